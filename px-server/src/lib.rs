@@ -1,0 +1,17 @@
+//! Serve Plaid Exchange: a bank implements [`Partner`], the rest is here.
+//!
+//! - [`Partner`]: what the bank's own code answers;
+//! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
+//! - [`guard`]: who may call at all, and how often.
+
+mod caller;
+pub mod clients;
+pub mod clock;
+pub mod credentials;
+mod error;
+mod partner;
+pub mod verify;
+
+pub use caller::{Caller, PermittedAccounts, TokenGrant};
+pub use error::{Error, Kind};
+pub use partner::Partner;

@@ -1,0 +1,56 @@
+//! Whose token it is: the trait, and the ways to tell.
+//!
+//! A verifier never guesses. A token that is bad is [`VerifyError::Invalid`], which ends
+//! it at Plaid for good; anything that stops the verifier from knowing is
+//! [`VerifyError::Unavailable`], which is answered 503.
+
+use crate::TokenGrant;
+use async_trait::async_trait;
+use px_types::AccessToken;
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+/// Tells what a bearer token allows.
+#[async_trait]
+pub trait TokenVerifier: Send + Sync + 'static {
+    /// The grant behind a token.
+    ///
+    /// # Errors
+    /// [`VerifyError::Invalid`] when the token is malformed, unknown, expired or revoked;
+    /// [`VerifyError::Unavailable`] when the verifier cannot know.
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError>;
+}
+
+/// Why a token was not verified.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The token is malformed, unknown, expired or revoked: 401.
+    Invalid,
+    /// The verifier cannot know, because what it asks is out of reach: 503.
+    Unavailable(Box<dyn StdError + Send + Sync>),
+}
+
+impl VerifyError {
+    /// The verifier cannot know.
+    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(source.into())
+    }
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "the token is not valid",
+            Self::Unavailable(_) => "the token could not be checked",
+        })
+    }
+}
+
+impl StdError for VerifyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Invalid => None,
+            Self::Unavailable(source) => Some(&**source as _),
+        }
+    }
+}

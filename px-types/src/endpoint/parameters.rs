@@ -1,0 +1,249 @@
+//! Named parameters: the query string and the form body, read strictly.
+//!
+//! A parameter that is missing, malformed or given twice is refused with a text
+//! that names it. Unknown parameters are ignored.
+
+use super::path::{percent_decode, percent_encode};
+use std::{fmt, str::FromStr};
+
+/// Why a query string or a form was refused.
+///
+/// Names the parameter and never its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterError {
+    parameter: Option<&'static str>,
+    reason: String,
+}
+
+impl ParameterError {
+    /// A fault of one parameter.
+    pub fn new(parameter: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            parameter: Some(parameter),
+            reason: reason.into(),
+        }
+    }
+
+    /// The parameter at fault; `None` when the text as a whole cannot be read.
+    #[must_use]
+    pub fn parameter(&self) -> Option<&'static str> {
+        self.parameter
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for ParameterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parameter {
+            Some(name) => write!(f, "parameter `{name}`: {}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl std::error::Error for ParameterError {}
+
+/// A set of named parameters.
+pub trait Parameters: Sized + Send {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When one is missing, malformed, out of range or given twice.
+    fn read(pairs: &Pairs) -> Result<Self, ParameterError>;
+
+    /// Writes them.
+    fn write(&self, out: &mut PairsOut);
+}
+
+impl Parameters for () {
+    fn read(_: &Pairs) -> Result<Self, ParameterError> {
+        Ok(())
+    }
+    fn write(&self, _: &mut PairsOut) {}
+}
+
+/// Decoded parameters.
+#[derive(Clone)]
+pub struct Pairs(Vec<(String, String)>);
+
+impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be secrets.
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+impl Pairs {
+    /// Reads `name=value&…`, as a query string and a form body write it.
+    ///
+    /// # Errors
+    /// When the percent-encoding is broken or is not UTF-8.
+    pub fn parse(text: &str) -> Result<Self, ParameterError> {
+        let broken = || ParameterError {
+            parameter: None,
+            reason: "the parameters are not percent-encoded UTF-8".into(),
+        };
+        text.split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                let decode = |text| percent_decode(text, true).ok_or_else(broken);
+                Ok((decode(name)?, decode(value)?))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The value of a parameter; an empty one counts as not given.
+    ///
+    /// # Errors
+    /// When it is given twice.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, ParameterError> {
+        let mut found = self
+            .0
+            .iter()
+            .filter(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str());
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(ParameterError::new(name, "given twice")),
+            (Some(""), None) | (None, None) => Ok(None),
+            (Some(value), None) => Ok(Some(value)),
+        }
+    }
+
+    /// The value of a parameter that must be given.
+    ///
+    /// # Errors
+    /// When it is missing or given twice.
+    pub fn required_text(&self, name: &'static str) -> Result<&str, ParameterError> {
+        self.text(name)?
+            .ok_or_else(|| ParameterError::new(name, "missing"))
+    }
+
+    /// The value of a parameter, read as a type.
+    ///
+    /// # Errors
+    /// When it is given twice or malformed.
+    pub fn value<T>(&self, name: &'static str) -> Result<Option<T>, ParameterError>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        self.text(name)?
+            .map(|text| {
+                text.parse()
+                    .map_err(|e: T::Err| ParameterError::new(name, e.to_string()))
+            })
+            .transpose()
+    }
+
+    /// The value of a parameter that must be given, read as a type.
+    ///
+    /// # Errors
+    /// When it is missing, given twice or malformed.
+    pub fn required<T>(&self, name: &'static str) -> Result<T, ParameterError>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        self.value(name)?
+            .ok_or_else(|| ParameterError::new(name, "missing"))
+    }
+
+    /// The value of a natural number in a range.
+    ///
+    /// # Errors
+    /// When it is given twice, not a natural number or out of the range.
+    pub fn natural(
+        &self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ParameterError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let refuse = || {
+            let (low, high) = (range.start(), range.end());
+            let what = match *high {
+                u64::MAX => format!("not a whole number of at least {low}"),
+                _ => format!("not a whole number from {low} to {high}"),
+            };
+            ParameterError::new(name, what)
+        };
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|n| digits && range.contains(n));
+        number.map(Some).ok_or_else(refuse)
+    }
+}
+
+/// Parameters on their way to a query string or a form body.
+#[derive(Default)]
+pub struct PairsOut(String);
+
+impl fmt::Debug for PairsOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PairsOut(…)")
+    }
+}
+
+impl PairsOut {
+    /// Adds a parameter.
+    pub fn push(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        percent_encode(name, &mut self.0);
+        self.0.push('=');
+        percent_encode(value, &mut self.0);
+    }
+
+    /// Adds a parameter if there is a value.
+    pub fn push_some(&mut self, name: &str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.push(name, &value.to_string());
+        }
+    }
+
+    /// Writes a set of parameters as text.
+    #[must_use]
+    pub fn text_of(parameters: &impl Parameters) -> String {
+        let mut out = Self::default();
+        parameters.write(&mut out);
+        out.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict() {
+        let pairs = Pairs::parse("limit=5&a=%20b+c&limit2=&a2").unwrap();
+        assert_eq!(pairs.natural("limit", 1..=500).unwrap(), Some(5));
+        assert_eq!(pairs.text("a").unwrap(), Some(" b c"));
+        assert_eq!(pairs.text("limit2").unwrap(), None);
+        assert!(Pairs::parse("a=%zz").is_err());
+        assert!(Pairs::parse("a=%ff").is_err());
+        for bad in [
+            "limit=0",
+            "limit=501",
+            "limit=-1",
+            "limit=+5",
+            "limit=5.0",
+            "limit=99999999999999999999",
+            "limit=1&limit=1",
+        ] {
+            let error = Pairs::parse(bad)
+                .unwrap()
+                .natural("limit", 1..=500)
+                .unwrap_err();
+            assert_eq!(error.parameter(), Some("limit"), "{bad}");
+        }
+    }
+}

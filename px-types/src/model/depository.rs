@@ -1,0 +1,225 @@
+//! What only a depository account has: the codes under which money reaches it.
+
+use crate::{
+    message::message,
+    model::account_subtype::DepositorySubtype,
+    primitive::{open_enum::open_enum, secret::AccountNumber},
+    wire,
+};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+use std::fmt;
+
+message! {
+    /// The fields of a `depository` account.
+    ///
+    /// Contract: `px.md` section 3.3.
+    pub struct Depository {
+        required {
+            /// What kind of account it is.
+            subtype: DepositorySubtype,
+        }
+        optional {
+            /// One entry per payment network; `None` where the caller may not see them.
+            transfer_codes: Vec<TransferCode>,
+        }
+    }
+}
+
+/// How one payment network reaches an account.
+///
+/// Contract: `px.md` section 3.3.
+#[derive(Clone, PartialEq)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schemars(tag = "network", rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum TransferCode {
+    /// Automated Clearing House, United States.
+    Ach(Ach),
+    /// Electronic funds transfer, Canada.
+    Eft(Eft),
+    /// Bacs, United Kingdom.
+    Bacs(Bacs),
+    /// IBAN and BIC.
+    International(International),
+    /// A network that this version does not know, kept whole.
+    #[cfg_attr(feature = "openapi", schemars(skip))]
+    Unknown(UnknownTransferCode),
+}
+
+/// A transfer code of a network that this version does not know.
+///
+/// `Debug` shows the network alone: any other field may be an account number.
+#[derive(Clone, PartialEq)]
+pub struct UnknownTransferCode {
+    network: PaymentNetwork,
+    fields: Map<String, Value>,
+}
+
+impl UnknownTransferCode {
+    /// The network as it was read.
+    #[must_use]
+    pub fn network(&self) -> &PaymentNetwork {
+        &self.network
+    }
+}
+
+impl fmt::Debug for UnknownTransferCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnknownTransferCode")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TransferCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ach(code) => code.fmt(f),
+            Self::Eft(code) => code.fmt(f),
+            Self::Bacs(code) => code.fmt(f),
+            Self::International(code) => code.fmt(f),
+            Self::Unknown(code) => code.fmt(f),
+        }
+    }
+}
+
+open_enum! {
+    /// A payment network.
+    pub enum PaymentNetwork {
+        /// Automated Clearing House, United States.
+        Ach = "ach",
+        /// Electronic funds transfer, Canada.
+        Eft = "eft",
+        /// Bacs, United Kingdom.
+        Bacs = "bacs",
+        /// IBAN and BIC.
+        International = "international",
+    }
+}
+
+message! {
+    /// A transfer code of the ACH network.
+    pub struct Ach {
+        required {
+            /// The account number, or a token that stands for it.
+            account_number: AccountNumber,
+            /// Nine digits with the ABA checksum.
+            routing_number: String,
+            /// Whether money can be taken from the account.
+            debit: bool,
+            /// Whether money can be sent to the account.
+            credit: bool,
+        }
+        optional {
+            /// The routing number for wires, where it differs.
+            wire_routing_number: String,
+            /// Whether the account number is a token.
+            tokenized: bool,
+        }
+    }
+}
+
+message! {
+    /// A transfer code of the EFT network.
+    pub struct Eft {
+        required {
+            /// The account number.
+            account_number: AccountNumber,
+            /// Three digits.
+            institution_number: String,
+            /// Five digits.
+            branch_number: String,
+            /// Whether money can be taken from the account.
+            debit: bool,
+            /// Whether money can be sent to the account.
+            credit: bool,
+        }
+    }
+}
+
+message! {
+    /// A transfer code of the Bacs network.
+    pub struct Bacs {
+        required {
+            /// Eight digits.
+            account_number: AccountNumber,
+            /// Six digits.
+            sort_code: String,
+            /// Whether money can be taken from the account.
+            debit: bool,
+            /// Whether money can be sent to the account.
+            credit: bool,
+        }
+    }
+}
+
+message! {
+    /// An IBAN with its BIC.
+    pub struct International {
+        required {
+            /// ISO 13616, with its checksum.
+            iban: AccountNumber,
+            /// ISO 9362.
+            bic: String,
+            /// Whether money can be taken from the account.
+            debit: bool,
+            /// Whether money can be sent to the account.
+            credit: bool,
+        }
+    }
+}
+
+impl TransferCode {
+    /// The network, as the wire spells it.
+    #[must_use]
+    pub fn network(&self) -> PaymentNetwork {
+        match self {
+            Self::Ach(_) => PaymentNetwork::Ach,
+            Self::Eft(_) => PaymentNetwork::Eft,
+            Self::Bacs(_) => PaymentNetwork::Bacs,
+            Self::International(_) => PaymentNetwork::International,
+            Self::Unknown(code) => code.network.clone(),
+        }
+    }
+}
+
+impl Serialize for TransferCode {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tagged<'a, T> {
+            network: PaymentNetwork,
+            #[serde(flatten)]
+            code: &'a T,
+        }
+        let network = self.network();
+        match self {
+            Self::Ach(code) => Tagged { network, code }.serialize(s),
+            Self::Eft(code) => Tagged { network, code }.serialize(s),
+            Self::Bacs(code) => Tagged { network, code }.serialize(s),
+            Self::International(code) => Tagged { network, code }.serialize(s),
+            Self::Unknown(code) => code.fields.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TransferCode {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let fields = Map::deserialize(d)?;
+        let network: PaymentNetwork = match fields.get("network") {
+            Some(Value::String(name)) => name.as_str().into(),
+            Some(_) => return Err(wire::error_at("network", "expected a string")),
+            None => return Err(serde::de::Error::missing_field("network")),
+        };
+        Ok(match network {
+            PaymentNetwork::Ach => Self::Ach(wire::from_held(&fields)?),
+            PaymentNetwork::Eft => Self::Eft(wire::from_held(&fields)?),
+            PaymentNetwork::Bacs => Self::Bacs(wire::from_held(&fields)?),
+            PaymentNetwork::International => Self::International(wire::from_held(&fields)?),
+            network => Self::Unknown(UnknownTransferCode { network, fields }),
+        })
+    }
+}

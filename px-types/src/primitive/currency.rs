@@ -1,0 +1,212 @@
+//! What an amount is counted in: ISO 4217 money, or something else.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Why a text is not a [`CurrencyCode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a currency code of three capital letters such as \"USD\"")]
+pub struct InvalidCurrency;
+
+/// A currency code of three letters, `USD`.
+///
+/// A code that ISO 4217 does not list is kept, never guessed at; the validator reports it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CurrencyCode([u8; 3]);
+
+impl CurrencyCode {
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only `from_str` makes one, from three ASCII letters.
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+
+    /// Whether ISO 4217 lists the code.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        iso_currency::Currency::from_code(self.as_str()).is_some()
+    }
+
+    /// The decimal places that the currency has by ISO 4217; `None` when it has none of its own or is not listed.
+    #[must_use]
+    pub fn exponent(&self) -> Option<u16> {
+        iso_currency::Currency::from_code(self.as_str())?.exponent()
+    }
+}
+
+impl FromStr for CurrencyCode {
+    type Err = InvalidCurrency;
+    fn from_str(text: &str) -> Result<Self, InvalidCurrency> {
+        match *text.as_bytes() {
+            [a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
+            _ => Err(InvalidCurrency),
+        }
+    }
+}
+
+impl fmt::Debug for CurrencyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for CurrencyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for CurrencyCode {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for CurrencyCode {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        crate::wire::from_text(d, "a currency code (a string such as \"USD\")", str::parse)
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl schemars::JsonSchema for CurrencyCode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CurrencyCode".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[A-Z]{3}$" })
+    }
+}
+
+/// What an amount is counted in; on the wire exactly one of `currency` and `non_iso_currency`.
+///
+/// Contract: `px.md` section 1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unit {
+    /// Money of ISO 4217.
+    Iso(CurrencyCode),
+    /// Anything else: bitcoin, miles, points.
+    NonIso(Box<str>),
+}
+
+impl Unit {
+    /// Takes a three-letter code as ISO 4217 money.
+    ///
+    /// # Errors
+    /// When the text is not three capital letters.
+    pub fn iso(code: &str) -> Result<Self, InvalidCurrency> {
+        code.parse().map(Self::Iso)
+    }
+
+    /// The unit as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Iso(code) => code.as_str(),
+            Self::NonIso(text) => text,
+        }
+    }
+}
+
+impl Serialize for Unit {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut out = s.serialize_struct("Unit", 1)?;
+        match self {
+            Self::Iso(code) => out.serialize_field("currency", code)?,
+            Self::NonIso(text) => out.serialize_field("non_iso_currency", text)?,
+        }
+        out.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Unit {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use crate::wire::error_at;
+        #[derive(Deserialize)]
+        struct Wire {
+            #[serde(default, deserialize_with = "crate::wire::optional")]
+            currency: Option<Text>,
+            #[serde(default, deserialize_with = "crate::wire::optional")]
+            non_iso_currency: Option<Text>,
+        }
+        // Kept as text here, because only here the path of the field is known.
+        struct Text(Result<Box<str>, ()>);
+        impl<'de> Deserialize<'de> for Text {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Ok(Self(Box::<str>::deserialize(d).map_err(|_| ())))
+            }
+        }
+        let wire = Wire::deserialize(d)?;
+        match (wire.currency, wire.non_iso_currency) {
+            (Some(Text(code)), None) => match code.ok().and_then(|code| code.parse().ok()) {
+                Some(code) => Ok(Self::Iso(code)),
+                None => Err(error_at("currency", InvalidCurrency)),
+            },
+            (None, Some(Text(text))) => match text {
+                Ok(text) => Ok(Self::NonIso(text)),
+                Err(()) => Err(error_at("non_iso_currency", "expected a string")),
+            },
+            (None, None) => Err(error_at(
+                "currency",
+                "missing: exactly one of `currency` and `non_iso_currency` is required",
+            )),
+            (Some(_), Some(_)) => Err(error_at(
+                "non_iso_currency",
+                "set beside `currency`: exactly one of the two is allowed",
+            )),
+        }
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl schemars::JsonSchema for Unit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Unit".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let code = generator.subschema_for::<Option<CurrencyCode>>();
+        schemars::json_schema!({
+            "type": "object",
+            "properties": {
+                "currency": code,
+                "non_iso_currency": { "type": ["string", "null"] }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_is_set() {
+        let unit: Unit =
+            serde_json::from_str(r#"{"currency":"USD","non_iso_currency":""}"#).unwrap();
+        assert_eq!(unit, Unit::iso("USD").unwrap());
+        assert_eq!(
+            serde_json::to_string(&unit).unwrap(),
+            r#"{"currency":"USD"}"#
+        );
+        for bad in [
+            "{}",
+            r#"{"currency":"USD","non_iso_currency":"BTC"}"#,
+            r#"{"currency":"usd"}"#,
+            r#"{"currency":5}"#,
+        ] {
+            assert!(serde_json::from_str::<Unit>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unlisted_codes_are_kept() {
+        let code: CurrencyCode = "ZZZ".parse().unwrap();
+        assert!(!code.is_known());
+        assert_eq!("JPY".parse::<CurrencyCode>().unwrap().exponent(), Some(0));
+    }
+}

@@ -1,0 +1,178 @@
+//! Opaque ids: one newtype per kind of entity, so that an account's id never
+//! stands where a user's is meant.
+//!
+//! Ids are compared and ordered byte by byte, never trimmed, folded or parsed.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+/// The most bytes that an id may have.
+pub const MAX_ID_BYTES: usize = 255;
+
+/// Why a text is not an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidId {
+    /// The text is empty.
+    #[error("an id must not be empty")]
+    Empty,
+    /// The text has more than [`MAX_ID_BYTES`] bytes.
+    #[error("an id has at most 255 bytes")]
+    TooLong,
+    /// The text has a control character.
+    #[error("an id has no control characters")]
+    ControlCharacter,
+    /// The text is `.` or `..`, which a path cannot carry.
+    #[error("an id is not `.` or `..`")]
+    DotSegment,
+}
+
+/// Checks the grammar that all ids share.
+fn check(text: &str) -> Result<(), InvalidId> {
+    match text {
+        "" => Err(InvalidId::Empty),
+        "." | ".." => Err(InvalidId::DotSegment),
+        _ if text.len() > MAX_ID_BYTES => Err(InvalidId::TooLong),
+        _ if text.bytes().any(|b| b < 0x20 || b == 0x7f) => Err(InvalidId::ControlCharacter),
+        _ if !text.is_ascii() && text.chars().any(char::is_control) => {
+            Err(InvalidId::ControlCharacter)
+        }
+        _ => Ok(()),
+    }
+}
+
+macro_rules! id {
+    ($($(#[$meta:meta])* $name:ident;)+) => {$(
+        $(#[$meta])*
+        ///
+        /// Cheap to clone. Contract: `px.md` section 1, `id`.
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a text as an id.
+            ///
+            /// # Errors
+            /// When the text breaks the grammar of ids; see [`InvalidId`].
+            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+                let text = text.as_ref();
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                crate::wire::from_text(d, "an id (a string)", |text| Self::new(text))
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES })
+            }
+        }
+    )+};
+}
+
+id! {
+    /// The principal: the stable id of a person at the partner.
+    UserId;
+    /// The id of an account.
+    AccountId;
+    /// The id of an identity, a holder of accounts.
+    IdentityId;
+    /// The id of a security.
+    SecurityId;
+    /// The id of a transaction, the same while pending and after it posted.
+    TransactionId;
+    /// The id of an application that is connected through Plaid.
+    ApplicationId;
+    /// The id of an OAuth client, and of a partner at Plaid.
+    ClientId;
+    /// The id of an Item, one user's connection at one institution.
+    ItemId;
+    /// The id of a sign-in challenge in credentials mode.
+    ChallengeId;
+    /// The id of one way to deliver a one-time code.
+    DeliveryId;
+    /// The id of a security question.
+    QuestionId;
+    /// The id of a notification, for receivers that deduplicate.
+    NotificationId;
+    /// The id of a key that signs webhooks.
+    KeyId;
+    /// The id of an entry in the activity log.
+    ActivityId;
+    /// The id of an institution.
+    InstitutionId;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_opaque_but_bounded() {
+        assert!(UserId::new("a b/ü%").is_ok());
+        assert_eq!(UserId::new(""), Err(InvalidId::Empty));
+        assert_eq!(UserId::new(".."), Err(InvalidId::DotSegment));
+        assert_eq!(UserId::new("a\nb"), Err(InvalidId::ControlCharacter));
+        assert_eq!(UserId::new("a\u{85}b"), Err(InvalidId::ControlCharacter));
+        assert!(UserId::new("x".repeat(255)).is_ok());
+        assert_eq!(UserId::new("x".repeat(256)), Err(InvalidId::TooLong));
+    }
+
+    #[test]
+    fn order_is_by_bytes() {
+        let z = UserId::new("Z").unwrap();
+        let a = UserId::new("a").unwrap();
+        assert!(z < a);
+    }
+}
