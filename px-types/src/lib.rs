@@ -22,6 +22,7 @@ pub mod error;
 mod message;
 pub mod model;
 pub mod partner;
+pub mod plaid;
 pub mod primitive;
 pub mod scope;
 pub mod wire;
@@ -30,6 +31,7 @@ pub use endpoint::{Auth, Endpoint, Meta, RequiredScope};
 pub use error::{ErrorDetail, ErrorResponse, error_id};
 pub use primitive::{
     amount::{Amount, InvalidNumber, Rate},
+    bounded::{AtLeastOne, Bounded, InvalidLength},
     currency::{CurrencyCode, InvalidCurrency, Unit},
     date::{Date, InvalidDate, Iso8601, Timestamp},
     id::*,

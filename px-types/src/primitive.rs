@@ -4,6 +4,7 @@
 //! Rules between fields and between messages live in [`crate::validate`].
 
 pub mod amount;
+pub mod bounded;
 pub mod currency;
 pub mod date;
 pub mod id;

@@ -31,3 +31,40 @@ pub fn partner() -> Vec<super::Meta> {
     macro_rules! metas { ($($name:ident => $endpoint:ty,)+) => { vec![$(<$endpoint as super::Endpoint>::META),+] } }
     for_each_partner_endpoint!(metas)
 }
+
+/// Calls a macro with every endpoint of Plaid's API, as `method_name => RequestType`.
+///
+/// ```
+/// macro_rules! count { ($($name:ident => $endpoint:ty,)+) => { [$(stringify!($name)),+].len() } }
+/// assert_eq!(px_types::for_each_plaid_endpoint!(count), 16);
+/// ```
+#[macro_export]
+macro_rules! for_each_plaid_endpoint {
+    ($callback:ident) => {
+        $callback! {
+            notify_transactions => $crate::plaid::NewTransactionsNotification,
+            notify_accounts => $crate::plaid::AccountsNotification,
+            notify_tokens => $crate::plaid::TokensNotification,
+            import => $crate::plaid::ImportItem,
+            list_applications => $crate::plaid::ListApplications,
+            unlink_application => $crate::plaid::UnlinkApplication,
+            update_scopes => $crate::plaid::UpdateScopes,
+            list_activity => $crate::plaid::ListActivity,
+            application => $crate::plaid::GetApplication,
+            create_link_token => $crate::plaid::CreateLinkToken,
+            exchange_public_token => $crate::plaid::ExchangePublicToken,
+            item => $crate::plaid::GetItem,
+            remove_item => $crate::plaid::RemoveItem,
+            update_webhook => $crate::plaid::UpdateWebhook,
+            invalidate_token => $crate::plaid::InvalidateToken,
+            verification_key => $crate::plaid::GetVerificationKey,
+        }
+    };
+}
+
+/// The description of every endpoint of Plaid's API, in the order of the contract.
+#[must_use]
+pub fn plaid() -> Vec<super::Meta> {
+    macro_rules! metas { ($($name:ident => $endpoint:ty,)+) => { vec![$(<$endpoint as super::Endpoint>::META),+] } }
+    for_each_plaid_endpoint!(metas)
+}

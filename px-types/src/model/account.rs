@@ -166,6 +166,12 @@ impl UnknownAccountKind {
     pub fn subtype(&self) -> &str {
         &self.subtype
     }
+
+    /// Forgets every field but `type` and `subtype`, for a reader who may not see
+    /// account numbers: in an unknown type any field could be one.
+    pub fn clear_fields(&mut self) {
+        self.fields.retain(|name, _| matches!(name.as_str(), "type" | "subtype"));
+    }
 }
 
 impl fmt::Debug for UnknownAccountKind {
