@@ -9,6 +9,7 @@ pub mod clients;
 pub mod clock;
 pub mod credentials;
 mod error;
+pub mod guard;
 mod partner;
 pub mod verify;
 

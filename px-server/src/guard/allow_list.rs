@@ -1,0 +1,347 @@
+//! Only known addresses may reach a partner: a tower layer around the service.
+
+use super::refusal::refusal;
+use bytes::Bytes;
+use futures_util::future::{Either, Ready, ready};
+use http::{HeaderMap, Request, Response, StatusCode};
+use ipnet::IpNet;
+use px_types::error_id;
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// The addresses from which Plaid calls a partner in production.
+///
+/// Contract: `px.md` section 11.
+pub const PLAID_PRODUCTION: &[IpAddr] = &[
+    v4(18, 214, 218, 91),
+    v4(3, 211, 30, 208),
+    v4(3, 214, 25, 67),
+    v4(54, 88, 74, 128),
+    v4(54, 208, 59, 10),
+    v4(54, 88, 202, 28),
+    v4(34, 199, 37, 46),
+    v4(35, 168, 137, 48),
+    v4(3, 215, 49, 214),
+    v4(34, 202, 178, 138),
+    v4(52, 0, 205, 192),
+    v4(52, 3, 166, 211),
+    v4(35, 174, 147, 86),
+    v4(52, 88, 82, 239),
+    v4(52, 41, 247, 19),
+    v4(3, 233, 249, 56),
+    v4(35, 153, 85, 253),
+    v4(3, 219, 116, 195),
+];
+
+/// The addresses that testing adds to those of production.
+///
+/// Contract: `px.md` section 11.
+pub const PLAID_TESTING: &[IpAddr] = &[v4(104, 131, 160, 201), v4(3, 80, 88, 60)];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+/// The address at the other end of the connection, as a request extension.
+///
+/// The hyper adapter puts it there, and axum's `ConnectInfo<SocketAddr>` is read as well. A
+/// program with a server of its own inserts it before the request meets an [`AllowList`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Lets only known addresses through; a tower layer.
+///
+/// Everything else is answered 403, a request of which the address is not known included.
+/// `X-Forwarded-For` counts only behind proxies that were declared with
+/// [`trusted_proxies`](Self::trusted_proxies): anyone can write that header.
+///
+/// ```
+/// use px_server::guard::AllowList;
+///
+/// let plaid = AllowList::plaid_production();
+/// let mine = AllowList::new().allow("10.0.0.0/8")?.allow("2001:db8::1")?.trusted_proxies(1);
+/// # Ok::<(), px_server::guard::InvalidRange>(())
+/// ```
+///
+/// Contract: `px.md` section 11.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a layer does nothing until a service is put into it"]
+pub struct AllowList {
+    allowed: Vec<IpNet>,
+    proxies: usize,
+    proxy_ranges: Vec<IpNet>,
+}
+
+/// A text is neither an address nor a range of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither an IP address nor a range such as `10.0.0.0/8`")]
+pub struct InvalidRange(String);
+
+impl AllowList {
+    /// A list that lets nobody through yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Plaid's production addresses.
+    pub fn plaid_production() -> Self {
+        Self::new().allow_addresses(PLAID_PRODUCTION.iter().copied())
+    }
+
+    /// Plaid's production addresses and those that testing adds.
+    pub fn plaid_testing() -> Self {
+        Self::plaid_production().allow_addresses(PLAID_TESTING.iter().copied())
+    }
+
+    /// Lets an address (`192.0.2.1`) or a range (`192.0.2.0/24`) through.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub fn allow(mut self, range: &str) -> Result<Self, InvalidRange> {
+        self.allowed.push(parse_range(range)?);
+        Ok(self)
+    }
+
+    /// Lets addresses through.
+    pub fn allow_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let addresses = addresses.into_iter().map(|a| IpNet::from(a.to_canonical()));
+        self.allowed.extend(addresses);
+        self
+    }
+
+    /// Says how many of the partner's own proxies each request passes.
+    ///
+    /// The caller's address is then the entry of `X-Forwarded-For` that the outermost of them
+    /// wrote, counted from the right; entries further left come from the caller and count for
+    /// nothing. A header that is missing, malformed or too short is a refusal. With 0, the
+    /// default, the header is not read.
+    pub fn trusted_proxies(mut self, count: usize) -> Self {
+        self.proxies = count;
+        self
+    }
+
+    /// Says where the innermost proxy connects from; repeatable.
+    ///
+    /// Use it wherever somebody could reach the server past the proxy: such a caller would
+    /// write `X-Forwarded-For` alone. Without it, any peer is held to be the proxy.
+    ///
+    /// # Errors
+    /// When the text is neither an address nor a range.
+    pub fn proxy_address(mut self, range: &str) -> Result<Self, InvalidRange> {
+        self.proxy_ranges.push(parse_range(range)?);
+        Ok(self)
+    }
+
+    /// Whether a request from a peer, with these headers, may pass.
+    #[must_use]
+    pub fn permits(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        self.caller(peer.ip().to_canonical(), headers)
+            .is_some_and(|caller| contains(&self.allowed, caller))
+    }
+
+    /// The caller's address; `None` when it cannot be told.
+    fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        if self.proxies == 0 {
+            return Some(peer);
+        }
+        if !self.proxy_ranges.is_empty() && !contains(&self.proxy_ranges, peer) {
+            return None;
+        }
+        let mut hops = Vec::new();
+        for line in headers.get_all("x-forwarded-for") {
+            for entry in line.to_str().ok()?.split(',') {
+                hops.push(parse_hop(entry.trim())?);
+            }
+        }
+        let from_right = hops.len().checked_sub(self.proxies)?;
+        hops.get(from_right).copied()
+    }
+}
+
+fn contains(ranges: &[IpNet], address: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
+}
+
+fn parse_range(text: &str) -> Result<IpNet, InvalidRange> {
+    let invalid = || InvalidRange(text.to_owned());
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_canonical().into()),
+        Err(_) => text.parse::<IpNet>().map_err(|_| invalid()),
+    }
+}
+
+/// One entry of `X-Forwarded-For`: an address, with a port from some proxies.
+fn parse_hop(entry: &str) -> Option<IpAddr> {
+    let address = entry
+        .parse::<IpAddr>()
+        .or_else(|_| entry.parse::<SocketAddr>().map(|socket| socket.ip()))
+        .ok()?;
+    Some(address.to_canonical())
+}
+
+impl<S> Layer<S> for AllowList {
+    type Service = AllowListService<S>;
+
+    fn layer(&self, inner: S) -> AllowListService<S> {
+        AllowListService {
+            inner,
+            list: Arc::new(self.clone()),
+        }
+    }
+}
+
+/// A service that only known addresses reach; made by [`AllowList`].
+#[derive(Clone, Debug)]
+pub struct AllowListService<S> {
+    inner: S,
+    list: Arc<AllowList>,
+}
+
+impl<S, B, R> Service<Request<B>> for AllowListService<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+    R: From<Bytes>,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response<R>, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let peer = peer(&request);
+        if peer.is_some_and(|peer| self.list.permits(peer, request.headers())) {
+            return Either::Left(self.inner.call(request));
+        }
+        tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: not on the allow-list");
+        let text = "Requests from this address are not answered.";
+        let answer = refusal(
+            StatusCode::FORBIDDEN,
+            error_id::FORBIDDEN,
+            text,
+            request.headers(),
+        );
+        Either::Right(ready(Ok(answer.map(R::from))))
+    }
+}
+
+/// The peer's address, as the adapter in use put it into the request.
+fn peer<B>(request: &Request<B>) -> Option<SocketAddr> {
+    if let Some(PeerAddr(peer)) = request.extensions().get() {
+        return Some(*peer);
+    }
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::ConnectInfo(peer)) = request
+        .extensions()
+        .get::<axum::extract::ConnectInfo<SocketAddr>>()
+    {
+        return Some(*peer);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), 40_000)
+    }
+
+    fn forwarded(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn plaid_is_let_in_and_others_are_not() {
+        let none = HeaderMap::new();
+        let production = AllowList::plaid_production();
+        assert_eq!(PLAID_PRODUCTION.len(), 18);
+        for address in PLAID_PRODUCTION {
+            assert!(production.permits(SocketAddr::new(*address, 1), &none));
+        }
+        for address in PLAID_TESTING {
+            assert!(!production.permits(SocketAddr::new(*address, 1), &none));
+            let testing = AllowList::plaid_testing();
+            assert!(testing.permits(SocketAddr::new(*address, 1), &none));
+        }
+        assert!(!production.permits(peer("127.0.0.1"), &none));
+        assert!(!AllowList::new().permits(peer("18.214.218.91"), &none));
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address() {
+        let none = HeaderMap::new();
+        let production = AllowList::plaid_production();
+        assert!(production.permits(peer("::ffff:18.214.218.91"), &none));
+        assert!(!production.permits(peer("::ffff:127.0.0.1"), &none));
+        let mapped = AllowList::new().allow("::ffff:10.1.2.3").unwrap();
+        assert!(mapped.permits(peer("10.1.2.3"), &none));
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        let none = HeaderMap::new();
+        let list = AllowList::new().allow("10.0.0.0/8").unwrap();
+        let list = list.allow("2001:db8::/32").unwrap();
+        assert!(list.permits(peer("10.255.0.1"), &none));
+        assert!(list.permits(peer("2001:db8::5"), &none));
+        assert!(!list.permits(peer("11.0.0.1"), &none));
+        for bad in ["", "10.0.0.0/33", "example.com", "10.0.0.1:80"] {
+            assert!(AllowList::new().allow(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_forged_header_opens_nothing() {
+        let plaid = "18.214.218.91";
+        let direct = AllowList::plaid_production();
+        assert!(!direct.permits(peer("198.51.100.7"), &forwarded(&[plaid])));
+        assert!(direct.permits(peer(plaid), &forwarded(&["garbage"])));
+
+        let one = AllowList::plaid_production().trusted_proxies(1);
+        let two = AllowList::plaid_production().trusted_proxies(2);
+        for (list, lines, passes) in [
+            (&one, &[plaid][..], true),
+            (&one, &["18.214.218.91:443"], true),
+            (&one, &["198.51.100.7, 18.214.218.91"], true),
+            (&one, &["18.214.218.91, 198.51.100.7"], false),
+            (&one, &[plaid, "198.51.100.7"], false),
+            (&one, &["198.51.100.7", plaid], true),
+            (&one, &[], false),
+            (&one, &[""], false),
+            (&one, &["unknown, 18.214.218.91"], false),
+            (&one, &["18.214.218.91, "], false),
+            (&one, &["018.214.218.091"], false),
+            (&two, &[plaid], false),
+            (&two, &["18.214.218.91, 10.0.0.2"], true),
+            (&two, &["18.214.218.91", "10.0.0.2"], true),
+            (&two, &["18.214.218.91, 198.51.100.7, 10.0.0.2"], false),
+        ] {
+            let headers = forwarded(lines);
+            let passed = list.permits(peer("10.0.0.1"), &headers);
+            assert_eq!(passed, passes, "{} proxies, {lines:?}", list.proxies);
+        }
+    }
+
+    #[test]
+    fn past_the_proxy_nobody_gets_in() {
+        let list = AllowList::plaid_production().trusted_proxies(1);
+        let list = list.proxy_address("10.0.0.0/24").unwrap();
+        let headers = forwarded(&["18.214.218.91"]);
+        assert!(list.permits(peer("10.0.0.9"), &headers));
+        assert!(!list.permits(peer("198.51.100.7"), &headers));
+    }
+}

@@ -1,0 +1,184 @@
+//! How many calls one client may make for one user.
+
+use crate::clock::{Clock, SystemClock};
+use chrono::{DateTime, TimeDelta, Utc};
+use lru::LruCache;
+use px_types::{ClientId, UserId};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Keys that are remembered unless [`RateLimit::max_keys`] says otherwise.
+const DEFAULT_KEYS: usize = 100_000;
+
+/// How many calls one client may make for one user in a time.
+///
+/// A token bucket per pair of client and principal: a caller that kept still may send the
+/// whole number at once, and after that at the even pace. The number of pairs that are
+/// remembered is bounded; the one that was silent longest is forgotten first. What is
+/// counted stays in this process: behind a balancer each server counts for itself.
+///
+/// ```
+/// use px_server::guard::RateLimit;
+///
+/// let limit = RateLimit::per_minute(600);
+/// assert!(limit.check(None, None).is_ok());
+/// ```
+#[derive(Debug)]
+pub struct RateLimit {
+    clock: Arc<dyn Clock>,
+    /// The time that one call costs.
+    interval: TimeDelta,
+    /// The time that a full bucket is worth.
+    burst: TimeDelta,
+    max_keys: usize,
+    /// Per key, when its bucket will be full again.
+    full_at: Mutex<LruCache<Key, DateTime<Utc>>>,
+}
+
+type Key = (Option<ClientId>, Option<UserId>);
+
+impl RateLimit {
+    /// Allows a number of calls in each second; 0 counts as 1.
+    #[must_use]
+    pub fn per_second(calls: u32) -> Self {
+        Self::new(calls, TimeDelta::seconds(1))
+    }
+
+    /// Allows a number of calls in each minute; 0 counts as 1.
+    #[must_use]
+    pub fn per_minute(calls: u32) -> Self {
+        Self::new(calls, TimeDelta::minutes(1))
+    }
+
+    fn new(calls: u32, period: TimeDelta) -> Self {
+        let calls = calls.clamp(1, i32::MAX as u32) as i32;
+        let interval = period / calls;
+        Self {
+            clock: Arc::new(SystemClock),
+            interval,
+            // Not the period: the interval is rounded down, and the last call of a full
+            // bucket must not be missing.
+            burst: interval * calls,
+            max_keys: DEFAULT_KEYS,
+            // A bounded one would take the memory of all keys at once.
+            full_at: Mutex::new(LruCache::unbounded()),
+        }
+    }
+
+    /// Takes the time from another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Remembers at most so many pairs of client and user; 0 counts as 1.
+    #[must_use]
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys.max(1);
+        self
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// When there are too many: how long the caller has to wait. Such a call is not counted.
+    pub fn check(
+        &self,
+        client: Option<&ClientId>,
+        principal: Option<&UserId>,
+    ) -> Result<(), Duration> {
+        let now = self.clock.now();
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (client.cloned(), principal.cloned());
+        if full_at.len() >= self.max_keys && !full_at.contains(&key) {
+            full_at.pop_lru();
+        }
+        let bucket = full_at.get_or_insert_mut(key, || now);
+        // A clock that was set back must not lock anyone out for longer than a full bucket.
+        let filled = (*bucket).clamp(now, now + self.burst);
+        let spent = filled + self.interval;
+        let wait = spent - (now + self.burst);
+        if wait > TimeDelta::zero() {
+            *bucket = filled;
+            return Err(wait.to_std().unwrap_or_default());
+        }
+        *bucket = spent;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn clock() -> ManualClock {
+        ManualClock::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap())
+    }
+
+    fn limit(calls: u32, clock: &ManualClock) -> RateLimit {
+        RateLimit::per_second(calls).clock(Arc::new(clock.clone()))
+    }
+
+    #[test]
+    fn a_full_bucket_then_an_even_pace() {
+        let clock = clock();
+        for calls in [1, 3, 7, 1000] {
+            let limit = limit(calls, &clock);
+            for _ in 0..calls {
+                assert_eq!(limit.check(None, None), Ok(()));
+            }
+            let wait = limit.check(None, None).unwrap_err();
+            assert!(wait <= Duration::from_secs(1) / calls && wait > Duration::ZERO);
+            clock.advance(TimeDelta::from_std(wait).unwrap());
+            assert_eq!(limit.check(None, None), Ok(()));
+            assert!(limit.check(None, None).is_err());
+        }
+    }
+
+    #[test]
+    fn every_pair_of_client_and_user_has_its_own() {
+        let clock = clock();
+        let limit = limit(1, &clock);
+        let (c, d) = (ClientId::new("c").unwrap(), ClientId::new("d").unwrap());
+        let (u, v) = (UserId::new("u").unwrap(), UserId::new("v").unwrap());
+        for (client, user) in [(&c, &u), (&c, &v), (&d, &u)] {
+            assert!(limit.check(Some(client), Some(user)).is_ok());
+            assert!(limit.check(Some(client), Some(user)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_refused_call_costs_nothing() {
+        let clock = clock();
+        let limit = limit(1, &clock);
+        limit.check(None, None).unwrap();
+        for _ in 0..100 {
+            assert_eq!(limit.check(None, None), Err(Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn keys_are_bounded() {
+        let clock = clock();
+        let limit = limit(1, &clock).max_keys(2);
+        for name in ["a", "b", "c"] {
+            let user = UserId::new(name).unwrap();
+            assert!(limit.check(None, Some(&user)).is_ok());
+        }
+        assert_eq!(limit.full_at.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let clock = clock();
+        let limit = limit(1, &clock);
+        limit.check(None, None).unwrap();
+        clock.advance(TimeDelta::days(-30));
+        let wait = limit.check(None, None).unwrap_err();
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    }
+}
