@@ -73,3 +73,17 @@ impl Random for SystemRandom {
         getrandom::fill(buffer).map_err(|_| NoRandomness)
     }
 }
+
+/// Measures how long something takes, apart from what time it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(tokio::time::Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+}

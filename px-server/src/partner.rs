@@ -3,8 +3,8 @@
 use crate::{Caller, Error};
 use async_trait::async_trait;
 use px_types::partner::{
-    CurrentUserResponse, GetCurrentUser, GetUser, ListTransactions, NotifyApplicationLinked,
-    TransactionsResponse, UserAccountInfoResponse,
+    CurrentUserResponse, GetCurrentUser, GetUser, ListTransactions, TransactionsResponse,
+    UserAccountInfoResponse,
 };
 
 /// A bank, as its own code sees Plaid Exchange. Two methods make one that works.
@@ -35,11 +35,6 @@ pub trait Partner: Send + Sync + 'static {
         _request: GetCurrentUser,
     ) -> Result<CurrentUserResponse, Error> {
         Ok(CurrentUserResponse::new(caller.principal().clone()))
-    }
-
-    /// Plaid tells that a user linked a further application.
-    async fn application_linked(&self, _request: NotifyApplicationLinked) -> Result<(), Error> {
-        Err(Error::not_offered())
     }
 
     /// Whether [`transactions`](Self::transactions) leaves out accounts that

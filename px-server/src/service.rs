@@ -1,0 +1,435 @@
+//! The partner's API as a tower service.
+//!
+//! Does, once, what every partner would otherwise get wrong: routing, limits, tokens,
+//! principal and scope, parameters, the grant filter, the response check, request ids,
+//! error bodies and headers. It knows no framework; limits of connections, TLS and the
+//! address allow-list are layers and adapters around it.
+
+mod answer;
+mod builder;
+mod check;
+mod observe;
+mod request;
+mod transactions;
+
+pub use builder::{BuildError, PartnerServiceBuilder};
+pub use check::ResponseCheck;
+
+use crate::{
+    Caller, Partner, TokenGrant,
+    clients::Clients,
+    clock::{Clock, Random},
+    credentials::Credentials,
+    guard::{RateLimit, grant},
+    oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
+    router::{Match, Operation, Route, Router},
+    verify::{TokenVerifier, VerifyError},
+};
+use answer::Answer;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use px_types::{
+    Auth, Endpoint,
+    endpoint::codec::{self, BodyKind, RequestBody as _},
+    for_each_partner_endpoint,
+    partner::{
+        GetCurrentUser, GetUser, ListTransactions, RequestAuthToken, SendOtp, ValidateTwoFactor,
+    },
+};
+use request::Incoming;
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// A partner's API over the bank's own code: `http` requests in, `http` responses out.
+///
+/// Cheap to clone. Its error is [`Infallible`]: whatever goes wrong is an answer.
+///
+/// # Examples
+/// See `examples/minimal_axum.rs` and `examples/minimal_hyper.rs` for whole programs.
+#[derive(Clone)]
+pub struct PartnerService(Arc<Inner>);
+
+/// What the service is made of. One, not generic, behind the generic lines of `call`.
+struct Inner {
+    partner: Arc<dyn Partner>,
+    verifier: Arc<dyn TokenVerifier>,
+    oauth: Option<OAuth>,
+    pages: Option<Arc<dyn AuthorizePages>>,
+    credentials: Option<Arc<dyn Credentials>>,
+    clients: Option<Arc<dyn Clients>>,
+    rate_limit: Option<RateLimit>,
+    router: Router,
+    limits: Limits,
+    check: ResponseCheck,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// The most that a request may carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) body: usize,
+    pub(crate) header_bytes: usize,
+    pub(crate) header_fields: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 1 << 20,
+            header_bytes: 32 << 10,
+            header_fields: 100,
+        }
+    }
+}
+
+impl fmt::Debug for PartnerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartnerService").finish_non_exhaustive()
+    }
+}
+
+impl PartnerService {
+    /// Begins with the bank's own code; [`PartnerServiceBuilder::build`] ends it.
+    #[must_use]
+    pub fn builder(partner: impl Partner) -> PartnerServiceBuilder {
+        PartnerServiceBuilder::new(Arc::new(partner))
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let inner = &*self.0;
+        let (parts, body) = request.into_parts();
+        let request_id = request::request_id(&parts.headers, &*inner.random);
+        let head = parts.method == http::Method::HEAD;
+        let call = observe::Call::begin(&parts.method, &request_id);
+        let incoming = Incoming {
+            parts,
+            request_id: request_id.clone(),
+        };
+        let work = AssertUnwindSafe(inner.route(incoming, body, &call)).catch_unwind();
+        let answer = match call.watch(work).await {
+            Ok(Outcome::Answer(answer)) => answer.into_http(&request_id, head),
+            Ok(Outcome::Page(page)) => request::finish_page(page, &request_id, head),
+            Err(_) => {
+                call.panicked();
+                Answer::internal().into_http(&request_id, head)
+            }
+        };
+        call.end(answer.status());
+        answer
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for PartnerService
+where
+    B: http_body::Body<Data: Send, Error: fmt::Display> + Send + 'static,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}
+
+/// An answer of the API, or a page of the bank's.
+enum Outcome {
+    Answer(Answer),
+    Page(Response<Bytes>),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// A request on its way to one operation, its body aside.
+struct Routed<'r> {
+    incoming: Incoming,
+    path: Vec<String>,
+    route: &'r Route,
+}
+
+/// Either the work went on, or this is the answer.
+type Step<T> = Result<T, Answer>;
+
+impl Inner {
+    /// Finds the operation and runs it.
+    async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Outcome
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        if let Err(answer) = request::check_headers(&incoming.parts, self.limits) {
+            return answer.into();
+        }
+        let (route, path) = match self
+            .router
+            .find(&incoming.parts.method, incoming.parts.uri.path())
+        {
+            Match::Found { route, path } => (route, path),
+            Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
+            Match::Nothing => return Answer::not_found().into(),
+        };
+        call.operation(route);
+        let routed = Routed {
+            incoming,
+            path,
+            route,
+        };
+        macro_rules! dispatch {
+            ($($name:ident => $endpoint:ty,)+) => {
+                match route.operation {
+                    $(Operation::$name => self.$name(routed, body).await,)+
+                    Operation::metadata => self.metadata(),
+                }
+            };
+        }
+        for_each_partner_endpoint!(dispatch).unwrap_or_else(Outcome::Answer)
+    }
+
+    async fn user<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+        let caller = self.caller(&routed).await?;
+        let request = read::<GetUser>(&routed.path, &routed.incoming, &[])?;
+        let answer = self.partner.user(&caller, request).await;
+        let mut answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        grant::filter_user(&mut answer, &caller.grant);
+        check::user(self.check, &answer, &caller)?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    async fn transactions<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+        let caller = self.caller(&routed).await?;
+        let request = read::<ListTransactions>(&routed.path, &routed.incoming, &[])?;
+        let query = request.query.clone();
+        let answer = transactions::page(&*self.partner, &caller, request).await;
+        let answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        check::transactions(self.check, &answer, &query, &caller)?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    async fn current_user<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+        let caller = self.caller(&routed).await?;
+        let request = read::<GetCurrentUser>(&routed.path, &routed.incoming, &[])?;
+        let answer = self.partner.current_user(&caller, request).await;
+        let answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    async fn authorize<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
+        let (Some(oauth), Some(pages)) = (&self.oauth, &self.pages) else {
+            return Err(Answer::not_found());
+        };
+        let query = routed.incoming.parts.uri.query().unwrap_or_default();
+        let page = match oauth.authorize(query).await {
+            Authorization::Ask(request) => pages.ask(request, &routed.incoming.parts).await,
+            Authorization::Refused(refusal) => pages.refuse(refusal).await,
+            Authorization::Redirect(location) => redirect(&location)?,
+        };
+        Ok(Outcome::Page(page))
+    }
+
+    async fn token<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
+        let body = request::read_body(body, self.limits.body).await?;
+        let answer = oauth.token(&routed.incoming.parts.headers, &body).await;
+        let answer = answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
+        let answer = Answer::ok(&answer);
+        Ok(answer
+            .with(header::PRAGMA, HeaderValue::from_static("no-cache"))
+            .into())
+    }
+
+    async fn revoke<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
+        let body = request::read_body(body, self.limits.body).await?;
+        let answer = oauth.revoke(&routed.incoming.parts.headers, &body).await;
+        answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
+        Ok(Answer::ok(&codec::Empty).into())
+    }
+
+    fn metadata(&self) -> Step<Outcome> {
+        let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
+        Ok(Answer::json(StatusCode::OK, &oauth.metadata()).into())
+    }
+
+    async fn auth_token<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let (credentials, client, incoming, request) = self
+            .client_request::<RequestAuthToken, B>(routed, body)
+            .await?;
+        let answer = credentials.auth_token(&client, request).await;
+        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    async fn send_otp<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let (credentials, client, incoming, request) =
+            self.client_request::<SendOtp, B>(routed, body).await?;
+        let answer = credentials.send_otp(&client, request).await;
+        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    async fn two_factor<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let (credentials, client, incoming, request) = self
+            .client_request::<ValidateTwoFactor, B>(routed, body)
+            .await?;
+        let answer = credentials.two_factor(&client, request).await;
+        let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        Ok(Answer::ok(&answer).into())
+    }
+
+    /// Typed already, offered once signatures are checked; until then the router has no route to it.
+    async fn application_linked<B: Send>(&self, _: Routed<'_>, _: B) -> Step<Outcome> {
+        Err(Answer::not_found())
+    }
+
+    /// Who calls: token, rate, principal and scope, in the order of the contract.
+    async fn caller(&self, routed: &Routed<'_>) -> Step<Caller> {
+        let incoming = &routed.incoming;
+        let token = request::bearer_token(&incoming.parts.headers)?;
+        let grant = match self.verifier.verify(&token).await {
+            Ok(grant) => grant,
+            Err(VerifyError::Invalid) => {
+                tracing::info!(request_id = &*incoming.request_id, "a token was refused");
+                return Err(Answer::invalid_token());
+            }
+            Err(VerifyError::Unavailable(source)) => {
+                let error = crate::Error::unavailable().with_source(source);
+                return Err(self.failed(&error, &incoming.request_id));
+            }
+        };
+        if let Some(limit) = &self.rate_limit {
+            let checked = limit.check(grant.client_id.as_ref(), Some(&grant.principal));
+            checked.map_err(|wait| {
+                let error = crate::Error::too_many_requests(wait);
+                Answer::from_error(&error, self.clock.now())
+            })?;
+        }
+        Self::allow(&grant, routed)?;
+        Ok(Caller {
+            grant,
+            request_id: incoming.request_id.clone(),
+        })
+    }
+
+    /// Principal and scope. The answer says nothing about whether a user exists.
+    fn allow(grant: &TokenGrant, routed: &Routed<'_>) -> Step<()> {
+        if routed
+            .path
+            .first()
+            .is_some_and(|user_id| user_id != grant.principal.as_str())
+        {
+            return Err(Answer::forbidden());
+        }
+        let Auth::Bearer(scope) = routed.route.meta.auth else {
+            return Err(Answer::internal());
+        };
+        match scope.name() {
+            Some(name) if !grant.scopes.allows(name) => Err(Answer::insufficient_scope(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request of credentials mode: the client first, then the body.
+    async fn client_request<E, B>(
+        &self,
+        routed: Routed<'_>,
+        body: B,
+    ) -> Step<(&dyn Credentials, px_types::ClientId, Incoming, E)>
+    where
+        E: Endpoint,
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let (Some(credentials), Some(clients)) = (&self.credentials, &self.clients) else {
+            return Err(Answer::not_found());
+        };
+        let Routed { incoming, path, .. } = routed;
+        let headers = &incoming.parts.headers;
+        let client = crate::oauth::authenticate_client(&**clients, headers).await;
+        let client = client.map_err(|error| self.client_failed(&error, &incoming))?;
+        if E::Body::KIND == BodyKind::Json {
+            request::require_json(headers)?;
+        }
+        let body = request::read_body(body, self.limits.body).await?;
+        let request = read::<E>(&path, &incoming, &body)?;
+        Ok((&**credentials, client, incoming, request))
+    }
+
+    /// The partner's code failed: logs the cause once, answers the public half.
+    fn failed(&self, error: &crate::Error, request_id: &str) -> Answer {
+        observe::failed(error, request_id);
+        Answer::from_error(error, self.clock.now())
+    }
+
+    /// A refusal of the OAuth kit, in the form of RFC 6749.
+    fn oauth_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+        observe::failed(error, &incoming.request_id);
+        let mut answer = Answer::json(error.status(), &error.body());
+        for (name, value) in error.headers() {
+            answer = answer.with(name, value);
+        }
+        answer
+    }
+
+    /// A refusal of a client in credentials mode, in the form of the contract.
+    fn client_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+        observe::failed(error, &incoming.request_id);
+        match error.status() {
+            StatusCode::UNAUTHORIZED => Answer::invalid_client(),
+            StatusCode::BAD_REQUEST => {
+                Answer::bad_request("The client's credentials cannot be read.")
+            }
+            _ => Answer::from_error(&crate::Error::unavailable(), self.clock.now()),
+        }
+    }
+}
+
+/// Reads a request; what is wrong with it is named.
+fn read<E: Endpoint>(path: &[String], incoming: &Incoming, body: &[u8]) -> Step<E> {
+    codec::from_http(path, incoming.parts.uri.query(), body)
+        .map_err(|rejection| Answer::bad_request(format!("The request is not valid: {rejection}.")))
+}
+
+/// A redirect of the browser.
+fn redirect(location: &str) -> Step<Response<Bytes>> {
+    let location = HeaderValue::from_str(location).map_err(|_| Answer::internal())?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}

@@ -1,0 +1,112 @@
+//! What the service tells about itself: a span per call and the HTTP metrics of
+//! OpenTelemetry. Neither has a token, a query value or a user's id.
+
+use crate::{clock::Stopwatch, router::Route};
+use http::{Method, StatusCode};
+use std::{borrow::Cow, error::Error as StdError, future::Future};
+use tracing::{Instrument as _, Span, field};
+
+/// One call, from its first line to its answer.
+pub(crate) struct Call {
+    span: Span,
+    watch: Stopwatch,
+    method: Cow<'static, str>,
+    route: std::sync::OnceLock<&'static str>,
+}
+
+impl Call {
+    pub(crate) fn begin(method: &Method, request_id: &str) -> Self {
+        let span = tracing::info_span!(
+            "px.call",
+            operation = field::Empty,
+            request_id,
+            http.response.status_code = field::Empty,
+            duration_ms = field::Empty,
+        );
+        // OpenTelemetry keeps the number of values bounded.
+        let method = match *method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::HEAD => "HEAD",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            Method::OPTIONS => "OPTIONS",
+            Method::PATCH => "PATCH",
+            _ => "_OTHER",
+        };
+        metrics::gauge!("http.server.active_requests", "http.request.method" => method)
+            .increment(1);
+        Self {
+            span,
+            watch: Stopwatch::start(),
+            method: method.into(),
+            route: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Says which operation it is.
+    pub(crate) fn operation(&self, route: &Route) {
+        self.span.record("operation", route.meta.id);
+        let _ = self.route.set(route.meta.path);
+    }
+
+    /// Runs the work within the span.
+    pub(crate) fn watch<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        work.instrument(self.span.clone())
+    }
+
+    /// The partner's code panicked; the panic's own text went where the program sends panics.
+    pub(crate) fn panicked(&self) {
+        self.span
+            .in_scope(|| tracing::error!("the partner's code panicked"));
+    }
+
+    /// Says how it ended.
+    pub(crate) fn end(&self, status: StatusCode) {
+        let elapsed = self.watch.elapsed();
+        self.span
+            .record("http.response.status_code", status.as_u16());
+        self.span.record(
+            "duration_ms",
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        );
+        self.span.in_scope(|| tracing::debug!("answered"));
+        let status_text: Cow<'static, str> = match status {
+            StatusCode::OK => "200".into(),
+            other => other.as_u16().to_string().into(),
+        };
+        metrics::histogram!(
+            "http.server.request.duration",
+            "http.request.method" => self.method.clone(),
+            "http.route" => self.route.get().copied().unwrap_or("none"),
+            "http.response.status_code" => status_text,
+        )
+        .record(elapsed);
+    }
+}
+
+impl Drop for Call {
+    /// Here and not in `end`, because a caller that hangs up drops the call halfway.
+    fn drop(&mut self) {
+        metrics::gauge!("http.server.active_requests", "http.request.method" => self.method.clone())
+            .decrement(1);
+    }
+}
+
+/// Logs a failure with everything that led to it. Called once per failure.
+pub(crate) fn failed(error: &(dyn StdError + 'static), request_id: &str) {
+    let mut causes = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if !causes.is_empty() {
+            causes.push_str(": ");
+        }
+        causes.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if causes.is_empty() {
+        tracing::debug!(request_id, %error, "refused");
+    } else {
+        tracing::error!(request_id, %error, causes, "failed");
+    }
+}

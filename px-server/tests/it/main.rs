@@ -1,0 +1,4 @@
+//! Integration tests of px-server.
+
+mod bank;
+mod service;
