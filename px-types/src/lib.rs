@@ -25,6 +25,8 @@ pub mod partner;
 pub mod plaid;
 pub mod primitive;
 pub mod scope;
+pub mod validate;
+pub mod webhook;
 pub mod wire;
 
 pub use endpoint::{Auth, Endpoint, Meta, RequiredScope};

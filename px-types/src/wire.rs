@@ -247,7 +247,7 @@ fn locate(error: &serde_path_to_error::Error<serde_json::Error>) -> (String, Str
 }
 
 /// Adds a key to a path; a key that is no plain name could be anything, so it is not repeated.
-fn push_key(path: &mut String, key: &str) {
+pub(crate) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
     }
