@@ -1,8 +1,12 @@
 //! The OAuth clients of a partner (Plaid is one), and how one shows who it is.
 
+use crate::oauth::Digest;
 use async_trait::async_trait;
 use px_types::{ClientId, ClientSecret};
-use std::error::Error as StdError;
+use std::{collections::HashMap, error::Error as StdError};
+
+/// Where Plaid's own pages take the answer of an authorization request.
+pub const PLAID_REDIRECT_URI: &str = "https://cdn.plaid.com/link/v2/stable/oauth.html";
 
 /// A client that registered with the partner.
 #[derive(Clone, Debug)]
@@ -35,4 +39,78 @@ pub trait Clients: Send + Sync + 'static {
         id: &ClientId,
         secret: &ClientSecret,
     ) -> Result<bool, Box<dyn StdError + Send + Sync>>;
+}
+
+impl Client {
+    /// A client and its redirect URIs.
+    #[must_use]
+    pub fn new(
+        id: ClientId,
+        name: impl Into<String>,
+        redirect_uris: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            redirect_uris: redirect_uris.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// A registry in memory: for a partner whose clients stand in its configuration.
+///
+/// It keeps the SHA-256 of a secret, which is enough for a long random one and for no
+/// other.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryClients(HashMap<ClientId, (Client, Digest)>);
+
+/// A redirect URI that no client can have: not an absolute URL, or with a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a redirect URI must be an absolute URL without a fragment")]
+pub struct InvalidRedirectUri;
+
+impl MemoryClients {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a client, or replaces the one with its id.
+    ///
+    /// # Errors
+    /// When one of its redirect URIs is not an absolute URL, or has a fragment.
+    pub fn with(
+        mut self,
+        client: Client,
+        secret: &ClientSecret,
+    ) -> Result<Self, InvalidRedirectUri> {
+        for uri in &client.redirect_uris {
+            if uri.contains('#') || url::Url::parse(uri).is_err() {
+                return Err(InvalidRedirectUri);
+            }
+        }
+        let digest = Digest::of(secret.expose());
+        self.0.insert(client.id.clone(), (client, digest));
+        Ok(self)
+    }
+}
+
+#[async_trait]
+impl Clients for MemoryClients {
+    async fn find(&self, id: &ClientId) -> Result<Option<Client>, Box<dyn StdError + Send + Sync>> {
+        Ok(self.0.get(id).map(|(client, _)| client.clone()))
+    }
+
+    async fn check_secret(
+        &self,
+        id: &ClientId,
+        secret: &ClientSecret,
+    ) -> Result<bool, Box<dyn StdError + Send + Sync>> {
+        let shown = Digest::of(secret.expose());
+        // An unknown client costs the same comparison, and no secret has this digest.
+        let known = self.0.get(id).map(|(_, digest)| *digest);
+        let same = shown == known.unwrap_or_else(|| Digest::of(""));
+        Ok(same && known.is_some())
+    }
 }

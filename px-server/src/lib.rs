@@ -10,6 +10,9 @@ pub mod clock;
 pub mod credentials;
 mod error;
 pub mod guard;
+#[cfg(feature = "hyper")]
+pub mod hyper;
+pub mod oauth;
 mod partner;
 pub mod verify;
 

@@ -4,6 +4,10 @@
 //! it at Plaid for good; anything that stops the verifier from knowing is
 //! [`VerifyError::Unavailable`], which is answered 503.
 
+mod cache;
+
+pub use cache::CachedVerifier;
+
 use crate::TokenGrant;
 use async_trait::async_trait;
 use px_types::AccessToken;

@@ -1,0 +1,511 @@
+//! One grant and everything it gave: the record, and each step that it can take.
+//!
+//! Pure: a step takes the record, what happened and the time, and says what becomes of the
+//! record and what is answered. Stores, randomness and HTTP are elsewhere.
+//!
+//! A refresh token is two secrets, `family.secret`. The first stays for the life of the
+//! grant, the second changes with each use. So a record needs to remember only the tokens
+//! that may still be exchanged: whoever shows the family's secret with any other second
+//! half shows a spent token. The record stays small over 13 months of rotation.
+
+use super::Digest;
+use crate::PermittedAccounts;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_types::{ApplicationId, ClientId, Scope, ScopeSet, UserId};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// How long after its first use a refresh token may be used again.
+pub const REPLAY_WINDOW: TimeDelta = TimeDelta::seconds(30);
+/// How many pairs one refresh token gives at most.
+pub const MAX_PAIRS: usize = 3;
+/// The most access tokens of one grant that live at a time; the oldest ends first.
+pub const MAX_ACCESS_TOKENS: usize = 64;
+/// The most ended siblings that are told apart from spent tokens.
+const MAX_ENDED: usize = 32;
+
+/// A grant: what a user allowed, and the digests of everything it gave.
+///
+/// A store keeps it whole, as JSON if it likes, and finds it by any of
+/// [`digests`](Self::digests). It holds no secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GrantRecord {
+    /// Names the grant; no secret.
+    pub id: String,
+    /// The person whose data it is.
+    pub principal: UserId,
+    /// The client that was granted it.
+    pub client_id: ClientId,
+    /// The application for which the user was asked.
+    pub application_id: Option<ApplicationId>,
+    /// Its name.
+    pub application_name: Option<String>,
+    /// What the user allowed.
+    pub scopes: ScopeSet,
+    /// The accounts that the user allowed.
+    pub accounts: PermittedAccounts,
+    /// When the user allowed it.
+    pub granted_at: DateTime<Utc>,
+    /// When its refresh tokens end.
+    pub ends_at: DateTime<Utc>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// The authorization code; none in credentials mode.
+    pub code: Option<CodeState>,
+    /// The refresh tokens; none before the code is redeemed, and without `offline_access`.
+    pub refresh: Option<RefreshState>,
+    /// The access tokens that have not expired.
+    pub access: Vec<AccessState>,
+}
+
+/// An authorization code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CodeState {
+    /// Its digest.
+    pub digest: Digest,
+    /// Where the code was sent; the exchange names the same.
+    pub redirect_uri: String,
+    /// The S256 challenge; none where the partner does not ask for one.
+    pub challenge: Option<String>,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// When it was first used, rightly or not.
+    pub spent_at: Option<DateTime<Utc>>,
+}
+
+/// The refresh tokens of a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RefreshState {
+    /// The digest of the first half, which all of them share.
+    pub family: Digest,
+    /// The digest of the second half of the present one.
+    pub current: Digest,
+    /// When the present one was first used.
+    pub used_at: Option<DateTime<Utc>>,
+    /// The pairs that it gave; the first of them that is used becomes the present one.
+    pub pairs: Vec<Pair>,
+    /// Second halves of pairs whose sibling was used first; the latest alone.
+    pub ended: VecDeque<Digest>,
+}
+
+/// An access and a refresh token that were given together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Pair {
+    /// The digest of the refresh token's second half.
+    pub refresh: Digest,
+    /// The digest of the access token.
+    pub access: Digest,
+}
+
+/// An access token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccessState {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// Whether it was revoked, or its sibling was used first.
+    pub ended: bool,
+}
+
+/// What becomes of a record, and what is answered.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Step<T> {
+    /// The record to store; `None` when it stays as it is.
+    pub record: Option<GrantRecord>,
+    /// The answer.
+    pub outcome: Result<T, Refusal>,
+}
+
+/// Why a step was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The code or the token is unknown, expired, spent, revoked or another client's.
+    InvalidGrant,
+    /// A spent code or a spent refresh token was used: the grant is revoked.
+    Reused,
+    /// More scopes were asked for than were granted.
+    InvalidScope,
+}
+
+/// What a step gave.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Given {
+    /// What the access token may do.
+    pub scopes: ScopeSet,
+    /// When the access token ends.
+    pub expires_at: DateTime<Utc>,
+    /// Whether the refresh token was given too.
+    pub refresh: bool,
+}
+
+/// The digests of fresh tokens, made before the step and used if it gives any.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Fresh {
+    /// Of the access token.
+    pub access: Digest,
+    /// Of the refresh token's first half; used when the code is redeemed.
+    pub family: Digest,
+    /// Of the refresh token's second half.
+    pub refresh: Digest,
+    /// How long the access token lives.
+    pub access_lifetime: TimeDelta,
+}
+
+impl Fresh {
+    /// Fresh tokens.
+    #[must_use]
+    pub fn new(
+        access: Digest,
+        family: Digest,
+        refresh: Digest,
+        access_lifetime: TimeDelta,
+    ) -> Self {
+        Self {
+            access,
+            family,
+            refresh,
+            access_lifetime,
+        }
+    }
+}
+
+impl GrantRecord {
+    /// A grant that has given nothing yet.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        principal: UserId,
+        client_id: ClientId,
+        scopes: ScopeSet,
+        accounts: PermittedAccounts,
+        granted_at: DateTime<Utc>,
+        ends_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            principal,
+            client_id,
+            application_id: None,
+            application_name: None,
+            scopes,
+            accounts,
+            granted_at,
+            ends_at,
+            revoked_at: None,
+            code: None,
+            refresh: None,
+            access: Vec::new(),
+        }
+    }
+
+    /// Adds the code that the user's consent gave.
+    #[must_use]
+    pub fn with_code(
+        mut self,
+        digest: Digest,
+        redirect_uri: impl Into<String>,
+        challenge: Option<String>,
+        expires_at: DateTime<Utc>,
+    ) -> Self {
+        self.code = Some(CodeState {
+            digest,
+            redirect_uri: redirect_uri.into(),
+            challenge,
+            expires_at,
+            spent_at: None,
+        });
+        self
+    }
+
+    /// Adds an access token that no code and no refresh token gave: credentials mode.
+    #[must_use]
+    pub fn with_access(mut self, digest: Digest, expires_at: DateTime<Utc>) -> Self {
+        let scopes = self.scopes.clone();
+        self.access.push(AccessState {
+            digest,
+            scopes,
+            expires_at,
+            ended: false,
+        });
+        self
+    }
+
+    /// Everything by which a store must find the record: code, family, access tokens.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        let code = self.code.iter().map(|code| code.digest);
+        let family = self.refresh.iter().map(|refresh| refresh.family);
+        let access = self.access.iter().map(|access| access.digest);
+        code.chain(family).chain(access).collect()
+    }
+
+    /// When nothing that the record knows can be used any more; a store may drop it then.
+    #[must_use]
+    pub fn keep_until(&self) -> DateTime<Utc> {
+        let code = self.code.as_ref().map(|code| code.expires_at);
+        let refresh = self.refresh.as_ref().map(|_| self.ends_at);
+        let access = self.access.iter().map(|access| access.expires_at).max();
+        [code, refresh, access]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or(self.granted_at)
+    }
+
+    /// Exchanges the code. Any use by its client spends it; a second use revokes the grant.
+    #[must_use]
+    pub fn redeem(
+        &self,
+        code: &Digest,
+        client: &ClientId,
+        redirect_uri: Option<&str>,
+        verifier: Option<&str>,
+        fresh: &Fresh,
+        now: DateTime<Utc>,
+    ) -> Step<Given> {
+        let Some(state) = &self.code else {
+            return Step::refused(Refusal::InvalidGrant);
+        };
+        if self.revoked_at.is_some() || state.digest != *code || self.client_id != *client {
+            return Step::refused(Refusal::InvalidGrant);
+        }
+        if state.spent_at.is_some() {
+            return self.reused(now);
+        }
+        if now >= state.expires_at {
+            return Step::refused(Refusal::InvalidGrant);
+        }
+        let proven = match (&state.challenge, verifier) {
+            (Some(challenge), Some(verifier)) => {
+                well_formed(verifier) && Digest::of(verifier).to_string() == *challenge
+            }
+            // A verifier without a challenge is a request that was tampered with (RFC 9700, 4.8.2).
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => true,
+        };
+        let bound = redirect_uri == Some(&state.redirect_uri);
+        let mut record = self.clone();
+        if let Some(code) = &mut record.code {
+            code.spent_at = Some(now);
+        }
+        if !proven || !bound {
+            return Step::changed(record, Err(Refusal::InvalidGrant));
+        }
+        let refresh = record.scopes.contains(&Scope::OFFLINE_ACCESS) && now < record.ends_at;
+        if refresh {
+            record.refresh = Some(RefreshState {
+                family: fresh.family,
+                current: fresh.refresh,
+                used_at: None,
+                pairs: Vec::new(),
+                ended: VecDeque::new(),
+            });
+        }
+        let scopes = record.scopes.clone();
+        let expires_at = now + fresh.access_lifetime;
+        record.give_access(fresh.access, scopes.clone(), expires_at, now);
+        let given = Given {
+            scopes,
+            expires_at,
+            refresh,
+        };
+        Step::changed(record, Ok(given))
+    }
+
+    /// Exchanges a refresh token for a pair.
+    ///
+    /// Within [`REPLAY_WINDOW`] of its first use it gives up to [`MAX_PAIRS`] pairs, because
+    /// an answer may have been lost. The pair that is used first stays.
+    #[must_use]
+    pub fn refresh(
+        &self,
+        secret: &Digest,
+        client: &ClientId,
+        scope: Option<&ScopeSet>,
+        fresh: &Fresh,
+        now: DateTime<Utc>,
+    ) -> Step<Given> {
+        let Some(state) = &self.refresh else {
+            return Step::refused(Refusal::InvalidGrant);
+        };
+        if self.revoked_at.is_some() || self.client_id != *client || now >= self.ends_at {
+            return Step::refused(Refusal::InvalidGrant);
+        }
+        if state.ended.contains(secret) {
+            return Step::refused(Refusal::InvalidGrant);
+        }
+        let mut record = self.clone();
+        if let Some(chosen) = state.pairs.iter().position(|pair| pair.refresh == *secret) {
+            record.settle(chosen);
+        } else if state.current != *secret || !state.gives_another(now) {
+            return self.reused(now);
+        }
+        let scopes = match scope {
+            Some(scope) if !scope.is_subset(&self.scopes) => {
+                return Step::refused(Refusal::InvalidScope);
+            }
+            Some(scope) => scope.clone(),
+            None => self.scopes.clone(),
+        };
+        if let Some(refresh) = &mut record.refresh {
+            refresh.used_at.get_or_insert(now);
+            refresh.pairs.push(Pair {
+                refresh: fresh.refresh,
+                access: fresh.access,
+            });
+        }
+        // An access token does not outlive the grant.
+        let expires_at = (now + fresh.access_lifetime).min(record.ends_at);
+        record.give_access(fresh.access, scopes.clone(), expires_at, now);
+        let given = Given {
+            scopes,
+            expires_at,
+            refresh: true,
+        };
+        Step::changed(record, Ok(given))
+    }
+
+    /// Uses an access token: says what it is, and ends the siblings of its pair.
+    #[must_use]
+    pub fn present(&self, access: &Digest, now: DateTime<Utc>) -> Step<&AccessState> {
+        let found = self.access.iter().find(|state| state.digest == *access);
+        let live = |state: &&AccessState| {
+            self.revoked_at.is_none() && !state.ended && now < state.expires_at
+        };
+        let Some(state) = found.filter(live) else {
+            return Step::refused(Refusal::InvalidGrant);
+        };
+        let pairs = self.refresh.iter().flat_map(|refresh| &refresh.pairs);
+        let chosen = pairs.enumerate().find(|(_, pair)| pair.access == *access);
+        let record = chosen.map(|(index, _)| {
+            let mut record = self.clone();
+            record.settle(index);
+            record
+        });
+        Step {
+            record,
+            outcome: Ok(state),
+        }
+    }
+
+    /// Ends one access token. Of another client's, nothing ends.
+    #[must_use]
+    pub fn revoke_access(&self, access: &Digest, client: &ClientId) -> Step<()> {
+        let index = self.access.iter().position(|state| state.digest == *access);
+        match index {
+            Some(index) if self.client_id == *client && !self.access[index].ended => {
+                let mut record = self.clone();
+                record.access[index].ended = true;
+                Step::changed(record, Ok(()))
+            }
+            _ => Step {
+                record: None,
+                outcome: Ok(()),
+            },
+        }
+    }
+
+    /// Ends the grant and everything it gave.
+    #[must_use]
+    pub fn revoke(&self, now: DateTime<Utc>) -> Step<()> {
+        let record = self.revoked_at.is_none().then(|| {
+            let mut record = self.clone();
+            record.revoked_at = Some(now);
+            record
+        });
+        Step {
+            record,
+            outcome: Ok(()),
+        }
+    }
+
+    fn reused<T>(&self, now: DateTime<Utc>) -> Step<T> {
+        Step {
+            record: self.revoke(now).record,
+            outcome: Err(Refusal::Reused),
+        }
+    }
+
+    /// Makes one of the pairs the present one and ends its siblings.
+    fn settle(&mut self, chosen: usize) {
+        let Some(refresh) = &mut self.refresh else {
+            return;
+        };
+        for (index, pair) in std::mem::take(&mut refresh.pairs).into_iter().enumerate() {
+            if index == chosen {
+                refresh.current = pair.refresh;
+                refresh.used_at = None;
+                continue;
+            }
+            if refresh.ended.len() == MAX_ENDED {
+                refresh.ended.pop_front();
+            }
+            refresh.ended.push_back(pair.refresh);
+            for access in &mut self.access {
+                access.ended |= access.digest == pair.access;
+            }
+        }
+    }
+
+    fn give_access(
+        &mut self,
+        digest: Digest,
+        scopes: ScopeSet,
+        expires_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        self.access.retain(|access| now < access.expires_at);
+        if self.access.len() >= MAX_ACCESS_TOKENS {
+            self.access.remove(0);
+        }
+        self.access.push(AccessState {
+            digest,
+            scopes,
+            expires_at,
+            ended: false,
+        });
+    }
+}
+
+impl RefreshState {
+    fn gives_another(&self, now: DateTime<Utc>) -> bool {
+        match self.used_at {
+            None => true,
+            Some(first) => self.pairs.len() < MAX_PAIRS && now - first <= REPLAY_WINDOW,
+        }
+    }
+}
+
+impl<T> Step<T> {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            record: None,
+            outcome: Err(refusal),
+        }
+    }
+
+    fn changed(record: GrantRecord, outcome: Result<T, Refusal>) -> Self {
+        Self {
+            record: Some(record),
+            outcome,
+        }
+    }
+}
+
+/// Whether a text is a verifier of RFC 7636 section 4.1.
+fn well_formed(verifier: &str) -> bool {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved)
+}

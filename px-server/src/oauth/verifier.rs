@@ -1,0 +1,54 @@
+//! Telling what the kit's own access tokens allow.
+
+use super::{Digest, OAuth, grant::Refusal};
+use crate::{
+    TokenGrant,
+    verify::{TokenVerifier, VerifyError},
+};
+use async_trait::async_trait;
+use px_types::AccessToken;
+use std::sync::Arc;
+
+/// Looks each token up in the grant store.
+pub(super) struct OwnTokens(pub(super) OAuth);
+
+#[async_trait]
+impl TokenVerifier for OwnTokens {
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        let digest = Digest::of(token.expose());
+        let oauth = &self.0;
+        let now = oauth.now();
+        let stepped = oauth.step(&digest, |record| {
+            let step = record.present(&digest, now);
+            super::grant::Step {
+                record: step.record,
+                outcome: step.outcome.map(|state| {
+                    let mut grant = TokenGrant::new(record.principal.clone(), state.scopes.clone());
+                    grant.accounts = record.accounts.clone();
+                    grant.client_id = Some(record.client_id.clone());
+                    grant.application_id = record.application_id.clone();
+                    grant.grant_id = Some(record.id.clone());
+                    grant.expires_at = Some(state.expires_at);
+                    grant
+                }),
+            }
+        });
+        match stepped.await.map_err(VerifyError::unavailable)? {
+            Some((_, Ok(grant))) => Ok(Arc::new(grant)),
+            Some((found, Err(refusal))) => {
+                let record = &found.record;
+                let state = record.access.iter().find(|state| state.digest == digest);
+                let ended = state.is_some_and(|state| state.ended) || record.revoked_at.is_some();
+                if ended && refusal == Refusal::InvalidGrant {
+                    tracing::warn!(
+                        grant_id = record.id,
+                        client_id = record.client_id.as_str(),
+                        "a revoked access token was used"
+                    );
+                }
+                Err(VerifyError::Invalid)
+            }
+            None => Err(VerifyError::Invalid),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Remembering verified tokens for a while, within bounds.
+
+use super::{TokenVerifier, VerifyError};
+use crate::{
+    TokenGrant,
+    clock::{Clock, SystemClock},
+    oauth::Digest,
+};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use lru::LruCache;
+use px_types::AccessToken;
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// How many tokens are remembered by default.
+const CAPACITY: usize = 10_000;
+/// How long a token is remembered by default.
+const TTL: TimeDelta = TimeDelta::seconds(10);
+
+/// A verifier that remembers what another one found good.
+///
+/// Refusals are not remembered, nor that the other verifier was out of reach. A token is
+/// forgotten when it ends, after the time to live, or when it is purged; the token itself is
+/// not kept, its SHA-256 is. How long a revocation elsewhere may go unnoticed is the time to
+/// live, 10 s by default.
+pub struct CachedVerifier {
+    inner: Arc<dyn TokenVerifier>,
+    clock: Arc<dyn Clock>,
+    ttl: TimeDelta,
+    state: Mutex<State>,
+}
+
+struct State {
+    entries: LruCache<[u8; 32], Entry>,
+    /// Counts purges: what was being verified during one is not remembered.
+    generation: u64,
+}
+
+struct Entry {
+    grant: Arc<TokenGrant>,
+    ends: DateTime<Utc>,
+}
+
+impl fmt::Debug for CachedVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedVerifier").finish_non_exhaustive()
+    }
+}
+
+impl CachedVerifier {
+    /// Remembers what a verifier finds good.
+    #[must_use]
+    pub fn new(inner: Arc<dyn TokenVerifier>) -> Self {
+        let state = State {
+            entries: LruCache::new(NonZeroUsize::new(CAPACITY).unwrap_or(NonZeroUsize::MIN)),
+            generation: 0,
+        };
+        Self {
+            inner,
+            clock: Arc::new(SystemClock),
+            ttl: TTL,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// How many tokens are remembered at most; the least used is forgotten first.
+    #[must_use]
+    pub fn capacity(self, capacity: usize) -> Self {
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
+        self.state().entries.resize(capacity);
+        self
+    }
+
+    /// How long a token is remembered at most.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = TimeDelta::from_std(ttl)
+            .unwrap_or(TTL)
+            .min(TimeDelta::days(1));
+        self
+    }
+
+    /// Takes the time from elsewhere than the machine.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Forgets a token.
+    pub fn purge_token(&self, token: &AccessToken) {
+        let mut state = self.state();
+        state.generation += 1;
+        state.entries.pop(Digest::of(token.expose()).as_bytes());
+    }
+
+    /// Forgets the tokens of a grant.
+    pub fn purge_grant(&self, grant_id: &str) {
+        let mut state = self.state();
+        state.generation += 1;
+        let of_grant =
+            |(_, entry): &(&[u8; 32], &Entry)| entry.grant.grant_id.as_deref() == Some(grant_id);
+        let keys: Vec<_> = state
+            .entries
+            .iter()
+            .filter(of_grant)
+            .map(|(k, _)| *k)
+            .collect();
+        for key in keys {
+            state.entries.pop(&key);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn purge_all(&self) {
+        let mut state = self.state();
+        state.generation += 1;
+        state.entries.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A cache that was left half changed holds at worst an entry too few.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl TokenVerifier for CachedVerifier {
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        let key = *Digest::of(token.expose()).as_bytes();
+        let generation = {
+            let (now, mut state) = (self.clock.now(), self.state());
+            match state.entries.get(&key) {
+                Some(entry) if now < entry.ends => return Ok(entry.grant.clone()),
+                Some(_) => {
+                    state.entries.pop(&key);
+                }
+                None => {}
+            }
+            state.generation
+        };
+        let grant = self.inner.verify(token).await?;
+        let by_ttl = self.clock.now() + self.ttl;
+        let ends = grant.expires_at.map_or(by_ttl, |end| end.min(by_ttl));
+        let mut state = self.state();
+        if state.generation == generation {
+            let grant = grant.clone();
+            state.entries.put(key, Entry { grant, ends });
+        }
+        Ok(grant)
+    }
+}
