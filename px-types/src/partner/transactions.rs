@@ -89,6 +89,24 @@ impl TransactionsQuery {
     }
 }
 
+impl TransactionsQuery {
+    /// Makes the page out of all the rows that a partner has, in any order.
+    ///
+    /// For partners that hold a user's transactions in memory: it leaves out what lies
+    /// outside the window, sorts as the contract asks, counts and cuts. `None` when the
+    /// caller asks by a cursor, which such a partner never gave.
+    #[must_use]
+    pub fn page_of(&self, mut rows: Vec<Transaction>) -> Option<TransactionsResponse> {
+        let Position::Offset(offset) = self.position else { return None };
+        rows.retain(|row| (self.start_date..=self.end_date).contains(&row.date()));
+        rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
+        let total = rows.len() as u64;
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let page = rows.into_iter().skip(skip).take(self.limit as usize).collect::<Vec<_>>();
+        Some(TransactionsResponse::new(total, page))
+    }
+}
+
 impl Parameters for TransactionsQuery {
     fn read(pairs: &Pairs) -> Result<Self, ParameterError> {
         let start_date: Date = pairs.required("start_date")?;
