@@ -1,0 +1,37 @@
+//! How long each phase of a connection may take, and how much it may hold.
+
+use std::time::Duration;
+
+/// The limits of a server; [`Server`](super::Server) documents each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) handshake: Duration,
+    pub(super) header: Duration,
+    pub(super) body: Duration,
+    pub(super) write: Duration,
+    pub(super) request: Duration,
+    pub(super) idle: Duration,
+    pub(super) shutdown: Duration,
+    pub(super) connections: usize,
+    pub(super) streams: u32,
+    pub(super) header_bytes: u32,
+    pub(super) header_fields: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            request: Duration::from_secs(300),
+            idle: Duration::from_secs(75),
+            shutdown: Duration::from_secs(30),
+            connections: 1024,
+            streams: 100,
+            header_bytes: 64 * 1024,
+            header_fields: 200,
+        }
+    }
+}
