@@ -32,6 +32,24 @@ message! {
     }
 }
 
+message! {
+    /// The body of a refusal of the token and revocation endpoints.
+    ///
+    /// Contract: `px.md` section 4; RFC 6749 section 5.2.
+    pub struct OAuthErrorResponse {
+        required {
+            /// Why, in the words of RFC 6749: `invalid_grant`.
+            error: String,
+        }
+        optional {
+            /// What led to it, for developers.
+            error_description: String,
+            /// Where it is explained.
+            error_uri: String,
+        }
+    }
+}
+
 /// The ids of the refusals that this SDK makes itself.
 ///
 /// Contract: `px.md` sections 5 and 8.

@@ -21,6 +21,8 @@ pub mod endpoint;
 pub mod error;
 mod message;
 pub mod model;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 pub mod partner;
 pub mod plaid;
 pub mod primitive;
@@ -30,7 +32,7 @@ pub mod webhook;
 pub mod wire;
 
 pub use endpoint::{Auth, Endpoint, Meta, RequiredScope};
-pub use error::{ErrorDetail, ErrorResponse, error_id};
+pub use error::{ErrorDetail, ErrorResponse, OAuthErrorResponse, error_id};
 pub use primitive::{
     amount::{Amount, InvalidNumber, Rate},
     bounded::{AtLeastOne, Bounded, InvalidLength},

@@ -31,7 +31,7 @@ macro_rules! message {
             $($(
                 $(#[$nm])*
                 #[serde(deserialize_with = "crate::wire::optional")]
-                #[cfg_attr(feature = "openapi", schemars(required))]
+                #[cfg_attr(feature = "openapi", schemars(required, transform = crate::openapi::allow_null))]
                 pub $n: Option<$nt>,
             )*)?
             $($(

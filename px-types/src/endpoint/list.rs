@@ -68,3 +68,30 @@ pub fn plaid() -> Vec<super::Meta> {
     macro_rules! metas { ($($name:ident => $endpoint:ty,)+) => { vec![$(<$endpoint as super::Endpoint>::META),+] } }
     for_each_plaid_endpoint!(metas)
 }
+
+/// A table of endpoints in Markdown, for documents that must stay true.
+#[must_use]
+pub fn table(endpoints: &[super::Meta]) -> String {
+    use super::Auth;
+    let mut table = String::from(
+        "| id | method and path | authentication | what it does |\n|---|---|---|---|\n",
+    );
+    for meta in endpoints {
+        let auth = match meta.auth {
+            Auth::None => "none".to_owned(),
+            Auth::User => "the user, in a browser".to_owned(),
+            Auth::Client => "client id and secret".to_owned(),
+            Auth::Bearer(scope) => match scope.name() {
+                Some(name) => format!("bearer token, scope `{name}`"),
+                None => "bearer token".to_owned(),
+            },
+            Auth::Signature => "signature".to_owned(),
+            Auth::PlaidClient => "client id and secret".to_owned(),
+        };
+        let (id, method, path, summary) = (meta.id, &meta.method, meta.path, meta.summary);
+        table.push_str(&format!(
+            "| `{id}` | `{method} {path}` | {auth} | {summary} |\n"
+        ));
+    }
+    table
+}

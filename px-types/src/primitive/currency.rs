@@ -175,7 +175,11 @@ impl schemars::JsonSchema for Unit {
             "properties": {
                 "currency": code,
                 "non_iso_currency": { "type": ["string", "null"] }
-            }
+            },
+            "oneOf": [
+                { "required": ["currency"], "properties": { "currency": { "type": "string" } } },
+                { "required": ["non_iso_currency"], "properties": { "non_iso_currency": { "type": "string" } } },
+            ]
         })
     }
 }

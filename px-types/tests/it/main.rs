@@ -1,0 +1,3 @@
+//! Tests of px-types as its users see it.
+
+mod openapi;
