@@ -6,6 +6,7 @@
 //! Whose token a call carries is not told here but in [`verify`](crate::verify).
 
 mod allow_list;
+pub(crate) mod grant;
 mod rate_limit;
 pub(crate) mod refusal;
 

@@ -1,9 +1,11 @@
 //! Serve Plaid Exchange: a bank implements [`Partner`], the rest is here.
 //!
-//! - [`Partner`]: what the bank's own code answers;
+//! - [`Partner`]: what the bank's own code answers; [`PartnerService`]: the API over it, as a tower service;
 //! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
 //! - [`guard`]: who may call at all, and how often.
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod caller;
 pub mod clients;
 pub mod clock;
@@ -14,8 +16,11 @@ pub mod guard;
 pub mod hyper;
 pub mod oauth;
 mod partner;
+mod router;
+mod service;
 pub mod verify;
 
 pub use caller::{Caller, PermittedAccounts, TokenGrant};
 pub use error::{Error, Kind};
 pub use partner::Partner;
+pub use service::{BuildError, PartnerService, PartnerServiceBuilder, ResponseCheck};

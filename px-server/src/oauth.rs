@@ -29,6 +29,7 @@ mod client_auth;
 mod digest;
 mod error;
 pub mod grant;
+mod pages;
 pub mod store;
 mod token;
 mod verifier;
@@ -36,9 +37,9 @@ mod verifier;
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
 pub use digest::Digest;
-pub(crate) use digest::name as random_name;
 pub use error::{BuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
+pub use pages::AuthorizePages;
 pub use store::{GrantStore, MemoryGrantStore, StoreError, Swap, Versioned};
 
 use crate::{
@@ -228,6 +229,12 @@ impl OAuth {
     /// As [`authenticate_client`].
     pub async fn authenticate_client(&self, headers: &HeaderMap) -> Result<Client, OAuthError> {
         authenticate_client(&*self.0.clients, headers).await
+    }
+
+    /// The clients that it knows.
+    #[must_use]
+    pub fn clients(&self) -> Arc<dyn Clients> {
+        self.0.clients.clone()
     }
 
     /// Tells what the kit's own access tokens allow, from the store each time.

@@ -241,7 +241,7 @@ impl Inner {
         };
         let query = routed.incoming.parts.uri.query().unwrap_or_default();
         let page = match oauth.authorize(query).await {
-            Authorization::Ask(request) => pages.ask(request, &routed.incoming.parts).await,
+            Authorization::Ask(request) => pages.ask(*request, &routed.incoming.parts).await,
             Authorization::Refused(refusal) => pages.refuse(refusal).await,
             Authorization::Redirect(location) => redirect(&location)?,
         };
@@ -275,7 +275,7 @@ impl Inner {
 
     fn metadata(&self) -> Step<Outcome> {
         let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
-        Ok(Answer::json(StatusCode::OK, &oauth.metadata()).into())
+        Ok(Answer::json(StatusCode::OK, px_types::wire::encode(&oauth.metadata())).into())
     }
 
     async fn auth_token<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
@@ -387,7 +387,7 @@ impl Inner {
         }
         let body = request::read_body(body, self.limits.body).await?;
         let request = read::<E>(&path, &incoming, &body)?;
-        Ok((&**credentials, client, incoming, request))
+        Ok((&**credentials, client.id, incoming, request))
     }
 
     /// The partner's code failed: logs the cause once, answers the public half.
@@ -399,9 +399,12 @@ impl Inner {
     /// A refusal of the OAuth kit, in the form of RFC 6749.
     fn oauth_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
         observe::failed(error, &incoming.request_id);
-        let mut answer = Answer::json(error.status(), &error.body());
-        for (name, value) in error.headers() {
-            answer = answer.with(name, value);
+        let mut answer = Answer::json(error.status(), error.body());
+        if let Some(challenge) = error.www_authenticate() {
+            answer = answer.challenge(challenge);
+        }
+        if let Some(wait) = error.retry_after() {
+            answer = answer.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         answer
     }

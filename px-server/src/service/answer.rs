@@ -50,13 +50,13 @@ impl Answer {
     }
 
     /// A JSON document that is no endpoint's answer.
-    pub(crate) fn json(status: StatusCode, document: &serde_json::Value) -> Self {
+    pub(crate) fn json(status: StatusCode, document: Vec<u8>) -> Self {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::CONTENT_TYPE, JSON);
         Self {
             status,
             headers,
-            body: Body::Bytes(document.to_string().into()),
+            body: Body::Bytes(document.into()),
         }
     }
 
