@@ -24,11 +24,7 @@ pub struct RequestBody {
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, limit: Duration) -> Self {
-        Self {
-            incoming,
-            limit,
-            late: None,
-        }
+        Self { incoming, limit, late: None }
     }
 }
 
@@ -49,9 +45,7 @@ impl Body for RequestBody {
             };
         }
         let limit = self.limit;
-        let late = self
-            .late
-            .get_or_insert_with(|| Box::pin(timer::after(limit)));
+        let late = self.late.get_or_insert_with(|| Box::pin(timer::after(limit)));
         ready!(late.as_mut().poll(cx));
         Poll::Ready(Some(Err(BodyError::late())))
     }
@@ -114,10 +108,7 @@ pub(super) struct ResponseBody<B> {
 
 impl<B> ResponseBody<B> {
     pub(super) fn new(inner: B, running: Running) -> Self {
-        Self {
-            inner: Box::pin(inner),
-            _running: running,
-        }
+        Self { inner: Box::pin(inner), _running: running }
     }
 }
 

@@ -73,13 +73,11 @@ impl Connection {
             Some(Ok((stream, certificate))) => match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => {
                     let opening = Opening::default();
-                    self.serve(stream, opening, Version::Http2, certificate, service)
-                        .await;
+                    self.serve(stream, opening, Version::Http2, certificate, service).await;
                 }
                 Some(_) => {
                     let opening = Opening::default();
-                    self.serve(stream, opening, Version::Http1, certificate, service)
-                        .await;
+                    self.serve(stream, opening, Version::Http1, certificate, service).await;
                 }
                 None => self.detect(stream, certificate, service).await,
             },
@@ -152,7 +150,7 @@ impl Connection {
         let builder = builder(&limits, version);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut stopped = pin!(stopped);
-        let mut check = pin!(timer::after(limits.header.min(limits.idle)));
+        let mut check = pin!(timer::after(limits.shortest_phase()));
         let mut ending = false;
         loop {
             tokio::select! {
@@ -197,9 +195,7 @@ impl Connection {
 }
 
 fn builder(limits: &Limits, version: Version) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams {
-        limit: limits.request,
-    });
+    let mut builder = auto::Builder::new(Streams { limit: limits.request });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -268,14 +264,7 @@ enum Verdict {
 impl Activity {
     fn new(version: Version) -> Self {
         let since = timer::now();
-        Self {
-            version,
-            state: Mutex::new(State {
-                running: 0,
-                since,
-                head: Some(since),
-            }),
-        }
+        Self { version, state: Mutex::new(State { running: 0, since, head: Some(since) }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -298,9 +287,7 @@ impl Activity {
         let (end, verdict) = match (state.running, state.head) {
             // The streams of HTTP/2 have their limit each, in `Streams`.
             (1.., _) if self.version == Version::Http2 => {
-                return Verdict::Fine {
-                    until: now + limits.idle,
-                };
+                return Verdict::Fine { until: now + limits.idle };
             }
             (1.., _) => (state.since + limits.request, Verdict::TooSlow),
             (0, Some(head)) => (head + limits.header, Verdict::TooSlow),
@@ -310,10 +297,7 @@ impl Activity {
             return verdict;
         }
         // A phase that begins meanwhile may end sooner than this one.
-        let shortest = limits.header.min(limits.idle).min(limits.request);
-        Verdict::Fine {
-            until: end.min(now + shortest),
-        }
+        Verdict::Fine { until: end.min(now + limits.shortest_phase()) }
     }
 }
 

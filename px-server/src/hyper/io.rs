@@ -69,14 +69,7 @@ impl<I> Stream<I> {
         activity: Arc<Activity>,
         write_limit: Duration,
     ) -> Self {
-        Self {
-            io,
-            opening,
-            given_back: 0,
-            activity,
-            write_limit,
-            stalled: None,
-        }
+        Self { io, opening, given_back: 0, activity, write_limit, stalled: None }
     }
 
     fn watch<T>(
@@ -89,9 +82,7 @@ impl<I> Stream<I> {
             return written;
         }
         let limit = self.write_limit;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(timer::after(limit)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(timer::after(limit)));
         match stalled.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,

@@ -18,6 +18,14 @@ pub(super) struct Limits {
     pub(super) header_fields: usize,
 }
 
+impl Limits {
+    /// The shortest of the times that a connection may spend in one phase between requests
+    /// or within one.
+    pub(super) fn shortest_phase(&self) -> Duration {
+        self.header.min(self.idle).min(self.request)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -69,9 +69,7 @@ impl Tls {
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Self {
-            config: Arc::new(config),
-        }
+        Self { config: Arc::new(config) }
     }
 
     fn build(
@@ -97,9 +95,7 @@ impl Tls {
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
-        let stream = TlsAcceptor::from(Arc::clone(&self.config))
-            .accept(stream)
-            .await?;
+        let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates();
         let certificate = shown.and_then(<[_]>::first).map(ClientCertificate::new);
         Ok((stream, certificate))
@@ -132,9 +128,7 @@ fn roots(authorities: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
     const REFUSAL: &str = "the authorities of clients are not PEM certificates";
     let mut roots = RootCertStore::empty();
     for certificate in certificates(authorities, REFUSAL)? {
-        roots
-            .add(certificate)
-            .map_err(|e| TlsError::new(REFUSAL, e))?;
+        roots.add(certificate).map_err(|e| TlsError::new(REFUSAL, e))?;
     }
     Ok(Arc::new(roots))
 }
@@ -148,17 +142,11 @@ pub struct TlsError {
 
 impl TlsError {
     fn plain(message: &'static str) -> Self {
-        Self {
-            message,
-            source: None,
-        }
+        Self { message, source: None }
     }
 
     fn new(message: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
-        Self {
-            message,
-            source: Some(Box::new(source)),
-        }
+        Self { message, source: Some(Box::new(source)) }
     }
 }
 
@@ -185,10 +173,7 @@ pub struct ClientCertificate {
 
 impl ClientCertificate {
     fn new(certificate: &CertificateDer<'_>) -> Self {
-        Self {
-            der: certificate.as_ref().into(),
-            thumbprint: Sha256::digest(certificate).into(),
-        }
+        Self { der: certificate.as_ref().into(), thumbprint: Sha256::digest(certificate).into() }
     }
 
     /// The certificate, DER.

@@ -1,4 +1,9 @@
 //! Integration tests of px-server.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod bank;
+mod guard;
+#[cfg(feature = "hyper")]
+mod hyper;
 mod service;
