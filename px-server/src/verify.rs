@@ -5,8 +5,16 @@
 //! [`VerifyError::Unavailable`], which is answered 503.
 
 mod cache;
+mod claims;
+pub mod fetch;
+mod introspection;
+mod jwks;
+mod jwt;
 
 pub use cache::CachedVerifier;
+pub use fetch::Fetch;
+pub use introspection::IntrospectionVerifier;
+pub use jwt::{JwtAlgorithm, JwtVerifier};
 
 use crate::TokenGrant;
 use async_trait::async_trait;

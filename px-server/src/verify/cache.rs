@@ -60,12 +60,7 @@ impl CachedVerifier {
             entries: LruCache::new(NonZeroUsize::new(CAPACITY).unwrap_or(NonZeroUsize::MIN)),
             generation: 0,
         };
-        Self {
-            inner,
-            clock: Arc::new(SystemClock),
-            ttl: TTL,
-            state: Mutex::new(state),
-        }
+        Self { inner, clock: Arc::new(SystemClock), ttl: TTL, state: Mutex::new(state) }
     }
 
     /// How many tokens are remembered at most; the least used is forgotten first.
@@ -79,9 +74,7 @@ impl CachedVerifier {
     /// How long a token is remembered at most.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = TimeDelta::from_std(ttl)
-            .unwrap_or(TTL)
-            .min(TimeDelta::days(1));
+        self.ttl = TimeDelta::from_std(ttl).unwrap_or(TTL).min(TimeDelta::days(1));
         self
     }
 
@@ -105,12 +98,7 @@ impl CachedVerifier {
         state.generation += 1;
         let of_grant =
             |(_, entry): &(&[u8; 32], &Entry)| entry.grant.grant_id.as_deref() == Some(grant_id);
-        let keys: Vec<_> = state
-            .entries
-            .iter()
-            .filter(of_grant)
-            .map(|(k, _)| *k)
-            .collect();
+        let keys: Vec<_> = state.entries.iter().filter(of_grant).map(|(k, _)| *k).collect();
         for key in keys {
             state.entries.pop(&key);
         }
