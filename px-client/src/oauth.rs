@@ -1,0 +1,296 @@
+//! OAuth as Plaid does it: send the user to the partner, check what comes back, get tokens.
+//!
+//! Every flow has PKCE (S256) and a `state`. Keeping tokens fresh is in [`token`](crate::token).
+//! Contract: `px.md` section 4; RFC 6749, 7636, 8414, 9207.
+
+mod callback;
+
+pub use callback::{AcceptedCallback, CallbackError, CallbackErrorKind};
+
+use crate::{
+    error::{Error, Kind, printable},
+    partner::{Outgoing, PartnerClient},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
+use http::Request;
+use px_types::{
+    AccessToken, AnyToken, ApplicationId, Auth, AuthorizationState, CodeVerifier, RefreshToken,
+    ScopeSet, Timestamp, UserId,
+    endpoint::{Endpoint as _, codec::ReplyKind, parameters::PairsOut},
+    partner::{
+        Authorize, AuthorizeQuery, Grant, ResponseType, RevokeRequest, TokenRequest, TokenResponse,
+        TokenTypeHint,
+    },
+    wire,
+};
+use rand::CryptoRng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+/// What an authorization is asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AuthorizationRequest {
+    /// Where the partner sends the user back to; registered there, byte by byte.
+    pub redirect_uri: String,
+    /// What is asked for; the partner's defaults when `None`.
+    pub scope: Option<ScopeSet>,
+    /// The application for which the user is asked.
+    pub application_id: Option<ApplicationId>,
+    /// Its name, which the partner shows.
+    pub application_name: Option<String>,
+    /// The issuer that must answer; `None` leaves it unchecked, for partners that do not send one.
+    pub issuer: Option<String>,
+    /// Where the user is sent; the partner's `/oauth2/auth` when `None`.
+    pub authorization_endpoint: Option<String>,
+}
+
+impl AuthorizationRequest {
+    /// Asks for the partner's default scopes.
+    #[must_use]
+    pub fn new(redirect_uri: impl Into<String>) -> Self {
+        Self {
+            redirect_uri: redirect_uri.into(),
+            scope: None,
+            application_id: None,
+            application_name: None,
+            issuer: None,
+            authorization_endpoint: None,
+        }
+    }
+}
+
+/// An authorization that the user has not come back from.
+///
+/// Keep it with the user's session; it can be serialized, and then holds secrets. Checking
+/// the callback consumes it, so that it serves once: delete the stored copy first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PendingAuthorization {
+    state: AuthorizationState,
+    code_verifier: CodeVerifier,
+    redirect_uri: String,
+    #[serde(default)]
+    issuer: Option<String>,
+}
+
+/// The tokens of one user.
+///
+/// `Debug` masks them; serialized they are plain, for a store that keeps secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TokenSet {
+    /// Presented with every call.
+    pub access_token: AccessToken,
+    /// Exchanged for the next pair.
+    #[serde(default)]
+    pub refresh_token: Option<RefreshToken>,
+    /// When they were asked for.
+    pub issued_at: Timestamp,
+    /// When the access token expires; `None` where the partner does not say.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// What was granted, where the partner says it.
+    #[serde(default)]
+    pub scope: Option<ScopeSet>,
+    /// The principal, where the partner says it.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+}
+
+impl TokenSet {
+    /// An access token alone, got at a moment.
+    #[must_use]
+    pub fn new(access_token: AccessToken, issued_at: DateTime<Utc>) -> Self {
+        Self {
+            access_token,
+            refresh_token: None,
+            issued_at: issued_at.into(),
+            expires_at: None,
+            scope: None,
+            user_id: None,
+        }
+    }
+
+    fn from_response(response: TokenResponse, asked_at: DateTime<Utc>) -> Result<Self, Error> {
+        if !response.token_type.eq_ignore_ascii_case("bearer") {
+            return Err(Error::new(Kind::Decode, "token", "the token is not a bearer token")
+                .advice("this is a fault of the partner; tell them"));
+        }
+        let mut tokens = Self::new(response.access_token, asked_at);
+        tokens.expires_at = response.expires_in.and_then(|seconds| {
+            let life = TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?;
+            asked_at.checked_add_signed(life).map(Timestamp::from)
+        });
+        tokens.refresh_token = response.refresh_token;
+        tokens.scope = response.scope.and_then(|scope| scope.parse().ok());
+        tokens.user_id = response.user_id;
+        Ok(tokens)
+    }
+}
+
+/// What a partner publishes of its authorization server (RFC 8414).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ServerMetadata {
+    /// The issuer; the same that was asked for.
+    pub issuer: String,
+    /// Where users are sent.
+    #[serde(default)]
+    pub authorization_endpoint: Option<String>,
+    /// Where codes are exchanged.
+    #[serde(default)]
+    pub token_endpoint: Option<String>,
+    /// Where tokens are ended.
+    #[serde(default)]
+    pub revocation_endpoint: Option<String>,
+    /// The scopes that can be asked for.
+    #[serde(default)]
+    pub scopes_supported: Vec<String>,
+    /// The PKCE methods; `S256` for one.
+    #[serde(default)]
+    pub code_challenge_methods_supported: Vec<String>,
+    /// Whether callbacks carry `iss` (RFC 9207).
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
+}
+
+impl PartnerClient {
+    /// Begins an authorization: the URL to send the user to, and what to keep until then.
+    ///
+    /// The randomness is handed in; outside of tests give it `rand::rng()`.
+    ///
+    /// # Errors
+    /// When the client has no id, or the authorization endpoint is no URL.
+    pub fn begin_authorization<R: CryptoRng + ?Sized>(
+        &self,
+        request: AuthorizationRequest,
+        rng: &mut R,
+    ) -> Result<(Url, PendingAuthorization), Error> {
+        let refuse = |what: &str| Error::build("authorize", what);
+        let client_id = self
+            .client_id()
+            .ok_or_else(|| refuse("the client has no id").advice("give it to the builder"))?;
+        let pending = PendingAuthorization {
+            state: AuthorizationState::new(random_text(rng)),
+            code_verifier: CodeVerifier::new(random_text(rng)),
+            redirect_uri: request.redirect_uri,
+            issuer: request.issuer,
+        };
+        let mut query = AuthorizeQuery::default();
+        query.response_type = Some(ResponseType::Code);
+        query.client_id = Some(client_id.clone());
+        query.redirect_uri = Some(pending.redirect_uri.clone());
+        query.scope = request.scope.map(|scope| scope.to_string());
+        query.state = Some(pending.state.clone());
+        query.code_challenge = Some(s256(&pending.code_verifier));
+        query.code_challenge_method = Some("S256".into());
+        query.application_id = request.application_id;
+        query.application_name = request.application_name;
+        let endpoint = request
+            .authorization_endpoint
+            .unwrap_or_else(|| format!("{}{}", self.base(), Authorize::META.path));
+        let mut url = Url::parse(&endpoint)
+            .map_err(|e| refuse("the authorization endpoint is no URL").caused_by(e))?;
+        // RFC 6749 section 3.1: a query that the endpoint has is kept.
+        let query = match url.query() {
+            Some(own) if !own.is_empty() => format!("{own}&{}", PairsOut::text_of(&query)),
+            _ => PairsOut::text_of(&query),
+        };
+        url.set_query(Some(&query));
+        Ok((url, pending))
+    }
+
+    /// Exchanges the code of a checked callback for tokens.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). A code serves once: after an error begin a new authorization.
+    pub async fn exchange_code(&self, callback: AcceptedCallback) -> Result<TokenSet, Error> {
+        let grant = Grant::AuthorizationCode {
+            code: callback.code,
+            redirect_uri: Some(callback.redirect_uri),
+            code_verifier: Some(callback.code_verifier),
+        };
+        self.tokens_for(grant).await
+    }
+
+    /// Exchanges a refresh token for a new pair, once.
+    ///
+    /// [`RefreshingTokens`](crate::RefreshingTokens) does it when it is time, one at a time.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`error_id`](Error::error_id) `invalid_grant` ends the token.
+    pub async fn refresh(&self, refresh_token: &RefreshToken) -> Result<TokenSet, Error> {
+        let grant = Grant::RefreshToken { refresh_token: refresh_token.clone(), scope: None };
+        self.tokens_for(grant).await
+    }
+
+    /// Ends a user's tokens: the refresh token with all its family, or the access token alone.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn revoke_tokens(&self, tokens: &TokenSet) -> Result<(), Error> {
+        let (token, hint) = match &tokens.refresh_token {
+            Some(token) => (token.expose(), TokenTypeHint::RefreshToken),
+            None => (tokens.access_token.expose(), TokenTypeHint::AccessToken),
+        };
+        let mut request = RevokeRequest::new(AnyToken::new(token));
+        request.token_type_hint = Some(hint);
+        self.revoke(request).await
+    }
+
+    /// Reads what the partner publishes of its authorization server.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); an issuer other than the one asked for is an error.
+    pub async fn discover(&self, issuer: &str) -> Result<ServerMetadata, Error> {
+        let operation = "discovery";
+        let request = Request::get("/.well-known/oauth-authorization-server")
+            .body(Vec::new())
+            .map_err(|e| Error::build(operation, "no request").caused_by(e))?;
+        let outgoing = Outgoing::new(operation, request, Auth::None, ReplyKind::Json);
+        let answer = self.exchange(outgoing).await?;
+        let metadata: ServerMetadata =
+            wire::decode(&answer.bytes).map_err(|e| answer.not_understood(operation, &e))?;
+        if metadata.issuer != issuer {
+            let found = printable(&metadata.issuer, 200);
+            let what = format!("the metadata are those of another issuer, {found}");
+            return Err(Error::new(Kind::Decode, operation, what)
+                .advice("do not send users there; check the issuer in the settings"));
+        }
+        Ok(metadata)
+    }
+
+    async fn tokens_for(&self, grant: Grant) -> Result<TokenSet, Error> {
+        let asked_at = self.clock().now();
+        let response = self.token(TokenRequest::new(grant)).await?;
+        TokenSet::from_response(response, asked_at)
+    }
+}
+
+/// 256 random bits as 43 letters, which both `state` and a verifier may be.
+fn random_text<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The S256 challenge of RFC 7636 section 4.2.
+fn s256(verifier: &CodeVerifier) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_challenge_is_that_of_the_rfc() {
+        // RFC 7636 appendix B
+        let verifier = CodeVerifier::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+        let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        assert_eq!(s256(&verifier), challenge);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the user's browser brings back: checked before a code is used.
+
+use super::PendingAuthorization;
+use px_types::{
+    AuthorizationCode, CodeVerifier,
+    endpoint::parameters::{Pairs, Parameters as _},
+    partner::{AuthorizationAnswer, AuthorizationError},
+};
+use std::{error::Error as StdError, fmt};
+
+/// A callback that passed every check; its code can be exchanged.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AcceptedCallback {
+    pub(super) code: AuthorizationCode,
+    pub(super) redirect_uri: String,
+    pub(super) code_verifier: CodeVerifier,
+}
+
+/// Why a callback gives no code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackError {
+    kind: CallbackErrorKind,
+}
+
+/// How a callback failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallbackErrorKind {
+    /// It cannot be read: broken encoding, or a parameter given twice.
+    Malformed,
+    /// `state` is missing or another one: it answers no request of this session.
+    State,
+    /// `iss` is missing or another one: another partner answers (RFC 9207).
+    Issuer,
+    /// The user or the partner refused.
+    Refused(AuthorizationError),
+    /// Neither a code nor an error.
+    NoCode,
+}
+
+impl CallbackError {
+    /// How it failed.
+    #[must_use]
+    pub fn kind(&self) -> &CallbackErrorKind {
+        &self.kind
+    }
+}
+
+impl From<CallbackErrorKind> for CallbackError {
+    fn from(kind: CallbackErrorKind) -> Self {
+        Self { kind }
+    }
+}
+
+impl fmt::Display for CallbackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.kind {
+            CallbackErrorKind::Malformed => {
+                "the callback cannot be read; begin a new authorization"
+            }
+            CallbackErrorKind::State => {
+                "the callback answers no request of this session; it may be forged, so drop it"
+            }
+            CallbackErrorKind::Issuer => {
+                "the callback comes from another issuer; it may be a mix-up attack, so drop it"
+            }
+            CallbackErrorKind::Refused(AuthorizationError::AccessDenied) => {
+                "the user did not consent"
+            }
+            CallbackErrorKind::Refused(error) if error.is_known() => {
+                return write!(f, "the partner refused the authorization: {}", error.as_str());
+            }
+            CallbackErrorKind::Refused(_) => "the partner refused the authorization",
+            CallbackErrorKind::NoCode => {
+                "the callback has neither a code nor an error; tell the partner"
+            }
+        })
+    }
+}
+
+impl StdError for CallbackError {}
+
+impl PendingAuthorization {
+    /// Checks what came back: the whole URL of the callback, or its query.
+    ///
+    /// `state` first, in constant time; then the issuer; then whether it is a refusal.
+    ///
+    /// # Errors
+    /// When a check fails, or the user or the partner refused.
+    pub fn check_callback(self, url_or_query: &str) -> Result<AcceptedCallback, CallbackError> {
+        let query = url_or_query.split_once('?').map_or(url_or_query, |(_, query)| query);
+        let query = query.split('#').next().unwrap_or_default();
+        let answer = Pairs::parse(query)
+            .and_then(|pairs| AuthorizationAnswer::read(&pairs))
+            .map_err(|_| CallbackErrorKind::Malformed)?;
+        if answer.state.as_ref() != Some(&self.state) {
+            return Err(CallbackErrorKind::State.into());
+        }
+        if self.issuer.is_some() && answer.iss != self.issuer {
+            return Err(CallbackErrorKind::Issuer.into());
+        }
+        if let Some(error) = answer.error {
+            return Err(CallbackErrorKind::Refused(error).into());
+        }
+        Ok(AcceptedCallback {
+            code: answer.code.ok_or(CallbackErrorKind::NoCode)?,
+            redirect_uri: self.redirect_uri,
+            code_verifier: self.code_verifier,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use px_types::AuthorizationState;
+
+    fn check(query: &str) -> Result<AcceptedCallback, CallbackErrorKind> {
+        let pending = PendingAuthorization {
+            state: AuthorizationState::new("the-state"),
+            code_verifier: CodeVerifier::new("v"),
+            redirect_uri: "https://plaid.example/cb".into(),
+            issuer: Some("https://bank.example".into()),
+        };
+        let callback = format!("https://plaid.example/cb?{query}");
+        assert_eq!(
+            pending.clone().check_callback(&callback).map_err(|e| e.kind),
+            pending.clone().check_callback(query).map_err(|e| e.kind),
+        );
+        pending.check_callback(query).map_err(|e| e.kind)
+    }
+
+    impl PartialEq for AcceptedCallback {
+        fn eq(&self, other: &Self) -> bool {
+            self.code == other.code
+        }
+    }
+
+    #[test]
+    fn every_way_to_fail() {
+        use CallbackErrorKind as K;
+        let iss = "iss=https%3A%2F%2Fbank.example";
+        let good = check(&format!("code=c&state=the-state&{iss}")).unwrap();
+        assert_eq!(good.code, AuthorizationCode::new("c"));
+        for (query, kind) in [
+            (format!("code=c&{iss}"), K::State),
+            (format!("code=c&state=other&{iss}"), K::State),
+            (format!("error=access_denied&state=other&{iss}"), K::State),
+            ("code=c&state=the-state".into(), K::Issuer),
+            ("code=c&state=the-state&iss=https%3A%2F%2Fevil.example".into(), K::Issuer),
+            (
+                format!("error=access_denied&state=the-state&{iss}"),
+                K::Refused(AuthorizationError::AccessDenied),
+            ),
+            (format!("state=the-state&{iss}"), K::NoCode),
+            (format!("code=c&code=d&state=the-state&{iss}"), K::Malformed),
+            ("code=%zz".into(), K::Malformed),
+        ] {
+            assert_eq!(check(&query), Err(kind), "{query}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let pending = PendingAuthorization {
+            state: AuthorizationState::new("s3cret"),
+            code_verifier: CodeVerifier::new("s3cret"),
+            redirect_uri: "r".into(),
+            issuer: None,
+        };
+        assert!(!format!("{pending:?}").contains("s3cret"));
+        let text = serde_json::to_string(&pending).unwrap();
+        let back: PendingAuthorization = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, pending);
+    }
+}

@@ -1,0 +1,208 @@
+//! Whether the pages of one walk fit together. Pure.
+
+use crate::error::PagingFault;
+use px_types::partner::{Position, TransactionsResponse};
+use std::{
+    collections::{HashSet, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher as _,
+};
+
+/// Pages without a transaction that may follow each other.
+const MOST_EMPTY_PAGES: u32 = 100;
+
+/// One walk through a window.
+#[derive(Debug)]
+pub(super) struct Check {
+    limit: u64,
+    total: Option<u64>,
+    rows: u64,
+    empty_pages: u32,
+    by_cursor: bool,
+    /// Hashes of ids and cursors, not the texts: a walk may be long. A collision makes the
+    /// walk begin again; it never hides a row.
+    ids: HashSet<u64>,
+    cursors: HashSet<u64>,
+    hasher: RandomState,
+}
+
+/// Where a walk goes on.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    Page(Position),
+    Done,
+}
+
+/// Why a walk is not to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Begin again.
+    Inconsistent(Inconsistency),
+    /// Give up.
+    Hopeless(PagingFault),
+}
+
+/// How a window was not the same on all its pages.
+///
+/// Contract: `px.md` section 2.2.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Inconsistency {
+    /// A page had more transactions than were asked for.
+    PageOverLimit,
+    /// A transaction came twice.
+    RepeatedId,
+    /// `total` was not the same on every page.
+    TotalMoved,
+    /// There were more or fewer transactions than `total`.
+    CountOff,
+    /// The partner no longer knows the cursor.
+    CursorExpired,
+}
+
+impl fmt::Display for Inconsistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PageOverLimit => "a page was longer than its limit",
+            Self::RepeatedId => "a transaction came twice",
+            Self::TotalMoved => "the total was not the same on every page",
+            Self::CountOff => "the transactions were not as many as the total says",
+            Self::CursorExpired => "the cursor expired",
+        })
+    }
+}
+
+impl Check {
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            total: None,
+            rows: 0,
+            empty_pages: 0,
+            by_cursor: false,
+            ids: HashSet::new(),
+            cursors: HashSet::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes a page in and says where the walk goes on.
+    pub(super) fn accept(&mut self, page: &TransactionsResponse) -> Result<Next, Broken> {
+        use Inconsistency as I;
+        let broken = |how| Err(Broken::Inconsistent(how));
+        let length = page.transactions.len() as u64;
+        if length > self.limit {
+            return broken(I::PageOverLimit);
+        }
+        if *self.total.get_or_insert(page.total) != page.total {
+            return broken(I::TotalMoved);
+        }
+        for transaction in &page.transactions {
+            if !self.ids.insert(self.hasher.hash_one(&transaction.id)) {
+                return broken(I::RepeatedId);
+            }
+        }
+        self.rows += length;
+        if self.rows > page.total {
+            return broken(I::CountOff);
+        }
+        if length > 0 {
+            self.empty_pages = 0;
+        } else {
+            self.empty_pages += 1;
+        }
+        if let Some(cursor) = &page.next_cursor {
+            if !self.cursors.insert(self.hasher.hash_one(cursor)) {
+                return Err(Broken::Hopeless(PagingFault::RepeatedCursor));
+            }
+            if self.empty_pages >= MOST_EMPTY_PAGES {
+                return Err(Broken::Hopeless(PagingFault::NoProgress));
+            }
+            self.by_cursor = true;
+            return Ok(Next::Page(Position::Cursor(cursor.clone())));
+        }
+        if self.rows == page.total {
+            return Ok(Next::Done);
+        }
+        // A cursor walk has ended too soon; an offset walk cannot go on from an empty page.
+        if self.by_cursor || length == 0 {
+            return broken(I::CountOff);
+        }
+        Ok(Next::Page(Position::Offset(self.rows)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::walk::tests_support::page;
+
+    fn inconsistent(how: Inconsistency) -> Result<Next, Broken> {
+        Err(Broken::Inconsistent(how))
+    }
+
+    #[test]
+    fn by_offset() {
+        let mut check = Check::new(2);
+        let next = check.accept(&page(3, &["a", "b"], None)).unwrap();
+        assert_eq!(next, Next::Page(Position::Offset(2)));
+        assert_eq!(check.accept(&page(3, &["c"], None)), Ok(Next::Done));
+        assert_eq!(Check::new(2).accept(&page(0, &[], None)), Ok(Next::Done));
+    }
+
+    #[test]
+    fn a_short_page_goes_on_and_an_empty_one_does_not() {
+        let mut check = Check::new(5);
+        let next = check.accept(&page(3, &["a"], None)).unwrap();
+        assert_eq!(next, Next::Page(Position::Offset(1)));
+        let next = check.accept(&page(3, &[], None));
+        assert_eq!(next, inconsistent(Inconsistency::CountOff));
+    }
+
+    #[test]
+    fn by_cursor() {
+        let mut check = Check::new(2);
+        let cursor = |c: &str| Ok(Next::Page(Position::Cursor(c.into())));
+        assert_eq!(check.accept(&page(2, &["a"], Some("1"))), cursor("1"));
+        assert_eq!(check.accept(&page(2, &[], Some("2"))), cursor("2"));
+        assert_eq!(check.accept(&page(2, &["b"], Some("3"))), cursor("3"));
+        assert_eq!(check.accept(&page(2, &[], None)), Ok(Next::Done));
+    }
+
+    #[test]
+    fn every_breach() {
+        use Inconsistency as I;
+        let mut check = Check::new(1);
+        let first = check.accept(&page(9, &["a", "b"], None));
+        assert_eq!(first, inconsistent(I::PageOverLimit));
+
+        let mut check = Check::new(2);
+        check.accept(&page(9, &["a", "b"], None)).unwrap();
+        let again = check.accept(&page(9, &["b"], None));
+        assert_eq!(again, inconsistent(I::RepeatedId));
+
+        let mut check = Check::new(2);
+        check.accept(&page(9, &["a", "b"], None)).unwrap();
+        let moved = check.accept(&page(8, &["c"], None));
+        assert_eq!(moved, inconsistent(I::TotalMoved));
+
+        let more = Check::new(2).accept(&page(1, &["a", "b"], None));
+        assert_eq!(more, inconsistent(I::CountOff));
+
+        let mut check = Check::new(2);
+        check.accept(&page(9, &["a"], Some("1"))).unwrap();
+        let short = check.accept(&page(9, &["b"], None));
+        assert_eq!(short, inconsistent(I::CountOff));
+    }
+
+    #[test]
+    fn what_never_ends_is_ended() {
+        let mut check = Check::new(2);
+        check.accept(&page(9, &["a"], Some("1"))).unwrap();
+        let again = check.accept(&page(9, &["b"], Some("1")));
+        assert_eq!(again, Err(Broken::Hopeless(PagingFault::RepeatedCursor)));
+
+        let mut check = Check::new(2);
+        let end = (0..200).find_map(|i| check.accept(&page(9, &[], Some(&i.to_string()))).err());
+        assert_eq!(end, Some(Broken::Hopeless(PagingFault::NoProgress)));
+    }
+}

@@ -1,0 +1,351 @@
+//! The client of one partner: every endpoint as a method, and `send` for any.
+//!
+//! How a call is made, repeated and judged is in `exchange`; long histories are in [`page`](crate::page).
+
+mod answer;
+mod exchange;
+
+pub(crate) use exchange::Outgoing;
+
+use crate::{
+    clock::{Clock, TokioClock},
+    error::{Error, Source},
+    retry::RetryPolicy,
+    token::{StaticToken, TokenSource, TokenState},
+    transport::{HttpTransport, Limits},
+};
+use px_types::{
+    AccessToken, ClientId, ClientSecret, Endpoint,
+    endpoint::codec::{self, Reply as _},
+    model::sign_in::SignIn,
+    partner::{
+        AuthTokenRequest, AuthorizationAnswer, Authorize, AuthorizeQuery, CurrentUserResponse,
+        GetCurrentUser, GetUser, ListTransactions, NewApplicationLinkNotification,
+        NotifyApplicationLinked, RequestAuthToken, RequestToken, Revoke, RevokeRequest, SendOtp,
+        SendOtpResponse, TokenRequest, TokenResponse, TransactionsResponse,
+        UserAccountInfoResponse, ValidateTwoFactor,
+    },
+};
+use px_types::{UserId, endpoint::codec::Empty};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+use url::Url;
+
+/// Calls one partner.
+///
+/// Cheap to clone. A client without a token serves all users of a partner; for one user's
+/// data take [`with_token`](Self::with_token) or [`with_tokens`](Self::with_tokens), which
+/// share everything else with it.
+///
+/// A 401 to a call with a bearer token ends that token: no later call of this client uses
+/// it, and those in flight are abandoned. Contract: `px.md` sections 2 and 2.2.1.
+#[derive(Clone)]
+pub struct PartnerClient {
+    shared: Arc<Shared>,
+    tokens: Option<Arc<TokenState>>,
+}
+
+struct Shared {
+    /// Scheme, host and path prefix, without a slash at the end.
+    base: String,
+    host: String,
+    transport: Arc<dyn HttpTransport>,
+    clock: Arc<dyn Clock>,
+    retry: RetryPolicy,
+    limits: Limits,
+    client: Option<(ClientId, ClientSecret)>,
+    signer: Option<Arc<dyn SignBody>>,
+    rng: Mutex<StdRng>,
+}
+
+impl fmt::Debug for PartnerClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartnerClient")
+            .field("host", &self.shared.host)
+            .field("transport", &self.shared.transport)
+            .field("tokens", &self.tokens.as_ref().map(|tokens| &tokens.source))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Signs the notifications that Plaid sends to a partner (`px.md` section 9).
+pub trait SignBody: Send + Sync + fmt::Debug {
+    /// The value of `Plaid-Verification` for a body.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    fn sign(&self, body: &[u8]) -> Result<String, Source>;
+}
+
+/// Sets up a [`PartnerClient`].
+#[must_use]
+pub struct PartnerClientBuilder {
+    base_url: String,
+    transport: Arc<dyn HttpTransport>,
+    clock: Arc<dyn Clock>,
+    retry: RetryPolicy,
+    limits: Limits,
+    client: Option<(ClientId, ClientSecret)>,
+    signer: Option<Arc<dyn SignBody>>,
+    tokens: Option<Arc<dyn TokenSource>>,
+    seed: Option<u64>,
+}
+
+impl fmt::Debug for PartnerClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartnerClientBuilder").finish_non_exhaustive()
+    }
+}
+
+impl PartnerClientBuilder {
+    /// Shows who the client is, on the endpoints that ask for it.
+    pub fn client(mut self, id: ClientId, secret: ClientSecret) -> Self {
+        self.client = Some((id, secret));
+        self
+    }
+
+    /// Calls with a user's tokens.
+    pub fn tokens(mut self, tokens: Arc<dyn TokenSource>) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Calls with one token.
+    pub fn token(self, token: AccessToken) -> Self {
+        self.tokens(Arc::new(StaticToken::new(token)))
+    }
+
+    /// How often and how long a call is tried.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// What an answer may cost.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What time it is.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Signs notifications.
+    pub fn signer(mut self, signer: Arc<dyn SignBody>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    /// Makes waits and request ids the same in every run: for tests.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the client.
+    ///
+    /// # Errors
+    /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a password.
+    pub fn build(self) -> Result<PartnerClient, Error> {
+        let refuse = |what: &str| Error::build("base URL", what);
+        let url = Url::parse(&self.base_url)
+            .map_err(|e| refuse("not a URL").caused_by(e))
+            .map_err(|e| e.advice("write it as https://bank.example/px"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse("neither https nor http"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refuse("must not hold a name or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refuse("must not have a query or a fragment"));
+        }
+        let host = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_owned(),
+            (None, _) => return Err(refuse("has no host")),
+        };
+        let rng = match self.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => rand::make_rng(),
+        };
+        let shared = Shared {
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            host,
+            transport: self.transport,
+            clock: self.clock,
+            retry: self.retry,
+            limits: self.limits,
+            client: self.client,
+            signer: self.signer,
+            rng: Mutex::new(rng),
+        };
+        Ok(PartnerClient { shared: Arc::new(shared), tokens: self.tokens.map(TokenState::new) })
+    }
+}
+
+impl PartnerClient {
+    /// Sets up a client of the partner at an address, which may have a path prefix.
+    pub fn builder(
+        base_url: impl Into<String>,
+        transport: impl HttpTransport + 'static,
+    ) -> PartnerClientBuilder {
+        PartnerClientBuilder {
+            base_url: base_url.into(),
+            transport: Arc::new(transport),
+            clock: Arc::new(TokioClock::new()),
+            retry: RetryPolicy::default(),
+            limits: Limits::default(),
+            client: None,
+            signer: None,
+            tokens: None,
+            seed: None,
+        }
+    }
+
+    /// The same client, calling with a user's tokens.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: Arc<dyn TokenSource>) -> Self {
+        Self { shared: Arc::clone(&self.shared), tokens: Some(TokenState::new(tokens)) }
+    }
+
+    /// The same client, calling with one token.
+    #[must_use]
+    pub fn with_token(&self, token: AccessToken) -> Self {
+        self.with_tokens(Arc::new(StaticToken::new(token)))
+    }
+
+    /// Sends any request and reads its answer.
+    ///
+    /// # Errors
+    /// When there is no good answer after all attempts; see [`Error`].
+    pub async fn send<E: Endpoint>(&self, request: E) -> Result<E::Response, Error> {
+        let id = E::META.id;
+        let request = codec::to_http(request)
+            .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
+        let outgoing = Outgoing::new(id, request, E::META.auth, E::Response::KIND);
+        let body = self.exchange(outgoing).await?;
+        E::Response::decode(&body.bytes).map_err(|e| body.not_understood(id, &e))
+    }
+
+    /// `GET /oauth2/auth`, as a user's browser would.
+    ///
+    /// Programs seldom call it: they send the user there, see [`begin_authorization`](Self::begin_authorization).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); an answer that is no redirect is one.
+    pub async fn authorize(&self, query: AuthorizeQuery) -> Result<AuthorizationAnswer, Error> {
+        self.send(Authorize::new(query)).await
+    }
+
+    /// `POST /oauth2/token`: exchanges a code or a refresh token.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn token(&self, request: TokenRequest) -> Result<TokenResponse, Error> {
+        self.send(RequestToken::new(request)).await
+    }
+
+    /// `POST /oauth2/revoke`: ends a token.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn revoke(&self, request: RevokeRequest) -> Result<(), Error> {
+        let Empty = self.send(Revoke::new(request)).await?;
+        Ok(())
+    }
+
+    /// `GET /customers/current`: whose token it is.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn current_user(&self) -> Result<CurrentUserResponse, Error> {
+        self.send(GetCurrentUser::new()).await
+    }
+
+    /// `GET /users/{user_id}`: accounts, holders and securities.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn user(&self, user_id: &UserId) -> Result<UserAccountInfoResponse, Error> {
+        self.send(GetUser::new(user_id.clone())).await
+    }
+
+    /// `GET /users/{user_id}/transactions`: one page.
+    ///
+    /// For whole histories take [`transactions`](Self::transactions).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn transactions_page(
+        &self,
+        request: ListTransactions,
+    ) -> Result<TransactionsResponse, Error> {
+        self.send(request).await
+    }
+
+    /// `POST /users/auth_token`: name and password.
+    ///
+    /// [`sign_in`](Self::sign_in) does it with the challenges that may follow.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn auth_token(&self, request: AuthTokenRequest) -> Result<SignIn, Error> {
+        self.send(RequestAuthToken::new(request)).await
+    }
+
+    /// `POST /users/{user_id}/sendOtp`: has a one-time code sent.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_otp(&self, request: SendOtp) -> Result<SendOtpResponse, Error> {
+        self.send(request).await
+    }
+
+    /// `POST /users/{user_id}/2fa`: answers a challenge.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn two_factor(&self, request: ValidateTwoFactor) -> Result<SignIn, Error> {
+        self.send(request).await
+    }
+
+    /// `POST /applications/notify`: tells that a user linked a further application.
+    ///
+    /// Needs a [signer](PartnerClientBuilder::signer).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn application_linked(
+        &self,
+        notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        let Empty = self.send(NotifyApplicationLinked::new(notification)).await?;
+        Ok(())
+    }
+
+    /// The clock that the client was given.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    pub(crate) fn base(&self) -> &str {
+        &self.shared.base
+    }
+
+    pub(crate) fn client_id(&self) -> Option<&ClientId> {
+        self.shared.client.as_ref().map(|(id, _)| id)
+    }
+
+    fn request_id(&self) -> String {
+        let mut rng = self.shared.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("{:016x}", rng.next_u64())
+    }
+}

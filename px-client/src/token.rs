@@ -1,0 +1,303 @@
+//! Where bearer tokens come from, how they are kept, and how they end.
+
+use crate::{
+    clock::Clock,
+    error::{Error, Kind, Source},
+    oauth::TokenSet,
+    partner::PartnerClient,
+};
+use async_trait::async_trait;
+use px_types::AccessToken;
+use std::{
+    fmt,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Mutex, watch};
+
+/// Gives the bearer token of one user.
+#[async_trait]
+pub trait TokenSource: Send + Sync + fmt::Debug {
+    /// The token for the next call.
+    ///
+    /// # Errors
+    /// When there is none, or none any more.
+    async fn token(&self) -> Result<AccessToken, Error>;
+
+    /// The partner answered 401 to this token: it is dead.
+    fn ended(&self, token: &AccessToken);
+}
+
+/// One token, until the partner refuses it.
+#[derive(Debug)]
+pub struct StaticToken(AccessToken);
+
+impl StaticToken {
+    /// Gives that token.
+    #[must_use]
+    pub fn new(token: AccessToken) -> Self {
+        Self(token)
+    }
+}
+
+#[async_trait]
+impl TokenSource for StaticToken {
+    async fn token(&self) -> Result<AccessToken, Error> {
+        Ok(self.0.clone())
+    }
+
+    // The client itself remembers which token has ended.
+    fn ended(&self, _: &AccessToken) {}
+}
+
+/// A source, and the token of it that has ended; shared by all clones of a client.
+pub(crate) struct TokenState {
+    pub(crate) source: Arc<dyn TokenSource>,
+    dead: watch::Sender<Option<AccessToken>>,
+}
+
+impl TokenState {
+    pub(crate) fn new(source: Arc<dyn TokenSource>) -> Arc<Self> {
+        Arc::new(Self { source, dead: watch::Sender::new(None) })
+    }
+
+    /// Ends a token: every call in flight with it is abandoned.
+    pub(crate) fn end(&self, token: &AccessToken) {
+        self.source.ended(token);
+        self.dead.send_replace(Some(token.clone()));
+    }
+
+    pub(crate) fn has_ended(&self, token: &AccessToken) -> bool {
+        self.dead.borrow().as_ref() == Some(token)
+    }
+
+    pub(crate) async fn until_ended(&self, token: &AccessToken) {
+        let mut dead = self.dead.subscribe();
+        let closed = dead.wait_for(|dead| dead.as_ref() == Some(token)).await.is_err();
+        if closed {
+            // The sender is part of `self`, so this cannot be; never to end is the safe answer.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Keeps a user's tokens across restarts.
+#[async_trait]
+pub trait TokenStore: Send + Sync + fmt::Debug {
+    /// The tokens that were saved last.
+    ///
+    /// # Errors
+    /// When the store is out of reach.
+    async fn load(&self) -> Result<Option<TokenSet>, Source>;
+
+    /// Replaces the tokens. When it returns, they are safe.
+    ///
+    /// # Errors
+    /// When the store is out of reach.
+    async fn save(&self, tokens: &TokenSet) -> Result<(), Source>;
+}
+
+/// A store in memory: for tests and for programs that forget.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTokenStore(Arc<StdMutex<Option<TokenSet>>>);
+
+impl MemoryTokenStore {
+    /// A store that holds tokens.
+    #[must_use]
+    pub fn new(tokens: TokenSet) -> Self {
+        Self(Arc::new(StdMutex::new(Some(tokens))))
+    }
+}
+
+#[async_trait]
+impl TokenStore for MemoryTokenStore {
+    async fn load(&self) -> Result<Option<TokenSet>, Source> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn save(&self, tokens: &TokenSet) -> Result<(), Source> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens.clone());
+        Ok(())
+    }
+}
+
+/// Gives access tokens that are refreshed before they expire.
+///
+/// One refresh runs at a time; whoever asks meanwhile waits for it. A new pair is saved
+/// **before** it is used. A refresh whose answer was lost is repeated once, because a
+/// partner answers a second use within 30 s with another pair. On `invalid_grant` the store
+/// is read once more, for another process may have refreshed; then the source has ended.
+/// Contract: `px.md` section 4, refresh.
+#[derive(Clone)]
+pub struct RefreshingTokens(Arc<Refresher>);
+
+struct Refresher {
+    client: PartnerClient,
+    store: Arc<dyn TokenStore>,
+    skew: Duration,
+    state: Mutex<State>,
+    ended: StdMutex<Option<AccessToken>>,
+}
+
+#[derive(Default)]
+struct State {
+    tokens: Option<TokenSet>,
+    /// The partner gave these, the store does not have them yet.
+    unsaved: Option<TokenSet>,
+    /// The refresh token is dead.
+    over: bool,
+}
+
+impl fmt::Debug for RefreshingTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshingTokens(***)")
+    }
+}
+
+impl RefreshingTokens {
+    /// Reads a user's tokens from a store and refreshes them with a client that has id and secret.
+    #[must_use]
+    pub fn new(client: PartnerClient, store: Arc<dyn TokenStore>) -> Self {
+        Self::with_skew(client, store, Duration::from_secs(60))
+    }
+
+    /// The same, refreshing that long before a token expires; at most a quarter of its life.
+    #[must_use]
+    pub fn with_skew(client: PartnerClient, store: Arc<dyn TokenStore>, skew: Duration) -> Self {
+        Self(Arc::new(Refresher {
+            client,
+            store,
+            skew,
+            state: Mutex::default(),
+            ended: StdMutex::new(None),
+        }))
+    }
+}
+
+#[async_trait]
+impl TokenSource for RefreshingTokens {
+    async fn token(&self) -> Result<AccessToken, Error> {
+        let refresher = Arc::clone(&self.0);
+        // A task of its own: a caller that goes away must not lose a pair on its way.
+        match tokio::spawn(async move { refresher.token().await }).await {
+            Ok(token) => token,
+            Err(e) => Err(Error::build("token", "the refresh was stopped").caused_by(e)),
+        }
+    }
+
+    fn ended(&self, token: &AccessToken) {
+        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+    }
+}
+
+impl Refresher {
+    async fn token(&self) -> Result<AccessToken, Error> {
+        let mut state = self.state.lock().await;
+        if let Some(tokens) = state.unsaved.clone() {
+            self.save(&mut state, tokens).await?;
+        }
+        if state.tokens.is_none() {
+            state.tokens = self.load().await?;
+        }
+        let Some(tokens) = state.tokens.clone() else {
+            return Err(Error::new(Kind::Auth, "token", "the store has no tokens")
+                .advice("get an authorization of the user")
+                .sent(false));
+        };
+        let refused = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if state.over || refused.is_some_and(|refused| refused == tokens.access_token) {
+            return Err(over());
+        }
+        if !self.is_due(&tokens) {
+            return Ok(tokens.access_token);
+        }
+        self.refresh(&mut state, tokens).await
+    }
+
+    async fn refresh(&self, state: &mut State, old: TokenSet) -> Result<AccessToken, Error> {
+        let error = match self.ask(&old).await {
+            Ok(new) => return self.save(state, new).await,
+            Err(error) => error,
+        };
+        if error.error_id() != Some("invalid_grant") {
+            // What is still good until it expires is used while the partner is away.
+            return match old.expires_at {
+                Some(end) if end.utc() > self.clock().now() => Ok(old.access_token),
+                _ => Err(error),
+            };
+        }
+        let stored = self.load().await?;
+        if let Some(stored) = stored.filter(|stored| stored.refresh_token != old.refresh_token) {
+            state.tokens = Some(stored.clone());
+            if !self.is_due(&stored) {
+                return Ok(stored.access_token);
+            }
+            match self.ask(&stored).await {
+                Ok(new) => return self.save(state, new).await,
+                Err(e) if e.error_id() != Some("invalid_grant") => return Err(e),
+                Err(_) => {}
+            }
+        }
+        state.over = true;
+        Err(over().caused_by(error))
+    }
+
+    /// Asks for a new pair, once more if the answer was lost.
+    async fn ask(&self, old: &TokenSet) -> Result<TokenSet, Error> {
+        let Some(refresh_token) = &old.refresh_token else {
+            return Err(over());
+        };
+        let lost = |error: &Error| {
+            error.may_have_been_sent() && matches!(error.kind(), Kind::Timeout | Kind::Transport)
+        };
+        let mut new = match self.client.refresh(refresh_token).await {
+            Err(error) if lost(&error) => self.client.refresh(refresh_token).await?,
+            other => other?,
+        };
+        new.refresh_token = new.refresh_token.or_else(|| old.refresh_token.clone());
+        new.user_id = new.user_id.or_else(|| old.user_id.clone());
+        new.scope = new.scope.or_else(|| old.scope.clone());
+        Ok(new)
+    }
+
+    async fn save(&self, state: &mut State, new: TokenSet) -> Result<AccessToken, Error> {
+        state.unsaved = Some(new.clone());
+        self.store.save(&new).await.map_err(|e| {
+            Error::build("token", "the new tokens cannot be saved")
+                .advice("see that the token store is in reach; they are not used before")
+                .caused_by(e)
+        })?;
+        state.unsaved = None;
+        let access_token = new.access_token.clone();
+        state.tokens = Some(new);
+        Ok(access_token)
+    }
+
+    async fn load(&self) -> Result<Option<TokenSet>, Error> {
+        self.store.load().await.map_err(|e| {
+            Error::build("token", "the tokens cannot be read")
+                .advice("see that the token store is in reach")
+                .caused_by(e)
+        })
+    }
+
+    fn is_due(&self, tokens: &TokenSet) -> bool {
+        let Some(end) = tokens.expires_at else {
+            return false;
+        };
+        let end = end.utc();
+        let life = (end - tokens.issued_at.utc()).to_std().unwrap_or_default();
+        end - self.skew.min(life / 4) <= self.clock().now()
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &**self.client.clock()
+    }
+}
+
+fn over() -> Error {
+    Error::new(Kind::Auth, "token", "the user's authorization has ended")
+        .advice("get a new authorization of the user")
+        .sent(false)
+        .ending_token()
+}

@@ -1,0 +1,270 @@
+//! A transport over reqwest: HTTP/1.1 and HTTP/2, TLS by rustls.
+
+use super::{HttpTransport, Limits, TransportError, TransportErrorKind, check_headers, grow};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, Uri, header, uri::Scheme};
+use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
+
+/// Calls partners over the network.
+///
+/// It follows no redirect, keeps no cookie, asks no proxy of the environment and sends
+/// nothing over plain `http` but to this machine, unless it is told to.
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+    allow_plain_http: bool,
+    no_roots: bool,
+}
+
+/// Sets up a [`ReqwestTransport`].
+#[derive(Clone, Debug)]
+pub struct ReqwestBuilder {
+    connect: Duration,
+    allow_plain_http: bool,
+    roots: Vec<Vec<u8>>,
+    identity: Option<Identity>,
+}
+
+/// A client's certificate and key; masked.
+#[derive(Clone)]
+struct Identity(Vec<u8>);
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identity(***)")
+    }
+}
+
+impl ReqwestBuilder {
+    /// Sends over plain `http` to other machines too. Tokens then travel in the clear.
+    #[must_use]
+    pub fn allow_plain_http(mut self) -> Self {
+        self.allow_plain_http = true;
+        self
+    }
+
+    /// The time to connect, 10 s unless told otherwise.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect = time;
+        self
+    }
+
+    /// Trusts the authorities of a PEM file besides those of the machine.
+    #[must_use]
+    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
+        self.roots.push(pem.to_vec());
+        self
+    }
+
+    /// Shows a client certificate: a PEM file with the certificate and its key.
+    #[must_use]
+    pub fn identity(mut self, pem: &[u8]) -> Self {
+        self.identity = Some(Identity(pem.to_vec()));
+        self
+    }
+
+    /// Makes the transport.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be read.
+    pub fn build(self) -> Result<ReqwestTransport, TransportError> {
+        let refused = |reason: &str, error: reqwest::Error| {
+            TransportError::new(TransportErrorKind::Refused, reason).caused_by(error)
+        };
+        let mut roots = Vec::new();
+        for pem in &self.roots {
+            roots.extend(
+                reqwest::Certificate::from_pem_bundle(pem)
+                    .map_err(|e| refused("a root certificate cannot be read", e))?,
+            );
+        }
+        let identity = match &self.identity {
+            Some(Identity(pem)) => Some(
+                reqwest::Identity::from_pem(pem)
+                    .map_err(|e| refused("the client certificate cannot be read", e))?,
+            ),
+            None => None,
+        };
+        let builder = || {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(concat!("px-client/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .gzip(true)
+                .connect_timeout(self.connect)
+                .tcp_nodelay(true)
+                .http1_max_headers(512)
+                .http2_max_header_list_size(64 << 10);
+            if let Some(identity) = identity.clone() {
+                builder = builder.identity(identity);
+            }
+            builder
+        };
+        let (client, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
+            Ok(client) => (client, false),
+            // A machine without any trusted authority can still talk to itself.
+            Err(_) => (
+                builder()
+                    .tls_certs_only(roots)
+                    .build()
+                    .map_err(|e| refused("TLS cannot be set up", e))?,
+                self.roots.is_empty(),
+            ),
+        };
+        Ok(ReqwestTransport { client, allow_plain_http: self.allow_plain_http, no_roots })
+    }
+}
+
+impl ReqwestTransport {
+    /// A transport that trusts the authorities of this machine.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new() -> Result<Self, TransportError> {
+        Self::builder().build()
+    }
+
+    /// A transport with other settings.
+    #[must_use]
+    pub fn builder() -> ReqwestBuilder {
+        ReqwestBuilder {
+            connect: Limits::default().connect,
+            allow_plain_http: false,
+            roots: Vec::new(),
+            identity: None,
+        }
+    }
+
+    fn check(&self, uri: &Uri) -> Result<(), TransportError> {
+        let refuse = |reason| Err(TransportError::new(TransportErrorKind::Refused, reason));
+        if uri.scheme() == Some(&Scheme::HTTPS) {
+            if self.no_roots {
+                return refuse(
+                    "this machine trusts no certificate authority; install its CA certificates",
+                );
+            }
+            return Ok(());
+        }
+        if self.allow_plain_http || uri.host().is_some_and(is_loopback) {
+            return Ok(());
+        }
+        refuse("plain http would show the token to the network; use https")
+    }
+}
+
+#[async_trait]
+impl HttpTransport for ReqwestTransport {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        self.check(request.uri())?;
+        let request = reqwest::Request::try_from(request).map_err(|e| {
+            TransportError::new(TransportErrorKind::Refused, "the address is not a URL")
+                .caused_by(e.without_url())
+        })?;
+        let mut answer = self.client.execute(request).await.map_err(before_answer)?;
+        check_headers(answer.headers(), limits)?;
+        // What is packed otherwise than asked for is refused by its name, not as garbage.
+        if let Some(encoding) = answer.headers().get(header::CONTENT_ENCODING)
+            && encoding.as_bytes() != b"identity"
+        {
+            let reason = "the answer is packed in a way that was not asked for";
+            return Err(TransportError::new(TransportErrorKind::Other, reason));
+        }
+        let mut whole = BytesMut::new();
+        while let Some(piece) = answer.chunk().await.map_err(in_body)? {
+            grow(&mut whole, &piece, limits)?;
+        }
+        let mut response = Response::new(whole.freeze());
+        *response.status_mut() = answer.status();
+        *response.version_mut() = answer.version();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+/// An error before the head of the answer was read.
+fn before_answer(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let io = io_kind(&error);
+    let (kind, reason) = if error.is_connect() {
+        let reason = match io {
+            _ if error.is_timeout() => "no connection in time",
+            Some(io::ErrorKind::ConnectionRefused) => "connection refused",
+            _ if error.is_dns() => "there is no such host",
+            _ if says(&error, "certificate") => "the partner's certificate is not trusted",
+            _ => "no connection",
+        };
+        (TransportErrorKind::Connect, reason)
+    } else if error.is_timeout() {
+        (TransportErrorKind::Timeout, "no answer in time")
+    } else if says(&error, "message head is too large") {
+        (TransportErrorKind::TooLarge, "the answer's headers are too large")
+    } else if says(&error, "invalid HTTP") || says(&error, "invalid HTTP status") {
+        (TransportErrorKind::Other, "the answer is not HTTP")
+    } else {
+        (TransportErrorKind::Cut, "the connection broke before there was an answer")
+    };
+    TransportError::new(kind, reason).caused_by(error)
+}
+
+/// An error in the body of the answer.
+fn in_body(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let (kind, reason) = if error.is_timeout() {
+        (TransportErrorKind::Timeout, "no whole answer in time")
+    } else {
+        (TransportErrorKind::Cut, "the answer was cut off or damaged on its way")
+    };
+    TransportError::new(kind, reason).caused_by(error)
+}
+
+/// The kind of the I/O error at the bottom, if there is one.
+fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind))
+}
+
+fn says(error: &reqwest::Error, text: &str) -> bool {
+    causes(error).any(|cause| cause.to_string().contains(text))
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+}
+
+/// Whether a host is this machine.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        let transport = ReqwestTransport::new().unwrap();
+        for good in
+            ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:1/", "http://localhost/"]
+        {
+            assert!(transport.check(&good.parse().unwrap()).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://bank.example/",
+            "http://10.0.0.1/",
+            "http://127.0.0.1.evil.example/",
+            "http://localhost.evil.example/",
+        ] {
+            assert!(transport.check(&bad.parse().unwrap()).is_err(), "{bad}");
+        }
+        let open = ReqwestTransport::builder().allow_plain_http().build().unwrap();
+        assert!(open.check(&"http://bank.example/".parse().unwrap()).is_ok());
+    }
+}
