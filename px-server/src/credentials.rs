@@ -1,7 +1,14 @@
 //! Credentials mode (`px.md` section 5): off unless the bank brings it.
 //!
-//! [`Credentials`] is the three endpoints as the service calls them. The kit beside it
+//! [`Credentials`] is the three endpoints as the service calls them. [`CredentialsKit`]
 //! does challenges, expiry and lock-out for a bank that brings users and secrets.
+
+mod kit;
+mod state;
+mod totp;
+
+pub use kit::{CredentialsKit, Factor, SignInMethods, TokenIssuer};
+pub use totp::TotpSecret;
 
 use crate::Error;
 use async_trait::async_trait;

@@ -37,6 +37,7 @@ mod verifier;
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
 pub use digest::Digest;
+pub(crate) use digest::secret as random_secret;
 pub use error::{BuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
 pub use pages::AuthorizePages;
@@ -83,17 +84,13 @@ pub struct OAuthBuilder {
 
 impl fmt::Debug for OAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuth")
-            .field("issuer", &self.0.issuer)
-            .finish_non_exhaustive()
+        f.debug_struct("OAuth").field("issuer", &self.0.issuer).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for OAuthBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OAuthBuilder")
-            .field("issuer", &self.inner.issuer)
-            .finish_non_exhaustive()
+        f.debug_struct("OAuthBuilder").field("issuer", &self.inner.issuer).finish_non_exhaustive()
     }
 }
 
