@@ -1,0 +1,119 @@
+//! Side-by-side benchmarks. Prints one table of ratios, each within this run.
+//!
+//! `just bench`, or `cargo run --release -p px-bench`. The server runs as a process of its
+//! own on one core and the load on another, where the machine has two and `taskset`. The
+//! two sides of a line take turns and their medians are compared, so that a machine which
+//! is busy in one minute and idle in the next does not decide.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
+
+mod bank;
+mod data;
+mod decode;
+mod history;
+mod jwt;
+mod load;
+mod memory;
+mod peers;
+mod plain;
+mod process;
+mod report;
+mod serve;
+mod serving;
+
+use clap::{Parser, Subcommand};
+use report::Report;
+use std::time::Duration;
+
+/// Whatever goes wrong ends the run or one line of it, as text.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Compares PX with what one would write without it, and with peers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to run; all of it by default.
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only the lines of which the name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// How often the two sides of a line take turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long one turn takes, in milliseconds.
+    #[arg(long, default_value_t = 1000)]
+    turn_ms: u64,
+    /// Connections of the load generator.
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Transactions of the long history.
+    #[arg(long, default_value_t = 24_000)]
+    history: usize,
+    /// Transactions that the client streams while its memory is watched.
+    #[arg(long, default_value_t = 100_000)]
+    stream: usize,
+    /// Leaves out the peers from other languages, which are installed from their registries.
+    #[arg(long)]
+    no_peers: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves; started by the benchmark itself.
+    #[command(hide = true)]
+    Serve {
+        /// Which server.
+        kind: serve::Kind,
+        /// How many transactions the user has.
+        transactions: usize,
+    },
+    /// Streams a history and prints its memory; started by the benchmark itself.
+    #[command(hide = true)]
+    Stream {
+        /// Where the server is.
+        address: std::net::SocketAddr,
+        /// The bearer token.
+        token: String,
+    },
+}
+
+/// What every line needs.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    rounds: usize,
+    turn: Duration,
+    connections: usize,
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match arguments.command {
+        Some(Command::Serve { kind, transactions }) => {
+            runtime.block_on(serve::run(kind, transactions))
+        }
+        Some(Command::Stream { address, token }) => {
+            runtime.block_on(memory::stream(address, &token))
+        }
+        None => runtime.block_on(measure(&arguments)),
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<(), Failure> {
+    let plan = Plan {
+        rounds: arguments.rounds.max(1),
+        turn: Duration::from_millis(arguments.turn_ms.max(1)),
+        connections: arguments.connections.max(1),
+    };
+    process::pin_load();
+    let mut report = Report::new(arguments.only.clone());
+    decode::measure(&mut report, plan);
+    serving::measure(&mut report, plan).await;
+    if !arguments.no_peers {
+        peers::measure(&mut report, plan).await;
+    }
+    history::measure(&mut report, arguments.history).await;
+    memory::measure(&mut report, arguments.stream).await;
+    report.print();
+    Ok(())
+}

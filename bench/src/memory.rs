@@ -1,0 +1,79 @@
+//! The memory of the client while it streams a long history, in a process of its own.
+
+use crate::{Failure, bank, data, history, process::Server, report::Report, serve::Kind};
+use futures_util::StreamExt as _;
+use std::{net::SocketAddr, process::Stdio};
+use tokio::process::Command;
+
+/// What the issue allows.
+const MOST_KIB: u64 = 64 * 1024;
+
+pub(crate) async fn measure(report: &mut Report, transactions: usize) {
+    let name = format!("memory of the client while it streams {transactions}");
+    if !report.wants(&name) {
+        return;
+    }
+    match watch(transactions).await {
+        Ok(Memory { early, late, peak }) => {
+            let mib = |kib: u64| kib as f64 / 1024.0;
+            let (early, late, peak) = (mib(early), mib(late), mib(peak));
+            let measured =
+                format!("{early:.0} MiB after a tenth, {late:.0} at the end, {peak:.0} at most");
+            let flat = late <= early * 1.25 + 2.0;
+            let met = flat && peak < mib(MOST_KIB);
+            report.figure(&name, measured, "flat, < 64 MiB", met);
+        }
+        Err(error) => report.not_run(&name, &error.to_string()),
+    }
+}
+
+/// Resident memory in KiB.
+struct Memory {
+    early: u64,
+    late: u64,
+    peak: u64,
+}
+
+async fn watch(transactions: usize) -> Result<Memory, Failure> {
+    let server = Server::start(Kind::Hyper, transactions).await?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(["stream", &server.address.to_string(), &server.token])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let text = String::from_utf8(output.stdout)?;
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    match numbers[..] {
+        [count, early, late, peak] if count == transactions as u64 => {
+            Ok(Memory { early, late, peak })
+        }
+        [count, ..] => Err(format!("{count} of {transactions} transactions came").into()),
+        [] => Err(String::from_utf8_lossy(&output.stderr).trim().into()),
+    }
+}
+
+/// Streams everything; prints the count and the resident memory after a tenth, at the end,
+/// and at its peak.
+pub(crate) async fn stream(address: SocketAddr, token: &str) -> Result<(), Failure> {
+    let user = bank::USER.parse()?;
+    let client = history::client(address, token)?;
+    let mut rows = client.transactions(&user, data::start(), data::end());
+    let (mut count, mut early) = (0_u64, 0);
+    while let Some(row) = rows.next().await {
+        row?;
+        count += 1;
+        if early == 0 && rows.total().is_some_and(|total| count >= total / 10) {
+            early = resident("VmRSS:")?;
+        }
+    }
+    println!("{count} {early} {} {}", resident("VmRSS:")?, resident("VmHWM:")?);
+    Ok(())
+}
+
+fn resident(field: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.ok_or("no such field in /proc/self/status")?;
+    Ok(number.trim().trim_end_matches(" kB").parse()?)
+}
