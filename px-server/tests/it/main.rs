@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod bank;
+mod oauth;
 mod guard;
 #[cfg(feature = "hyper")]
 mod hyper;
