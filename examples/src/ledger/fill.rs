@@ -1,0 +1,142 @@
+//! The first filling of the books with made-up customers.
+
+use super::{Ledger, Result, meta, set_meta, today, write};
+use crate::{
+    password,
+    scenario::SCENARIOS,
+    seed::{
+        Day, HISTORY_DAYS,
+        account::Sums,
+        date_of,
+        event::State,
+        household::{Household, Plan, id},
+        rng::label,
+    },
+};
+use sqlx::SqliteConnection;
+
+/// What the books are filled with.
+#[derive(Clone, Copy, Debug)]
+pub struct Filling {
+    /// Decides everything; the same seed on the same date gives the same books.
+    pub seed: u64,
+    /// Made-up users beside the scenario users.
+    pub users: u32,
+}
+
+impl Default for Filling {
+    fn default() -> Self {
+        Self { seed: 1, users: 6 }
+    }
+}
+
+impl Ledger {
+    /// Fills the books unless that was done before. Answers whether it was done now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fill(&self, filling: Filling) -> Result<bool> {
+        let mut tx = self.write().await?;
+        if meta(&mut tx, "seed").await?.is_some() {
+            return Ok(false);
+        }
+        let start = today(&mut tx).await?;
+        set_meta(&mut tx, "seed", &filling.seed.to_string()).await?;
+        set_meta(&mut tx, "filled on", &start.to_string()).await?;
+        for security in Household::securities(start) {
+            let sql = "INSERT OR IGNORE INTO securities (security_id, body, made_up) VALUES (?, ?, 1)";
+            let query = sqlx::query(sql).bind(security.id.as_str()).bind(write::text(&security));
+            query.execute(&mut *tx).await?;
+        }
+        let named = SCENARIOS.iter().map(|scenario| (scenario.username.to_owned(), scenario.plan));
+        let others = (0..filling.users).map(|n| (format!("user_{:03}", n + 1), Plan::Mixed));
+        for (number, (username, plan)) in named.chain(others).enumerate() {
+            add(&mut tx, filling.seed, number as u64, &username, plan, start).await?;
+        }
+        password::store(&mut tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+async fn add(
+    connection: &mut SqliteConnection,
+    seed: u64,
+    number: u64,
+    username: &str,
+    plan: Plan,
+    start: Day,
+) -> Result<()> {
+    let household = Household::new(seed, number, plan, start);
+    let user_id = id("usr", &[seed, label("user"), number]);
+    let sql = "INSERT OR IGNORE INTO users (user_id, username, identity_id, plan, number) VALUES (?, ?, ?, ?, ?)";
+    let query = sqlx::query(sql)
+        .bind(&user_id)
+        .bind(username)
+        .bind(&household.people[0].id)
+        .bind(plan.name())
+        .bind(number as i64);
+    let added = query.execute(&mut *connection).await?;
+    if added.rows_affected() == 0 {
+        // An imported user has that name already and keeps it.
+        return Ok(());
+    }
+    let user_n = added.last_insert_rowid();
+    for identity in household.identities(&format!("{username}@mail.example")) {
+        let query = sqlx::query("INSERT INTO identities (identity_id, body) VALUES (?, ?)");
+        let query = query.bind(identity.id.as_str()).bind(write::text(&identity));
+        query.execute(&mut *connection).await?;
+    }
+    let mut rows = Vec::new();
+    let mut history = Vec::new();
+    let mut sums = vec![Sums::default(); household.accounts.len()];
+    let mut latest = vec![None; household.accounts.len()];
+    for day in start - (HISTORY_DAYS - 1)..=start {
+        for event in household.events(day) {
+            let state = event.state(start);
+            let Some(transaction) = household.transaction(&event, state) else {
+                continue;
+            };
+            match state {
+                State::Posted(day, minor) => {
+                    sums[event.account].posted += minor;
+                    history.push((event.account, day, minor));
+                }
+                State::Pending(minor) => sums[event.account].held += minor.max(0),
+                State::Absent => {}
+            }
+            latest[event.account] = latest[event.account].max(Some(transaction.date()));
+            rows.push((event.account, transaction));
+        }
+    }
+    for (sums, opening) in sums.iter_mut().zip(household.openings(&history)) {
+        sums.opening = opening;
+    }
+    let mut numbers = Vec::new();
+    for (place, plot) in household.accounts.iter().enumerate() {
+        let Some(mut account) = household.account(place, start, sums[place]) else {
+            continue;
+        };
+        account.last_activity_at = Some(latest[place].unwrap_or(date_of(plot.opened)).into());
+        let sql = "INSERT INTO accounts (account_id, body, user_n, place, since, opening, posted, held)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let query = sqlx::query(sql)
+            .bind(&plot.id)
+            .bind(write::text(&account))
+            .bind(user_n)
+            .bind(place as i64)
+            .bind(start)
+            .bind(sums[place].opening)
+            .bind(sums[place].posted)
+            .bind(sums[place].held);
+        let account_n = query.execute(&mut *connection).await?.last_insert_rowid();
+        numbers.push(account_n);
+        let query = sqlx::query("INSERT INTO holders (user_n, place, account_n) VALUES (?, ?, ?)");
+        query.bind(user_n).bind(place as i64).bind(account_n).execute(&mut *connection).await?;
+    }
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(place, transaction)| write::Row::new(numbers[*place], transaction))
+        .collect();
+    write::put(connection, &rows).await
+}

@@ -1,0 +1,71 @@
+//! Purchases: shops, fuel, meals; the ones that pend, change their amount or vanish.
+
+use super::{
+    Day,
+    event::{End, Event, What},
+    household::{Household, Kind, id},
+    money::share,
+    names::{Finish, SHOPS, Shop},
+    rng::{Rng, label},
+};
+use px_types::model::transaction::TransactionCode;
+
+impl Household {
+    /// The purchases and refunds of a day.
+    pub(super) fn purchases(&self, day: Day, out: &mut Vec<Event>) {
+        let Some(checking) = self.find(Kind::Checking) else {
+            return;
+        };
+        let card = self.find(Kind::Card);
+        for (n, shop) in SHOPS.iter().enumerate() {
+            let name = [self.seed, self.number, label("shop"), n as u64, day.unsigned_abs()];
+            let mut rng = Rng::new(&name);
+            if !rng.chance(shop.often) {
+                continue;
+            }
+            let on_card = card.filter(|_| rng.chance(self.prefers_card));
+            out.push(purchase(shop, day, on_card.unwrap_or(checking), &mut rng, id("txn", &name)));
+        }
+        let mut rng = self.rng("refund", day);
+        if rng.chance(14) {
+            let shop = &SHOPS[7];
+            let mut event = purchase(shop, day, card.unwrap_or(checking), &mut rng, String::new());
+            event.id = id("txn", &[self.seed, self.number, label("refund"), day.unsigned_abs()]);
+            event.amount = -event.amount.abs();
+            event.end = End::Posts(event.amount);
+            event.what.code = Some(TransactionCode::Refund);
+            event.what.description = format!("REFUND {}", shop.name.to_uppercase());
+            out.push(event);
+        }
+    }
+}
+
+fn purchase(shop: &'static Shop, day: Day, account: usize, rng: &mut Rng, id: String) -> Event {
+    let amount = rng.range(shop.spends.0, shop.spends.1);
+    let store = shop.place.then(|| rng.range(1, 420) as u32);
+    let (first, end) = match shop.finish {
+        Finish::Preauthorized => (100, End::Posts(amount)),
+        Finish::Tip if rng.chance(600) => {
+            (amount, End::Posts(amount + share(amount, rng.range(12, 22), 100)))
+        }
+        Finish::Hold if rng.chance(500) => (amount, End::Vanishes),
+        _ if rng.chance(12) => (amount, End::Vanishes),
+        _ => (amount, End::Posts(amount)),
+    };
+    let number = store.map_or_else(|| rng.digits(7), |store| format!("#{store:04}"));
+    Event {
+        id,
+        account,
+        made: day,
+        time: Some((rng.range(7, 21) as u8, rng.range(0, 59) as u8, rng.range(0, 59) as u8)),
+        amount: first,
+        pends: rng.range(1, 3) + i64::from(rng.chance(100)),
+        end,
+        what: What {
+            description: format!("{} {number}", shop.name.to_uppercase()),
+            code: Some(TransactionCode::Purchase),
+            shop: Some((shop, store)),
+            ..What::default()
+        },
+    }
+}
