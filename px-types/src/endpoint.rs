@@ -67,13 +67,7 @@ impl Meta {
 
     const fn new(id: &'static str, method: Method, path: &'static str) -> Self {
         path::assert_template(path);
-        Self {
-            id,
-            method,
-            path,
-            auth: Auth::None,
-            summary: "",
-        }
+        Self { id, method, path, auth: Auth::None, summary: "" }
     }
 
     /// Says what the endpoint is for, in one sentence.

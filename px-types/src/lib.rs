@@ -27,6 +27,8 @@ pub mod partner;
 pub mod plaid;
 pub mod primitive;
 pub mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod validate;
 pub mod webhook;
 pub mod wire;
@@ -43,4 +45,4 @@ pub use primitive::{
     secret::*,
 };
 pub use scope::{InvalidScope, Scope, ScopeSet};
-pub use wire::{DecodeError, decode};
+pub use wire::{DecodeError, decode, encode};

@@ -65,15 +65,9 @@ impl ScopeSet {
     /// The scopes of a partner that names no others.
     #[must_use]
     pub fn defaults() -> Self {
-        [
-            Scope::ACCOUNTS,
-            Scope::IDENTITY,
-            Scope::AUTH,
-            Scope::TRANSACTIONS,
-            Scope::OFFLINE_ACCESS,
-        ]
-        .into_iter()
-        .collect()
+        [Scope::ACCOUNTS, Scope::IDENTITY, Scope::AUTH, Scope::TRANSACTIONS, Scope::OFFLINE_ACCESS]
+            .into_iter()
+            .collect()
     }
 
     /// Whether the set has a scope.
@@ -115,10 +109,7 @@ impl FromIterator<Scope> for ScopeSet {
 impl FromStr for ScopeSet {
     type Err = InvalidScope;
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
-        text.split(' ')
-            .filter(|word| !word.is_empty())
-            .map(Scope::new)
-            .collect()
+        text.split(' ').filter(|word| !word.is_empty()).map(Scope::new).collect()
     }
 }
 

@@ -49,11 +49,7 @@ impl fmt::Display for Breach {
             Severity::Hint => "hint",
             Severity::Error => "error",
         };
-        write!(
-            f,
-            "{severity} at `{}`: {} [{}]",
-            self.path, self.text, self.rule
-        )
+        write!(f, "{severity} at `{}`: {} [{}]", self.path, self.text, self.rule)
     }
 }
 
@@ -124,12 +120,7 @@ impl Report {
         severity: Severity,
     ) {
         let text = text.into();
-        self.0.push(Breach {
-            path,
-            rule,
-            text,
-            severity,
-        });
+        self.0.push(Breach { path, rule, text, severity });
     }
 }
 

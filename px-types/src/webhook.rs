@@ -292,12 +292,7 @@ impl Serialize for WebhookEvent {
             s: S,
         ) -> Result<S::Ok, S::Error> {
             let (webhook_type, webhook_code) = (event.webhook_type(), event.webhook_code());
-            Tagged {
-                webhook_type,
-                webhook_code,
-                fields,
-            }
-            .serialize(s)
+            Tagged { webhook_type, webhook_code, fields }.serialize(s)
         }
         match self {
             Self::InitialUpdate(fields)
@@ -356,11 +351,7 @@ impl<'de> Deserialize<'de> for WebhookEvent {
                 Self::UserAccountRevoked(wire::from_held(&fields)?)
             }
             (Type::Link, Code::ItemAddResult) => Self::ItemAddResult(wire::from_held(&fields)?),
-            _ => Self::Unknown(UnknownEvent {
-                webhook_type,
-                webhook_code,
-                fields,
-            }),
+            _ => Self::Unknown(UnknownEvent { webhook_type, webhook_code, fields }),
         })
     }
 }

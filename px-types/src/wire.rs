@@ -146,10 +146,7 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(crate) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            reason: reason.into(),
-        }
+        Self { path: path.into(), reason: reason.into() }
     }
 
     /// Where the fault is, `transactions[3].amount`; `.` is the whole message.
@@ -185,8 +182,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
             let (path, reason) = locate(&error);
             DecodeError { path, reason }
         })?;
-        json.end()
-            .map_err(|error| DecodeError::new(".", reason(&error)))?;
+        json.end().map_err(|error| DecodeError::new(".", reason(&error)))?;
         Ok(value)
     })
 }
@@ -223,10 +219,7 @@ fn locate(error: &serde_path_to_error::Error<serde_json::Error>) -> (String, Str
         }
     }
     let reason = reason(error.inner());
-    let reason = match reason
-        .strip_prefix(PATH_MARK)
-        .and_then(|r| r.split_once(PATH_MARK))
-    {
+    let reason = match reason.strip_prefix(PATH_MARK).and_then(|r| r.split_once(PATH_MARK)) {
         Some((below, text)) => {
             if below.starts_with('[') {
                 path.push_str(below);
@@ -251,10 +244,8 @@ pub(crate) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    let plain = key.len() <= 64
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let plain =
+        key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     path.push_str(if plain { key } else { "?" });
 }
 
@@ -299,11 +290,7 @@ impl DecodeError {
     /// Turns a custom error of a nested reader into one of this reader.
     #[allow(dead_code, reason = "used by hand-written readers")]
     pub(crate) fn into_custom<E: serde::de::Error>(self) -> E {
-        if self.path == "." {
-            E::custom(self.reason)
-        } else {
-            error_at(&self.path, self.reason)
-        }
+        if self.path == "." { E::custom(self.reason) } else { error_at(&self.path, self.reason) }
     }
 }
 
@@ -322,11 +309,7 @@ mod tests {
 
     #[test]
     fn absent_null_and_empty_are_alike() {
-        for text in [
-            "{}",
-            r#"{"flag":null,"dates":null}"#,
-            r#"{"flag":"","dates":""}"#,
-        ] {
+        for text in ["{}", r#"{"flag":null,"dates":null}"#, r#"{"flag":"","dates":""}"#] {
             let sample: Sample = decode(text.as_bytes()).unwrap();
             assert!(sample.flag.is_none() && sample.dates.is_empty());
         }

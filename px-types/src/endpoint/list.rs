@@ -89,9 +89,7 @@ pub fn table(endpoints: &[super::Meta]) -> String {
             Auth::PlaidClient => "client id and secret".to_owned(),
         };
         let (id, method, path, summary) = (meta.id, &meta.method, meta.path, meta.summary);
-        table.push_str(&format!(
-            "| `{id}` | `{method} {path}` | {auth} | {summary} |\n"
-        ));
+        table.push_str(&format!("| `{id}` | `{method} {path}` | {auth} | {summary} |\n"));
     }
     table
 }

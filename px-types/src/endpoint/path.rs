@@ -5,14 +5,8 @@ use crate::primitive::id::{InvalidId, UserId};
 /// Refuses a malformed template while the program is compiled.
 pub(crate) const fn assert_template(template: &str) {
     let bytes = template.as_bytes();
-    assert!(
-        !bytes.is_empty() && bytes[0] == b'/',
-        "a path begins with a slash"
-    );
-    assert!(
-        bytes.len() == 1 || bytes[bytes.len() - 1] != b'/',
-        "a path has no slash at its end"
-    );
+    assert!(!bytes.is_empty() && bytes[0] == b'/', "a path begins with a slash");
+    assert!(bytes.len() == 1 || bytes[bytes.len() - 1] != b'/', "a path has no slash at its end");
     let mut i = 1;
     let mut open = false;
     while i < bytes.len() {
@@ -22,10 +16,7 @@ pub(crate) const fn assert_template(template: &str) {
                 assert!(bytes[i - 1] != b'/', "a path has no empty segment");
             }
             b'{' => {
-                assert!(
-                    !open && bytes[i - 1] == b'/',
-                    "a parameter is a whole segment"
-                );
+                assert!(!open && bytes[i - 1] == b'/', "a parameter is a whole segment");
                 open = true;
             }
             b'}' => {
@@ -161,14 +152,8 @@ mod tests {
 
     #[test]
     fn matching() {
-        assert_eq!(
-            match_path(TEMPLATE, "/users/u%2F1/transactions"),
-            Some(vec!["u/1".into()])
-        );
-        assert_eq!(
-            match_path(TEMPLATE, "/%75sers/u+1/transactions"),
-            Some(vec!["u+1".into()])
-        );
+        assert_eq!(match_path(TEMPLATE, "/users/u%2F1/transactions"), Some(vec!["u/1".into()]));
+        assert_eq!(match_path(TEMPLATE, "/%75sers/u+1/transactions"), Some(vec!["u+1".into()]));
         for other in [
             "/users//transactions",
             "/users/1/transactions/",

@@ -75,9 +75,7 @@ impl Account {
 
     /// Everyone that the account refers to, owners first.
     pub fn identity_ids(&self) -> impl Iterator<Item = &IdentityId> {
-        self.owner_identity_ids
-            .iter()
-            .chain(&self.non_owner_identity_ids)
+        self.owner_identity_ids.iter().chain(&self.non_owner_identity_ids)
     }
 }
 
@@ -247,11 +245,7 @@ impl<'de> Deserialize<'de> for AccountKind {
             AccountType::Loan => Self::Loan(wire::from_held(&fields)?),
             AccountType::Investment => Self::Investment(wire::from_held(&fields)?),
             AccountType::Other => Self::Other(wire::from_held(&fields)?),
-            account_type => Self::Unknown(UnknownAccountKind {
-                account_type,
-                subtype,
-                fields,
-            }),
+            account_type => Self::Unknown(UnknownAccountKind { account_type, subtype, fields }),
         })
     }
 }

@@ -31,10 +31,7 @@ message! {
 /// Contract: `px.md` section 3.3.
 #[derive(Clone, PartialEq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(
-    feature = "openapi",
-    schemars(tag = "network", rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "openapi", schemars(tag = "network", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum TransferCode {
     /// Automated Clearing House, United States.

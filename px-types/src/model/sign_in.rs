@@ -58,10 +58,7 @@ message! {
 /// What a challenge asks.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(
-    feature = "openapi",
-    schemars(tag = "mfa_type", rename_all = "UPPERCASE")
-)]
+#[cfg_attr(feature = "openapi", schemars(tag = "mfa_type", rename_all = "UPPERCASE"))]
 #[non_exhaustive]
 pub enum ChallengeKind {
     /// A one-time code that the partner sends.
@@ -169,11 +166,7 @@ impl Serialize for ChallengeKind {
             #[serde(skip_serializing_if = "Option::is_none")]
             questions: Option<&'a [Question]>,
         }
-        let mut tagged = Tagged {
-            mfa_type: self.mfa_type(),
-            deliveries: None,
-            questions: None,
-        };
+        let mut tagged = Tagged { mfa_type: self.mfa_type(), deliveries: None, questions: None };
         match self {
             Self::Otp(otp) => tagged.deliveries = Some(&otp.deliveries),
             Self::Kba(kba) => tagged.questions = Some(&kba.questions),

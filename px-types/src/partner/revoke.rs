@@ -31,9 +31,8 @@ impl Revoke {
 }
 
 impl Endpoint for Revoke {
-    const META: Meta = Meta::post("revoke", "/oauth2/revoke")
-        .auth(Auth::Client)
-        .summary("Ends a token");
+    const META: Meta =
+        Meta::post("revoke", "/oauth2/revoke").auth(Auth::Client).summary("Ends a token");
     type Path = ();
     type Query = ();
     type Body = Form<RevokeRequest>;
@@ -75,12 +74,7 @@ impl RevokeRequest {
     /// Ends a token; the client authenticates in a header.
     #[must_use]
     pub fn new(token: AnyToken) -> Self {
-        Self {
-            token,
-            token_type_hint: None,
-            client_id: None,
-            client_secret: None,
-        }
+        Self { token, token_type_hint: None, client_id: None, client_secret: None }
     }
 }
 
@@ -98,9 +92,6 @@ impl Parameters for RevokeRequest {
         out.push("token", self.token.expose());
         out.push_some("token_type_hint", self.token_type_hint.as_ref());
         out.push_some("client_id", self.client_id.as_ref());
-        out.push_some(
-            "client_secret",
-            self.client_secret.as_ref().map(ClientSecret::expose),
-        );
+        out.push_some("client_secret", self.client_secret.as_ref().map(ClientSecret::expose));
     }
 }

@@ -62,11 +62,7 @@ impl TokenRequest {
     /// Exchanges a grant; the client authenticates in a header.
     #[must_use]
     pub fn new(grant: Grant) -> Self {
-        Self {
-            grant,
-            client_id: None,
-            client_secret: None,
-        }
+        Self { grant, client_id: None, client_secret: None }
     }
 }
 
@@ -117,32 +113,18 @@ impl Parameters for TokenRequest {
             },
             other => Grant::Unsupported(other.to_owned()),
         };
-        Ok(Self {
-            grant,
-            client_id,
-            client_secret: client_secret.map(ClientSecret::new),
-        })
+        Ok(Self { grant, client_id, client_secret: client_secret.map(ClientSecret::new) })
     }
 
     fn write(&self, out: &mut PairsOut) {
         match &self.grant {
-            Grant::AuthorizationCode {
-                code,
-                redirect_uri,
-                code_verifier,
-            } => {
+            Grant::AuthorizationCode { code, redirect_uri, code_verifier } => {
                 out.push("grant_type", "authorization_code");
                 out.push("code", code.expose());
                 out.push_some("redirect_uri", redirect_uri.as_ref());
-                out.push_some(
-                    "code_verifier",
-                    code_verifier.as_ref().map(CodeVerifier::expose),
-                );
+                out.push_some("code_verifier", code_verifier.as_ref().map(CodeVerifier::expose));
             }
-            Grant::RefreshToken {
-                refresh_token,
-                scope,
-            } => {
+            Grant::RefreshToken { refresh_token, scope } => {
                 out.push("grant_type", "refresh_token");
                 out.push("refresh_token", refresh_token.expose());
                 out.push_some("scope", scope.as_ref());
@@ -150,10 +132,7 @@ impl Parameters for TokenRequest {
             Grant::Unsupported(grant_type) => out.push("grant_type", grant_type),
         }
         out.push_some("client_id", self.client_id.as_ref());
-        out.push_some(
-            "client_secret",
-            self.client_secret.as_ref().map(ClientSecret::expose),
-        );
+        out.push_some("client_secret", self.client_secret.as_ref().map(ClientSecret::expose));
     }
 }
 

@@ -80,12 +80,7 @@ impl TransactionsQuery {
     /// The first page of a window, with the default limit.
     #[must_use]
     pub fn new(start_date: Date, end_date: Date) -> Self {
-        Self {
-            start_date,
-            end_date,
-            limit: DEFAULT_LIMIT,
-            position: Position::Offset(0),
-        }
+        Self { start_date, end_date, limit: DEFAULT_LIMIT, position: Position::Offset(0) }
     }
 }
 
@@ -114,26 +109,16 @@ impl Parameters for TransactionsQuery {
         if start_date > end_date {
             return Err(ParameterError::new("start_date", "later than `end_date`"));
         }
-        let limit = pairs
-            .natural("limit", 1..=MAX_LIMIT)?
-            .unwrap_or(DEFAULT_LIMIT);
+        let limit = pairs.natural("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
         let offset = pairs.natural("offset", 0..=u64::MAX)?;
         let position = match (pairs.text("cursor")?, offset) {
             (Some(_), Some(_)) => {
-                return Err(ParameterError::new(
-                    "offset",
-                    "not allowed together with `cursor`",
-                ));
+                return Err(ParameterError::new("offset", "not allowed together with `cursor`"));
             }
             (Some(cursor), None) => Position::Cursor(cursor.to_owned()),
             (None, offset) => Position::Offset(offset.unwrap_or(0)),
         };
-        Ok(Self {
-            start_date,
-            end_date,
-            limit,
-            position,
-        })
+        Ok(Self { start_date, end_date, limit, position })
     }
 
     fn write(&self, out: &mut PairsOut) {
@@ -202,10 +187,7 @@ mod tests {
             ("start_date=2024-01-31", "end_date"),
             ("start_date=2024-02-30&end_date=2024-03-01", "start_date"),
             ("start_date=2024-01-02&end_date=2024-01-01", "start_date"),
-            (
-                "start_date=2024-01-02T00:00:00Z&end_date=2024-01-03",
-                "start_date",
-            ),
+            ("start_date=2024-01-02T00:00:00Z&end_date=2024-01-03", "start_date"),
         ] {
             assert_eq!(read(text).unwrap_err().parameter(), Some(name), "{text}");
         }

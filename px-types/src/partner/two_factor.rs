@@ -116,25 +116,16 @@ impl<'de> Deserialize<'de> for TwoFactorRequest {
             #[serde(default, deserialize_with = "wire::optional")]
             answers: Option<Vec<KbaAnswerEntry>>,
         }
-        let Wire {
-            challenge_id,
-            code,
-            answers,
-        } = Wire::deserialize(d)?;
+        let Wire { challenge_id, code, answers } = Wire::deserialize(d)?;
         match (code, answers) {
             (Some(code), None) => Ok(Self::Code(OtpValidationRequest { challenge_id, code })),
-            (None, Some(answers)) => Ok(Self::Answers(KbaValidationRequest {
-                challenge_id,
-                answers,
-            })),
-            (None, None) => Err(wire::error_at(
-                "code",
-                "missing: `code` or `answers` is required",
-            )),
-            (Some(_), Some(_)) => Err(wire::error_at(
-                "answers",
-                "not allowed together with `code`",
-            )),
+            (None, Some(answers)) => {
+                Ok(Self::Answers(KbaValidationRequest { challenge_id, answers }))
+            }
+            (None, None) => Err(wire::error_at("code", "missing: `code` or `answers` is required")),
+            (Some(_), Some(_)) => {
+                Err(wire::error_at("answers", "not allowed together with `code`"))
+            }
         }
     }
 }

@@ -27,13 +27,7 @@ message! {
     }
 }
 
-plaid_endpoint!(
-    GetItem,
-    "item",
-    "/item/get",
-    "An Item and how it is",
-    GetItemResponse
-);
+plaid_endpoint!(GetItem, "item", "/item/get", "An Item and how it is", GetItemResponse);
 
 message! {
     /// An Item and how it is.

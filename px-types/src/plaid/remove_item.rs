@@ -25,10 +25,4 @@ message! {
     }
 }
 
-plaid_endpoint!(
-    RemoveItem,
-    "remove_item",
-    "/item/remove",
-    "Gives an Item up",
-    Acknowledged
-);
+plaid_endpoint!(RemoveItem, "remove_item", "/item/remove", "Gives an Item up", Acknowledged);

@@ -87,10 +87,7 @@ impl Fixed {
         if value.mantissa().abs() >= integer_limit {
             return Err(InvalidNumber::Digits);
         }
-        Ok(Self {
-            value,
-            negative_zero: false,
-        })
+        Ok(Self { value, negative_zero: false })
     }
 }
 
@@ -274,10 +271,7 @@ impl Amount {
 impl std::ops::Neg for Amount {
     type Output = Self;
     fn neg(self) -> Self {
-        Self(Fixed {
-            value: -self.0.value,
-            negative_zero: false,
-        })
+        Self(Fixed { value: -self.0.value, negative_zero: false })
     }
 }
 
@@ -310,11 +304,7 @@ mod tests {
             "", "-", ".5", "5.", "+1", "01", "00", "1e3", "1,5", " 1", "1 ", "--1", "0x1", "1.-1",
             "NaN", "١",
         ] {
-            assert_eq!(
-                bad.parse::<Amount>(),
-                Err(InvalidNumber::Grammar),
-                "{bad:?}"
-            );
+            assert_eq!(bad.parse::<Amount>(), Err(InvalidNumber::Grammar), "{bad:?}");
         }
         assert_eq!("1.2345678".parse::<Amount>(), Err(InvalidNumber::Scale(6)));
         assert_eq!("1.23456".parse::<Rate>(), Err(InvalidNumber::Scale(4)));

@@ -193,10 +193,7 @@ mod tests {
         let unit: Unit =
             serde_json::from_str(r#"{"currency":"USD","non_iso_currency":""}"#).unwrap();
         assert_eq!(unit, Unit::iso("USD").unwrap());
-        assert_eq!(
-            serde_json::to_string(&unit).unwrap(),
-            r#"{"currency":"USD"}"#
-        );
+        assert_eq!(serde_json::to_string(&unit).unwrap(), r#"{"currency":"USD"}"#);
         for bad in [
             "{}",
             r#"{"currency":"USD","non_iso_currency":"BTC"}"#,

@@ -73,9 +73,9 @@ impl From<NaiveDate> for Date {
     fn from(date: NaiveDate) -> Self {
         match date.year() {
             0..=9999 => Self(date),
-            ..0 => Self(date)
-                .plus_days(0)
-                .max(Self(NaiveDate::from_ymd_opt(0, 1, 1).unwrap_or(date))),
+            ..0 => {
+                Self(date).plus_days(0).max(Self(NaiveDate::from_ymd_opt(0, 1, 1).unwrap_or(date)))
+            }
             _ => Self(date).plus_days(0),
         }
     }
@@ -117,9 +117,7 @@ impl FromStr for Date {
 /// The number that ASCII digits spell; `None` when one is no digit.
 fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| sum * 10 + u32::from(digit - b'0'))
+        digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
     })
 }
 
@@ -167,11 +165,7 @@ impl From<DateTime<Utc>> for Timestamp {
         let millis = at.timestamp_subsec_millis();
         let at = at.with_nanosecond(millis * 1_000_000).unwrap_or(at);
         let digits = if millis == 0 { 0 } else { 3 };
-        Self {
-            at: at.fixed_offset(),
-            digits,
-            offset: Offset::Zulu,
-        }
+        Self { at: at.fixed_offset(), digits, offset: Offset::Zulu }
     }
 }
 
@@ -209,13 +203,7 @@ impl fmt::Display for Timestamp {
             n @ 1_000_000_000.. => (60, n - 1_000_000_000),
             n => (local.second(), n),
         };
-        write!(
-            f,
-            "{}T{:02}:{:02}:{second:02}",
-            self.date(),
-            local.hour(),
-            local.minute()
-        )?;
+        write!(f, "{}T{:02}:{:02}:{second:02}", self.date(), local.hour(), local.minute())?;
         if self.digits > 0 {
             let width = usize::from(self.digits);
             let fraction = nanos / 10_u32.pow(9 - u32::from(self.digits));

@@ -37,12 +37,7 @@ where
     let original: Value = match wire::decode(bytes) {
         Ok(value) => value,
         Err(error) => {
-            report.push(
-                rule::MALFORMED,
-                ".".into(),
-                error.reason().to_owned(),
-                Severity::Error,
-            );
+            report.push(rule::MALFORMED, ".".into(), error.reason().to_owned(), Severity::Error);
             return report;
         }
     };
@@ -100,11 +95,7 @@ enum Remedy {
 
 impl Repair {
     fn new(document: Value) -> Self {
-        Self {
-            document,
-            places: Vec::new(),
-            learned: HashMap::new(),
-        }
+        Self { document, places: Vec::new(), learned: HashMap::new() }
     }
 
     /// Notes and repairs fault after fault; `None` when nothing helps.
@@ -115,12 +106,7 @@ impl Repair {
                 Err(error) => Fault::new(&error),
             };
             if !self.inside(&fault.path) {
-                report.push(
-                    fault.rule,
-                    fault.path.clone(),
-                    fault.text.clone(),
-                    Severity::Error,
-                );
+                report.push(fault.rule, fault.path.clone(), fault.text.clone(), Severity::Error);
             }
             if !self.mend::<T>(&fault) {
                 return None;
@@ -249,9 +235,7 @@ impl Fault {
         let (mut path, reason) = (error.path().to_owned(), error.reason());
         let mut text = reason.to_owned();
         let mut broken = rule::MALFORMED;
-        if let Some(name) = reason
-            .strip_prefix("missing field `")
-            .and_then(|r| r.strip_suffix('`'))
+        if let Some(name) = reason.strip_prefix("missing field `").and_then(|r| r.strip_suffix('`'))
         {
             // A reader names the object; the checker names the field.
             path = match path.as_str() {
@@ -267,11 +251,7 @@ impl Fault {
         } else if reason.starts_with("missing:") {
             broken = rule::MISSING_FIELD;
         }
-        Self {
-            path,
-            rule: broken,
-            text,
-        }
+        Self { path, rule: broken, text }
     }
 }
 

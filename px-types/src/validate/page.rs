@@ -66,11 +66,7 @@ impl Known {
     #[must_use]
     pub fn of(user: &UserAccountInfoResponse) -> Self {
         Self {
-            accounts: user
-                .accounts
-                .iter()
-                .map(|a| (a.id.clone(), a.account_type()))
-                .collect(),
+            accounts: user.accounts.iter().map(|a| (a.id.clone(), a.account_type())).collect(),
             securities: user.securities.iter().map(|s| s.id.clone()).collect(),
         }
     }
@@ -83,25 +79,16 @@ impl TransactionsResponse {
     #[must_use]
     pub fn validate(&self, context: &PageContext<'_>) -> Report {
         let mut report = Report::default();
-        let securities = unique(
-            &mut report,
-            "securities",
-            self.securities.iter().map(|s| s.id.as_str()),
-        );
+        let securities =
+            unique(&mut report, "securities", self.securities.iter().map(|s| s.id.as_str()));
         for (i, security) in self.securities.iter().enumerate() {
             check_security(&mut report, security, &format_args!("securities[{i}]"));
         }
         if let Some(query) = context.query {
             check_length(&mut report, self, query);
         }
-        unique(
-            &mut report,
-            "transactions",
-            self.transactions.iter().map(|t| t.id.as_str()),
-        );
-        let window = context
-            .query
-            .map(|query| (query.start_date, query.end_date));
+        unique(&mut report, "transactions", self.transactions.iter().map(|t| t.id.as_str()));
+        let window = context.query.map(|query| (query.start_date, query.end_date));
         let mut before: Option<(Date, &str)> = None;
         // A page has one currency nearly always, and looking one up is the dearest check of all.
         let mut listed: Option<CurrencyCode> = None;
@@ -142,10 +129,7 @@ impl TransactionsResponse {
                 ),
                 Some(_) => {}
             }
-            let security = transaction
-                .investment
-                .as_ref()
-                .and_then(|i| i.security_id.as_ref());
+            let security = transaction.investment.as_ref().and_then(|i| i.security_id.as_ref());
             if let Some(id) = security
                 && !securities.contains(id.as_str())
                 && !known.securities.contains(id)
@@ -164,11 +148,7 @@ impl TransactionsResponse {
 fn check_length(report: &mut Report, page: &TransactionsResponse, query: &TransactionsQuery) {
     let length = page.transactions.len() as u64;
     if length > query.limit {
-        report.error(
-            rule::LIMIT,
-            format_args!("transactions"),
-            "the page is longer than `limit`",
-        );
+        report.error(rule::LIMIT, format_args!("transactions"), "the page is longer than `limit`");
     }
     let given = match query.position {
         Position::Offset(offset) if length > 0 => offset.saturating_add(length),
@@ -231,16 +211,8 @@ fn check_transaction(report: &mut Report, transaction: &Transaction, at: &fmt::A
     let Some(merchant) = &transaction.merchant else {
         return;
     };
-    if merchant
-        .mcc
-        .as_deref()
-        .is_some_and(|mcc| !number::is_digits(mcc, 4))
-    {
-        report.error(
-            rule::MCC,
-            format_args!("{at}.merchant.mcc"),
-            "not four digits (ISO 18245)",
-        );
+    if merchant.mcc.as_deref().is_some_and(|mcc| !number::is_digits(mcc, 4)) {
+        report.error(rule::MCC, format_args!("{at}.merchant.mcc"), "not four digits (ISO 18245)");
     }
     if let Some(location) = &merchant.location {
         check_location(report, location, &format_args!("{at}.merchant.location"));
@@ -248,11 +220,7 @@ fn check_transaction(report: &mut Report, transaction: &Transaction, at: &fmt::A
 }
 
 fn check_location(report: &mut Report, location: &GeoLocation, at: &fmt::Arguments<'_>) {
-    if location
-        .country
-        .as_deref()
-        .is_some_and(|c| !number::is_country(c))
-    {
+    if location.country.as_deref().is_some_and(|c| !number::is_country(c)) {
         report.error(
             rule::COUNTRY,
             format_args!("{at}.country"),

@@ -27,17 +27,13 @@ impl UserContext {
     /// Everything may be seen.
     #[must_use]
     pub fn full() -> Self {
-        Self {
-            transfer_codes: true,
-        }
+        Self { transfer_codes: true }
     }
 
     /// What a token with these scopes may see.
     #[must_use]
     pub fn for_scopes(scopes: &ScopeSet) -> Self {
-        Self {
-            transfer_codes: scopes.contains(&Scope::AUTH),
-        }
+        Self { transfer_codes: scopes.contains(&Scope::AUTH) }
     }
 }
 
@@ -54,21 +50,11 @@ impl UserAccountInfoResponse {
     #[must_use]
     pub fn validate(&self, context: &UserContext) -> Report {
         let mut report = Report::default();
-        let identities = unique(
-            &mut report,
-            "identities",
-            self.identities.iter().map(|i| i.id.as_str()),
-        );
-        let securities = unique(
-            &mut report,
-            "securities",
-            self.securities.iter().map(|s| s.id.as_str()),
-        );
-        unique(
-            &mut report,
-            "accounts",
-            self.accounts.iter().map(|a| a.id.as_str()),
-        );
+        let identities =
+            unique(&mut report, "identities", self.identities.iter().map(|i| i.id.as_str()));
+        let securities =
+            unique(&mut report, "securities", self.securities.iter().map(|s| s.id.as_str()));
+        unique(&mut report, "accounts", self.accounts.iter().map(|a| a.id.as_str()));
         if self.identities.is_empty() {
             report.error(
                 rule::IDENTITIES_PRESENT,
@@ -105,11 +91,7 @@ impl UserAccountInfoResponse {
             }
             if let AccountKind::Investment(kind) = &account.kind {
                 for (k, holding) in kind.holdings.iter().enumerate() {
-                    check_unit(
-                        &mut report,
-                        &holding.unit,
-                        &format_args!("{at}.holdings[{k}]"),
-                    );
+                    check_unit(&mut report, &holding.unit, &format_args!("{at}.holdings[{k}]"));
                     if !securities.contains(holding.security_id.as_str()) {
                         report.error(
                             rule::REFERENCE,
@@ -166,11 +148,7 @@ fn is_known(unit: &Unit) -> bool {
 pub(super) fn check_security(report: &mut Report, security: &Security, at: &fmt::Arguments<'_>) {
     check_unit(report, &security.unit, at);
     unknown_value(report, security.kind.is_known(), at, "type");
-    if security
-        .isin
-        .as_deref()
-        .is_some_and(|isin| !number::is_isin(isin))
-    {
+    if security.isin.as_deref().is_some_and(|isin| !number::is_isin(isin)) {
         report.error(
             rule::ISIN,
             format_args!("{at}.isin"),
@@ -301,10 +279,9 @@ fn check_subtype(report: &mut Report, account: &Account, at: &fmt::Arguments<'_>
 }
 
 fn check_loan(report: &mut Report, loan: &Loan, at: &fmt::Arguments<'_>) {
-    for (field, present) in [
-        ("mortgage", loan.mortgage.is_some()),
-        ("student", loan.student.is_some()),
-    ] {
+    for (field, present) in
+        [("mortgage", loan.mortgage.is_some()), ("student", loan.student.is_some())]
+    {
         // On an unknown subtype nobody knows which fields belong there.
         if present && loan.subtype.is_known() && loan.subtype.as_str() != field {
             report.error(
@@ -347,23 +324,13 @@ fn check_transfer_code(report: &mut Report, code: &TransferCode, at: &fmt::Argum
         }
         TransferCode::Eft(code) => {
             let good = number::is_digits(&code.institution_number, 3);
-            form(
-                good,
-                rule::EFT_DIGITS,
-                "institution_number",
-                "not three digits",
-            );
+            form(good, rule::EFT_DIGITS, "institution_number", "not three digits");
             let good = number::is_digits(&code.branch_number, 5);
             form(good, rule::EFT_DIGITS, "branch_number", "not five digits");
         }
         TransferCode::Bacs(code) => {
             let good = number::is_digits(code.account_number.expose(), 8);
-            form(
-                good,
-                rule::BACS_DIGITS,
-                "account_number",
-                "not eight digits",
-            );
+            form(good, rule::BACS_DIGITS, "account_number", "not eight digits");
             let good = number::is_digits(&code.sort_code, 6);
             form(good, rule::BACS_DIGITS, "sort_code", "not six digits");
         }
