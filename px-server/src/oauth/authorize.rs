@@ -127,9 +127,7 @@ impl fmt::Display for PageRefusal {
 
 impl fmt::Debug for PageRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageRefusal")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("PageRefusal").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 

@@ -58,9 +58,7 @@ impl<'de> serde::Deserialize<'de> for Digest {
         let text = String::deserialize(d)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        bytes
-            .map(Self)
-            .ok_or_else(|| serde::de::Error::custom("expected a SHA-256 in base64url"))
+        bytes.map(Self).ok_or_else(|| serde::de::Error::custom("expected a SHA-256 in base64url"))
     }
 }
 

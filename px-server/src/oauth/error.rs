@@ -51,11 +51,7 @@ impl OAuthErrorKind {
 
 impl OAuthError {
     pub(crate) fn new(kind: OAuthErrorKind, description: &'static str) -> Self {
-        Self {
-            kind,
-            description,
-            source: None,
-        }
+        Self { kind, description, source: None }
     }
 
     pub(crate) fn invalid_request(description: &'static str) -> Self {

@@ -172,12 +172,7 @@ impl Fresh {
         refresh: Digest,
         access_lifetime: TimeDelta,
     ) -> Self {
-        Self {
-            access,
-            family,
-            refresh,
-            access_lifetime,
-        }
+        Self { access, family, refresh, access_lifetime }
     }
 }
 
@@ -233,12 +228,7 @@ impl GrantRecord {
     #[must_use]
     pub fn with_access(mut self, digest: Digest, expires_at: DateTime<Utc>) -> Self {
         let scopes = self.scopes.clone();
-        self.access.push(AccessState {
-            digest,
-            scopes,
-            expires_at,
-            ended: false,
-        });
+        self.access.push(AccessState { digest, scopes, expires_at, ended: false });
         self
     }
 
@@ -257,11 +247,7 @@ impl GrantRecord {
         let code = self.code.as_ref().map(|code| code.expires_at);
         let refresh = self.refresh.as_ref().map(|_| self.ends_at);
         let access = self.access.iter().map(|access| access.expires_at).max();
-        [code, refresh, access]
-            .into_iter()
-            .flatten()
-            .max()
-            .unwrap_or(self.granted_at)
+        [code, refresh, access].into_iter().flatten().max().unwrap_or(self.granted_at)
     }
 
     /// Exchanges the code. Any use by its client spends it; a second use revokes the grant.
@@ -316,11 +302,7 @@ impl GrantRecord {
         let scopes = record.scopes.clone();
         let expires_at = now + fresh.access_lifetime;
         record.give_access(fresh.access, scopes.clone(), expires_at, now);
-        let given = Given {
-            scopes,
-            expires_at,
-            refresh,
-        };
+        let given = Given { scopes, expires_at, refresh };
         Step::changed(record, Ok(given))
     }
 
@@ -361,19 +343,12 @@ impl GrantRecord {
         };
         if let Some(refresh) = &mut record.refresh {
             refresh.used_at.get_or_insert(now);
-            refresh.pairs.push(Pair {
-                refresh: fresh.refresh,
-                access: fresh.access,
-            });
+            refresh.pairs.push(Pair { refresh: fresh.refresh, access: fresh.access });
         }
         // An access token does not outlive the grant.
         let expires_at = (now + fresh.access_lifetime).min(record.ends_at);
         record.give_access(fresh.access, scopes.clone(), expires_at, now);
-        let given = Given {
-            scopes,
-            expires_at,
-            refresh: true,
-        };
+        let given = Given { scopes, expires_at, refresh: true };
         Step::changed(record, Ok(given))
     }
 
@@ -394,10 +369,7 @@ impl GrantRecord {
             record.settle(index);
             record
         });
-        Step {
-            record,
-            outcome: Ok(state),
-        }
+        Step { record, outcome: Ok(state) }
     }
 
     /// Ends one access token. Of another client's, nothing ends.
@@ -410,10 +382,7 @@ impl GrantRecord {
                 record.access[index].ended = true;
                 Step::changed(record, Ok(()))
             }
-            _ => Step {
-                record: None,
-                outcome: Ok(()),
-            },
+            _ => Step { record: None, outcome: Ok(()) },
         }
     }
 
@@ -425,17 +394,11 @@ impl GrantRecord {
             record.revoked_at = Some(now);
             record
         });
-        Step {
-            record,
-            outcome: Ok(()),
-        }
+        Step { record, outcome: Ok(()) }
     }
 
     fn reused<T>(&self, now: DateTime<Utc>) -> Step<T> {
-        Step {
-            record: self.revoke(now).record,
-            outcome: Err(Refusal::Reused),
-        }
+        Step { record: self.revoke(now).record, outcome: Err(Refusal::Reused) }
     }
 
     /// Makes one of the pairs the present one and ends its siblings.
@@ -470,12 +433,7 @@ impl GrantRecord {
         if self.access.len() >= MAX_ACCESS_TOKENS {
             self.access.remove(0);
         }
-        self.access.push(AccessState {
-            digest,
-            scopes,
-            expires_at,
-            ended: false,
-        });
+        self.access.push(AccessState { digest, scopes, expires_at, ended: false });
     }
 }
 
@@ -490,17 +448,11 @@ impl RefreshState {
 
 impl<T> Step<T> {
     fn refused(refusal: Refusal) -> Self {
-        Self {
-            record: None,
-            outcome: Err(refusal),
-        }
+        Self { record: None, outcome: Err(refusal) }
     }
 
     fn changed(record: GrantRecord, outcome: Result<T, Refusal>) -> Self {
-        Self {
-            record: Some(record),
-            outcome,
-        }
+        Self { record: Some(record), outcome }
     }
 }
 

@@ -32,10 +32,7 @@ impl Versioned {
     /// A version of a record.
     #[must_use]
     pub fn new(record: GrantRecord, version: u64) -> Self {
-        Self {
-            record: Arc::new(record),
-            version,
-        }
+        Self { record: Arc::new(record), version }
     }
 }
 
@@ -140,10 +137,7 @@ impl GrantStore for MemoryGrantStore {
             return Err("the grant, or one of its digests, is stored already".into());
         }
         grants.index(&record);
-        let ids = grants
-            .by_principal
-            .entry(record.principal.clone())
-            .or_default();
+        let ids = grants.by_principal.entry(record.principal.clone()).or_default();
         ids.push(record.id.clone());
         let id = record.id.clone();
         grants.records.insert(id, Versioned::new(record, 0));
@@ -163,10 +157,7 @@ impl GrantStore for MemoryGrantStore {
     async fn of_principal(&self, principal: &UserId) -> Result<Vec<Versioned>, StoreError> {
         let grants = self.grants();
         let ids = grants.by_principal.get(principal).into_iter().flatten();
-        Ok(ids
-            .filter_map(|id| grants.records.get(id))
-            .cloned()
-            .collect())
+        Ok(ids.filter_map(|id| grants.records.get(id)).cloned().collect())
     }
 
     async fn swap(&self, expected: u64, record: GrantRecord) -> Result<Swap, StoreError> {
@@ -186,12 +177,7 @@ impl GrantStore for MemoryGrantStore {
     async fn purge(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut grants = self.grants();
         let over = |stored: &&Versioned| stored.record.keep_until() <= now;
-        let gone: Vec<_> = grants
-            .records
-            .values()
-            .filter(over)
-            .map(|v| v.record.clone())
-            .collect();
+        let gone: Vec<_> = grants.records.values().filter(over).map(|v| v.record.clone()).collect();
         for record in &gone {
             grants.unindex(record);
             grants.records.remove(&record.id);

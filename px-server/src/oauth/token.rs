@@ -57,11 +57,7 @@ impl OAuth {
             })
         })?;
         match request.grant {
-            Grant::AuthorizationCode {
-                code,
-                redirect_uri,
-                code_verifier,
-            } => {
+            Grant::AuthorizationCode { code, redirect_uri, code_verifier } => {
                 let code = Digest::of(code.expose());
                 let family = self.secret().map_err(OAuthError::server_error)?;
                 let verifier = code_verifier.as_ref().map(|verifier| verifier.expose());
@@ -71,12 +67,8 @@ impl OAuth {
                 })
                 .await
             }
-            Grant::RefreshToken {
-                refresh_token,
-                scope,
-            } => {
-                self.refresh(&client, &refresh_token, scope.as_deref())
-                    .await
+            Grant::RefreshToken { refresh_token, scope } => {
+                self.refresh(&client, &refresh_token, scope.as_deref()).await
             }
             _ => Err(OAuthError::new(
                 OAuthErrorKind::UnsupportedGrantType,
@@ -105,18 +97,14 @@ impl OAuth {
                     if own {
                         record.revoke(self.now())
                     } else {
-                        Step {
-                            record: None,
-                            outcome: Ok(()),
-                        }
+                        Step { record: None, outcome: Ok(()) }
                     }
                 })
                 .await
             }
             None => {
                 let access = Digest::of(token);
-                self.step(&access, |record| record.revoke_access(&access, &client.id))
-                    .await
+                self.step(&access, |record| record.revoke_access(&access, &client.id)).await
             }
         };
         match stepped.map_err(OAuthError::unavailable)? {
@@ -143,8 +131,7 @@ impl OAuth {
         let step = |record: &GrantRecord, fresh: &Fresh| {
             record.refresh(&secret, &client.id, scope.as_ref(), fresh, self.now())
         };
-        self.give(&Digest::of(family), family.to_owned(), step)
-            .await
+        self.give(&Digest::of(family), family.to_owned(), step).await
     }
 
     /// Takes a step that gives tokens, and writes the answer.
@@ -163,16 +150,14 @@ impl OAuth {
             self.0.access_token_lifetime,
         );
         let stepped = self.step(found_by, |record| step(record, &fresh)).await;
-        let (found, outcome) = stepped
-            .map_err(OAuthError::unavailable)?
-            .ok_or(Refusal::InvalidGrant)?;
+        let (found, outcome) =
+            stepped.map_err(OAuthError::unavailable)?.ok_or(Refusal::InvalidGrant)?;
         let given = outcome?;
         let mut response = TokenResponse::new(AccessToken::new(access), "Bearer");
         let seconds = (given.expires_at - self.now()).num_seconds();
         response.expires_in = u64::try_from(seconds).ok();
-        response.refresh_token = given
-            .refresh
-            .then(|| RefreshToken::new(format!("{family}.{secret}")));
+        response.refresh_token =
+            given.refresh.then(|| RefreshToken::new(format!("{family}.{secret}")));
         response.scope = Some(given.scopes.to_string());
         response.user_id = Some(found.record.principal.clone());
         Ok(response)
@@ -225,10 +210,9 @@ impl OAuth {
 impl From<Refusal> for OAuthError {
     fn from(refusal: Refusal) -> Self {
         let (kind, text) = match refusal {
-            Refusal::InvalidScope => (
-                OAuthErrorKind::InvalidScope,
-                "More scopes are asked for than were granted.",
-            ),
+            Refusal::InvalidScope => {
+                (OAuthErrorKind::InvalidScope, "More scopes are asked for than were granted.")
+            }
             // Whoever tries stolen tokens is not told which of them are spent.
             Refusal::InvalidGrant | Refusal::Reused => (
                 OAuthErrorKind::InvalidGrant,

@@ -4,7 +4,9 @@
 
 mod bank;
 mod oauth;
+mod grant;
 mod guard;
 #[cfg(feature = "hyper")]
 mod hyper;
 mod service;
+mod verify;

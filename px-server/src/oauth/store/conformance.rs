@@ -53,12 +53,7 @@ fn record(id: &str, principal: &str) -> Result<GrantRecord, StoreError> {
     let record = GrantRecord::new(id, principal, client()?, scopes, accounts, start(), ends);
     let challenge = Digest::of(VERIFIER).to_string();
     let code = Digest::of(&format!("code of {id}"));
-    Ok(record.with_code(
-        code,
-        REDIRECT,
-        Some(challenge),
-        start() + TimeDelta::minutes(1),
-    ))
+    Ok(record.with_code(code, REDIRECT, Some(challenge), start() + TimeDelta::minutes(1)))
 }
 
 /// The record after its code was redeemed.
@@ -67,16 +62,8 @@ fn redeemed(record: &GrantRecord) -> Result<GrantRecord, StoreError> {
     let (access, family, refresh) = (digest("access"), digest("family"), digest("refresh"));
     let fresh = Fresh::new(access, family, refresh, TimeDelta::minutes(15));
     let (code, client) = (digest("code"), client()?);
-    let step = record.redeem(
-        &code,
-        &client,
-        Some(REDIRECT),
-        Some(VERIFIER),
-        &fresh,
-        start(),
-    );
-    step.record
-        .ok_or_else(|| "the suite's own record was not redeemed".into())
+    let step = record.redeem(&code, &client, Some(REDIRECT), Some(VERIFIER), &fresh, start());
+    step.record.ok_or_else(|| "the suite's own record was not redeemed".into())
 }
 
 async fn finds_what_was_created(store: &dyn GrantStore) -> Result<(), StoreError> {
@@ -84,122 +71,65 @@ async fn finds_what_was_created(store: &dyn GrantStore) -> Result<(), StoreError
     store.create(created.clone()).await?;
     let by_digest = store.find(&Digest::of("code of found")).await?;
     let by_digest = by_digest.ok_or("a created record is not found by its code")?;
-    promise(
-        *by_digest.record == created,
-        "a record does not come back as it was stored",
-    )?;
+    promise(*by_digest.record == created, "a record does not come back as it was stored")?;
     let by_id = store.find_by_id("found").await?;
     let by_id = by_id.ok_or("a created record is not found by its id")?;
-    promise(
-        by_id.version == by_digest.version,
-        "two reads of one record differ in version",
-    )?;
+    promise(by_id.version == by_digest.version, "two reads of one record differ in version")?;
     let unknown = store.find(&Digest::of("code of nobody")).await?;
     promise(unknown.is_none(), "an unknown digest finds a record")?;
-    promise(
-        store.find_by_id("nobody").await?.is_none(),
-        "an unknown id finds a record",
-    )?;
-    promise(
-        store.create(created).await.is_err(),
-        "a record can be created twice",
-    )?;
+    promise(store.find_by_id("nobody").await?.is_none(), "an unknown id finds a record")?;
+    promise(store.create(created).await.is_err(), "a record can be created twice")?;
     let mut other = record("other", "finder")?;
     other.code = record("found", "finder")?.code;
-    promise(
-        store.create(other).await.is_err(),
-        "two records can have one code",
-    )
+    promise(store.create(other).await.is_err(), "two records can have one code")
 }
 
 async fn swaps_only_the_version_that_was_read(store: &dyn GrantStore) -> Result<(), StoreError> {
     store.create(record("swapped", "swapper")?).await?;
-    let read = store
-        .find_by_id("swapped")
-        .await?
-        .ok_or("a created record is not found")?;
+    let read = store.find_by_id("swapped").await?.ok_or("a created record is not found")?;
     let next = redeemed(&read.record)?;
     let first = store.swap(read.version, next.clone()).await?;
-    promise(
-        first == Swap::Done,
-        "a swap of the version that was read is lost",
-    )?;
-    let stale = store
-        .swap(read.version, record("swapped", "swapper")?)
-        .await?;
+    promise(first == Swap::Done, "a swap of the version that was read is lost")?;
+    let stale = store.swap(read.version, record("swapped", "swapper")?).await?;
     promise(stale == Swap::Lost, "a swap of an older version is done")?;
-    let now = store
-        .find_by_id("swapped")
-        .await?
-        .ok_or("a swapped record is gone")?;
-    promise(
-        *now.record == next,
-        "a lost swap changed the record, or a done one did not",
-    )?;
-    promise(
-        now.version != read.version,
-        "a swap did not change the version",
-    )?;
-    let missing = store
-        .swap(read.version, record("missing", "swapper")?)
-        .await?;
-    promise(
-        missing == Swap::Lost,
-        "a swap of a record that is not there is done",
-    )?;
-    promise(
-        store.find_by_id("missing").await?.is_none(),
-        "a lost swap created a record",
-    )
+    let now = store.find_by_id("swapped").await?.ok_or("a swapped record is gone")?;
+    promise(*now.record == next, "a lost swap changed the record, or a done one did not")?;
+    promise(now.version != read.version, "a swap did not change the version")?;
+    let missing = store.swap(read.version, record("missing", "swapper")?).await?;
+    promise(missing == Swap::Lost, "a swap of a record that is not there is done")?;
+    promise(store.find_by_id("missing").await?.is_none(), "a lost swap created a record")
 }
 
 async fn lets_one_of_many_swaps_win(store: &dyn GrantStore) -> Result<(), StoreError> {
     store.create(record("raced", "racer")?).await?;
-    let read = store
-        .find_by_id("raced")
-        .await?
-        .ok_or("a created record is not found")?;
+    let read = store.find_by_id("raced").await?.ok_or("a created record is not found")?;
     let next = redeemed(&read.record)?;
     let swaps = join_all((0..16).map(|_| store.swap(read.version, next.clone()))).await;
     let mut done = 0;
     for swap in swaps {
         done += usize::from(swap? == Swap::Done);
     }
-    promise(
-        done == 1,
-        "of many swaps of one version not exactly one is done",
-    )
+    promise(done == 1, "of many swaps of one version not exactly one is done")
 }
 
 async fn replaces_what_a_record_is_found_by(store: &dyn GrantStore) -> Result<(), StoreError> {
     store.create(record("indexed", "indexer")?).await?;
-    let read = store
-        .find_by_id("indexed")
-        .await?
-        .ok_or("a created record is not found")?;
+    let read = store.find_by_id("indexed").await?.ok_or("a created record is not found")?;
     let next = redeemed(&read.record)?;
     store.swap(read.version, next.clone()).await?;
     for what in ["code", "access", "family"] {
-        let found = store
-            .find(&Digest::of(&format!("{what} of indexed")))
-            .await?;
+        let found = store.find(&Digest::of(&format!("{what} of indexed"))).await?;
         promise(
             found.is_some_and(|found| found.record.id == "indexed"),
             "a swapped record is not found by each of its digests",
         )?;
     }
-    let read = store
-        .find_by_id("indexed")
-        .await?
-        .ok_or("a swapped record is gone")?;
+    let read = store.find_by_id("indexed").await?.ok_or("a swapped record is gone")?;
     let mut without = next;
     without.access.clear();
     store.swap(read.version, without).await?;
     let gone = store.find(&Digest::of("access of indexed")).await?;
-    promise(
-        gone.is_none(),
-        "a record is found by a digest that it no longer has",
-    )
+    promise(gone.is_none(), "a record is found by a digest that it no longer has")
 }
 
 async fn lists_by_principal(store: &dyn GrantStore) -> Result<(), StoreError> {
@@ -207,44 +137,26 @@ async fn lists_by_principal(store: &dyn GrantStore) -> Result<(), StoreError> {
         store.create(record(id, "lister")?).await?;
     }
     let listed = store.of_principal(&UserId::new("lister")?).await?;
-    let ids: BTreeSet<_> = listed
-        .iter()
-        .map(|found| found.record.id.as_str())
-        .collect();
+    let ids: BTreeSet<_> = listed.iter().map(|found| found.record.id.as_str()).collect();
     promise(
         ids == BTreeSet::from(["listed-1", "listed-2"]) && listed.len() == 2,
         "not exactly the grants of a principal are listed",
     )?;
     let nobody = store.of_principal(&UserId::new("Lister")?).await?;
-    promise(
-        nobody.is_empty(),
-        "principals are not compared byte by byte",
-    )
+    promise(nobody.is_empty(), "principals are not compared byte by byte")
 }
 
 async fn purges_what_is_over(store: &dyn GrantStore) -> Result<(), StoreError> {
     store.create(record("brief", "purger")?).await?;
     store.create(record("lasting", "purger")?).await?;
-    let read = store
-        .find_by_id("lasting")
-        .await?
-        .ok_or("a created record is not found")?;
+    let read = store.find_by_id("lasting").await?.ok_or("a created record is not found")?;
     store.swap(read.version, redeemed(&read.record)?).await?;
-    promise(
-        store.purge(start()).await? == 0,
-        "a record is purged before it is over",
-    )?;
+    promise(store.purge(start()).await? == 0, "a record is purged before it is over")?;
     store.purge(start() + TimeDelta::minutes(1)).await?;
-    promise(
-        store.find_by_id("brief").await?.is_none(),
-        "a record that is over is not purged",
-    )?;
+    promise(store.find_by_id("brief").await?.is_none(), "a record that is over is not purged")?;
     let digest = store.find(&Digest::of("code of brief")).await?;
     promise(digest.is_none(), "a purged record is found by its code")?;
-    promise(
-        store.find_by_id("lasting").await?.is_some(),
-        "a record with live tokens is purged",
-    )?;
+    promise(store.find_by_id("lasting").await?.is_some(), "a record with live tokens is purged")?;
     store.purge(start() + TimeDelta::days(397)).await?;
     let left = store.of_principal(&UserId::new("purger")?).await?;
     promise(left.is_empty(), "a purged record is still listed")

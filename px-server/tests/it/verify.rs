@@ -1,0 +1,554 @@
+//! Verifiers of others' tokens: JWTs with a provider's keys, introspection, the cache.
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{Request, Response, Uri};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use px_server::{
+    PermittedAccounts, TokenGrant,
+    clock::ManualClock,
+    verify::{
+        CachedVerifier, Fetch, IntrospectionVerifier, JwtAlgorithm, JwtVerifier, TokenVerifier,
+        VerifyError,
+    },
+};
+use px_types::{AccessToken, AccountId, ClientId, ClientSecret, ScopeSet, UserId};
+use serde_json::{Value, json};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+const ISSUER: &str = "https://idp.example";
+const AUDIENCE: &str = "https://bank.example";
+const NOW: i64 = 1_700_000_000;
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(NOW, 0).unwrap()
+}
+
+/// A provider that answers from a script, and then with its last answer for ever.
+struct Provider {
+    script: Mutex<VecDeque<Answer>>,
+    calls: AtomicUsize,
+    last: Mutex<Option<Request<Bytes>>>,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Json(u16, Value),
+    Bytes(Vec<u8>),
+    Fault,
+    Never,
+}
+
+impl Provider {
+    fn new(script: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(script.into_iter().collect()),
+            calls: AtomicUsize::new(0),
+            last: Mutex::new(None),
+        })
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait::async_trait]
+impl Fetch for Provider {
+    async fn fetch(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        *self.last.lock().unwrap() = Some(request);
+        let answer = {
+            let mut script = self.script.lock().unwrap();
+            match script.len() {
+                1 => script[0].clone(),
+                _ => script.pop_front().unwrap(),
+            }
+        };
+        let (status, body) = match answer {
+            Answer::Json(status, body) => (status, body.to_string().into_bytes()),
+            Answer::Bytes(body) => (200, body),
+            Answer::Fault => return Err("connection refused".into()),
+            Answer::Never => std::future::pending().await,
+        };
+        Ok(Response::builder().status(status).body(body.into()).unwrap())
+    }
+}
+
+/// A P-256 key of the provider.
+struct Key {
+    pair: rcgen::KeyPair,
+    id: &'static str,
+}
+
+impl Key {
+    fn new(id: &'static str) -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        Self { pair, id }
+    }
+
+    fn jwk(&self) -> Value {
+        // The public key is 0x04, x, y.
+        let point = self.pair.public_key_raw();
+        json!({
+            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.id,
+            "x": URL_SAFE_NO_PAD.encode(&point[1..33]),
+            "y": URL_SAFE_NO_PAD.encode(&point[33..65]),
+        })
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let message = message(header, claims);
+        let key = EncodingKey::from_ec_der(&self.pair.serialize_der());
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+        format!("{message}.{signature}")
+    }
+}
+
+fn message(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", part(header), part(claims))
+}
+
+fn header(changes: Value) -> Value {
+    merged(json!({"alg": "ES256", "typ": "at+jwt", "kid": "k1"}), changes)
+}
+
+fn claims(changes: Value) -> Value {
+    let claims = json!({
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "u-1", "client_id": "plaid", "jti": "1",
+        "scope": "accounts transactions", "iat": NOW, "exp": NOW + 900,
+    });
+    merged(claims, changes)
+}
+
+/// Replaces members; `null` takes one out.
+fn merged(mut value: Value, changes: Value) -> Value {
+    for (name, change) in changes.as_object().unwrap() {
+        match change {
+            Value::Null => value.as_object_mut().unwrap().remove(name),
+            change => value.as_object_mut().unwrap().insert(name.clone(), change.clone()),
+        };
+    }
+    value
+}
+
+fn set(keys: &[&Key]) -> Answer {
+    let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+    Answer::Json(200, json!({ "keys": keys }))
+}
+
+fn jwt(provider: &Arc<Provider>, clock: &ManualClock) -> JwtVerifier {
+    let uri = Uri::from_static("https://idp.example/jwks");
+    JwtVerifier::new(provider.clone(), uri, ISSUER, AUDIENCE).clock(Arc::new(clock.clone()))
+}
+
+async fn verify(verifier: &dyn TokenVerifier, token: &str) -> Result<Arc<TokenGrant>, VerifyError> {
+    verifier.verify(&AccessToken::new(token)).await
+}
+
+async fn verdict(verifier: &dyn TokenVerifier, token: &str) -> &'static str {
+    match verify(verifier, token).await {
+        Ok(_) => "good",
+        Err(VerifyError::Invalid) => "invalid",
+        Err(_) => "unavailable",
+    }
+}
+
+#[tokio::test]
+async fn jwt_that_is_good() {
+    let (key, clock) = (Key::new("k1"), ManualClock::new(start()));
+    let provider = Provider::new([set(&[&key, &Key::new("k2")])]);
+    let verifier = jwt(&provider, &clock);
+    let token = key.sign(&header(json!({})), &claims(json!({})));
+    let grant = verify(&verifier, &token).await.unwrap();
+    assert_eq!(grant.principal, UserId::new("u-1").unwrap());
+    assert_eq!(grant.scopes.to_string(), "accounts transactions");
+    assert_eq!(grant.client_id.as_ref().unwrap().as_str(), "plaid");
+    assert_eq!(grant.accounts, PermittedAccounts::All);
+    for (name, header_change, claims_change) in [
+        ("a long type", json!({"typ": "application/at+jwt"}), json!({})),
+        ("a type in capitals", json!({"typ": "AT+JWT"}), json!({})),
+        ("several audiences", json!({}), json!({"aud": ["x", AUDIENCE]})),
+        ("a fraction of a second", json!({}), json!({"exp": 1_700_000_900.5})),
+        ("expired within the leeway", json!({}), json!({"exp": NOW - 9})),
+        ("begins within the leeway", json!({}), json!({"nbf": NOW + 10})),
+        ("unknown claims", json!({"x": 1}), json!({"y": {"z": []}})),
+        ("no scope", json!({}), json!({"scope": null})),
+    ] {
+        let token = key.sign(&header(header_change), &claims(claims_change));
+        assert_eq!(verdict(&verifier, &token).await, "good", "{name}");
+    }
+    assert_eq!(provider.calls(), 1, "the keys are kept");
+    let accounts = jwt(&provider, &clock).accounts_claim("accounts");
+    let token = key.sign(&header(json!({})), &claims(json!({"accounts": ["a-1"]})));
+    let grant = verify(&accounts, &token).await.unwrap();
+    let only = PermittedAccounts::Only([AccountId::new("a-1").unwrap()].into());
+    assert_eq!(grant.accounts, only);
+    let token = key.sign(&header(json!({})), &claims(json!({})));
+    let grant = verify(&accounts, &token).await.unwrap();
+    assert_eq!(grant.accounts, PermittedAccounts::Only([].into()));
+}
+
+#[tokio::test]
+async fn jwt_negative_table() {
+    let (key, other) = (Key::new("k1"), Key::new("k1"));
+    let clock = ManualClock::new(start());
+    let second = Key::new("k2");
+    let good = |h: Value, c: Value| key.sign(&header(h), &claims(c));
+    let none = json!({"alg": "none"});
+    let unsigned = format!("{}.", message(&header(none.clone()), &claims(json!({}))));
+    let hs256 = |secret: &[u8]| {
+        let message = message(&header(json!({"alg": "HS256"})), &claims(json!({})));
+        let key = EncodingKey::from_secret(secret);
+        let tag = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        format!("{message}.{}", tag.unwrap())
+    };
+    let pem = key.pair.public_key_pem();
+    let token = good(json!({}), json!({}));
+    let (message_part, signature) = token.rsplit_once('.').unwrap();
+    let changed = {
+        let claims = claims(json!({"sub": "u-2"}));
+        format!("{}.{signature}", message(&header(json!({})), &claims))
+    };
+    let cases = [
+        ("nothing", String::new()),
+        ("no JWT", "opaque-token".into()),
+        ("two parts", message_part.to_owned()),
+        ("four parts", format!("{token}.x")),
+        ("header that is no base64", format!("~{token}")),
+        ("alg none", unsigned),
+        ("alg none with a signature", good(none, json!({}))),
+        ("alg None", good(json!({"alg": "None"}), json!({}))),
+        ("no alg", good(json!({"alg": null}), json!({}))),
+        ("HS256 with the public key as PEM", hs256(pem.as_bytes())),
+        ("HS256 with the public key's bytes", hs256(key.pair.public_key_raw())),
+        ("HS256 with an empty secret", hs256(b"")),
+        ("alg RS256, not selected", good(json!({"alg": "RS256"}), json!({}))),
+        ("alg ES384", good(json!({"alg": "ES384"}), json!({}))),
+        ("no signature", format!("{message_part}.")),
+        ("a cut signature", token[..token.len() - 4].to_owned()),
+        ("changed claims", changed),
+        ("signed by another key", other.sign(&header(json!({})), &claims(json!({})))),
+        ("the kid of another key", good(json!({"kid": "k2"}), json!({}))),
+        ("an unknown kid", good(json!({"kid": "k3"}), json!({}))),
+        ("no kid among several keys", good(json!({"kid": null}), json!({}))),
+        ("a kid that is no text", good(json!({"kid": 1}), json!({}))),
+        ("no typ", good(json!({"typ": null}), json!({}))),
+        ("typ JWT, an ID token", good(json!({"typ": "JWT"}), json!({}))),
+        ("crit", good(json!({"crit": ["b64"], "b64": false}), json!({}))),
+        ("another issuer", good(json!({}), json!({"iss": "https://evil.example"}))),
+        ("the issuer with a slash", good(json!({}), json!({"iss": format!("{ISSUER}/")}))),
+        ("no issuer", good(json!({}), json!({"iss": null}))),
+        ("another audience", good(json!({}), json!({"aud": "https://other.example"}))),
+        ("other audiences", good(json!({}), json!({"aud": ["a", "b"]}))),
+        ("no audience", good(json!({}), json!({"aud": null}))),
+        ("an audience that is no text", good(json!({}), json!({"aud": 1}))),
+        ("expired", good(json!({}), json!({"exp": NOW - 10}))),
+        ("no expiry", good(json!({}), json!({"exp": null}))),
+        ("an expiry that is no number", good(json!({}), json!({"exp": "soon"}))),
+        ("an expiry beyond all times", good(json!({}), json!({"exp": u64::MAX}))),
+        ("begins later", good(json!({}), json!({"nbf": NOW + 11}))),
+        ("begins at no time", good(json!({}), json!({"nbf": "now"}))),
+        ("no subject", good(json!({}), json!({"sub": null}))),
+        ("a subject that is no id", good(json!({}), json!({"sub": ".."}))),
+        ("bound to a certificate", good(json!({}), json!({"cnf": {"x5t#S256": "x"}}))),
+        ("claims that are no object", {
+            let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let message = format!("{}.{}", part(&header(json!({})).to_string()), part("[]"));
+            let pkcs8 = EncodingKey::from_ec_der(&key.pair.serialize_der());
+            let signature =
+                jsonwebtoken::crypto::sign(message.as_bytes(), &pkcs8, Algorithm::ES256);
+            format!("{message}.{}", signature.unwrap())
+        }),
+        ("longer than 16 KiB", good(json!({}), json!({"x": "x".repeat(16 * 1024)}))),
+    ];
+    for (name, token) in cases {
+        let provider = Provider::new([set(&[&key, &second])]);
+        let verifier = jwt(&provider, &clock);
+        assert_eq!(verdict(&verifier, &token).await, "invalid", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_do_not_fit_are_not_used() {
+    let (key, clock) = (Key::new("k1"), ManualClock::new(start()));
+    let token = key.sign(&header(json!({})), &claims(json!({})));
+    let second = Key::new("k2").jwk();
+    for (name, change) in [
+        ("for encryption", json!({"use": "enc"})),
+        ("for signing alone", json!({"key_ops": ["sign"]})),
+        ("for another algorithm", json!({"alg": "ES384"})),
+        ("on another curve", json!({"crv": "P-384"})),
+        ("of another type", json!({"kty": "oct", "k": "AAAA"})),
+    ] {
+        let keys = json!({ "keys": [merged(key.jwk(), change), second] });
+        let provider = Provider::new([Answer::Json(200, keys)]);
+        assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "invalid", "{name}");
+    }
+    // One key needs no kid, and neither alg nor use.
+    let jwk = merged(key.jwk(), json!({"kid": null, "alg": null, "use": null}));
+    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk] }))]);
+    let nameless = key.sign(&header(json!({"kid": null})), &claims(json!({})));
+    assert_eq!(verdict(&jwt(&provider, &clock), &nameless).await, "good");
+}
+
+#[tokio::test]
+async fn other_algorithms_when_selected() {
+    let clock = ManualClock::new(start());
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let jwk = json!({
+        "kty": "OKP", "crv": "Ed25519", "kid": "k1",
+        "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
+    });
+    let message = message(&header(json!({"alg": "EdDSA"})), &claims(json!({})));
+    let key = EncodingKey::from_ed_der(&pair.serialize_der());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA);
+    let token = format!("{message}.{}", signature.unwrap());
+    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk] }))]);
+    assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "invalid");
+    let both = [JwtAlgorithm::Es256, JwtAlgorithm::EdDsa];
+    let selected = jwt(&provider, &clock).algorithms(both);
+    assert_eq!(verdict(&selected, &token).await, "good");
+}
+
+#[tokio::test]
+async fn keys_are_fetched_anew_for_an_unknown_kid_once_a_minute() {
+    let (old, new, clock) = (Key::new("k1"), Key::new("k2"), ManualClock::new(start()));
+    let provider = Provider::new([set(&[&old]), set(&[&old]), set(&[&old, &new])]);
+    let verifier = jwt(&provider, &clock);
+    let of_old = old.sign(&header(json!({})), &claims(json!({})));
+    let of_new = new.sign(&header(json!({"kid": "k2"})), &claims(json!({})));
+    assert_eq!(verdict(&verifier, &of_old).await, "good");
+    assert_eq!(verdict(&verifier, &of_new).await, "invalid", "the provider does not know it");
+    assert_eq!(provider.calls(), 2);
+    // It may have been published since: not known is not invalid.
+    assert_eq!(verdict(&verifier, &of_new).await, "unavailable");
+    assert_eq!(verdict(&verifier, &of_old).await, "good");
+    assert_eq!(provider.calls(), 2);
+    clock.advance(TimeDelta::seconds(60));
+    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    assert_eq!(provider.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_cannot_be_had_end_no_token() {
+    let key = Key::new("k1");
+    let token = key.sign(&header(json!({})), &claims(json!({})));
+    for (name, answer) in [
+        ("a fault", Answer::Fault),
+        ("no answer", Answer::Never),
+        ("500", Answer::Json(500, json!({"keys": [key.jwk()]}))),
+        ("a redirect", Answer::Json(302, json!({}))),
+        ("junk", Answer::Bytes(b"<html>".to_vec())),
+        ("no keys", Answer::Json(200, json!({"keys": []}))),
+        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1])),
+    ] {
+        let clock = ManualClock::new(start());
+        let provider = Provider::new([answer.clone(), set(&[&key])]);
+        let verifier = jwt(&provider, &clock);
+        assert_eq!(verdict(&verifier, &token).await, "unavailable", "{name}");
+        assert_eq!(verdict(&verifier, &token).await, "unavailable", "{name}: not at once");
+        assert_eq!(provider.calls(), 1, "{name}");
+        clock.advance(TimeDelta::seconds(5));
+        assert_eq!(verdict(&verifier, &token).await, "good", "{name}");
+    }
+    // Old keys serve for a day when new ones cannot be had.
+    let clock = ManualClock::new(start());
+    let provider = Provider::new([set(&[&key]), Answer::Fault]);
+    let verifier = jwt(&provider, &clock);
+    let lasting = key.sign(&header(json!({})), &claims(json!({"exp": NOW + 1_000_000})));
+    assert_eq!(verdict(&verifier, &lasting).await, "good");
+    clock.advance(TimeDelta::hours(23));
+    assert_eq!(verdict(&verifier, &lasting).await, "good");
+    assert_eq!(provider.calls(), 2);
+    clock.advance(TimeDelta::hours(1));
+    assert_eq!(verdict(&verifier, &lasting).await, "unavailable");
+}
+
+fn introspection(provider: &Arc<Provider>) -> IntrospectionVerifier {
+    let uri = Uri::from_static("https://idp.example/introspect");
+    let (id, secret) = (ClientId::new("bank:1").unwrap(), ClientSecret::new("s%"));
+    let verifier = IntrospectionVerifier::new(provider.clone(), uri, &id, &secret);
+    verifier.unwrap().clock(Arc::new(ManualClock::new(start())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn introspection_table() {
+    let active = |changes| Answer::Json(200, merged(claims(json!({"active": true})), changes));
+    let (good, invalid, unavailable) = ("good", "invalid", "unavailable");
+    let cases = [
+        ("active", active(json!({})), good),
+        ("without times", active(json!({"exp": null, "iat": null})), good),
+        ("of type Bearer", active(json!({"token_type": "bearer"})), good),
+        ("inactive", Answer::Json(200, json!({"active": false})), invalid),
+        ("inactive with more", active(json!({"active": false})), invalid),
+        ("expired all the same", active(json!({"exp": NOW})), invalid),
+        ("not yet begun", active(json!({"nbf": NOW + 1})), invalid),
+        ("another type", active(json!({"token_type": "DPoP"})), invalid),
+        ("bound to a certificate", active(json!({"cnf": {}})), invalid),
+        ("for another audience", active(json!({"aud": ["x"]})), invalid),
+        ("for no audience", active(json!({"aud": null})), invalid),
+        ("no principal", active(json!({"sub": null})), unavailable),
+        ("a time that is none", active(json!({"exp": "soon"})), unavailable),
+        ("no word of active", Answer::Json(200, json!({"sub": "u-1"})), unavailable),
+        ("active as a text", active(json!({"active": "false"})), unavailable),
+        ("a list", Answer::Json(200, json!([])), unavailable),
+        ("HTML", Answer::Bytes(b"<html>".to_vec()), unavailable),
+        ("nothing", Answer::Bytes(Vec::new()), unavailable),
+        ("401", Answer::Json(401, json!({"active": false})), unavailable),
+        ("429", Answer::Json(429, json!({"active": false})), unavailable),
+        ("500", Answer::Json(500, json!({"active": false})), unavailable),
+        ("a fault", Answer::Fault, unavailable),
+        ("no answer", Answer::Never, unavailable),
+        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
+    ];
+    for (name, answer, expected) in cases {
+        let provider = Provider::new([answer]);
+        let verifier = introspection(&provider).audience(AUDIENCE);
+        assert_eq!(verdict(&verifier, "a token&").await, expected, "{name}");
+        let request = provider.last.lock().unwrap().take().unwrap();
+        assert_eq!(request.method(), "POST");
+        let basic = format!("Basic {}", STANDARD.encode("bank%3A1:s%25"));
+        assert_eq!(request.headers()["authorization"], basic);
+        assert_eq!(&request.body()[..], b"token=a+token%26&token_type_hint=access_token");
+    }
+}
+
+/// Says yes to every token, and counts; waits where it is told to.
+struct Counting {
+    calls: AtomicUsize,
+    gate: tokio::sync::Semaphore,
+    answer: Mutex<Option<VerifyError>>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl Counting {
+    fn new(permits: usize, expires_at: Option<DateTime<Utc>>) -> Arc<Self> {
+        Arc::new(Self {
+            calls: AtomicUsize::new(0),
+            gate: tokio::sync::Semaphore::new(permits),
+            answer: Mutex::new(None),
+            expires_at,
+        })
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait::async_trait]
+impl TokenVerifier for Counting {
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        if let Some(error) = self.answer.lock().unwrap().take() {
+            return Err(error);
+        }
+        let mut grant = TokenGrant::new(UserId::new("u").unwrap(), ScopeSet::defaults());
+        grant.grant_id = Some(format!("grant of {}", token.expose()));
+        grant.expires_at = self.expires_at;
+        Ok(Arc::new(grant))
+    }
+}
+
+fn cached(inner: &Arc<Counting>, clock: &ManualClock) -> CachedVerifier {
+    CachedVerifier::new(inner.clone()).ttl(Duration::from_secs(10)).clock(Arc::new(clock.clone()))
+}
+
+#[tokio::test]
+async fn the_cache_ends_with_the_token_and_with_its_time_to_live() {
+    for (expires, lives) in [(3, 3), (100, 10)] {
+        let clock = ManualClock::new(start());
+        let inner = Counting::new(100, Some(start() + TimeDelta::seconds(expires)));
+        let cache = cached(&inner, &clock);
+        for _ in 0..3 {
+            assert_eq!(verdict(&cache, "a").await, "good");
+        }
+        clock.advance(TimeDelta::milliseconds(lives * 1000 - 1));
+        assert_eq!(verdict(&cache, "a").await, "good");
+        assert_eq!(inner.calls(), 1);
+        clock.advance(TimeDelta::milliseconds(1));
+        assert_eq!(verdict(&cache, "a").await, "good");
+        assert_eq!(inner.calls(), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_cache_keeps_no_refusal_and_no_more_than_its_capacity() {
+    let (inner, clock) = (Counting::new(100, None), ManualClock::new(start()));
+    let cache = cached(&inner, &clock).capacity(2);
+    *inner.answer.lock().unwrap() = Some(VerifyError::Invalid);
+    assert_eq!(verdict(&cache, "a").await, "invalid");
+    *inner.answer.lock().unwrap() = Some(VerifyError::unavailable("down"));
+    assert_eq!(verdict(&cache, "a").await, "unavailable");
+    for token in ["a", "b", "c", "b", "c"] {
+        assert_eq!(verdict(&cache, token).await, "good");
+    }
+    assert_eq!(inner.calls(), 5);
+    assert_eq!(verdict(&cache, "a").await, "good");
+    assert_eq!(inner.calls(), 6, "a was the least used");
+}
+
+#[tokio::test]
+async fn a_purge_counts_at_once() {
+    let (inner, clock) = (Counting::new(100, None), ManualClock::new(start()));
+    let cache = cached(&inner, &clock);
+    for token in ["a", "b"] {
+        verify(&cache, token).await.unwrap();
+    }
+    cache.purge_token(&AccessToken::new("a"));
+    verify(&cache, "b").await.unwrap();
+    assert_eq!(inner.calls(), 2);
+    verify(&cache, "a").await.unwrap();
+    assert_eq!(inner.calls(), 3);
+    cache.purge_grant("grant of b");
+    verify(&cache, "a").await.unwrap();
+    verify(&cache, "b").await.unwrap();
+    assert_eq!(inner.calls(), 4);
+    cache.purge_all();
+    verify(&cache, "a").await.unwrap();
+    assert_eq!(inner.calls(), 5);
+}
+
+#[tokio::test]
+async fn what_was_being_verified_during_a_purge_is_not_kept() {
+    type Purge = fn(&CachedVerifier);
+    let purges: [(&str, Purge); 3] = [
+        ("token", |cache| cache.purge_token(&AccessToken::new("a"))),
+        ("grant", |cache| cache.purge_grant("grant of a")),
+        ("all", CachedVerifier::purge_all),
+    ];
+    for (name, purge) in purges {
+        let (inner, clock) = (Counting::new(0, None), ManualClock::new(start()));
+        let cache = Arc::new(cached(&inner, &clock));
+        let running = tokio::spawn({
+            let cache = cache.clone();
+            async move { verify(&*cache, "a").await.is_ok() }
+        });
+        while inner.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        purge(&cache);
+        inner.gate.add_permits(100);
+        assert!(running.await.unwrap());
+        verify(&*cache, "a").await.unwrap();
+        assert_eq!(inner.calls(), 2, "{name}");
+    }
+}
