@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{ApplicationId, ClientId, Scope, ScopeSet, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use subtle::ConstantTimeEq as _;
 
 /// How long after its first use a refresh token may be used again.
 pub const REPLAY_WINDOW: TimeDelta = TimeDelta::seconds(30);
@@ -275,7 +276,7 @@ impl GrantRecord {
         }
         let proven = match (&state.challenge, verifier) {
             (Some(challenge), Some(verifier)) => {
-                well_formed(verifier) && Digest::of(verifier).to_string() == *challenge
+                well_formed(verifier) && same(&Digest::of(verifier).to_string(), challenge)
             }
             // A verifier without a challenge is a request that was tampered with (RFC 9700, 4.8.2).
             (Some(_), None) | (None, Some(_)) => false,
@@ -460,4 +461,9 @@ impl<T> Step<T> {
 fn well_formed(verifier: &str) -> bool {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved)
+}
+
+/// Compares in constant time.
+fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
 }

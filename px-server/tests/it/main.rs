@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod bank;
-mod oauth;
+mod credentials;
 mod grant;
 mod guard;
 #[cfg(feature = "hyper")]
 mod hyper;
+mod oauth;
 mod service;
 mod verify;
