@@ -1,2 +1,393 @@
-//! Placeholder.
-fn main() {}
+//! Reads a user's accounts and transactions from any partner and prints them as NDJSON.
+
+use clap::{ArgGroup, Parser};
+use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use px_client::{
+    PartnerClient,
+    clock::{Clock as _, TokioClock},
+    credentials::SignInStep,
+    transport::ReqwestTransport,
+};
+use px_types::{
+    AccessToken, ClientId, ClientSecret, Date, KbaAnswer, OneTimeCode, Password, UserId, Username,
+};
+use serde::Serialize;
+use std::{
+    error::Error as StdError,
+    fmt,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// The days that are read when no dates are given.
+const DEFAULT_DAYS: u64 = 730;
+/// A challenge lives as long; nobody is waited for longer.
+const MOST_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Reads a user's accounts and transactions from any Plaid Exchange partner.
+///
+/// Prints NDJSON: one line {"user": …} with the accounts answer, then one line
+/// {"transaction": …} per transaction in the order received. Progress goes to standard error.
+#[derive(Parser)]
+#[command(
+    name = "fetch",
+    version,
+    after_help = "\
+Examples:
+  With a token that the user's authorization gave:
+    fetch --base-url https://bank.example/px --user-id u-1 --token-file token.txt
+
+  One month of it:
+    fetch --base-url https://bank.example/px --user-id u-1 --token-file token.txt \\
+          --start-date 2024-01-01 --end-date 2024-01-31
+
+  With name and password (credentials mode); challenges are asked on the terminal:
+    fetch --base-url https://bank.example/px --username ann --password-file pw.txt \\
+          --client-id plaid --client-secret-file secret.txt
+
+Exit codes:
+  0  all was read, and it was consistent
+  1  something failed; one line on standard error says what and what to do next
+  2  the command line is wrong",
+    group(ArgGroup::new("mode").required(true).args(["token_file", "username"]))
+)]
+struct Arguments {
+    /// Where the partner serves its API, path prefix included
+    #[arg(long, value_name = "URL")]
+    base_url: String,
+    /// The user; asked of the partner if not given
+    #[arg(long, value_name = "ID")]
+    user_id: Option<UserId>,
+    /// A file with the user's access token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["username", "password_file"])]
+    token_file: Option<PathBuf>,
+    /// The name that the user signs in with
+    #[arg(long, value_name = "NAME", requires_all = ["password_file", "client_id", "client_secret_file"])]
+    username: Option<String>,
+    /// A file with the user's password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    password_file: Option<PathBuf>,
+    /// The id under which the partner knows this client
+    #[arg(long, value_name = "ID")]
+    client_id: Option<ClientId>,
+    /// A file with the client's secret
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+    /// The first date to read [default: 730 days before the last]
+    #[arg(long, value_name = "DATE")]
+    start_date: Option<Date>,
+    /// The last date to read [default: today, UTC]
+    #[arg(long, value_name = "DATE")]
+    end_date: Option<Date>,
+    /// Send over plain http to other machines too; everyone on the way can read the token
+    #[arg(long)]
+    allow_plain_http: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::because("cannot start", &error)),
+    };
+    let result = runtime.block_on(run(arguments));
+    // A prompt that nobody answered must not hold the program up.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.reader_left => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let clock = TokioClock::new();
+    let end = arguments.end_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
+    let start = arguments.start_date.unwrap_or_else(|| end.minus_days(DEFAULT_DAYS));
+    if start > end {
+        use clap::{CommandFactory as _, error::ErrorKind};
+        let text = "--start-date is later than --end-date";
+        Arguments::command().error(ErrorKind::ValueValidation, text).exit();
+    }
+    let mut transport = ReqwestTransport::builder();
+    if arguments.allow_plain_http {
+        transport = transport.allow_plain_http();
+    }
+    let transport =
+        transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?;
+    let mut client = PartnerClient::builder(&arguments.base_url, transport);
+    if let (Some(id), Some(file)) = (&arguments.client_id, &arguments.client_secret_file) {
+        client = client.client(id.clone(), ClientSecret::new(read_secret(file)?));
+    }
+    let client = client.build()?;
+    let (client, user_id) = sign_in(&arguments, client).await?;
+
+    let mut output = Output::new();
+    let user = client.user(&user_id).await?;
+    output.write(&Line::User(&user))?;
+    output.flush()?;
+
+    let mut progress = Progress::new();
+    let mut transactions = client.transactions(&user_id, start, end);
+    let mut count = 0;
+    while let Some(transaction) = transactions.next().await {
+        let transaction = match transaction {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                progress.clear();
+                // What was printed came from windows that were read whole.
+                output.flush()?;
+                return Err(error.into());
+            }
+        };
+        if count == 0 {
+            progress.total(transactions.total());
+        }
+        output.write(&Line::Transaction(&transaction))?;
+        count += 1;
+        progress.at(count);
+    }
+    output.flush()?;
+    progress.done(user.accounts.len(), count);
+    Ok(())
+}
+
+/// The client with the user's token, and the user.
+async fn sign_in(
+    arguments: &Arguments,
+    client: PartnerClient,
+) -> Result<(PartnerClient, UserId), Failure> {
+    if let Some(file) = &arguments.token_file {
+        let client = client.with_token(AccessToken::new(read_secret(file)?));
+        let user_id = match &arguments.user_id {
+            Some(user_id) => user_id.clone(),
+            None => client.current_user().await?.user_id,
+        };
+        return Ok((client, user_id));
+    }
+    let (Some(username), Some(file)) = (&arguments.username, &arguments.password_file) else {
+        return Err(Failure::new("give --token-file, or --username and --password-file"));
+    };
+    let password = Password::new(read_secret(file)?);
+    let mut step = client.sign_in(Username::new(username.as_str()), password).await?;
+    loop {
+        step = match step {
+            SignInStep::Done(token) => {
+                return Ok((client.with_token(token.auth_token), token.user_id));
+            }
+            SignInStep::Otp(otp) => {
+                let mut text = String::from("A one-time code will be sent. Where to?\n");
+                for (i, delivery) in otp.deliveries().iter().enumerate() {
+                    let (method, mask) = (delivery.method.as_str(), &delivery.mask);
+                    text += &format!("  {} {} {}\n", i + 1, printable(method), printable(mask));
+                }
+                let choice = match otp.deliveries() {
+                    [] => return Err(Failure::new("the partner offers no way to send a code")),
+                    [_] => 1,
+                    several => choose(text, several.len()).await?,
+                };
+                let delivery = otp.deliveries()[choice - 1].id.clone();
+                let sent = otp.send(&delivery).await?;
+                let code = ask("Code that was sent: ".into()).await?;
+                sent.answer(OneTimeCode::new(code)).await?
+            }
+            SignInStep::Totp(totp) => {
+                let code = ask("Code of your authenticator: ".into()).await?;
+                totp.answer(OneTimeCode::new(code)).await?
+            }
+            SignInStep::Kba(kba) => {
+                let mut answers = Vec::new();
+                for question in kba.questions() {
+                    let mut text = printable(&question.text);
+                    for choice in &question.choices {
+                        text += &format!("\n  {}", printable(choice));
+                    }
+                    let answer = ask(format!("{text}\nAnswer: ")).await?;
+                    answers.push((question.id.clone(), KbaAnswer::new(answer)));
+                }
+                kba.answer(answers).await?
+            }
+            _ => {
+                return Err(Failure::new(
+                    "the partner asks for a challenge that this program does not know; update it",
+                ));
+            }
+        };
+    }
+}
+
+/// Asks for one of several.
+async fn choose(text: String, several: usize) -> Result<usize, Failure> {
+    let answer = ask(format!("{text}Number: ")).await?;
+    match answer.parse() {
+        Ok(choice) if (1..=several).contains(&choice) => Ok(choice),
+        _ => Err(Failure::new(format!("the answer must be a number from 1 to {several}"))),
+    }
+}
+
+/// Asks on standard error and reads a line of standard input.
+async fn ask(prompt: String) -> Result<String, Failure> {
+    let mut errors = io::stderr();
+    let _ = errors.write_all(prompt.as_bytes());
+    let _ = errors.flush();
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|bytes| (bytes, line))
+    });
+    let read = tokio::time::timeout(MOST_PATIENCE, reading).await;
+    match read {
+        Err(_) => Err(Failure::new("no answer to the challenge within 5 minutes; start again")),
+        Ok(Ok(Ok((0, _)))) => Err(Failure::new(
+            "the partner asks for a challenge and standard input has no answer; \
+             run it on a terminal, or give one line per question",
+        )),
+        Ok(Ok(Ok((_, line)))) => Ok(line.trim().to_owned()),
+        Ok(Ok(Err(e))) => Err(Failure::because("cannot read standard input", &e)),
+        Ok(Err(e)) => Err(Failure::because("cannot read standard input", &e)),
+    }
+}
+
+/// A secret out of a file, which may end in a newline.
+fn read_secret(file: &Path) -> Result<String, Failure> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Failure::because(format!("cannot read {name}"), &e))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(Failure::new(format!("{name} is empty")));
+    }
+    Ok(text.to_owned())
+}
+
+/// A partner's text, without what could move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// A line of the output.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a, T: Serialize> {
+    User(&'a T),
+    Transaction(&'a T),
+}
+
+/// Standard output, with errors that say so.
+struct Output(BufWriter<io::Stdout>);
+
+impl Output {
+    fn new() -> Self {
+        Self(BufWriter::with_capacity(1 << 16, io::stdout()))
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.0, line)
+            .map_err(io::Error::from)
+            .and_then(|()| self.0.write_all(b"\n"))
+            .map_err(|e| Failure::writing(&e))
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(|e| Failure::writing(&e))
+    }
+}
+
+/// How far it is: a bar on a terminal, few lines elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    next_line: u64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            let form = "{spinner} {pos} of {len} transactions {wide_bar} {eta}";
+            if let Ok(style) = ProgressStyle::with_template(form) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, next_line: 10_000 }
+    }
+
+    fn total(&mut self, total: Option<u64>) {
+        if let (Some(bar), Some(total)) = (&self.bar, total) {
+            bar.set_length(total);
+        }
+    }
+
+    fn at(&mut self, count: u64) {
+        if let Some(bar) = &self.bar {
+            if count.is_multiple_of(100) {
+                bar.set_position(count);
+            }
+        } else if count >= self.next_line {
+            self.next_line *= 2;
+            say(format_args!("{count} transactions so far"));
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn done(mut self, accounts: usize, transactions: u64) {
+        self.clear();
+        say(format_args!("{accounts} accounts, {transactions} transactions"));
+    }
+}
+
+/// Why the program ends early: one line.
+#[derive(Debug)]
+struct Failure {
+    line: String,
+    /// Whoever read standard output went away: no reason to complain.
+    reader_left: bool,
+}
+
+impl Failure {
+    fn new(line: impl Into<String>) -> Self {
+        Self { line: line.into(), reader_left: false }
+    }
+
+    fn because(what: impl fmt::Display, cause: &dyn StdError) -> Self {
+        let mut line = format!("{what}: {cause}");
+        let mut below = cause.source();
+        while let Some(cause) = below {
+            line += &format!(": {cause}");
+            below = cause.source();
+        }
+        Self::new(line)
+    }
+
+    fn writing(error: &io::Error) -> Self {
+        Self {
+            line: format!("cannot write to standard output: {error}"),
+            reader_left: error.kind() == io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+impl From<px_client::Error> for Failure {
+    fn from(error: px_client::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    let line: String = failure.line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    say(format_args!("{line}"));
+    ExitCode::FAILURE
+}
+
+/// A line on standard error. Where that is closed there is nobody to tell.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "fetch: {line}");
+}

@@ -1,0 +1,172 @@
+//! A partner on loopback that answers byte by byte as a script says.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// A request as the script sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// How many came before it.
+    pub number: usize,
+    pub method: String,
+    pub target: String,
+    /// Head and body, as sent.
+    pub text: String,
+}
+
+impl Seen {
+    /// The value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.target.split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// What is sent back: pieces, with a pause after each.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    pub pieces: Vec<Vec<u8>>,
+    pub pause: Duration,
+}
+
+impl Script {
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { pieces: vec![bytes.into()], pause: Duration::ZERO }
+    }
+
+    pub fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let mut bytes = format!(
+            "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        bytes.extend_from_slice(body);
+        Self::raw(bytes)
+    }
+
+    pub fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
+        Self::answer(status, "Content-Type: application/json\r\n", body)
+    }
+
+    pub fn error(status: u16, headers: &str, id: &str) -> Self {
+        let headers = format!("Content-Type: application/json\r\n{headers}");
+        let body = format!(r#"{{"error":{{"id":"{id}","message":"as told"}}}}"#);
+        Self::answer(status, &headers, body)
+    }
+}
+
+/// The server; it stops when it is dropped.
+pub struct BadServer {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl BadServer {
+    pub fn start(script: impl Fn(&Seen) -> Script + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (script, stopped, counted) = (Arc::new(script), stop.clone(), requests.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (script, counted) = (script.clone(), counted.clone());
+                if let Ok(stream) = stream {
+                    thread::spawn(move || serve(stream, &*script, &counted));
+                }
+            }
+        });
+        Self { address, stop, requests }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many requests came.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for BadServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then sees that it is to stop.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// One request per connection.
+fn serve(mut stream: TcpStream, script: &dyn Fn(&Seen) -> Script, counted: &AtomicUsize) {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    let head_end = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => text.extend_from_slice(&buffer[..n]),
+        }
+        if let Some(at) = text.windows(4).position(|w| w == b"\r\n\r\n") {
+            break at + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&text[..head_end]).to_lowercase();
+    let length: usize = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+        .unwrap_or(0);
+    while text.len() < head_end + length {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => text.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut first = text.split(' ');
+    let seen = Seen {
+        number: counted.fetch_add(1, Ordering::SeqCst),
+        method: first.next().unwrap_or_default().to_owned(),
+        target: first.next().unwrap_or_default().to_owned(),
+        text: text.clone(),
+    };
+    let script = script(&seen);
+    for piece in &script.pieces {
+        if stream.write_all(piece).is_err() || stream.flush().is_err() {
+            return;
+        }
+        if !script.pause.is_zero() {
+            #[allow(clippy::disallowed_methods, reason = "this thread is the slow sender")]
+            thread::sleep(script.pause);
+        }
+    }
+}
+
+/// The accounts answer of a user with nothing in it.
+pub const USER: &str = r#"{"user_identity_id":"i","identities":[{"id":"i","name":"Ann"}],"securities":[],"accounts":[]}"#;
+
+/// A page of transactions.
+pub fn page(total: u64, ids: &[&str], cursor: Option<&str>) -> String {
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            format!(
+                r#"{{"id":"{id}","account_id":"a","amount":"100.950000","currency":"USD","description":null,"settled_at":"2024-01-02","transacted_at":"2024-01-01","type":"depository"}}"#
+            )
+        })
+        .collect();
+    let cursor = cursor.map_or(String::new(), |c| format!(r#","next_cursor":"{c}""#));
+    format!(r#"{{"total":{total},"transactions":[{}]{cursor}}}"#, rows.join(","))
+}

@@ -1,0 +1,208 @@
+//! Tokens that are refreshed: early, one at a time, saved before use, and not lost.
+
+use crate::bad_server::{BadServer, Script, Seen, USER};
+use async_trait::async_trait;
+use px_client::{
+    Kind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
+    oauth::{AuthorizationRequest, TokenSet},
+    transport::ReqwestTransport,
+};
+use px_types::{ClientSecret, RefreshToken, UserId};
+use rand::{SeedableRng as _, rngs::StdRng};
+use std::{
+    error::Error as StdError,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+fn client(url: &str) -> PartnerClient {
+    PartnerClient::builder(url, ReqwestTransport::new().unwrap())
+        .client("plaid".parse().unwrap(), ClientSecret::new("p&ss word"))
+        .build()
+        .unwrap()
+}
+
+/// Tokens that expired long ago.
+fn old(refresh_token: &str) -> TokenSet {
+    serde_json::from_value(serde_json::json!({
+        "access_token": "old", "refresh_token": refresh_token,
+        "issued_at": "2020-01-01T00:00:00Z", "expires_at": "2020-01-01T00:15:00Z",
+    }))
+    .unwrap()
+}
+
+fn pair(access: &str, refresh: &str) -> Script {
+    let body = format!(
+        r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":900,"refresh_token":"{refresh}","user_id":"u"}}"#
+    );
+    Script::json(200, body)
+}
+
+fn oauth_error(status: u16, error: &str) -> Script {
+    Script::json(status, format!(r#"{{"error":"{error}"}}"#))
+}
+
+#[tokio::test]
+async fn a_code_flow_from_end_to_end() {
+    let server = BadServer::start(|seen: &Seen| {
+        // "plaid:p%26ss+word", as RFC 6749 section 2.3.1 says.
+        assert!(
+            seen.text.contains("authorization: Basic cGxhaWQ6cCUyNnNzK3dvcmQ="),
+            "{}",
+            seen.text
+        );
+        assert!(seen.text.contains("grant_type=authorization_code&code=c-1&redirect_uri="));
+        assert!(seen.text.contains("code_verifier="));
+        pair("acc", "ref")
+    });
+    let client = client(&server.url());
+    let mut request = AuthorizationRequest::new("https://plaid.example/cb");
+    request.issuer = Some("https://bank.example".into());
+    let mut rng = StdRng::seed_from_u64(3);
+    let (url, pending) = client.begin_authorization(request, &mut rng).unwrap();
+    let asked: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+    assert_eq!(asked["code_challenge_method"], "S256");
+    assert_eq!(asked["response_type"], "code");
+    assert_eq!((asked["state"].len(), asked["code_challenge"].len()), (43, 43));
+    let kept = serde_json::to_string(&pending).unwrap();
+    let pending: px_client::oauth::PendingAuthorization = serde_json::from_str(&kept).unwrap();
+    let back = format!("?code=c-1&state={}&iss=https://bank.example", asked["state"]);
+    let accepted = pending.check_callback(&back).unwrap();
+    let tokens = client.exchange_code(accepted).await.unwrap();
+    assert_eq!(tokens.access_token.expose(), "acc");
+    assert_eq!(tokens.user_id, Some(UserId::new("u").unwrap()));
+    assert!(tokens.expires_at.unwrap() > tokens.issued_at);
+    assert!(!format!("{tokens:?}").contains("acc\""));
+}
+
+#[tokio::test]
+async fn many_callers_cause_one_refresh() {
+    let server = BadServer::start(|seen| pair(&format!("new{}", seen.number), "r2"));
+    let store = MemoryTokenStore::new(old("r1"));
+    let tokens = RefreshingTokens::new(client(&server.url()), Arc::new(store.clone()));
+    let calls = (0..50).map(|_| {
+        let tokens = tokens.clone();
+        tokio::spawn(async move { tokens.token().await.unwrap() })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().expose(), "new0");
+    }
+    assert_eq!(server.requests(), 1);
+    let saved = store.load().await.unwrap().unwrap();
+    assert_eq!(saved.refresh_token, Some(RefreshToken::new("r2")));
+}
+
+#[derive(Debug)]
+struct Faulty {
+    inner: MemoryTokenStore,
+    broken: AtomicBool,
+    saves: AtomicUsize,
+}
+
+#[async_trait]
+impl TokenStore for Faulty {
+    async fn load(&self) -> Result<Option<TokenSet>, Box<dyn StdError + Send + Sync>> {
+        self.inner.load().await
+    }
+    async fn save(&self, tokens: &TokenSet) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        if self.broken.load(Ordering::SeqCst) {
+            return Err("disk full".into());
+        }
+        self.inner.save(tokens).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_saved_is_not_used_and_not_lost() {
+    let server = BadServer::start(|_| pair("new", "r2"));
+    let store = Arc::new(Faulty {
+        inner: MemoryTokenStore::new(old("r1")),
+        broken: AtomicBool::new(true),
+        saves: AtomicUsize::new(0),
+    });
+    let tokens = RefreshingTokens::new(client(&server.url()), store.clone());
+    let error = tokens.token().await.unwrap_err();
+    assert!(error.to_string().contains("cannot be saved"), "{error}");
+    tokens.token().await.unwrap_err();
+    store.broken.store(false, Ordering::SeqCst);
+    assert_eq!(tokens.token().await.unwrap().expose(), "new");
+    assert_eq!((server.requests(), store.saves.load(Ordering::SeqCst)), (1, 3));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_once_more() {
+    let server = BadServer::start(|seen| match seen.number {
+        0 => Script::raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"),
+        _ => pair("new", "r2"),
+    });
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = RefreshingTokens::new(client(&server.url()), store);
+    assert_eq!(tokens.token().await.unwrap().expose(), "new");
+    assert_eq!(server.requests(), 2);
+
+    let server = BadServer::start(|_| Script::raw(""));
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = RefreshingTokens::new(client(&server.url()), store);
+    let error = tokens.token().await.unwrap_err();
+    assert!(!error.ends_token(), "a lost answer ends nothing: {error}");
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn invalid_grant_reads_the_store_again_before_it_gives_up() {
+    let store = MemoryTokenStore::new(old("r1"));
+    let other_process = store.clone();
+    let server = BadServer::start(move |seen| {
+        if seen.text.contains("refresh_token=r1") {
+            // Another process was faster.
+            futures_util::future::FutureExt::now_or_never(other_process.save(&old("r2")));
+            return oauth_error(400, "invalid_grant");
+        }
+        assert!(seen.text.contains("refresh_token=r2"));
+        pair("new", "r3")
+    });
+    let tokens = RefreshingTokens::new(client(&server.url()), Arc::new(store));
+    assert_eq!(tokens.token().await.unwrap().expose(), "new");
+
+    let server = BadServer::start(|_| oauth_error(400, "invalid_grant"));
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = RefreshingTokens::new(client(&server.url()), store);
+    for _ in 0..2 {
+        let error = tokens.token().await.unwrap_err();
+        assert!(error.ends_token() && error.kind() == Kind::Auth, "{error}");
+    }
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_refreshed_token_is_used_and_a_401_ends_the_source() {
+    let server = BadServer::start(|seen| match &*seen.target {
+        "/oauth2/token" => pair("new", "r2"),
+        _ if seen.number == 1 => {
+            assert!(seen.text.contains("authorization: Bearer new"));
+            Script::json(200, USER)
+        }
+        _ => Script::error(401, "", "invalid_token"),
+    });
+    let client = client(&server.url());
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = Arc::new(RefreshingTokens::new(client.clone(), store));
+    let user = client.with_tokens(tokens);
+    let id = UserId::new("u").unwrap();
+    user.user(&id).await.unwrap();
+    assert!(user.user(&id).await.unwrap_err().ends_token());
+    assert!(user.user(&id).await.unwrap_err().ends_token());
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn the_metadata_of_another_issuer_are_refused() {
+    let server = BadServer::start(|_| Script::json(200, r#"{"issuer":"https://evil.example"}"#));
+    let client = client(&server.url());
+    client.discover("https://evil.example").await.unwrap();
+    let error = client.discover("https://bank.example").await.unwrap_err();
+    assert!(error.to_string().contains("another issuer"), "{error}");
+}
