@@ -64,9 +64,10 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryClients(HashMap<ClientId, (Client, Digest)>);
 
-/// A redirect URI that no client can have: not an absolute URL, or with a fragment.
+/// A redirect URI that no client can have: no http or https URL in ASCII, or one with a
+/// fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a redirect URI must be an absolute URL without a fragment")]
+#[error("a redirect URI must be an http or https URL in ASCII without a fragment")]
 pub struct InvalidRedirectUri;
 
 impl MemoryClients {
@@ -79,14 +80,18 @@ impl MemoryClients {
     /// Adds a client, or replaces the one with its id.
     ///
     /// # Errors
-    /// When one of its redirect URIs is not an absolute URL, or has a fragment.
+    /// When one of its redirect URIs is no http or https URL, or has a fragment.
     pub fn with(
         mut self,
         client: Client,
         secret: &ClientSecret,
     ) -> Result<Self, InvalidRedirectUri> {
         for uri in &client.redirect_uris {
-            if uri.contains('#') || url::Url::parse(uri).is_err() {
+            // A `javascript:` or `data:` URL would run on the bank's own page.
+            let scheme = url::Url::parse(uri).map(|url| url.scheme().to_owned());
+            let web = scheme.is_ok_and(|scheme| matches!(&*scheme, "http" | "https"));
+            let plain = uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+            if !web || !plain {
                 return Err(InvalidRedirectUri);
             }
         }
@@ -112,5 +117,31 @@ impl Clients for MemoryClients {
         let known = self.0.get(id).map(|(_, digest)| *digest);
         let same = shown == known.unwrap_or_else(|| Digest::of(""));
         Ok(same && known.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirect_uris_that_no_client_can_have() {
+        let add = |uri: &str| {
+            let client = Client::new(ClientId::new("c").unwrap(), "C", [uri]);
+            MemoryClients::new().with(client, &ClientSecret::new("s"))
+        };
+        assert!(add(PLAID_REDIRECT_URI).is_ok());
+        assert!(add("http://127.0.0.1:4000/back?x=1").is_ok());
+        for uri in [
+            "",
+            "/back",
+            "javascript:alert(1)",
+            "data:,x",
+            "https://a/#b",
+            "https://ü/",
+            "https://a/ b",
+        ] {
+            assert!(add(uri).is_err(), "{uri}");
+        }
     }
 }

@@ -80,7 +80,7 @@ pub enum PageRefusalKind {
 }
 
 impl PageRefusal {
-    fn new(kind: PageRefusalKind) -> Authorization {
+    fn page(kind: PageRefusalKind) -> Authorization {
         Authorization::Refused(Self { kind, source: None })
     }
 
@@ -143,10 +143,10 @@ impl OAuth {
     /// Contract: `px.md` section 4; RFC 6749 section 4.1; RFC 7636 section 4.3.
     pub async fn authorize(&self, query: &str) -> Authorization {
         let Ok(pairs) = Pairs::parse(query) else {
-            return PageRefusal::new(PageRefusalKind::Malformed);
+            return PageRefusal::page(PageRefusalKind::Malformed);
         };
         let Ok(Some(client_id)) = pairs.text("client_id") else {
-            return PageRefusal::new(PageRefusalKind::ClientId);
+            return PageRefusal::page(PageRefusalKind::ClientId);
         };
         let client = match ClientId::new(client_id) {
             Ok(id) => self.0.clients.find(&id).await,
@@ -154,7 +154,7 @@ impl OAuth {
         };
         let client = match client {
             Ok(Some(client)) => client,
-            Ok(None) => return PageRefusal::new(PageRefusalKind::UnknownClient),
+            Ok(None) => return PageRefusal::page(PageRefusalKind::UnknownClient),
             Err(source) => {
                 return Authorization::Refused(PageRefusal {
                     kind: PageRefusalKind::Unavailable,
@@ -163,11 +163,11 @@ impl OAuth {
             }
         };
         let Ok(Some(redirect_uri)) = pairs.text("redirect_uri") else {
-            return PageRefusal::new(PageRefusalKind::RedirectUri);
+            return PageRefusal::page(PageRefusalKind::RedirectUri);
         };
         // A fragment is not allowed here (RFC 6749, 3.1.2), whatever was registered.
         if redirect_uri.contains('#') || !client.redirect_uris.iter().any(|u| u == redirect_uri) {
-            return PageRefusal::new(PageRefusalKind::UnknownRedirectUri);
+            return PageRefusal::page(PageRefusalKind::UnknownRedirectUri);
         }
         match self.read_request(&client, redirect_uri, &pairs) {
             Ok(request) => Authorization::Ask(Box::new(request)),

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 ///
 /// What a store keeps in place of the secret. Comparison takes constant time. Written as
 /// 43 characters of base64url, in JSON and by [`to_string`](ToString::to_string).
-#[derive(Clone, Copy, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
