@@ -13,18 +13,17 @@ use std::{
 
 /// A request as the script sees it.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// How many came before it.
-    pub number: usize,
-    pub method: String,
-    pub target: String,
+    pub(crate) number: usize,
+    pub(crate) target: String,
     /// Head and body, as sent.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Seen {
     /// The value of a query parameter.
-    pub fn query(&self, name: &str) -> Option<&str> {
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
@@ -32,17 +31,17 @@ impl Seen {
 
 /// What is sent back: pieces, with a pause after each.
 #[derive(Clone, Debug, Default)]
-pub struct Script {
-    pub pieces: Vec<Vec<u8>>,
-    pub pause: Duration,
+pub(crate) struct Script {
+    pub(crate) pieces: Vec<Vec<u8>>,
+    pub(crate) pause: Duration,
 }
 
 impl Script {
-    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self { pieces: vec![bytes.into()], pause: Duration::ZERO }
     }
 
-    pub fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut bytes = format!(
             "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -53,11 +52,11 @@ impl Script {
         Self::raw(bytes)
     }
 
-    pub fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
         Self::answer(status, "Content-Type: application/json\r\n", body)
     }
 
-    pub fn error(status: u16, headers: &str, id: &str) -> Self {
+    pub(crate) fn error(status: u16, headers: &str, id: &str) -> Self {
         let headers = format!("Content-Type: application/json\r\n{headers}");
         let body = format!(r#"{{"error":{{"id":"{id}","message":"as told"}}}}"#);
         Self::answer(status, &headers, body)
@@ -65,14 +64,14 @@ impl Script {
 }
 
 /// The server; it stops when it is dropped.
-pub struct BadServer {
-    pub address: SocketAddr,
+pub(crate) struct BadServer {
+    pub(crate) address: SocketAddr,
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
 }
 
 impl BadServer {
-    pub fn start(script: impl Fn(&Seen) -> Script + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&Seen) -> Script + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -92,12 +91,12 @@ impl BadServer {
         Self { address, stop, requests }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// How many requests came.
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
@@ -135,10 +134,9 @@ fn serve(mut stream: TcpStream, script: &dyn Fn(&Seen) -> Script, counted: &Atom
         }
     }
     let text = String::from_utf8_lossy(&text).into_owned();
-    let mut first = text.split(' ');
+    let mut first = text.split(' ').skip(1);
     let seen = Seen {
         number: counted.fetch_add(1, Ordering::SeqCst),
-        method: first.next().unwrap_or_default().to_owned(),
         target: first.next().unwrap_or_default().to_owned(),
         text: text.clone(),
     };
@@ -155,10 +153,10 @@ fn serve(mut stream: TcpStream, script: &dyn Fn(&Seen) -> Script, counted: &Atom
 }
 
 /// The accounts answer of a user with nothing in it.
-pub const USER: &str = r#"{"user_identity_id":"i","identities":[{"id":"i","name":"Ann"}],"securities":[],"accounts":[]}"#;
+pub(crate) const USER: &str = r#"{"user_identity_id":"i","identities":[{"id":"i","name":"Ann"}],"securities":[],"accounts":[]}"#;
 
 /// A page of transactions.
-pub fn page(total: u64, ids: &[&str], cursor: Option<&str>) -> String {
+pub(crate) fn page(total: u64, ids: &[&str], cursor: Option<&str>) -> String {
     let rows: Vec<_> = ids
         .iter()
         .map(|id| {

@@ -26,11 +26,11 @@ use std::{
     time::Duration,
 };
 
-pub fn day(n: u64) -> Date {
+pub(crate) fn day(n: u64) -> Date {
     Date::from_ymd(2022, 1, 1).unwrap().plus_days(n)
 }
 
-pub fn row(id: usize, date: Date) -> Transaction {
+pub(crate) fn row(id: usize, date: Date) -> Transaction {
     let mut row = Transaction::new(
         TransactionId::new(format!("t{id:08}")).unwrap(),
         AccountId::new("a").unwrap(),
@@ -43,30 +43,30 @@ pub fn row(id: usize, date: Date) -> Transaction {
     row
 }
 
-pub fn user_id() -> UserId {
+pub(crate) fn user_id() -> UserId {
     UserId::new("u").unwrap()
 }
 
 /// How it behaves.
 #[derive(Clone)]
-pub struct Bank {
-    pub rows: Arc<Mutex<Vec<Transaction>>>,
-    pub cursors: bool,
-    pub longest: Option<u64>,
-    pub ignore_dates: bool,
-    pub delay: Duration,
-    pub requests: Arc<AtomicUsize>,
-    pub at_once: Arc<AtomicUsize>,
-    pub most_at_once: Arc<AtomicUsize>,
+pub(crate) struct Bank {
+    pub(crate) rows: Arc<Mutex<Vec<Transaction>>>,
+    pub(crate) cursors: bool,
+    pub(crate) longest: Option<u64>,
+    pub(crate) ignore_dates: bool,
+    pub(crate) delay: Duration,
+    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) at_once: Arc<AtomicUsize>,
+    pub(crate) most_at_once: Arc<AtomicUsize>,
     /// Answers 429 while more than so many requests are served.
-    pub bears: usize,
+    pub(crate) bears: usize,
     /// Runs before each answer.
-    pub hook: Arc<dyn Fn(usize, &Mutex<Vec<Transaction>>) + Send + Sync>,
+    pub(crate) hook: Arc<dyn Fn(usize, &Mutex<Vec<Transaction>>) + Send + Sync>,
 }
 
 impl Bank {
     /// That many rows, spread over days.
-    pub fn new(count: usize, days: u64) -> Self {
+    pub(crate) fn new(count: usize, days: u64) -> Self {
         let rows = (0..count).map(|i| row(i, day(i as u64 * days / count.max(1) as u64)));
         Self {
             rows: Arc::new(Mutex::new(rows.collect())),
@@ -82,7 +82,7 @@ impl Bank {
         }
     }
 
-    pub fn client(&self) -> PartnerClient {
+    pub(crate) fn client(&self) -> PartnerClient {
         let clock = TokioClock::starting_at(DateTime::<Utc>::UNIX_EPOCH);
         PartnerClient::builder("http://bank.test", InProcess::new(self.clone()))
             .token(AccessToken::new("t"))
@@ -93,7 +93,7 @@ impl Bank {
             .unwrap()
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
