@@ -92,6 +92,7 @@ impl TransactionsResponse {
         let mut before: Option<(Date, &str)> = None;
         // A page has one currency nearly always, and looking one up is the dearest check of all.
         let mut listed: Option<CurrencyCode> = None;
+        let mut account_before: Option<(&AccountId, Option<&AccountType>)> = None;
         for (i, transaction) in self.transactions.iter().enumerate() {
             let at = format_args!("transactions[{i}]");
             let date = transaction.date();
@@ -116,7 +117,13 @@ impl TransactionsResponse {
             let Some(known) = context.known else {
                 continue;
             };
-            match known.accounts.get(&transaction.account_id) {
+            let account = match account_before {
+                // Rows of one account often follow each other.
+                Some((id, account)) if *id == transaction.account_id => account,
+                _ => known.accounts.get(&transaction.account_id),
+            };
+            account_before = Some((&transaction.account_id, account));
+            match account {
                 None => report.error(
                     rule::REFERENCE,
                     format_args!("{at}.account_id"),
