@@ -49,6 +49,11 @@ pub enum Swap {
 ///
 /// [`conformance::check`] tells whether an implementation keeps what this page promises.
 /// No method may answer "not there" for what it could not read: that is an error.
+///
+/// In SQL it is two tables: `grants (id PRIMARY KEY, version, principal, keep_until, record)`
+/// with the record as JSON, and `grant_digests (digest PRIMARY KEY, grant_id)`. A swap is one
+/// transaction that begins with `UPDATE grants SET … WHERE id = ? AND version = ?`; no row
+/// changed is [`Swap::Lost`].
 #[async_trait]
 pub trait GrantStore: Send + Sync + 'static {
     /// Stores a new grant, to be found by its id and each of its digests.
@@ -91,6 +96,8 @@ pub trait GrantStore: Send + Sync + 'static {
 }
 
 /// A store in memory: for tests, and for a bank of one process that may forget.
+///
+/// It drops what is over by itself, now and then, when a grant is created.
 #[derive(Debug, Default)]
 pub struct MemoryGrantStore(Mutex<Grants>);
 
@@ -99,7 +106,12 @@ struct Grants {
     records: HashMap<String, Versioned>,
     by_digest: HashMap<[u8; 32], String>,
     by_principal: HashMap<UserId, Vec<String>>,
+    /// Counts creations down to the next purge.
+    until_purge: usize,
 }
+
+/// How many grants are created between two purges of the store in memory.
+const PURGE_EVERY: usize = 1024;
 
 impl MemoryGrantStore {
     /// An empty store.
@@ -126,6 +138,22 @@ impl Grants {
             self.by_digest.remove(digest.as_bytes());
         }
     }
+
+    fn purge(&mut self, now: DateTime<Utc>) -> u64 {
+        let over = |stored: &&Versioned| stored.record.keep_until() <= now;
+        let gone: Vec<_> = self.records.values().filter(over).map(|v| v.record.clone()).collect();
+        for record in &gone {
+            self.unindex(record);
+            self.records.remove(&record.id);
+            if let Some(ids) = self.by_principal.get_mut(&record.principal) {
+                ids.retain(|id| *id != record.id);
+                if ids.is_empty() {
+                    self.by_principal.remove(&record.principal);
+                }
+            }
+        }
+        gone.len() as u64
+    }
 }
 
 #[async_trait]
@@ -136,6 +164,13 @@ impl GrantStore for MemoryGrantStore {
         if grants.records.contains_key(&record.id) || record.digests().iter().any(known) {
             return Err("the grant, or one of its digests, is stored already".into());
         }
+        grants.until_purge = match grants.until_purge {
+            0 => {
+                grants.purge(record.granted_at);
+                PURGE_EVERY
+            }
+            left => left - 1,
+        };
         grants.index(&record);
         let ids = grants.by_principal.entry(record.principal.clone()).or_default();
         ids.push(record.id.clone());
@@ -175,19 +210,6 @@ impl GrantStore for MemoryGrantStore {
     }
 
     async fn purge(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        let mut grants = self.grants();
-        let over = |stored: &&Versioned| stored.record.keep_until() <= now;
-        let gone: Vec<_> = grants.records.values().filter(over).map(|v| v.record.clone()).collect();
-        for record in &gone {
-            grants.unindex(record);
-            grants.records.remove(&record.id);
-            if let Some(ids) = grants.by_principal.get_mut(&record.principal) {
-                ids.retain(|id| *id != record.id);
-                if ids.is_empty() {
-                    grants.by_principal.remove(&record.principal);
-                }
-            }
-        }
-        Ok(gone.len() as u64)
+        Ok(self.grants().purge(now))
     }
 }

@@ -64,8 +64,13 @@ pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
 ///
 /// `typ` must be `at+jwt`, `iss` and `aud` must be those given here, `exp` must be there;
 /// `sub` is the principal. The keys are kept for an hour and fetched anew when a token names
-/// an unknown one, at most once a minute. A token whose key cannot be had is
-/// [`VerifyError::Unavailable`], not invalid.
+/// an unknown one, at most once a minute. A token whose key cannot be had, or may have been
+/// published since, is [`VerifyError::Unavailable`], not invalid.
+///
+/// A provider that rotates its keys must name them: without `kid`, a token of a new key looks
+/// forged until the old set is an hour old.
+///
+/// Contract: `px.md` section 4; RFC 7519, 8725, 9068.
 pub struct JwtVerifier {
     jwks: Jwks,
     issuer: String,

@@ -1,0 +1,145 @@
+//! How tokens end: replayed codes, revocation; and what ends none.
+
+use super::*;
+
+#[tokio::test]
+async fn code_replay() {
+    let bank = bank();
+    let code = bank.code(&query(&[])).await;
+    let tokens = bank.redeem(&code).await.unwrap();
+    let next = bank.refresh(refresh_token(&tokens)).await.unwrap();
+    // Another client that shows the code ends nothing.
+    let foreign = bank.redeem_with(&odd(), &code, Some(REDIRECT), Some(VERIFIER)).await;
+    assert_eq!(refusal(foreign), invalid_grant());
+    assert!(bank.lives(&tokens.access_token).await);
+    // Long after the code's own life.
+    bank.clock.advance(TimeDelta::seconds(800));
+    assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
+    assert!(!bank.lives(&tokens.access_token).await);
+    assert!(!bank.lives(&next.access_token).await);
+    let ended = bank.refresh(refresh_token(&next)).await;
+    assert_eq!(refusal(ended), invalid_grant());
+}
+
+#[tokio::test]
+async fn of_many_redemptions_one_succeeds_and_then_ends() {
+    let bank = bank();
+    let code = bank.code(&query(&[])).await;
+    let all = futures_util::future::join_all((0..8).map(|_| bank.redeem(&code))).await;
+    let given: Vec<_> = all.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(given.len(), 1);
+    assert!(!bank.lives(&given[0].access_token).await);
+}
+
+#[tokio::test]
+async fn revocation() {
+    let bank = bank();
+    let tokens = bank.tokens().await;
+    let next = bank.refresh(refresh_token(&tokens)).await.unwrap();
+    // Unknown tokens, and those of another client.
+    bank.revoke(&plaid(), "unknown").await.unwrap();
+    bank.revoke(&plaid(), "unknown.unknown").await.unwrap();
+    bank.revoke(&odd(), next.access_token.expose()).await.unwrap();
+    bank.revoke(&odd(), refresh_token(&next).expose()).await.unwrap();
+    assert!(bank.lives(&next.access_token).await);
+    // An access token ends alone.
+    bank.revoke(&plaid(), next.access_token.expose()).await.unwrap();
+    assert!(!bank.lives(&next.access_token).await);
+    assert!(bank.lives(&tokens.access_token).await);
+    let next = bank.refresh(refresh_token(&next)).await.unwrap();
+    // A refresh token, a spent one here, ends everything.
+    bank.revoke(&plaid(), refresh_token(&tokens).expose()).await.unwrap();
+    for tokens in [&tokens, &next] {
+        assert!(!bank.lives(&tokens.access_token).await);
+        assert_eq!(refusal(bank.refresh(refresh_token(tokens)).await), invalid_grant());
+    }
+    let body = b"token_type_hint=access_token";
+    let missing = bank.oauth.revoke(&plaid(), body).await;
+    assert_eq!(refusal(missing), (400, "invalid_request".into()));
+    let twice = bank.oauth.revoke(&plaid(), b"token=a&token=b").await;
+    assert_eq!(refusal(twice), (400, "invalid_request".into()));
+    let nobody = bank.revoke(&headers(None), "unknown").await;
+    assert_eq!(refusal(nobody), (401, "invalid_client".into()));
+}
+
+#[tokio::test]
+async fn a_person_or_a_grant_is_ended_at_once_in_the_cache_too() {
+    let bank = bank();
+    let cached = bank.oauth.cached_verifier(100, Duration::from_secs(60));
+    let lives = async |tokens: &TokenResponse| cached.verify(&tokens.access_token).await.is_ok();
+    let (one, two, three) = (bank.tokens().await, bank.tokens().await, bank.tokens().await);
+    assert!(lives(&one).await && lives(&two).await && lives(&three).await);
+    let grant = cached.verify(&one.access_token).await.unwrap();
+    let id = grant.grant_id.clone().unwrap();
+    bank.oauth.revoke_grant(&id).await.unwrap();
+    bank.oauth.revoke_grant("unknown").await.unwrap();
+    assert!(!lives(&one).await && lives(&two).await);
+    bank.revoke(&plaid(), three.access_token.expose()).await.unwrap();
+    assert!(!lives(&three).await && lives(&two).await);
+    let unredeemed = bank.code(&query(&[])).await;
+    bank.oauth.revoke_principal(&user()).await.unwrap();
+    assert!(!lives(&two).await);
+    assert_eq!(refusal(bank.refresh(refresh_token(&two)).await), invalid_grant());
+    assert_eq!(refusal(bank.redeem(&unredeemed).await), invalid_grant());
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_503_and_ends_nothing() {
+    let bank = bank();
+    let code = bank.code(&query(&[])).await;
+    let request = bank.ask(&query(&[])).await;
+    let tokens = bank.tokens().await;
+    bank.store.down.store(true, Ordering::SeqCst);
+    let unavailable = || (503, "temporarily_unavailable".to_owned());
+    let failed = bank.redeem(&code).await;
+    assert!(failed.as_ref().unwrap_err().retry_after().is_some());
+    assert_eq!(refusal(failed), unavailable());
+    assert_eq!(refusal(bank.refresh(refresh_token(&tokens)).await), unavailable());
+    let revoked = bank.revoke(&plaid(), tokens.access_token.expose()).await;
+    assert_eq!(refusal(revoked), unavailable());
+    let verified = bank.oauth.verifier().verify(&tokens.access_token).await;
+    assert!(matches!(verified, Err(VerifyError::Unavailable(_))));
+    let approved = bank.oauth.approve(&request, user(), PermittedAccounts::All).await;
+    assert_eq!(approved.unwrap_err().status(), 503);
+    bank.store.down.store(false, Ordering::SeqCst);
+    assert!(bank.lives(&tokens.access_token).await);
+    bank.redeem(&code).await.unwrap();
+}
+
+/// Takes what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn use_of_a_revoked_token_is_logged_and_no_secret_is() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let bank = bank();
+    let code = bank.code(&query(&[])).await;
+    let tokens = bank.redeem(&code).await.unwrap();
+    bank.revoke(&plaid(), tokens.access_token.expose()).await.unwrap();
+    assert!(!bank.lives(&tokens.access_token).await);
+    assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("a revoked access token was used"), "{text}");
+    assert!(text.contains("the grant is revoked"), "{text}");
+    let refresh = refresh_token(&tokens).expose();
+    for secret in [&*code, refresh, tokens.access_token.expose(), VERIFIER, "plaid-secret"] {
+        assert!(!text.contains(secret));
+    }
+}

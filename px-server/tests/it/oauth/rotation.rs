@@ -1,0 +1,150 @@
+//! Refresh tokens: rotation, lost answers, reuse, races.
+
+use super::*;
+
+#[tokio::test]
+async fn rotation() {
+    let bank = bank();
+    let first = bank.tokens().await;
+    let second = bank.refresh(refresh_token(&first)).await.unwrap();
+    assert_ne!(refresh_token(&first), refresh_token(&second));
+    assert!(bank.lives(&first.access_token).await, "lives until its own end");
+    let third = bank.refresh(refresh_token(&second)).await.unwrap();
+    // The first has been spent and one of its pairs was used: the family ends.
+    assert_eq!(refusal(bank.refresh(refresh_token(&first)).await), invalid_grant());
+    for tokens in [&first, &second, &third] {
+        assert!(!bank.lives(&tokens.access_token).await);
+        assert_eq!(refusal(bank.refresh(refresh_token(tokens)).await), invalid_grant());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_within_30_s_and_3_times() {
+    let bank = bank();
+    let first = bank.tokens().await;
+    let lost = bank.refresh(refresh_token(&first)).await.unwrap();
+    bank.clock.advance(TimeDelta::seconds(30));
+    let second = bank.refresh(refresh_token(&first)).await.unwrap();
+    let third = bank.refresh(refresh_token(&first)).await.unwrap();
+    // The pair that is used first stays, by its access token here.
+    assert!(bank.lives(&second.access_token).await);
+    for sibling in [&lost, &third] {
+        assert!(!bank.lives(&sibling.access_token).await);
+        assert_eq!(refusal(bank.refresh(refresh_token(sibling)).await), invalid_grant());
+    }
+    // Showing the siblings ended nothing.
+    assert!(bank.lives(&second.access_token).await);
+    assert!(bank.lives(&first.access_token).await);
+    let next = bank.refresh(refresh_token(&second)).await.unwrap();
+    // And by its refresh token.
+    let again = bank.refresh(refresh_token(&second)).await.unwrap();
+    bank.refresh(refresh_token(&next)).await.unwrap();
+    assert!(!bank.lives(&again.access_token).await);
+    assert!(bank.lives(&next.access_token).await);
+}
+
+#[tokio::test]
+async fn other_uses_of_a_spent_refresh_token_end_the_family() {
+    let later = |seconds| TimeDelta::seconds(seconds);
+    for (name, uses, wait, use_pair) in [
+        ("after 30 s", 1, later(31), false),
+        ("a fourth time", 3, later(0), false),
+        ("after one of its pairs was used", 1, later(0), true),
+    ] {
+        let bank = bank();
+        let first = bank.tokens().await;
+        let mut pairs = Vec::new();
+        for _ in 0..uses {
+            pairs.push(bank.refresh(refresh_token(&first)).await.unwrap());
+        }
+        if use_pair {
+            assert!(bank.lives(&pairs[0].access_token).await);
+        }
+        bank.clock.advance(wait);
+        let reused = bank.refresh(refresh_token(&first)).await;
+        assert_eq!(refusal(reused), invalid_grant(), "{name}");
+        for tokens in pairs.iter().chain([&first]) {
+            assert!(!bank.lives(&tokens.access_token).await, "{name}");
+            let ended = bank.refresh(refresh_token(tokens)).await;
+            assert_eq!(refusal(ended), invalid_grant(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_refreshes_never_give_more_than_3_pairs() {
+    let bank = Arc::new(bank());
+    for _ in 0..20 {
+        let first = Arc::new(bank.tokens().await);
+        let tasks = (0..16).map(|_| {
+            let (bank, first) = (bank.clone(), first.clone());
+            tokio::spawn(async move { bank.refresh(refresh_token(&first)).await })
+        });
+        let all = futures_util::future::join_all(tasks).await;
+        let given: Vec<_> = all.into_iter().filter_map(|task| task.unwrap().ok()).collect();
+        assert_eq!(given.len(), 3);
+        // The others were a fourth use.
+        for pair in &given {
+            assert!(!bank.lives(&pair.access_token).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_siblings_that_are_used_at_once_one_stays() {
+    let bank = Arc::new(bank());
+    for _ in 0..50 {
+        let first = bank.tokens().await;
+        let mut pairs = Vec::new();
+        for _ in 0..3 {
+            pairs.push(bank.refresh(refresh_token(&first)).await.unwrap());
+        }
+        let tasks = pairs.iter().map(|pair| {
+            let (bank, token) = (bank.clone(), pair.access_token.clone());
+            tokio::spawn(async move { bank.lives(&token).await })
+        });
+        let alive = futures_util::future::join_all(tasks).await;
+        let alive = alive.into_iter().filter(|task| *task.as_ref().unwrap()).count();
+        assert_eq!(alive, 1);
+    }
+}
+
+#[tokio::test]
+async fn refresh_narrows_and_never_widens() {
+    let bank = bank();
+    let code = bank.code(&query(&[("scope", Some("accounts transactions offline_access"))])).await;
+    let first = bank.redeem(&code).await.unwrap();
+    let token = refresh_token(&first);
+    for scope in ["accounts identity", "everything", "\""] {
+        let wider = bank.refresh_with(&plaid(), token, Some(scope)).await;
+        assert_eq!(refusal(wider), (400, "invalid_scope".into()), "{scope}");
+    }
+    let narrow = bank.refresh_with(&plaid(), token, Some("accounts")).await.unwrap();
+    assert_eq!(narrow.scope.as_deref(), Some("accounts"));
+    let grant = bank.oauth.verifier().verify(&narrow.access_token).await.unwrap();
+    assert_eq!(grant.scopes.to_string(), "accounts");
+    let whole = bank.refresh(refresh_token(&narrow)).await.unwrap();
+    assert_eq!(whole.scope.as_deref(), Some("accounts offline_access transactions"));
+}
+
+#[tokio::test]
+async fn who_gets_a_refresh_token_and_for_how_long() {
+    let bank = bank();
+    let code = bank.code(&query(&[("scope", Some("accounts"))])).await;
+    assert!(bank.redeem(&code).await.unwrap().refresh_token.is_none());
+    let tokens = bank.tokens().await;
+    let foreign = bank.refresh_with(&odd(), refresh_token(&tokens), None).await;
+    assert_eq!(refusal(foreign), invalid_grant());
+    // 13 months from the end of January, and no inactivity limit.
+    let end: DateTime<Utc> = "2025-02-28T12:00:00Z".parse().unwrap();
+    bank.clock.advance(end - start() - TimeDelta::seconds(10));
+    let last = bank.refresh(refresh_token(&tokens)).await.unwrap();
+    assert_eq!(last.expires_in, Some(10), "no access token outlives the grant");
+    bank.clock.advance(TimeDelta::seconds(10));
+    assert_eq!(bank.clock.now(), end);
+    let over = bank.refresh(refresh_token(&last)).await;
+    assert_eq!(refusal(over), invalid_grant());
+    assert!(!bank.lives(&last.access_token).await);
+    bank.oauth.purge().await.unwrap();
+    assert!(bank.store.of_principal(&user()).await.unwrap().is_empty());
+}
