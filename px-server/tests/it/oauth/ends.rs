@@ -143,3 +143,28 @@ async fn use_of_a_revoked_token_is_logged_and_no_secret_is() {
         assert!(!text.contains(secret));
     }
 }
+
+#[tokio::test]
+async fn secrets_of_one_kind_are_not_taken_for_another() {
+    let bank = bank();
+    let code = bank.code(&query(&[])).await;
+    let tokens = bank.tokens().await;
+    let (access, refresh) = (tokens.access_token.expose(), refresh_token(&tokens).expose());
+    let (family, secret) = refresh.split_once('.').unwrap();
+    for text in [&*code, refresh, family, secret, ""] {
+        assert!(!bank.lives(&AccessToken::new(text)).await);
+    }
+    for text in [access, refresh, family, secret] {
+        assert_eq!(refusal(bank.redeem(text).await), invalid_grant());
+    }
+    for text in [access, &*code, family, secret, &format!("{access}.{secret}")] {
+        let refused = bank.refresh(&RefreshToken::new(text)).await;
+        assert_eq!(refusal(refused), invalid_grant());
+    }
+    for text in [family, secret, &*code] {
+        bank.revoke(&plaid(), text).await.unwrap();
+    }
+    assert!(bank.lives(&tokens.access_token).await);
+    bank.redeem(&code).await.unwrap();
+    bank.refresh(refresh_token(&tokens)).await.unwrap();
+}
