@@ -314,6 +314,7 @@ impl GrantRecord {
     #[must_use]
     pub fn refresh(
         &self,
+        family: &Digest,
         secret: &Digest,
         client: &ClientId,
         scope: Option<&ScopeSet>,
@@ -323,7 +324,11 @@ impl GrantRecord {
         let Some(state) = &self.refresh else {
             return Step::refused(Refusal::InvalidGrant);
         };
-        if self.revoked_at.is_some() || self.client_id != *client || now >= self.ends_at {
+        // The record may have been found by another of its digests.
+        if state.family != *family || self.client_id != *client {
+            return Step::refused(Refusal::InvalidGrant);
+        }
+        if self.revoked_at.is_some() || now >= self.ends_at {
             return Step::refused(Refusal::InvalidGrant);
         }
         if state.ended.contains(secret) {
@@ -385,6 +390,22 @@ impl GrantRecord {
             }
             _ => Step { record: None, outcome: Ok(()) },
         }
+    }
+
+    /// Ends the grant that a refresh token is of, a spent one too. Of another client's,
+    /// nothing ends.
+    #[must_use]
+    pub fn revoke_refresh(
+        &self,
+        family: &Digest,
+        client: &ClientId,
+        now: DateTime<Utc>,
+    ) -> Step<()> {
+        let own = self.refresh.as_ref().is_some_and(|state| state.family == *family);
+        if own && self.client_id == *client {
+            return self.revoke(now);
+        }
+        Step { record: None, outcome: Ok(()) }
     }
 
     /// Ends the grant and everything it gave.

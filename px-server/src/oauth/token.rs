@@ -92,15 +92,9 @@ impl OAuth {
         let token = request.token.expose();
         let stepped = match token.split_once('.') {
             Some((family, _)) => {
-                self.step(&Digest::of(family), |record| {
-                    let own = record.client_id == client.id;
-                    if own {
-                        record.revoke(self.now())
-                    } else {
-                        Step { record: None, outcome: Ok(()) }
-                    }
-                })
-                .await
+                let family = Digest::of(family);
+                self.step(&family, |record| record.revoke_refresh(&family, &client.id, self.now()))
+                    .await
             }
             None => {
                 let access = Digest::of(token);
@@ -127,11 +121,11 @@ impl OAuth {
             return Err(Refusal::InvalidScope.into());
         };
         let scope = scope.filter(|scope| !scope.is_empty());
-        let secret = Digest::of(secret);
+        let (found_by, secret) = (Digest::of(family), Digest::of(secret));
         let step = |record: &GrantRecord, fresh: &Fresh| {
-            record.refresh(&secret, &client.id, scope.as_ref(), fresh, self.now())
+            record.refresh(&found_by, &secret, &client.id, scope.as_ref(), fresh, self.now())
         };
-        self.give(&Digest::of(family), family.to_owned(), step).await
+        self.give(&found_by, family.to_owned(), step).await
     }
 
     /// Takes a step that gives tokens, and writes the answer.

@@ -171,7 +171,7 @@ proptest! {
                 Event::Wait(seconds) => now += TimeDelta::seconds(seconds),
                 Event::Refresh(index) => {
                     let (index, next) = (pick(index), model.pairs.len());
-                    let step = record.refresh(&refresh(index), &client("client"), None, &fresh(next), now);
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &fresh(next), now);
                     let expected = model.refresh(index, now);
                     prop_assert_eq!(step.outcome.map(|_| ()), expected);
                     record = step.record.unwrap_or(record);
@@ -196,7 +196,7 @@ proptest! {
                 }
                 Event::OtherClient(index) => {
                     let (index, other) = (pick(index), client("other"));
-                    let step = record.refresh(&refresh(index), &other, None, &fresh(1000), now);
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &other, None, &fresh(1000), now);
                     prop_assert_eq!(step.outcome.map(|_| ()), Err(Refusal::InvalidGrant));
                     prop_assert!(step.record.is_none());
                     prop_assert!(record.revoke_access(&access(index), &other).record.is_none());
@@ -209,7 +209,7 @@ proptest! {
             if model.revoked {
                 for index in 0..model.pairs.len() {
                     prop_assert!(record.present(&access(index), now).outcome.is_err());
-                    let step = record.refresh(&refresh(index), &client("client"), None, &fresh(1000), now);
+                    let step = record.refresh(&Digest::of("family"), &refresh(index), &client("client"), None, &fresh(1000), now);
                     prop_assert!(step.outcome.is_err() && step.record.is_none());
                 }
             }
@@ -223,12 +223,26 @@ fn a_record_stays_small_over_its_life() {
     let mut record = begin(now);
     for index in 0..10_000 {
         now += TimeDelta::seconds(60);
-        let step = record.refresh(&refresh(index), &client("client"), None, &fresh(index + 1), now);
+        let step = record.refresh(
+            &Digest::of("family"),
+            &refresh(index),
+            &client("client"),
+            None,
+            &fresh(index + 1),
+            now,
+        );
         step.outcome.unwrap();
         record = step.record.unwrap();
     }
     assert!(record.digests().len() < 20);
     assert!(serde_json::to_string(&record).unwrap().len() < 8192);
-    let reused = record.refresh(&refresh(17), &client("client"), None, &fresh(1), now);
+    let reused = record.refresh(
+        &Digest::of("family"),
+        &refresh(17),
+        &client("client"),
+        None,
+        &fresh(1),
+        now,
+    );
     assert_eq!(reused.outcome, Err(Refusal::Reused));
 }

@@ -161,7 +161,7 @@ async fn secrets_of_one_kind_are_not_taken_for_another() {
         let refused = bank.refresh(&RefreshToken::new(text)).await;
         assert_eq!(refusal(refused), invalid_grant());
     }
-    for text in [family, secret, &*code] {
+    for text in [family, secret, &*code, &format!("{access}.{secret}"), &format!("{code}.x")] {
         bank.revoke(&plaid(), text).await.unwrap();
     }
     assert!(bank.lives(&tokens.access_token).await);
