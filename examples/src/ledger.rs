@@ -7,6 +7,7 @@
 pub mod advance;
 mod error;
 pub mod fill;
+pub mod grants;
 pub mod import;
 pub mod read;
 mod write;

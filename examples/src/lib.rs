@@ -1,6 +1,21 @@
 //! The demo bank: a partner on `px-server`, made the way a bank would.
+//!
+//! - [`bank`]: all of it put together, to be served or called in process;
+//! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
+//! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
+//! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave.
+//!
+//! Everything here is an example: it shows how a bank uses the crates and is not one of them.
 
+pub mod bank;
+pub mod clock;
+pub mod cursor;
 pub mod ledger;
+pub mod pages;
+pub mod partner;
 pub mod password;
 pub mod scenario;
 pub mod seed;
+pub mod sign_in;
+
+pub use bank::{Bank, BankConfig, OpenError};

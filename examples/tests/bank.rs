@@ -1,5 +1,11 @@
 //! The demo bank from outside: its books, its pages and its API.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "bank/api.rs"]
+mod api;
 #[path = "bank/books.rs"]
 mod books;
+#[path = "bank/pages.rs"]
+mod pages;
+#[path = "bank/support.rs"]
+mod support;

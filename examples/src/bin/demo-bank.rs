@@ -1,2 +1,286 @@
-//! Placeholder.
-fn main() {}
+//! `demo-bank`: serves the demo bank, imports a ledger, moves the bank's clock.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+
+use clap::{Args, Parser, Subcommand};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use demo_bank::{
+    Bank, BankConfig,
+    ledger::{Database, Ledger, fill::Filling, import::Progress},
+    password::PASSWORD,
+    scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use px_server::{clock::{Clock as _, SystemClock}, hyper::Server};
+use px_types::{ClientId, ClientSecret, Date};
+use std::{
+    error::Error,
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+use tokio::net::TcpListener;
+
+const EXAMPLES: &str = "\
+Examples:
+  printf 'a long random secret' > secret.txt
+  demo-bank serve --listen 127.0.0.1:8080 --database bank.sqlite \\
+      --client-id plaid --client-secret-file secret.txt \\
+      --redirect-uri http://127.0.0.1:9000/back
+  demo-bank advance 14d --database bank.sqlite
+  demo-bank import ledger.ndjson.gz --database bank.sqlite
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// A bank that serves Plaid Exchange, with made-up customers.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the bank: API, OAuth and pages. A new bank fills itself with customers.
+    #[command(after_help = EXAMPLES)]
+    Serve(Serve),
+    /// Import a ledger (NDJSON, plain or gzip). Its users sign in with `pass_good`.
+    ///
+    /// Each line is an object with exactly one key of user, identity, account, security and
+    /// transaction. When a line is bad, every bad line is named and nothing is imported.
+    #[command(after_help = EXAMPLES)]
+    Import {
+        /// The ledger.
+        file: PathBuf,
+        /// The bank's database; made if it is not there.
+        #[arg(long)]
+        database: PathBuf,
+        /// The date at which the clock of a new bank starts, instead of today's.
+        #[arg(long, hide = true)]
+        start_date: Option<Date>,
+    },
+    /// Move the bank's clock, whether the bank runs or not.
+    #[command(after_help = EXAMPLES)]
+    Advance {
+        /// How far: days (14d) or weeks (2w), at most 3650 days.
+        #[arg(value_parser = days)]
+        by: i64,
+        /// The bank's database.
+        #[arg(long)]
+        database: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to listen; port 0 lets the system choose.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// The bank's database, made if it is not there; `:memory:` keeps nothing.
+    #[arg(long)]
+    database: PathBuf,
+    /// The id of the client that the bank knows: Plaid's.
+    #[arg(long)]
+    client_id: String,
+    /// The file with its secret; a newline at its end does not count.
+    #[arg(long)]
+    client_secret_file: PathBuf,
+    /// The name of the client that users see.
+    #[arg(long, default_value = "Plaid")]
+    client_name: String,
+    /// Where the client may send users back to; one or more.
+    #[arg(long, required = true, num_args = 1..)]
+    redirect_uri: Vec<String>,
+    /// The bank's public address [default: http://ADDR].
+    #[arg(long)]
+    issuer: Option<String>,
+    /// Calls per second for each client and user [default: no limit].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate_limit: Option<u32>,
+    /// Decides what the customers of a new bank are like.
+    #[arg(long, default_value_t = Filling::default().seed)]
+    seed: u64,
+    /// Customers of a new bank beside the scenario users.
+    #[arg(long, default_value_t = Filling::default().users, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    users: u32,
+    /// The date at which the clock of a new bank starts, instead of today's.
+    #[arg(long, hide = true)]
+    start_date: Option<Date>,
+}
+
+fn days(text: &str) -> Result<i64, String> {
+    let (number, length) = match text.strip_suffix('w') {
+        Some(weeks) => (weeks, 7),
+        None => (text.strip_suffix('d').unwrap_or(text), 1),
+    };
+    let number: i64 = number.parse().map_err(|_| "not a number of days such as 14d".to_owned())?;
+    match number.checked_mul(length) {
+        Some(days @ 1..=3650) => Ok(days),
+        _ => Err("the clock moves by 1 to 3650 days at a time".to_owned()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match Cli::parse().command {
+        Command::Serve(options) => serve(options).await,
+        Command::Import { file, database, start_date } => import(&file, &database, start_date).await,
+        Command::Advance { by, database } => advance(by, &database).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
+    let secret = std::fs::read_to_string(&options.client_secret_file)
+        .map_err(|error| format!("{}: {error}", options.client_secret_file.display()))?;
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(format!("{}: the secret is empty", options.client_secret_file.display()).into());
+    }
+    let client_id = ClientId::new(&options.client_id).map_err(|error| format!("--client-id: {error}"))?;
+    let listener = TcpListener::bind(&options.listen).await;
+    let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
+    let address = listener.local_addr()?;
+    let issuer = options.issuer.unwrap_or_else(|| format!("http://{address}"));
+    let secret = ClientSecret::new(secret);
+    let mut config = BankConfig::new(issuer.clone(), client_id, secret, options.redirect_uri);
+    config.client_name = options.client_name;
+    config.database = Database::from(options.database.as_path());
+    config.filling = Some(Filling { seed: options.seed, users: options.users });
+    config.rate_limit = options.rate_limit;
+    config.start_date = options.start_date;
+    config.outbox = Arc::new(|line| say(line));
+    let bank = Bank::open(config).await?;
+    say(&format!("{}\n", users(&bank).await?));
+    say(&format!("The bank's date is {}.", bank.today().await?));
+    if issuer != format!("http://{address}") {
+        say(&format!("The bank's issuer is {issuer}."));
+    }
+    say(&format!("Listening on http://{address}"));
+    let stop = stop_signal()?;
+    Server::new().serve_until(listener, bank.router(), stop).await?;
+    say("Stopped.");
+    Ok(())
+}
+
+/// Prints a line at once, for whoever waits for it in a pipe.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads any more: the bank goes on all the same.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The scenario users and what signs each of them in.
+async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["username", "signs in with", "what for"]);
+    let names = bank.ledger().usernames().await?;
+    for scenario in SCENARIOS.iter().filter(|scenario| names.iter().any(|name| name == scenario.username)) {
+        let signs_in = match scenario.factor {
+            Factor::None => PASSWORD.to_owned(),
+            Factor::Otp => format!("{PASSWORD}, then the code that is printed here"),
+            Factor::Kba => {
+                let answers = QUESTIONS.iter().map(|(id, .., answer)| format!("{id}: {answer}"));
+                format!("{PASSWORD}, then {}", answers.collect::<Vec<_>>().join(", "))
+            }
+            Factor::Totp => format!("{PASSWORD}, then TOTP with {TOTP_SECRET}"),
+            Factor::Locked => "nothing".to_owned(),
+        };
+        table.add_row([scenario.username, &signs_in, scenario.about]);
+    }
+    let others = names.iter().filter(|name| demo_bank::scenario::of(name).is_none());
+    let others: Vec<&String> = others.collect();
+    if let (Some(first), Some(last)) = (others.first(), others.last()) {
+        let names = if others.len() == 1 { (*first).clone() } else { format!("{first} … {last}") };
+        table.add_row([names, PASSWORD.to_owned(), format!("{} other users", others.len())]);
+    }
+    Ok(table)
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn stop_signal() -> Result<impl Future<Output = ()>, Box<dyn Error>> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    #[cfg(unix)]
+    let terminated = async move {
+        terminate.recv().await;
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    Ok(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+    })
+}
+
+async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(), Box<dyn Error>> {
+    let size = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?.len();
+    let today = start.unwrap_or_else(|| Date::from(SystemClock.now().date_naive()));
+    let ledger = Ledger::open(&Database::from(database), today).await?;
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new(size);
+        let style = ProgressStyle::with_template("{msg:>8} {wide_bar} {percent:>3}%");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    });
+    let mut tenths = 0;
+    let imported = ledger
+        .import(file, |progress| {
+            let (what, done, of) = match progress {
+                Progress::Reading(bytes) => ("reading", bytes, size),
+                Progress::Writing(rows, of) => ("writing", rows, of),
+                _ => return,
+            };
+            match &bar {
+                Some(bar) => {
+                    bar.set_message(what);
+                    bar.set_length(of.max(1));
+                    bar.set_position(done);
+                }
+                None => {
+                    let now = (what == "writing", done * 10 / of.max(1));
+                    let now = u64::from(now.0) * 11 + now.1;
+                    if now > tenths {
+                        tenths = now;
+                        eprintln!("{what}: {}%", done * 100 / of.max(1));
+                    }
+                }
+            }
+        })
+        .await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let imported = imported?;
+    say(&format!(
+        "imported {} users, {} identities, {} accounts, {} securities, {} transactions",
+        imported.users, imported.identities, imported.accounts, imported.securities, imported.transactions
+    ));
+    Ok(())
+}
+
+async fn advance(days: i64, database: &Path) -> Result<(), Box<dyn Error>> {
+    if !database.exists() {
+        return Err(format!("{}: no such database; `demo-bank serve` makes one", database.display()).into());
+    }
+    let today = Date::from(SystemClock.now().date_naive());
+    let ledger = Ledger::open(&Database::from(database), today).await?;
+    let done = ledger.advance(days).await?;
+    say(&format!(
+        "from {} to {}: {} new transactions, {} posted or changed, {} gone",
+        done.from, done.to, done.new, done.changed, done.gone
+    ));
+    Ok(())
+}

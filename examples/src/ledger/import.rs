@@ -155,6 +155,7 @@ impl Ledger {
         let mut tx = self.write().await?;
         let known = Known::load(&mut tx).await?;
         check(&parsed, &known, &mut report);
+        report.faults.sort_by_key(|fault| fault.line);
         if report.count() > 0 {
             return Err(LedgerError::Import(report));
         }

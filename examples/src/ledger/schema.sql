@@ -57,13 +57,6 @@ CREATE TABLE touched (
     PRIMARY KEY (account_n, before)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE clients (
-    client_id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    secret_hash BLOB NOT NULL,
-    redirect_uris TEXT NOT NULL
-) STRICT;
-
 CREATE TABLE grants (
     id TEXT PRIMARY KEY,
     principal TEXT NOT NULL,

@@ -77,7 +77,7 @@ impl Kind {
             Self::Savings => (1_250_000, 500_000),
             Self::Euro => (318_400, 100_000),
             Self::Parent => (2_760_915, 500_000),
-            Self::Card => (38_275, 4_150),
+            Self::Card => (98_275, 60_000),
             Self::Mortgage => (31_450_000, 22_000_000),
             Self::Student => (2_640_000, 1_100_000),
             Self::Consumer => (1_480_000, 310_000),

@@ -213,7 +213,7 @@ const GOOD: &str = r#"{"identity": {"id": "i1", "name": "Ann"}}
 
 {"user": {"user_id": "u1", "username": "ann", "identity_id": "i1", "account_ids": ["a1"]}}
 {"transaction": {"id": "t1", "account_id": "a1", "type": "depository", "amount": "1.5000", "currency": "CZK", "description": null, "settled_at": null, "transacted_at": "2026-03-10"}}
-{"account": {"id": "a1", "type": "depository", "subtype": "checking", "name": "A", "status": "active", "owner_identity_ids": ["i1"], "current_balance": "900.10", "currency": "CZK", "transfer_codes": []}}
+{"account": {"id": "a1", "type": "depository", "subtype": "checking", "name": "A", "status": "active", "owner_identity_ids": ["i1"], "current_balance": "900.10", "currency": "CZK", "transfer_codes": [{"network": "international", "iban": "DE89370400440532013000", "bic": "COBADEFF", "debit": true, "credit": true}]}}
 "#;
 
 #[tokio::test]
@@ -260,7 +260,20 @@ async fn bad_lines_are_all_named_and_nothing_is_imported() {
     let text = format!("{GOOD}{}\n", bad.join("\n"));
     let Err(LedgerError::Import(report)) = import(&ledger, text.as_bytes()).await else { panic!() };
     let shown = report.to_string();
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    line 6: .: EOF while parsing an object at line 1 column 1
+    line 7: .: not a JSON object
+    line 8: .: 2 keys; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
+    line 9: .: an unknown key; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
+    line 10: transaction.amount: too many decimal places: at most 6
+    line 11: transaction.account_id: no such account
+    line 12: transaction.id: the same id as in line 4
+    line 12: transaction.type: not the type of its account
+    line 13: user.username: the bank has this id already
+    line 13: user.identity_id: no such identity
+    line 13: user.account_ids[0]: no such account
+    11 faults; nothing was imported
+    ");
     assert!(!shown.contains("secret-account") && !shown.contains("1.2345"));
     assert_eq!(ledger.usernames().await.unwrap(), before);
 }

@@ -1,0 +1,216 @@
+//! The bank put together: books, OAuth, pages, credentials mode and the API over them.
+
+use crate::{
+    cursor::CursorKey,
+    ledger::{Database, Ledger, LedgerError, advance::Advanced, fill::Filling, grants::SqliteGrants},
+    pages::Pages,
+    partner::DemoPartner,
+    sign_in::{Doors, Outbox},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
+use px_server::{
+    PartnerService,
+    clients::{Client, MemoryClients},
+    clock::{Clock, Random, SystemClock, SystemRandom},
+    credentials::CredentialsKit,
+    guard::RateLimit,
+    oauth::OAuth,
+};
+use px_types::{ClientId, ClientSecret, Date};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Verified tokens that are remembered, and for how long.
+const TOKENS: usize = 10_000;
+const TOKEN_TIME: Duration = Duration::from_secs(30);
+
+/// What a bank is opened with.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct BankConfig {
+    /// Where the books are kept.
+    pub database: Database,
+    /// The bank's public address, `http://127.0.0.1:8080`.
+    pub issuer: String,
+    /// The one client that the bank knows.
+    pub client_id: ClientId,
+    /// Its name, shown to users.
+    pub client_name: String,
+    /// Its secret; kept hashed.
+    pub client_secret: ClientSecret,
+    /// Where it may send users back to.
+    pub redirect_uris: Vec<String>,
+    /// The made-up customers of a new bank; `None` for books that an import fills.
+    pub filling: Option<Filling>,
+    /// Calls per second for each client and user; no limit when `None`.
+    pub rate_limit: Option<u32>,
+    /// The date at which the clock of a new bank starts; the real one when `None`.
+    pub start_date: Option<Date>,
+    /// Real time, by which codes and tokens end.
+    pub clock: Arc<dyn Clock>,
+    /// Where secrets come from.
+    pub random: Arc<dyn Random>,
+    /// Takes what the bank sends to its users.
+    pub outbox: Outbox,
+}
+
+impl BankConfig {
+    /// A bank in memory with the default customers and one client.
+    #[must_use]
+    pub fn new(
+        issuer: impl Into<String>,
+        client_id: ClientId,
+        client_secret: ClientSecret,
+        redirect_uris: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            database: Database::Memory,
+            issuer: issuer.into(),
+            client_id,
+            client_name: "Plaid".to_owned(),
+            client_secret,
+            redirect_uris: redirect_uris.into_iter().collect(),
+            filling: Some(Filling::default()),
+            rate_limit: None,
+            start_date: None,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            outbox: Arc::new(|_| {}),
+        }
+    }
+}
+
+impl fmt::Debug for BankConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BankConfig")
+            .field("database", &self.database)
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a bank cannot open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The books cannot be opened or filled.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A redirect URI is not an absolute URL, or has a fragment.
+    #[error("--redirect-uri: {0}")]
+    RedirectUri(#[from] px_server::clients::InvalidRedirectUri),
+    /// A setting of the OAuth kit is not sound.
+    #[error("--issuer: {0}")]
+    OAuth(#[from] px_server::oauth::BuildError),
+    /// The service cannot be built.
+    #[error(transparent)]
+    Service(#[from] px_server::BuildError),
+    /// There is no randomness.
+    #[error(transparent)]
+    Random(#[from] px_server::clock::NoRandomness),
+}
+
+/// A bank, open for business. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bank {
+    ledger: Ledger,
+    oauth: OAuth,
+    service: PartnerService,
+    pages: Pages,
+}
+
+impl Bank {
+    /// Opens a bank. A new one fills itself.
+    ///
+    /// # Errors
+    /// When the books, or one of the settings, are not sound.
+    pub async fn open(config: BankConfig) -> Result<Self, OpenError> {
+        let (clock, random) = (config.clock, config.random);
+        let today = config.start_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
+        let ledger = Ledger::open(&config.database, today).await?;
+        if let Some(filling) = config.filling {
+            ledger.fill(filling).await?;
+        }
+        let client = Client::new(config.client_id, config.client_name, config.redirect_uris);
+        let clients = MemoryClients::new().with(client, &config.client_secret)?;
+        let grants = Arc::new(SqliteGrants::new(ledger.clone()));
+        let oauth = OAuth::builder(config.issuer, Arc::new(clients), grants)
+            .clock(clock.clone())
+            .random(random.clone())
+            .build()?;
+        // What is over is dropped at each start; it would be refused all the same.
+        if let Err(error) = oauth.purge().await {
+            tracing::warn!(%error, "old grants could not be dropped");
+        }
+        let cursors = cursor_key(&ledger, &*random).await?;
+        let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone());
+        let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
+        let pages = Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
+        let kit = CredentialsKit::new(doors, Arc::new(oauth.clone()))
+            .clock(clock.clone())
+            .random(random.clone());
+        let mut service = PartnerService::builder(partner)
+            .tokens(oauth.cached_verifier(TOKENS, TOKEN_TIME))
+            .oauth(oauth.clone())
+            .pages(Arc::new(pages.clone()))
+            .credentials(Arc::new(kit))
+            .clock(clock)
+            .random(random);
+        if let Some(calls) = config.rate_limit {
+            service = service.rate_limit(RateLimit::per_second(calls));
+        }
+        let service = service.build()?;
+        Ok(Self { ledger, oauth, service, pages })
+    }
+
+    /// The API alone, as a tower service: to be called in process.
+    #[must_use]
+    pub fn service(&self) -> PartnerService {
+        self.service.clone()
+    }
+
+    /// The API and the pages.
+    #[must_use]
+    pub fn router(&self) -> axum::Router {
+        // The API is the fallback: it refuses every path that nobody knows.
+        px_server::axum::router(self.service()).merge(self.pages.router())
+    }
+
+    /// The books.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The OAuth kit.
+    #[must_use]
+    pub fn oauth(&self) -> &OAuth {
+        &self.oauth
+    }
+
+    /// The bank's date.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn today(&self) -> Result<Date, LedgerError> {
+        self.ledger.today().await
+    }
+
+    /// Moves the bank's clock.
+    ///
+    /// # Errors
+    /// When the number of days is out of range or the database fails.
+    pub async fn advance(&self, days: i64) -> Result<Advanced, LedgerError> {
+        self.ledger.advance(days).await
+    }
+}
+
+/// The key that signs cursors: made once and kept with the books, so that cursors outlive
+/// a restart.
+async fn cursor_key(ledger: &Ledger, random: &dyn Random) -> Result<CursorKey, OpenError> {
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes)?;
+    let kept = ledger.note_once("cursor key", &BASE64.encode(bytes)).await?;
+    let bytes = BASE64.decode(kept).map_err(|_| LedgerError::NotABank)?;
+    Ok(CursorKey::new(&bytes))
+}

@@ -1,0 +1,272 @@
+//! What the pages look like. Everything that came from outside is escaped by maud.
+
+use super::{money::readable, visit::Visit};
+use crate::ledger::read::User;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use px_types::{
+    Scope,
+    model::account::{Account, AccountType},
+};
+
+/// What a form is shown again with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Message {
+    /// The name or the password is wrong.
+    Wrong,
+    /// The user is locked out.
+    Locked,
+    /// Too many wrong passwords.
+    Wait,
+    /// No account is picked.
+    NonePicked,
+    /// Neither button was pressed.
+    Undecided,
+}
+
+/// Why there is no form.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stop {
+    /// The request cannot be answered to anyone.
+    Refused(&'static str),
+    /// The page is too old, or the form is not from it.
+    Expired,
+    /// The request was answered.
+    Answered,
+    /// The bank cannot answer now.
+    Unavailable,
+    /// Nothing asked for this page.
+    NoEntry,
+}
+
+impl Message {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Wrong => "The username or password is not right. Please try again.",
+            Self::Locked => {
+                "This profile is locked. Nobody can sign in with it until it is unlocked in a branch or by phone."
+            }
+            Self::Wait => "Too many attempts. Please wait a minute, then try again.",
+            Self::NonePicked => "Select at least one account to share, or choose “Don’t allow”.",
+            Self::Undecided => "Choose “Allow” or “Don’t allow”.",
+        }
+    }
+}
+
+const LOGO: &str = r#"<svg class="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false"><rect width="32" height="32" rx="9"/><path d="M8 20.5c4.8.6 8.4-1.2 10.2-5.2.9-2 2.6-3 5.8-2.8-1 .7-1.6 1.6-1.9 2.8-1.3 5.1-5.6 8.2-11 7.4-1.3-.2-2.4-.9-3.1-2.2Z"/><path d="M9.5 15.5c1.9-4.6 5.2-6.6 9.6-6.2-3.4 1-5.4 3-6.6 6.4-1 .2-2 .1-3-.2Z"/></svg>"#;
+const LOCK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="M6 9V6.5a4 4 0 0 1 8 0V9m-9 0h10v8H5z" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linejoin="round"/></svg>"#;
+const CHECK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="m4.5 10.5 3.8 3.8 7.2-8" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
+const WARNING: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="M10 5.8v5.2m0 2.6v.2" fill="none" stroke="currentColor" stroke-width="1.9" stroke-linecap="round"/></svg>"#;
+
+fn layout(title: &str, narrow: bool, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="robots" content="noindex";
+                title { (title) " · Larkfield Bank" }
+                link rel="stylesheet" href="/style.css";
+            }
+            body {
+                header class="top" {
+                    div class="bar" {
+                        span class="brand" { (PreEscaped(LOGO)) span { "Larkfield" b { " Bank" } } }
+                        span class="secure" { (PreEscaped(LOCK)) "Secure session" }
+                    }
+                }
+                main class=(if narrow { "narrow" } else { "wide" }) { (content) }
+                footer {
+                    p { "Larkfield Bank, N.A. is a demonstration. Its customers and their money are made up." }
+                    p { "Help: 1-800-555-0142" }
+                }
+            }
+        }
+    }
+}
+
+fn alert(message: Option<Message>) -> Markup {
+    html! {
+        @if let Some(message) = message {
+            div class="alert" id="message" role="alert" { (PreEscaped(WARNING)) p { (message.text()) } }
+        }
+    }
+}
+
+fn hidden(visit: &Visit) -> Markup {
+    html! {
+        input type="hidden" name="visit" value=(visit.id);
+        input type="hidden" name="csrf" value=(visit.csrf);
+    }
+}
+
+/// Who asks, as the user knows it.
+fn asker(visit: &Visit) -> &str {
+    visit.request.application_name.as_deref().unwrap_or(&visit.request.client_name)
+}
+
+/// The page to sign in on.
+pub(super) fn sign_in(visit: &Visit, username: &str, message: Option<Message>) -> Markup {
+    let wrong = message.is_some();
+    let app = asker(visit);
+    layout("Sign in", true, &html! {
+        section class="card" {
+            h1 { "Sign in" }
+            p class="lead" { "to continue to " strong { (app) } }
+            (alert(message))
+            form method="post" action="/sign-in" {
+                (hidden(visit))
+                div class="field" {
+                    label for="username" { "Username" }
+                    input id="username" name="username" type="text" value=(username) autocomplete="username"
+                        autocapitalize="none" spellcheck="false" required maxlength="255"
+                        autofocus[username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                }
+                div class="field" {
+                    label for="password" { "Password" }
+                    input id="password" name="password" type="password" autocomplete="current-password"
+                        required maxlength="1024"
+                        autofocus[!username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                }
+                button type="submit" class="primary" { "Sign in" }
+            }
+            p class="note" {
+                "You are signing in at Larkfield Bank. "
+                @if visit.request.application_name.is_some() {
+                    (app) " connects through " (visit.request.client_name) ". "
+                }
+                "Your username and password are never shared."
+            }
+        }
+    })
+}
+
+/// The page to pick accounts and to consent on.
+pub(super) fn consent(visit: &Visit, user: &User, accounts: &[Account], message: Option<Message>) -> Markup {
+    let app = asker(visit);
+    let through = visit.request.application_name.is_some();
+    layout("Share your accounts", false, &html! {
+        form method="post" action="/consent" class="consent" {
+            (hidden(visit))
+            div class="intro" {
+                p class="signed" { "Signed in as " strong { (user.username) } }
+                h1 { (app) " would like to see your accounts" }
+                @if through {
+                    p class="lead" { "The connection runs through " strong { (visit.request.client_name) } "." }
+                }
+                (alert(message))
+            }
+            fieldset class="accounts" {
+                legend { "Which accounts do you want to share?" }
+                p class="hint" id="hint" { "Only the accounts that you select, and none that you open later." }
+                @if accounts.is_empty() {
+                    p class="none" { "You have no accounts to share." }
+                }
+                ul {
+                    @for (n, account) in accounts.iter().enumerate() {
+                        li { (row(n, account)) }
+                    }
+                }
+            }
+            aside class="scopes" {
+                h2 { "What " (app) " will be able to see" }
+                ul {
+                    @for scope in visit.request.scopes.iter() {
+                        li { (PreEscaped(CHECK)) span { (words(scope)) } }
+                    }
+                }
+                p class="note" { (app) " cannot move your money. You can end this access at any time in your Larkfield profile." }
+                div class="actions" {
+                    button type="submit" name="decision" value="allow" class="primary" { "Allow" }
+                    button type="submit" name="decision" value="deny" class="secondary" { "Don’t allow" }
+                }
+            }
+        }
+    })
+}
+
+fn row(n: usize, account: &Account) -> Markup {
+    let id = format!("account-{n}");
+    let kind = match account.account_type() {
+        AccountType::Credit => "owed",
+        AccountType::Loan => "left to pay",
+        AccountType::Investment => "value",
+        _ => "balance",
+    };
+    html! {
+        label class="account" for=(id) {
+            input type="checkbox" id=(id) name="account_id" value=(account.id) aria-describedby="hint";
+            span class="name" {
+                strong { (account.name) }
+                small {
+                    (subtype(account))
+                    @if let Some(mask) = &account.display_mask {
+                        " " span class="mask" { "•••• " (mask) }
+                    }
+                }
+            }
+            span class="balance" {
+                strong { (readable(account.current_balance, &account.unit)) }
+                small { (kind) }
+            }
+        }
+    }
+}
+
+fn subtype(account: &Account) -> String {
+    let text = account.kind.subtype();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A scope in words.
+fn words(scope: &Scope) -> String {
+    match scope.as_str() {
+        "accounts" => "Names, types and balances of these accounts",
+        "identity" => "Your name, address, phone number and email",
+        "auth" => "Account and routing numbers",
+        "transactions" => "Transactions of the last two years and new ones",
+        "offline_access" => "All of this also while you are away, until you end it",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// A page without a form.
+pub(super) fn stop(stop: Stop) -> Markup {
+    let (title, text, help) = match stop {
+        Stop::Refused(why) => (
+            "This link doesn’t work",
+            why,
+            "Go back to the app that you came from and start again. Nothing has been shared.",
+        ),
+        Stop::Expired => (
+            "This page has expired",
+            "It was open for too long, or it was opened in another browser.",
+            "Go back to the app that you came from and start again. Nothing has been shared.",
+        ),
+        Stop::Answered => (
+            "You have already answered",
+            "This request has been answered and cannot be answered again.",
+            "Go back to the app that you came from.",
+        ),
+        Stop::Unavailable => (
+            "We’ll be right back",
+            "Larkfield Bank cannot answer at the moment.",
+            "Please try again in a few minutes. Nothing has been shared.",
+        ),
+        Stop::NoEntry => (
+            "Nothing to see here",
+            "This page opens when an app asks to connect to your accounts.",
+            "Start in the app that you want to connect.",
+        ),
+    };
+    layout(title, true, &html! {
+        section class="card stop" {
+            h1 { (title) }
+            p class="lead" { (text) }
+            p { (help) }
+        }
+    })
+}

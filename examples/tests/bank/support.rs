@@ -1,0 +1,196 @@
+//! A bank in process, and a browser without scripts.
+
+use axum::body::Body;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use demo_bank::{Bank, BankConfig};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use px_server::clock::ManualClock;
+use px_types::{ClientId, ClientSecret};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use tower::ServiceExt as _;
+
+pub const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters";
+pub const BACK: &str = "http://127.0.0.1:9/back";
+pub const START: &str = "2026-03-11T09:00:00Z";
+
+/// A bank with a clock that stands still, and the lines that it sent.
+pub struct World {
+    pub bank: Bank,
+    pub clock: ManualClock,
+    pub sent: Arc<Mutex<Vec<String>>>,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+pub fn config(clock: &ManualClock) -> BankConfig {
+    let mut config = BankConfig::new(
+        "http://bank.example",
+        ClientId::new("plaid").unwrap(),
+        ClientSecret::new("s3cret"),
+        [BACK.to_owned()],
+    );
+    config.clock = Arc::new(clock.clone());
+    config
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut BankConfig)) -> Self {
+        let clock = ManualClock::new(START.parse::<DateTime<Utc>>().unwrap());
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let mut config = config(&clock);
+        let box_of_lines = sent.clone();
+        config.outbox = Arc::new(move |line| box_of_lines.lock().unwrap().push(line.to_owned()));
+        change(&mut config);
+        Self { bank: Bank::open(config).await.unwrap(), clock, sent }
+    }
+
+    pub async fn call(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.bank.router().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        let request = Request::get(path).header(header::HOST, "bank.example");
+        let request = match token {
+            "" => request,
+            token => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+        };
+        self.call(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A call with the client's id and secret; JSON, or a form.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+        let basic = base64::prelude::BASE64_STANDARD.encode("plaid:s3cret");
+        let request = Request::post(path)
+            .header(header::HOST, "bank.example")
+            .header(header::CONTENT_TYPE, kind)
+            .header(header::AUTHORIZATION, format!("Basic {basic}"));
+        self.call(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// The tokens of a user who signed in, picked all accounts and allowed it.
+    pub async fn tokens(&self, username: &str) -> Value {
+        let mut browser = Browser::new(self);
+        let page = browser.open(&authorize("")).await;
+        let page = browser.sign_in(&page, username, "pass_good").await;
+        let picked = accounts_of(&page);
+        let page = browser.decide(&page, &picked, "allow").await;
+        let code = code_of(&page);
+        let form = format!("grant_type=authorization_code&code={code}&redirect_uri={}&code_verifier={VERIFIER}", encode(BACK));
+        let answer = self.post("/oauth2/token", &form).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    }
+}
+
+pub fn encode(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// The path of an authorization request, with something added.
+pub fn authorize(more: &str) -> String {
+    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
+    format!(
+        "/oauth2/auth?response_type=code&client_id=plaid&redirect_uri={}&state=xyz\
+         &code_challenge={challenge}&code_challenge_method=S256{more}",
+        encode(BACK)
+    )
+}
+
+pub fn code_of(page: &Answer) -> String {
+    let location = url::Url::parse(page.header("location")).unwrap();
+    location.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
+}
+
+/// The text between two others, each time it comes.
+pub fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).collect()
+}
+
+pub fn accounts_of(page: &Answer) -> Vec<String> {
+    let found = between(&page.text, "name=\"account_id\" value=\"", "\"");
+    found.into_iter().map(str::to_owned).collect()
+}
+
+/// A browser: keeps cookies and sends forms.
+pub struct Browser<'a> {
+    world: &'a World,
+    pub cookies: BTreeMap<String, String>,
+}
+
+impl<'a> Browser<'a> {
+    pub fn new(world: &'a World) -> Self {
+        Self { world, cookies: BTreeMap::new() }
+    }
+
+    async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = request.header(header::HOST, "bank.example").header(header::COOKIE, cookies.join("; "));
+        let answer = self.world.call(request.body(Body::from(body)).unwrap()).await;
+        for cookie in answer.headers.get_all(header::SET_COOKIE) {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        answer
+    }
+
+    pub async fn open(&mut self, path: &str) -> Answer {
+        self.send(Request::get(path), String::new()).await
+    }
+
+    /// Sends the form of a page with further fields.
+    pub async fn submit(&mut self, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+        let action = between(&page.text, " action=\"", "\"");
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        for name in ["visit", "csrf"] {
+            let start = format!("name=\"{name}\" value=\"");
+            form.append_pair(name, between(&page.text, &start, "\"")[0]);
+        }
+        form.extend_pairs(fields);
+        let request = Request::post(action[0]).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request, form.finish()).await
+    }
+
+    pub async fn sign_in(&mut self, page: &Answer, username: &str, password: &str) -> Answer {
+        self.submit(page, &[("username", username), ("password", password)]).await
+    }
+
+    pub async fn decide(&mut self, page: &Answer, accounts: &[String], decision: &str) -> Answer {
+        let picked = accounts.iter().map(|id| ("account_id", id.as_str()));
+        let fields: Vec<_> = picked.chain([("decision", decision)]).collect();
+        self.submit(page, &fields).await
+    }
+}
