@@ -260,7 +260,10 @@ fn reason(error: &serde_json::Error) -> String {
     // `invalid type: string "…", expected a date`: what comes before is the value. The last
     // ", expected " is the reader's own, so a value that contains one cannot slip through.
     match text.rfind(", expected ") {
-        Some(at) if text.starts_with("invalid ") => text[at + 2..].to_owned(),
+        Some(at) if text.starts_with("invalid ") => match &text[at + 2..] {
+            "expected u64" => "expected a whole number, 0 or more".to_owned(),
+            expected => expected.to_owned(),
+        },
         _ => text.to_owned(),
     }
 }

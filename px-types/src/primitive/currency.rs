@@ -1,7 +1,11 @@
 //! What an amount is counted in: ISO 4217 money, or something else.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 /// Why a text is not a [`CurrencyCode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +29,29 @@ impl CurrencyCode {
     /// Whether ISO 4217 lists the code.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        iso_currency::Currency::from_code(self.as_str()).is_some()
+        // The library's list is searched from its beginning each time, and a page asks
+        // hundreds of times; so what it said of a code is kept, one byte per code.
+        const LETTERS: usize = 26;
+        const KNOWN: u8 = 1;
+        const UNKNOWN: u8 = 2;
+        static ANSWERS: [AtomicU8; LETTERS * LETTERS * LETTERS] =
+            [const { AtomicU8::new(0) }; LETTERS * LETTERS * LETTERS];
+        let index = self.0.iter().fold(0, |index, letter| {
+            index * LETTERS + usize::from(letter.wrapping_sub(b'A'))
+        });
+        let listed = || iso_currency::Currency::from_code(self.as_str()).is_some();
+        let Some(answer) = ANSWERS.get(index) else {
+            return listed();
+        };
+        match answer.load(Ordering::Relaxed) {
+            KNOWN => true,
+            UNKNOWN => false,
+            _ => {
+                let listed = listed();
+                answer.store(if listed { KNOWN } else { UNKNOWN }, Ordering::Relaxed);
+                listed
+            }
+        }
     }
 
     /// The decimal places that the currency has by ISO 4217; `None` when it has none of its own or is not listed.

@@ -130,3 +130,30 @@ fn a_current_user_has_two_spellings() {
     assert_eq!(read(r#"{"customerId":"b","user_id":"a"}"#).as_str(), "a");
     assert_eq!(read(r#"{"customerId":"b","user_id":""}"#).as_str(), "b");
 }
+
+#[test]
+fn texts_for_people() {
+    let text = |pointer: &str, value: Value| {
+        refused::<TransactionsResponse>(&changed(PAGE, pointer, value)).to_string()
+    };
+    let texts = [
+        text("/transactions/3/amount", json!("1.1234567")),
+        text("/transactions/3/amount", json!(5)),
+        text("/transactions/3/transacted_at", json!("2024-01-05T10:00:00")),
+        text("/transactions/3/currency", json!("")),
+        text("/total", json!("4")),
+    ]
+    .join("\n");
+    insta::assert_snapshot!(texts, @r#"
+    at `transactions[3].amount`: too many decimal places: at most 6
+    at `transactions[3].amount`: expected an amount (a string such as "12.50")
+    at `transactions[3].transacted_at`: not an RFC 3339 timestamp with an offset such as "2018-08-28T10:15:00Z"
+    at `transactions[3].currency`: missing: exactly one of `currency` and `non_iso_currency` is required
+    at `total`: expected a whole number, 0 or more
+    "#);
+    let code: px_types::model::depository::TransferCode = decode(
+        br#"{"network":"international","iban":"GB33BUKB20201555555555","bic":"BUKBGB22","debit":true,"credit":true}"#,
+    )
+    .unwrap();
+    insta::assert_snapshot!(format!("{code:?}"), @r#"International { iban: AccountNumber(***), bic: "BUKBGB22", debit: true, credit: true }"#);
+}
