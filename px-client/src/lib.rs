@@ -6,6 +6,78 @@
 //! - [`credentials`]: names, passwords and challenges;
 //! - [`retry`]: what is repeated, and when; [`clock`]: time, handed in.
 //!
+//! # Quickstart
+//!
+//! Name a partner's address and read a user's accounts and two years of transactions. Over the
+//! network the transport is `ReqwestTransport::new()?` (feature `reqwest`); here the partner is a
+//! service in the same process.
+//!
+//! ```
+//! use futures_util::TryStreamExt as _;
+//! use px_client::{PartnerClient, clock::{Clock as _, TokioClock}, transport::InProcess};
+//! use px_types::{AccessToken, Date, UserId};
+//! # use px_server::{Caller, Error, Partner, PartnerService, TokenGrant, verify::{TokenVerifier, VerifyError}};
+//! # use px_types::{ScopeSet, partner::*, wire};
+//! # struct Bank;
+//! # #[async_trait::async_trait]
+//! # impl Partner for Bank {
+//! #     async fn user(&self, _: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
+//! #         Ok(wire::decode(br#"{"user_identity_id": "i", "identities": [{"id": "i", "name": "Ann"}], "securities": [],
+//! #             "accounts": [{"id": "a", "type": "depository", "subtype": "savings", "name": "Savings", "status": "inactive",
+//! #             "owner_identity_ids": ["i"], "current_balance": "100.950000", "currency": "USD"}]}"#).unwrap())
+//! #     }
+//! #     async fn transactions(&self, _: &Caller, _: ListTransactions) -> Result<TransactionsResponse, Error> {
+//! #         Ok(TransactionsResponse::new(0_u64, vec![]))
+//! #     }
+//! # }
+//! # struct Anyone;
+//! # #[async_trait::async_trait]
+//! # impl TokenVerifier for Anyone {
+//! #     async fn verify(&self, _: &AccessToken) -> Result<std::sync::Arc<TokenGrant>, VerifyError> {
+//! #         Ok(std::sync::Arc::new(TokenGrant::new("u-1".parse().unwrap(), ScopeSet::defaults())))
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let bank = PartnerService::builder(Bank).tokens(std::sync::Arc::new(Anyone)).build()?;
+//! let client = PartnerClient::builder("https://bank.example", InProcess::new(bank))
+//!     .token(AccessToken::new("the-token-of-the-user"))
+//!     .build()?;
+//! let user_id: UserId = "u-1".parse()?;
+//!
+//! for account in client.user(&user_id).await?.accounts {
+//!     println!("{}: {} {}", account.name, account.current_balance, account.unit.as_str());
+//! }
+//!
+//! let today = Date::from(TokioClock::new().now().date_naive());
+//! let mut transactions = client.transactions(&user_id, today.minus_days(730), today);
+//! while let Some(transaction) = transactions.try_next().await? {
+//!     println!("{} {}", transaction.date(), transaction.amount);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Getting a token
+//!
+//! ```no_run
+//! # async fn example(client: px_client::PartnerClient, callback_url: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! use px_client::{MemoryTokenStore, RefreshingTokens, oauth::AuthorizationRequest};
+//! use std::sync::Arc;
+//!
+//! let mut request = AuthorizationRequest::new("https://plaid.example/oauth.html");
+//! request.issuer = Some("https://bank.example".into());
+//! let (url, pending) = client.begin_authorization(request, &mut rand::rng())?;
+//! // Send the user to `url`, keep `pending` with the session. When the user is back:
+//! let tokens = client.exchange_code(pending.check_callback(callback_url)?).await?;
+//! // Keep them in a store of your own, and call with them. They are refreshed in time.
+//! let store = Arc::new(MemoryTokenStore::new(tokens));
+//! let user = client.with_tokens(Arc::new(RefreshingTokens::new(client.clone(), store)));
+//! println!("{}", user.current_user().await?.user_id);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Which parts of the contract Plaid has published and which this project decided is said in
 //! the project's README.
 

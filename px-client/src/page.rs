@@ -90,13 +90,11 @@ impl PartnerClient {
     ///
     /// # Errors
     /// As [`pages`](Self::pages). What was given out before an error is good, but not all.
-    #[must_use]
     pub fn transactions(&self, user_id: &UserId, start: Date, end: Date) -> Transactions {
         self.transactions_with(user_id, start, end, HistoryOptions::default())
     }
 
     /// The same as [`transactions`](Self::transactions), with other settings.
-    #[must_use]
     pub fn transactions_with(
         &self,
         user_id: &UserId,

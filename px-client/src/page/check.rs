@@ -90,6 +90,12 @@ impl Check {
         use Inconsistency as I;
         let broken = |how| Err(Broken::Inconsistent(how));
         let length = page.transactions.len() as u64;
+        // First of all: the same page for ever is not a window that changes.
+        if let Some(cursor) = &page.next_cursor
+            && !self.cursors.insert(self.hasher.hash_one(cursor))
+        {
+            return Err(Broken::Hopeless(PagingFault::RepeatedCursor));
+        }
         if length > self.limit {
             return broken(I::PageOverLimit);
         }
@@ -111,9 +117,6 @@ impl Check {
             self.empty_pages += 1;
         }
         if let Some(cursor) = &page.next_cursor {
-            if !self.cursors.insert(self.hasher.hash_one(cursor)) {
-                return Err(Broken::Hopeless(PagingFault::RepeatedCursor));
-            }
             if self.empty_pages >= MOST_EMPTY_PAGES {
                 return Err(Broken::Hopeless(PagingFault::NoProgress));
             }

@@ -1,6 +1,8 @@
 //! The client against partners good and bad. No test waits for real time but the few that
 //! need a socket.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod bad_days;
 mod bad_server;
 mod credentials;

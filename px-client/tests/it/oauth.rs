@@ -206,3 +206,29 @@ async fn the_metadata_of_another_issuer_are_refused() {
     let error = client.discover("https://bank.example").await.unwrap_err();
     assert!(error.to_string().contains("another issuer"), "{error}");
 }
+
+#[tokio::test]
+async fn nothing_shows_a_secret_when_it_is_printed() {
+    let server = BadServer::start(|_| oauth_error(400, "invalid_grant"));
+    let client = client(&server.url());
+    let mut rng = StdRng::seed_from_u64(3);
+    let request = AuthorizationRequest::new("https://plaid.example/cb");
+    let (url, pending) = client.begin_authorization(request, &mut rng).unwrap();
+    let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1;
+    let back = format!("code=c0de-s3cret&state={state}");
+    let printed = [
+        format!("{pending:?}"),
+        format!("{:?}", pending.clone().check_callback(&back).unwrap()),
+        format!("{:?}", old("ref-s3cret")),
+        format!("{:?}", MemoryTokenStore::new(old("ref-s3cret"))),
+        format!("{:?}", client.with_token(px_types::AccessToken::new("acc-s3cret"))),
+        format!("{:?}", px_client::StaticToken::new(px_types::AccessToken::new("acc-s3cret"))),
+        format!("{:?}", client.refresh(&RefreshToken::new("ref-s3cret")).await.unwrap_err()),
+        format!("{:#?}", client.exchange_code(pending.check_callback(&back).unwrap()).await),
+    ];
+    for text in printed {
+        for secret in ["s3cret", "old", "p&ss", &state] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
