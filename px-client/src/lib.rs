@@ -23,7 +23,7 @@
 //! # impl Partner for Bank {
 //! #     async fn user(&self, _: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
 //! #         Ok(wire::decode(br#"{"user_identity_id": "i", "identities": [{"id": "i", "name": "Ann"}], "securities": [],
-//! #             "accounts": [{"id": "a", "type": "depository", "subtype": "savings", "name": "Savings", "status": "inactive",
+//! #             "accounts": [{"id": "a", "type": "credit", "subtype": "credit card", "name": "Card", "status": "active",
 //! #             "owner_identity_ids": ["i"], "current_balance": "100.950000", "currency": "USD"}]}"#).unwrap())
 //! #     }
 //! #     async fn transactions(&self, _: &Caller, _: ListTransactions) -> Result<TransactionsResponse, Error> {

@@ -47,6 +47,9 @@ pub(crate) fn user_id() -> UserId {
     UserId::new("u").unwrap()
 }
 
+/// Gets the number of the request and the rows.
+type Hook = dyn Fn(usize, &Mutex<Vec<Transaction>>) + Send + Sync;
+
 /// How it behaves.
 #[derive(Clone)]
 pub(crate) struct Bank {
@@ -61,7 +64,7 @@ pub(crate) struct Bank {
     /// Answers 429 while more than so many requests are served.
     pub(crate) bears: usize,
     /// Runs before each answer.
-    pub(crate) hook: Arc<dyn Fn(usize, &Mutex<Vec<Transaction>>) + Send + Sync>,
+    pub(crate) hook: Arc<Hook>,
 }
 
 impl Bank {
