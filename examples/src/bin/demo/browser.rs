@@ -53,7 +53,8 @@ impl Browser {
     ) -> Result<Place, Failure> {
         let mut fields = page.hidden_fields();
         fields.extend(typed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let url = page.url.join(&page.form_action())?;
         let request = Request::post(url.as_str())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -78,7 +79,8 @@ impl Browser {
             if !response.status().is_redirection() {
                 return page(url, &response).map(Place::Page);
             }
-            let location = response.headers().get(header::LOCATION).ok_or("a redirect to nowhere")?;
+            let location =
+                response.headers().get(header::LOCATION).ok_or("a redirect to nowhere")?;
             url = url.join(location.to_str()?)?;
             if url.as_str().starts_with(back) {
                 return Ok(Place::Back(url));

@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use px_types::{
+    AccountId, IdentityId,
     model::{account::Account, transaction::Transaction},
     partner::UserAccountInfoResponse,
 };
@@ -24,7 +25,7 @@ pub(crate) fn step(number: u8, title: &str) {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     table
 }
@@ -47,8 +48,11 @@ pub(crate) fn accounts(user: &UserAccountInfoResponse) {
 }
 
 fn holders(account: &Account, user: &UserAccountInfoResponse) -> String {
-    let name = |id| {
-        user.identities.iter().find(|identity| identity.id == *id).map(|identity| identity.name.as_str())
+    let name = |id: &IdentityId| {
+        user.identities
+            .iter()
+            .find(|identity| identity.id == *id)
+            .map(|identity| identity.name.as_str())
     };
     let names: Vec<_> = account.owner_identity_ids.iter().filter_map(name).collect();
     let mine = account.owner_identity_ids.contains(&user.user_identity_id);
@@ -56,13 +60,20 @@ fn holders(account: &Account, user: &UserAccountInfoResponse) -> String {
 }
 
 /// Some transactions, one a row.
-pub(crate) fn transactions<'t>(rows: impl IntoIterator<Item = &'t Transaction>) {
+pub(crate) fn transactions<'t>(
+    rows: impl IntoIterator<Item = &'t Transaction>,
+    user: &UserAccountInfoResponse,
+) {
+    let account = |id: &AccountId| {
+        let found = user.accounts.iter().find(|account| account.id == *id);
+        found.map_or_else(|| id.to_string(), |account| account.name.clone())
+    };
     let mut table = table(&["Date", "Account", "Description", "Amount", ""]);
     for row in rows {
         let state = if row.is_pending() { "pending" } else { "" };
         table.add_row([
             row.date().to_string(),
-            row.account_id.to_string(),
+            account(&row.account_id),
             shortened(row.description.as_deref().unwrap_or("–")),
             format!("{} {}", row.amount, row.unit.as_str()),
             state.to_owned(),

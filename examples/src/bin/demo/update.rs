@@ -98,9 +98,11 @@ mod tests {
 
     #[test]
     fn only_what_the_window_covers_can_vanish() {
-        let mut stored = known(&[row("old", 1, true), row("gone", 20, true), row("posts", 21, false)]);
+        let mut stored =
+            known(&[row("old", 1, true), row("gone", 20, true), row("posts", 21, false)]);
         let read = vec![row("posts", 21, true), row("new", 25, true)];
-        let (start, end) = (Date::from_ymd(2024, 1, 18).unwrap(), Date::from_ymd(2024, 1, 31).unwrap());
+        let (start, end) =
+            (Date::from_ymd(2024, 1, 18).unwrap(), Date::from_ymd(2024, 1, 31).unwrap());
         let changes = merge(&mut stored, read, start, end);
         assert_eq!(changes.gone[0].id.as_str(), "gone");
         assert_eq!(changes.changed[0].1.id.as_str(), "posts");
