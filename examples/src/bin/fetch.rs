@@ -238,6 +238,10 @@ async fn ask(prompt: String) -> Result<String, Failure> {
         io::stdin().read_line(&mut line).map(|bytes| (bytes, line))
     });
     let read = tokio::time::timeout(MOST_PATIENCE, reading).await;
+    if !io::stdin().is_terminal() {
+        // Nobody pressed return: what comes next is on a line of its own.
+        let _ = errors.write_all(b"\n");
+    }
     match read {
         Err(_) => Err(Failure::new("no answer to the challenge within 5 minutes; start again")),
         Ok(Ok(Ok((0, _)))) => Err(Failure::new(

@@ -92,7 +92,11 @@ fn refusal(
     };
     let clean =
         |text: &str, length| Some(printable(&scrub(text), length)).filter(|t| !t.is_empty());
-    let id = said.id.and_then(|id| clean(&id, 64));
+    let id = said.id.and_then(|id| match KNOWN_IDS.contains(&&*id) {
+        // A user may be called `user_locked`; that is no reason to hide the id.
+        true => Some(id),
+        false => clean(&id, 64),
+    });
     let message = said.message.and_then(|message| clean(&message, 200));
     let code = status.as_u16();
     let mut what = match (&id, form) {
@@ -126,6 +130,33 @@ fn refusal(
     }
     Failed { error, failure: Some(Failure::Status(code)), asked_for }
 }
+
+/// The ids of the contract and of RFC 6749 that advice or callers go by.
+const KNOWN_IDS: [&str; 23] = [
+    error_id::INVALID_REQUEST,
+    error_id::INVALID_TOKEN,
+    error_id::INSUFFICIENT_SCOPE,
+    error_id::FORBIDDEN,
+    error_id::NOT_FOUND,
+    error_id::METHOD_NOT_ALLOWED,
+    error_id::PAYLOAD_TOO_LARGE,
+    error_id::UNSUPPORTED_MEDIA_TYPE,
+    error_id::HEADERS_TOO_LARGE,
+    error_id::TOO_MANY_REQUESTS,
+    error_id::CURSOR_EXPIRED,
+    error_id::WINDOW_TOO_LONG,
+    error_id::INTERNAL_ERROR,
+    error_id::INSTITUTION_UNAVAILABLE,
+    error_id::INVALID_CLIENT,
+    error_id::INVALID_CREDENTIALS,
+    error_id::INVALID_CHALLENGE,
+    error_id::USER_LOCKED,
+    "invalid_grant",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_token_type",
+];
 
 /// What to do about a refusal.
 fn advice(status: StatusCode, id: Option<&str>, bearer: bool) -> &'static str {

@@ -78,3 +78,12 @@ async fn an_unknown_challenge_is_said_to_be_one() {
     let error = sign_in(&client(&server)).await.unwrap_err();
     assert!(error.to_string().contains("does not know"), "{error}");
 }
+
+#[tokio::test]
+async fn a_user_who_is_called_like_an_error_hides_no_error() {
+    let server = BadServer::start(|_| Script::error(403, "", "user_locked"));
+    let name = Username::new("user_locked");
+    let error = client(&server).sign_in(name, Password::new("p")).await.unwrap_err();
+    assert_eq!(error.error_id(), Some("user_locked"));
+    assert!(error.to_string().contains("the user must ask the institution"), "{error}");
+}
