@@ -154,10 +154,10 @@ impl Bank {
             .oauth(oauth.clone())
             .pages(Arc::new(pages.clone()))
             .credentials(Arc::new(kit))
-            .clock(clock)
+            .clock(clock.clone())
             .random(random);
         if let Some(calls) = config.rate_limit {
-            service = service.rate_limit(RateLimit::per_second(calls));
+            service = service.rate_limit(RateLimit::per_second(calls).clock(clock));
         }
         let service = service.build()?;
         Ok(Self { ledger, oauth, service, pages })

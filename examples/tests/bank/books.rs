@@ -1,5 +1,6 @@
 //! The books: filling, advancing, importing.
 
+use crate::support::Books;
 use demo_bank::{
     ledger::{
         Database, Ledger, LedgerError,
@@ -20,10 +21,10 @@ fn start() -> Date {
     "2026-03-11".parse().unwrap()
 }
 
-async fn filled() -> Ledger {
-    let ledger = Ledger::open(&Database::Memory, start()).await.unwrap();
-    ledger.fill(Filling::default()).await.unwrap();
-    ledger
+/// Filled books, gone with the guard.
+async fn filled() -> (Ledger, Books) {
+    let books = Books::copy().await;
+    (Ledger::open(&books.database, start()).await.unwrap(), books)
 }
 
 fn two_years(today: Date) -> Window {
@@ -74,7 +75,7 @@ async fn check_everyone(ledger: &Ledger) {
 
 #[tokio::test]
 async fn every_answer_keeps_the_rules_before_and_after_the_clock_moves() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     check_everyone(&ledger).await;
     ledger.advance(45).await.unwrap();
     check_everyone(&ledger).await;
@@ -82,7 +83,9 @@ async fn every_answer_keeps_the_rules_before_and_after_the_clock_moves() {
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_bytes() {
-    let (one, two) = (filled().await, filled().await);
+    let (one, _books) = filled().await;
+    let two = Ledger::open(&Database::Memory, start()).await.unwrap();
+    two.fill(Filling::default()).await.unwrap();
     for name in one.usernames().await.unwrap() {
         let (a, b) = (answer(&one, &name).await, answer(&two, &name).await);
         assert_eq!(serde_json::to_string(&a).unwrap(), serde_json::to_string(&b).unwrap());
@@ -91,13 +94,13 @@ async fn the_same_seed_gives_the_same_bytes() {
         assert_eq!(serde_json::to_string(&a).unwrap(), serde_json::to_string(&b).unwrap());
     }
     let other = Ledger::open(&Database::Memory, start()).await.unwrap();
-    other.fill(Filling { seed: 2, ..Filling::default() }).await.unwrap();
+    other.fill(Filling { seed: 2, users: 0 }).await.unwrap();
     assert_ne!(answer(&one, "user_good").await, answer(&other, "user_good").await);
 }
 
 #[tokio::test]
 async fn the_scenario_users_have_what_they_promise() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     let names = ledger.usernames().await.unwrap();
     assert!(SCENARIOS.iter().all(|scenario| names.iter().any(|name| name == scenario.username)));
     let busy = all(&ledger, "user_busy", two_years(start())).await;
@@ -123,7 +126,7 @@ async fn the_scenario_users_have_what_they_promise() {
 
 #[tokio::test]
 async fn the_checking_balance_is_the_sum_of_what_happened() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     for _ in 0..2 {
         let user = answer(&ledger, "user_otp").await;
         let before = user.accounts[0].clone();
@@ -144,7 +147,7 @@ async fn the_checking_balance_is_the_sum_of_what_happened() {
 
 #[tokio::test]
 async fn seven_days_twice_are_fourteen_days() {
-    let (steps, leap) = (filled().await, filled().await);
+    let ((steps, _a), (leap, _b)) = (filled().await, filled().await);
     let before = all(&steps, "user_good", two_years(start())).await;
     steps.advance(7).await.unwrap();
     steps.advance(7).await.unwrap();
@@ -167,7 +170,7 @@ async fn seven_days_twice_are_fourteen_days() {
 
 #[tokio::test]
 async fn some_pending_transactions_change_and_some_vanish() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     let (mut changed, mut gone) = (0, 0);
     for _ in 0..20 {
         let today = ledger.today().await.unwrap();
@@ -188,7 +191,7 @@ async fn some_pending_transactions_change_and_some_vanish() {
 
 #[tokio::test]
 async fn a_page_is_refused_once_its_window_changed_and_not_before() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     let user = ledger.user_by_name("user_good").await.unwrap().unwrap();
     let old = Window { start: start().minus_days(300), end: start().minus_days(100) };
     let new = Window { start: start().minus_days(30), end: start() };
@@ -218,7 +221,7 @@ const GOOD: &str = r#"{"identity": {"id": "i1", "name": "Ann"}}
 
 #[tokio::test]
 async fn a_ledger_is_imported_in_any_order_and_goes_on() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     let imported = import(&ledger, GOOD.as_bytes()).await.unwrap();
     assert_eq!((imported.users, imported.transactions), (1, 1));
     let rows = all(&ledger, "ann", two_years(start())).await;
@@ -245,7 +248,7 @@ async fn gzip_is_told_by_its_first_bytes() {
 
 #[tokio::test]
 async fn bad_lines_are_all_named_and_nothing_is_imported() {
-    let ledger = filled().await;
+    let (ledger, _books) = filled().await;
     let before = ledger.usernames().await.unwrap();
     let bad = [
         "{",

@@ -3,7 +3,10 @@
 use axum::body::Body;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
-use demo_bank::{Bank, BankConfig};
+use demo_bank::{
+    Bank, BankConfig,
+    ledger::{Database, Ledger, fill::Filling},
+};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use px_server::clock::ManualClock;
@@ -16,34 +19,64 @@ use std::{
 };
 use tower::ServiceExt as _;
 
-pub const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters";
-pub const BACK: &str = "http://127.0.0.1:9/back";
-pub const START: &str = "2026-03-11T09:00:00Z";
+pub(crate) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters";
+pub(crate) const BACK: &str = "http://127.0.0.1:9/back";
+pub(crate) const START: &str = "2026-03-11T09:00:00Z";
 
 /// A bank with a clock that stands still, and the lines that it sent.
-pub struct World {
-    pub bank: Bank,
-    pub clock: ManualClock,
-    pub sent: Arc<Mutex<Vec<String>>>,
+pub(crate) struct World {
+    pub(crate) bank: Bank,
+    pub(crate) clock: ManualClock,
+    pub(crate) sent: Arc<Mutex<Vec<String>>>,
+    _books: Option<Books>,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: http::HeaderMap,
-    pub text: String,
+/// A copy of filled books. Filling takes seconds in a debug build, so it is done once.
+pub(crate) struct Books {
+    pub(crate) database: Database,
+    _dir: tempfile::TempDir,
+}
+
+static FILLED: tokio::sync::OnceCell<Vec<u8>> = tokio::sync::OnceCell::const_new();
+
+impl Books {
+    pub(crate) async fn copy() -> Self {
+        let filled = FILLED
+            .get_or_init(|| async {
+                let dir = tempfile::tempdir().unwrap();
+                let file = dir.path().join("filled.sqlite");
+                let today = START[..10].parse().unwrap();
+                let ledger = Ledger::open(&Database::File(file.clone()), today).await.unwrap();
+                ledger.fill(Filling::default()).await.unwrap();
+                // The last connection to go writes everything into the one file.
+                ledger.pool().close().await;
+                std::fs::read(file).unwrap()
+            })
+            .await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bank.sqlite");
+        std::fs::write(&file, filled).unwrap();
+        Self { database: Database::File(file), _dir: dir }
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
-pub fn config(clock: &ManualClock) -> BankConfig {
+pub(crate) fn config(clock: &ManualClock) -> BankConfig {
     let mut config = BankConfig::new(
         "http://bank.example",
         ClientId::new("plaid").unwrap(),
@@ -55,21 +88,28 @@ pub fn config(clock: &ManualClock) -> BankConfig {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut BankConfig)) -> Self {
+    /// A bank with settings of its own, on a copy of the books unless it names others.
+
+    pub(crate) async fn with(change: impl FnOnce(&mut BankConfig)) -> Self {
         let clock = ManualClock::new(START.parse::<DateTime<Utc>>().unwrap());
         let sent = Arc::new(Mutex::new(Vec::new()));
         let mut config = config(&clock);
         let box_of_lines = sent.clone();
         config.outbox = Arc::new(move |line| box_of_lines.lock().unwrap().push(line.to_owned()));
         change(&mut config);
-        Self { bank: Bank::open(config).await.unwrap(), clock, sent }
+        let books = match config.database {
+            Database::Memory => Some(Books::copy().await),
+            Database::File(_) => None,
+        };
+        config.database = books.as_ref().map_or(config.database, |books| books.database.clone());
+        Self { bank: Bank::open(config).await.unwrap(), clock, sent, _books: books }
     }
 
-    pub async fn call(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
         let response: Response<Body> = self.bank.router().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -80,7 +120,7 @@ impl World {
         }
     }
 
-    pub async fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
         let request = Request::get(path).header(header::HOST, "bank.example");
         let request = match token {
             "" => request,
@@ -90,7 +130,7 @@ impl World {
     }
 
     /// A call with the client's id and secret; JSON, or a form.
-    pub async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
         let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
         let basic = base64::prelude::BASE64_STANDARD.encode("plaid:s3cret");
         let request = Request::post(path)
@@ -101,7 +141,7 @@ impl World {
     }
 
     /// The tokens of a user who signed in, picked all accounts and allowed it.
-    pub async fn tokens(&self, username: &str) -> Value {
+    pub(crate) async fn tokens(&self, username: &str) -> Value {
         let mut browser = Browser::new(self);
         let page = browser.open(&authorize("")).await;
         let page = browser.sign_in(&page, username, "pass_good").await;
@@ -115,12 +155,12 @@ impl World {
     }
 }
 
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// The path of an authorization request, with something added.
-pub fn authorize(more: &str) -> String {
+pub(crate) fn authorize(more: &str) -> String {
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     format!(
         "/oauth2/auth?response_type=code&client_id=plaid&redirect_uri={}&state=xyz\
@@ -129,29 +169,29 @@ pub fn authorize(more: &str) -> String {
     )
 }
 
-pub fn code_of(page: &Answer) -> String {
+pub(crate) fn code_of(page: &Answer) -> String {
     let location = url::Url::parse(page.header("location")).unwrap();
     location.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
 }
 
 /// The text between two others, each time it comes.
-pub fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).collect()
 }
 
-pub fn accounts_of(page: &Answer) -> Vec<String> {
+pub(crate) fn accounts_of(page: &Answer) -> Vec<String> {
     let found = between(&page.text, "name=\"account_id\" value=\"", "\"");
     found.into_iter().map(str::to_owned).collect()
 }
 
 /// A browser: keeps cookies and sends forms.
-pub struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     world: &'a World,
-    pub cookies: BTreeMap<String, String>,
+    pub(crate) cookies: BTreeMap<String, String>,
 }
 
 impl<'a> Browser<'a> {
-    pub fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         Self { world, cookies: BTreeMap::new() }
     }
 
@@ -167,12 +207,12 @@ impl<'a> Browser<'a> {
         answer
     }
 
-    pub async fn open(&mut self, path: &str) -> Answer {
+    pub(crate) async fn open(&mut self, path: &str) -> Answer {
         self.send(Request::get(path), String::new()).await
     }
 
     /// Sends the form of a page with further fields.
-    pub async fn submit(&mut self, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn submit(&mut self, page: &Answer, fields: &[(&str, &str)]) -> Answer {
         let action = between(&page.text, " action=\"", "\"");
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         for name in ["visit", "csrf"] {
@@ -184,11 +224,11 @@ impl<'a> Browser<'a> {
         self.send(request, form.finish()).await
     }
 
-    pub async fn sign_in(&mut self, page: &Answer, username: &str, password: &str) -> Answer {
+    pub(crate) async fn sign_in(&mut self, page: &Answer, username: &str, password: &str) -> Answer {
         self.submit(page, &[("username", username), ("password", password)]).await
     }
 
-    pub async fn decide(&mut self, page: &Answer, accounts: &[String], decision: &str) -> Answer {
+    pub(crate) async fn decide(&mut self, page: &Answer, accounts: &[String], decision: &str) -> Answer {
         let picked = accounts.iter().map(|id| ("account_id", id.as_str()));
         let fields: Vec<_> = picked.chain([("decision", decision)]).collect();
         self.submit(page, &fields).await

@@ -1,0 +1,190 @@
+//! As much of WebDriver as the test needs, over the HTTP client that is there anyway.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+/// The key under which the protocol names elements.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+const WAIT: Duration = Duration::from_secs(20);
+
+/// A browser. Dropping it ends the processes that it started.
+pub(crate) struct Driver {
+    http: reqwest::Client,
+    session: String,
+    _driver: Child,
+    _profile: tempfile::TempDir,
+}
+
+fn find(names: &[&str]) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    let files = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    files.into_iter().find(|file| file.is_file())
+}
+
+impl Driver {
+    /// Starts a browser; `None` when there is none on this machine.
+    pub(crate) async fn start() -> Option<Self> {
+        let chromedriver = find(&["chromedriver"])?;
+        let chromium = find(&["chromium", "chromium-browser", "google-chrome"])?;
+        let mut driver = Command::new(chromedriver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next_line().await.unwrap().expect("chromedriver ended at once");
+            if let Some((_, rest)) = line.split_once("successfully on port ") {
+                break rest.trim_end_matches('.').to_owned();
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let profile = tempfile::tempdir().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let data = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage", "--force-device-scale-factor=1", &data,
+        ];
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome",
+            "goog:chromeOptions": { "binary": chromium, "args": arguments },
+        } } });
+        let base = format!("http://127.0.0.1:{port}/session");
+        let answer = send(http.post(&base).body_json(&wanted)).await.unwrap();
+        let id = answer["sessionId"].as_str().unwrap();
+        let session = format!("{base}/{id}");
+        Some(Self { http, session, _driver: driver, _profile: profile })
+    }
+
+    pub(crate) async fn stop(self) {
+        send(self.http.delete(&self.session)).await.unwrap();
+    }
+
+    async fn try_post(&self, path: &str, body: Value) -> Result<Value, Value> {
+        send(self.http.post(format!("{}/{path}", self.session)).body_json(&body)).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.try_post(path, body).await.unwrap()
+    }
+
+    /// Sets the size of the page itself, smaller than a window may be.
+    pub(crate) async fn resize(&self, (width, height): (u32, u32)) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
+        self.post("goog/cdp/execute", command).await;
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.post("url", json!({ "url": url })).await;
+    }
+
+    async fn script(&self, script: &str) -> Value {
+        self.post("execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    async fn element(&self, selector: &str) -> Option<String> {
+        let by = json!({ "using": "css selector", "value": selector });
+        let found = self.try_post("element", by).await.ok()?;
+        Some(found[ELEMENT].as_str().unwrap().to_owned())
+    }
+
+    /// Waits until an element is there, and answers its id.
+    pub(crate) async fn wait_for(&self, selector: &str) -> String {
+        let found = async {
+            loop {
+                if let Some(element) = self.element(selector).await {
+                    return element;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let found = tokio::time::timeout(WAIT, found).await;
+        found.unwrap_or_else(|_| panic!("no `{selector}` on the page"))
+    }
+
+    pub(crate) async fn fill(&self, selector: &str, text: &str) {
+        let element = self.wait_for(selector).await;
+        if !text.is_empty() {
+            self.post(&format!("element/{element}/value"), json!({ "text": text })).await;
+        }
+    }
+
+    pub(crate) async fn clear(&self, selector: &str) {
+        let element = self.wait_for(selector).await;
+        self.post(&format!("element/{element}/clear"), json!({})).await;
+    }
+
+    pub(crate) async fn click(&self, selector: &str) {
+        let element = self.wait_for(selector).await;
+        self.post(&format!("element/{element}/click"), json!({})).await;
+    }
+
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        let element = self.wait_for(selector).await;
+        let url = format!("{}/element/{element}/text", self.session);
+        send(self.http.get(url)).await.unwrap().as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn count(&self, selector: &str) -> usize {
+        let by = json!({ "using": "css selector", "value": selector });
+        self.post("elements", by).await.as_array().unwrap().len()
+    }
+
+    /// The name of the field that has the focus.
+    pub(crate) async fn active_name(&self) -> String {
+        let name = self.script("return document.activeElement.name || ''").await;
+        name.as_str().unwrap().to_owned()
+    }
+
+    /// Whether nothing has to be scrolled sideways.
+    pub(crate) async fn fits(&self) -> bool {
+        let script = "return document.documentElement.scrollWidth <= window.innerWidth";
+        self.script(script).await == json!(true)
+    }
+
+    /// The whole page, beyond the window too.
+    pub(crate) async fn screenshot(&self, file: &Path) {
+        assert!(self.fits().await, "{}: wider than the window", file.display());
+        let command = json!({
+            "cmd": "Page.captureScreenshot",
+            "params": { "format": "png", "captureBeyondViewport": true },
+        });
+        let image = self.post("goog/cdp/execute", command).await;
+        let image = BASE64_STANDARD.decode(image["data"].as_str().unwrap()).unwrap();
+        std::fs::write(file, image).unwrap();
+    }
+}
+
+async fn send(request: reqwest::RequestBuilder) -> Result<Value, Value> {
+    let response = request.send().await.unwrap();
+    let good = response.status().is_success();
+    let mut answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    let value = answer["value"].take();
+    if good { Ok(value) } else { Err(value) }
+}
+
+/// JSON as a body; the client is built without its own way to do that.
+trait BodyJson {
+    fn body_json(self, value: &Value) -> Self;
+}
+
+impl BodyJson for reqwest::RequestBuilder {
+    fn body_json(self, value: &Value) -> Self {
+        self.header("content-type", "application/json").body(value.to_string())
+    }
+}
