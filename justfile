@@ -1,0 +1,125 @@
+# Everything that CI runs, as it runs there. `just` alone lists the recipes.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+libraries := "-p px-types -p px-server -p px-client"
+
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# All of CI, one after the other.
+ci: fmt lint test docs features generated openapi package deps wasm fuzz browser
+
+# The demo: a bank and a reader of it, at work.
+demo *arguments:
+    cargo run --release --bin demo -- {{ arguments }}
+
+# Formatting.
+fmt:
+    cargo fmt --all -- --check
+
+# clippy on everything, with all features and with none; warnings are errors.
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy {{ libraries }} --all-targets --no-default-features -- -D warnings
+
+# Every test, doctests among them.
+test:
+    cargo test --workspace --all-features
+
+# The documentation; warnings are errors.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
+
+# Every pair of features by itself (installs cargo-hack).
+features: (_cargo-tool "cargo-hack")
+    cargo hack check {{ libraries }} --feature-powerset --depth 2
+
+# Whether the OpenAPI documents and the README's table are up to date.
+generated:
+    cargo test -p px-types --all-features --test it openapi
+
+# Writes the OpenAPI documents and the README's table anew.
+generate:
+    UPDATE=1 cargo test -p px-types --all-features --test it openapi
+
+# The OpenAPI documents before a validator that is not ours (Python, into the target folder).
+openapi:
+    sh openapi/check.sh
+
+# Whether the libraries can be packaged.
+package:
+    cargo package {{ libraries }} --no-verify --allow-dirty
+
+# What may not be depended on: a runtime in px-types, TLS in px-client, a second TLS anywhere.
+deps:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    absent() { # absent WHAT PATTERN cargo-tree arguments…
+        local what=$1 pattern=$2; shift 2
+        if cargo tree --edges normal --prefix none --format '{p}' "$@" | sort -u | grep -E "^($pattern) v"; then
+            echo "$what: the crates above must not be there" >&2
+            exit 1
+        fi
+        echo "$what: as it should be"
+    }
+    absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
+    absent "px-client without TLS unless asked for" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --no-default-features
+    absent "one TLS, one HTTP stack" 'native-tls|openssl|openssl-sys|boring|isahc|ureq|curl' --workspace --all-features
+    if cargo deny --version >/dev/null 2>&1; then
+        # Without advisories: these need a database from the network.
+        cargo deny --all-features check bans licenses sources
+    else
+        echo "cargo-deny is not installed: deny.toml was not checked (cargo install cargo-deny)"
+    fi
+
+# px-types for WebAssembly, where that target is installed or can be.
+wasm:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    target=wasm32-unknown-unknown
+    installed() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; }
+    installed || rustup target add "$target" >/dev/null 2>&1 || true
+    if installed; then
+        cargo check -p px-types --target "$target"
+    else
+        echo "skipped: the target $target is not installed and cannot be fetched here"
+    fi
+
+# The fuzz targets: on a fixed seed, and for a few seconds each where a nightly compiler is.
+fuzz seconds="10":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test -p px-types --test it smoke
+    if ! cargo +nightly --version >/dev/null 2>&1; then
+        echo "skipped: libFuzzer needs a nightly compiler (rustup toolchain install nightly)"
+        exit 0
+    fi
+    just _cargo-tool cargo-fuzz
+    # On the compiler's own library as it is: AddressSanitizer finds little where no `unsafe` is.
+    for target in decode path query token_request; do
+        cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz "$target" -- -max_total_time={{ seconds }} -verbosity=0
+    done
+
+# The demo bank's pages in headless Chromium (installs it by apt-get, as root).
+browser:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! command -v chromedriver >/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null
+        else
+            echo "chromedriver is missing: install chromium and its driver" >&2
+            exit 1
+        fi
+    fi
+    cargo test -p px-examples --all-features --test browser -- --include-ignored --nocapture
+
+# The table of speed; ratios within one run. `just bench --only decode`, `just bench --help`.
+bench *arguments:
+    cargo run --release -p px-bench -- {{ arguments }}
+
+# Installs a tool of cargo where it is missing.
+_cargo-tool name:
+    command -v {{ name }} >/dev/null || cargo install --locked {{ name }}
