@@ -147,6 +147,18 @@ impl Error {
         self
     }
 
+    /// The same error for another caller who waited for the same thing; without its cause.
+    pub(crate) fn for_another(&self) -> Self {
+        let inner = &*self.0;
+        Self(Box::new(Inner {
+            what: inner.what.clone(),
+            request_id: inner.request_id.clone(),
+            error_id: inner.error_id.clone(),
+            source: None,
+            ..*inner
+        }))
+    }
+
     /// The stage that failed.
     #[must_use]
     pub fn kind(&self) -> Kind {

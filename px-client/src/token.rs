@@ -146,6 +146,8 @@ struct State {
     unsaved: Option<TokenSet>,
     /// The refresh token is dead.
     over: bool,
+    /// The last refresh failed, and when. Whoever waited for it does not try again in turn.
+    failed: Option<(Duration, Error)>,
 }
 
 impl fmt::Debug for RefreshingTokens {
@@ -192,9 +194,24 @@ impl TokenSource for RefreshingTokens {
 
 impl Refresher {
     async fn token(&self) -> Result<AccessToken, Error> {
+        let asked = self.clock().elapsed();
         let mut state = self.state.lock().await;
+        if let Some((at, error)) = &state.failed
+            && *at > asked
+        {
+            return Err(error.for_another());
+        }
+        let result = self.token_now(&mut state).await;
+        state.failed = match &result {
+            Ok(_) => None,
+            Err(error) => Some((self.clock().elapsed(), error.for_another())),
+        };
+        result
+    }
+
+    async fn token_now(&self, state: &mut State) -> Result<AccessToken, Error> {
         if let Some(tokens) = state.unsaved.clone() {
-            self.save(&mut state, tokens).await?;
+            self.save(state, tokens).await?;
         }
         if state.tokens.is_none() {
             state.tokens = self.load().await?;
@@ -211,7 +228,7 @@ impl Refresher {
         if !self.is_due(&tokens) {
             return Ok(tokens.access_token);
         }
-        self.refresh(&mut state, tokens).await
+        self.refresh(state, tokens).await
     }
 
     async fn refresh(&self, state: &mut State, old: TokenSet) -> Result<AccessToken, Error> {

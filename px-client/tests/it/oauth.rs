@@ -94,6 +94,29 @@ async fn many_callers_cause_one_refresh() {
     assert_eq!(saved.refresh_token, Some(RefreshToken::new("r2")));
 }
 
+#[tokio::test]
+async fn many_callers_fail_with_one_refresh() {
+    let server = BadServer::start(|_| {
+        let mut script = oauth_error(503, "temporarily_unavailable");
+        script.pieces.insert(0, Vec::new());
+        script.pause = std::time::Duration::from_millis(100);
+        script
+    });
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = RefreshingTokens::new(client(&server.url()), store);
+    let calls = (0..20).map(|_| {
+        let tokens = tokens.clone();
+        tokio::spawn(async move { tokens.token().await.unwrap_err() })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().status(), Some(503));
+    }
+    assert_eq!(server.requests(), 1);
+    // Who asks later tries again.
+    tokens.token().await.unwrap_err();
+    assert_eq!(server.requests(), 2);
+}
+
 #[derive(Debug)]
 struct Faulty {
     inner: MemoryTokenStore,
