@@ -1,11 +1,13 @@
 //! Side-by-side benchmarks. Prints one table of ratios, each within this run.
 //!
 //! `just bench`, or `cargo run --release -p px-bench`. The server runs as a process of its
-//! own on one core and the load on another, where the machine has two and `taskset`. The
-//! two sides of a line take turns and their medians are compared, so that a machine which
-//! is busy in one minute and idle in the next does not decide.
+//! own on one core and the load on another, where the machine has two and `taskset`.
+//! "/s" means requests per second of the server's processor time: what the core gives if it
+//! does nothing else. The two sides of a line take turns and their medians are compared, so
+//! that a machine which is busy in one minute and idle in the next does not decide.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
+#![allow(clippy::float_arithmetic, reason = "ratios of times, no money")]
 
 mod bank;
 mod data;

@@ -7,7 +7,6 @@ use axum::Router;
 ///
 /// The service is the fallback, so that a path that nobody knows is refused as the
 /// contract says, and a bank's own routes come first.
-#[must_use]
 pub fn router(service: PartnerService) -> Router {
     Router::new().fallback_service(service)
 }

@@ -99,7 +99,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
         T::deserialize(value.into_deserializer()).map(Some)
     }
 
-    #[allow(clippy::disallowed_types, reason = "coordinates are JSON numbers")]
+    // Coordinates alone are read this way; an amount is a string.
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
         T::deserialize(value.into_deserializer()).map(Some)
     }

@@ -53,7 +53,7 @@ impl City {
     }
 }
 
-#[allow(clippy::disallowed_types, reason = "coordinates are JSON numbers, not money")]
+#[allow(clippy::float_arithmetic, reason = "coordinates are JSON numbers, not money")]
 fn degrees(millionths: i32) -> f64 {
     f64::from(millionths) / 1_000_000.0
 }

@@ -7,6 +7,9 @@ use px_server::{PermittedAccounts, ResponseCheck};
 use px_types::{AccountId, ScopeSet};
 use std::collections::BTreeSet;
 
+/// A row of the table: name, request, status, error id, and what the text must name.
+type Refused<'t> = (&'t str, Request<Full<bytes::Bytes>>, u16, &'t str, &'t str);
+
 const WINDOW: &str = "start_date=2024-01-01&end_date=2024-01-31";
 
 /// `px.md` 2.3, row by row: request, status, error id, and what the text must name.
@@ -14,7 +17,7 @@ const WINDOW: &str = "start_date=2024-01-01&end_date=2024-01-31";
 async fn negative_cases() {
     let service = bank::service();
     let page = |query: &str| get(&format!("/users/u1/transactions?{query}"), Some("t1"));
-    let cases: Vec<(&str, Request<Full<bytes::Bytes>>, u16, &str, &str)> = vec![
+    let cases: Vec<Refused<'_>> = vec![
         ("no such path", get("/nothing", None), 404, "not_found", ""),
         (
             "no user in the path",

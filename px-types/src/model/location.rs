@@ -53,10 +53,8 @@ message! {
     pub struct Coordinates {
         required {
             /// Latitude.
-            #[allow(clippy::disallowed_types, reason = "a coordinate is a JSON number, not money")]
             lat: f64,
             /// Longitude.
-            #[allow(clippy::disallowed_types, reason = "a coordinate is a JSON number, not money")]
             lon: f64,
         }
     }

@@ -238,7 +238,7 @@ fn check_location(report: &mut Report, location: &GeoLocation, at: &fmt::Argumen
         return;
     };
     for (field, value, limit) in [("lat", point.lat, 90.0), ("lon", point.lon, 180.0)] {
-        if !(-limit..=limit).contains(&value) {
+        if value.abs() > limit {
             report.error(
                 rule::COORDINATES,
                 format_args!("{at}.coordinates.{field}"),
