@@ -1,6 +1,6 @@
 //! OAuth as Plaid does it: send the user to the partner, check what comes back, get tokens.
 //!
-//! Every flow has PKCE (S256) and a `state`. Keeping tokens fresh is in [`token`](crate::token).
+//! Every flow has PKCE (S256) and a `state`. [`RefreshingTokens`](crate::RefreshingTokens) keeps tokens fresh.
 //! Contract: `px.md` section 4; RFC 6749, 7636, 8414, 9207.
 
 mod callback;
