@@ -2,7 +2,9 @@
 
 use crate::{
     cursor::CursorKey,
-    ledger::{Database, Ledger, LedgerError, advance::Advanced, fill::Filling, grants::SqliteGrants},
+    ledger::{
+        Database, Ledger, LedgerError, advance::Advanced, fill::Filling, grants::SqliteGrants,
+    },
     pages::Pages,
     partner::DemoPartner,
     sign_in::{Doors, Outbox},
@@ -145,7 +147,8 @@ impl Bank {
         let cursors = cursor_key(&ledger, &*random).await?;
         let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone());
         let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
-        let pages = Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
+        let pages =
+            Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
         let kit = CredentialsKit::new(doors, Arc::new(oauth.clone()))
             .clock(clock.clone())
             .random(random.clone());
@@ -170,7 +173,6 @@ impl Bank {
     }
 
     /// The API and the pages.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         // The API is the fallback: it refuses every path that nobody knows.
         px_server::axum::router(self.service()).merge(self.pages.router())

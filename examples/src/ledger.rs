@@ -63,7 +63,9 @@ impl Ledger {
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let pool = match database {
             // Every connection to memory would have books of its own.
-            Database::Memory => pool.max_connections(1).min_connections(1).connect_with(options.in_memory(true)),
+            Database::Memory => {
+                pool.max_connections(1).min_connections(1).connect_with(options.in_memory(true))
+            }
             Database::File(path) => pool.max_connections(4).connect_with(
                 options
                     .filename(path)
@@ -75,6 +77,11 @@ impl Ledger {
         let ledger = Self { pool: pool.await? };
         let mut tx = ledger.write().await?;
         if meta(&mut tx, "clock start").await?.is_none() {
+            let tables = "SELECT count(*) FROM sqlite_schema";
+            let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *tx).await?;
+            if tables > 0 {
+                return Err(LedgerError::NotABank);
+            }
             sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
             set_meta(&mut tx, "clock start", &today.to_string()).await?;
             set_meta(&mut tx, "days advanced", "0").await?;

@@ -19,3 +19,8 @@ pub mod seed;
 pub mod sign_in;
 
 pub use bank::{Bank, BankConfig, OpenError};
+
+// The README's programs are compiled and run with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

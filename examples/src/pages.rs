@@ -71,7 +71,6 @@ impl Pages {
     }
 
     /// The routes to which the forms post, and the style sheet.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new()
             .route("/sign-in", post(sign_in).get(no_entry))
@@ -98,8 +97,10 @@ impl Pages {
     fn find(&self, form: &Form, headers: &HeaderMap) -> Found {
         let name = self.cookie_name(form.one("visit"));
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let mut cookies = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let secret = cookies.find(|(found, _)| *found == name).map(|(_, value)| value).unwrap_or_default();
+        let mut cookies =
+            cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let secret =
+            cookies.find(|(found, _)| *found == name).map(|(_, value)| value).unwrap_or_default();
         self.0.visits.find(form.one("visit"), secret, form.one("csrf"))
     }
 
@@ -129,7 +130,12 @@ impl Pages {
     }
 
     /// Shows the page of the step at which a visit stands.
-    fn show(&self, visit: &Visit, status: StatusCode, message: Option<view::Message>) -> Response<Bytes> {
+    fn show(
+        &self,
+        visit: &Visit,
+        status: StatusCode,
+        message: Option<view::Message>,
+    ) -> Response<Bytes> {
         let body = match &visit.step {
             Step::SignIn { username } => view::sign_in(visit, username, message),
             Step::Consent { user, accounts } => view::consent(visit, user, accounts, message),
@@ -162,7 +168,11 @@ impl Pages {
         }
     }
 
-    async fn sign_in(&self, headers: &HeaderMap, form: &Form) -> Result<Response<Bytes>, LedgerError> {
+    async fn sign_in(
+        &self,
+        headers: &HeaderMap,
+        form: &Form,
+    ) -> Result<Response<Bytes>, LedgerError> {
         let mut visit = match self.find(form, headers) {
             Found::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
@@ -299,7 +309,9 @@ fn redirect(location: &str) -> Response<Bytes> {
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    for (name, value) in [(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")] {
+    for (name, value) in
+        [(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")]
+    {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
@@ -342,7 +354,10 @@ mod tests {
 
     #[test]
     fn the_policy_names_where_the_form_leads() {
-        assert_eq!(origin("https://app.example:8443/back?x=1").as_deref(), Some("https://app.example:8443"));
+        assert_eq!(
+            origin("https://app.example:8443/back?x=1").as_deref(),
+            Some("https://app.example:8443")
+        );
         assert_eq!(origin("http://127.0.0.1:9/cb").as_deref(), Some("http://127.0.0.1:9"));
         assert_eq!(origin("budget-app://back").as_deref(), Some("budget-app:"));
     }

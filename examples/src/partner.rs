@@ -14,9 +14,7 @@ use chrono::TimeDelta;
 use px_server::{Caller, Error, Partner, clock::Clock, oauth::OAuth};
 use px_types::{
     AccountId, Timestamp, UserId,
-    partner::{
-        GetUser, ListTransactions, Position, TransactionsResponse, UserAccountInfoResponse,
-    },
+    partner::{GetUser, ListTransactions, Position, TransactionsResponse, UserAccountInfoResponse},
 };
 use std::{
     collections::HashMap,
@@ -50,7 +48,8 @@ impl DemoPartner {
     /// The user who is asked for, after what is wrong with that user's scenario.
     async fn begin(&self, caller: &Caller) -> Result<User, Error> {
         let found = self.ledger.user(caller.principal()).await.map_err(failed)?;
-        let user = found.ok_or_else(|| Error::internal("a token names a user that the bank has not"))?;
+        let user =
+            found.ok_or_else(|| Error::internal("a token names a user that the bank has not"))?;
         match scenario::behaviour(&user.username) {
             Behaviour::Slow => pause(SLOW).await,
             Behaviour::Down => {
@@ -88,7 +87,8 @@ impl Partner for DemoPartner {
         let user = self.begin(caller).await?;
         let has = self.ledger.holdings(&user, permits(caller)).await.map_err(failed)?;
         let identity_id = user.identity_id.clone();
-        let answer = UserAccountInfoResponse::new(identity_id, has.identities, has.securities, has.accounts);
+        let answer =
+            UserAccountInfoResponse::new(identity_id, has.identities, has.securities, has.accounts);
         self.end(caller, &user).await?;
         Ok(answer)
     }
@@ -111,7 +111,9 @@ impl Partner for DemoPartner {
             Position::Offset(offset) => (Begin::Offset(*offset), None),
             Position::Cursor(text) => {
                 let cursor = self.cursors.read(walk, text).ok_or_else(|| {
-                    Error::invalid_request("`cursor`: not one that this window, limit and grant were given")
+                    Error::invalid_request(
+                        "`cursor`: not one that this window, limit and grant were given",
+                    )
                 })?;
                 let (place, change) = (cursor.place, cursor.change);
                 (Begin::After { place, change }, Some(cursor.total))

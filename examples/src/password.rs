@@ -15,7 +15,8 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 
 /// Stores the hash unless there is one.
 pub(crate) async fn store(connection: &mut SqliteConnection) -> Result<()> {
-    let known: i64 = sqlx::query_scalar("SELECT count(*) FROM passwords").fetch_one(&mut *connection).await?;
+    let known: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM passwords").fetch_one(&mut *connection).await?;
     if known > 0 {
         return Ok(());
     }
@@ -38,7 +39,8 @@ impl Ledger {
     /// When the database fails.
     pub async fn check_password(&self, password: &str) -> Result<bool> {
         let sql = "SELECT salt, rounds, hash FROM passwords ORDER BY n LIMIT 1";
-        let found: Option<(Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(sql).fetch_optional(self.pool()).await?;
+        let found: Option<(Vec<u8>, i64, Vec<u8>)> =
+            sqlx::query_as(sql).fetch_optional(self.pool()).await?;
         let Some((salt, rounds, hash)) = found else {
             return Ok(false);
         };

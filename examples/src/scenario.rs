@@ -73,17 +73,41 @@ pub const QUESTIONS: &[(&str, &str, &[&str], &str)] = &[
 
 /// Every scenario user.
 pub const SCENARIOS: &[Scenario] = &[
-    scenario("user_good", Plan::Everything, Factor::None, Behaviour::Good, "all account types, one joint, one as non-owner"),
+    scenario(
+        "user_good",
+        Plan::Everything,
+        Factor::None,
+        Behaviour::Good,
+        "all account types, one joint, one as non-owner",
+    ),
     scenario("user_otp", Plan::Plain, Factor::Otp, Behaviour::Good, "asks for a one-time code"),
     scenario("user_kba", Plan::Plain, Factor::Kba, Behaviour::Good, "asks security questions"),
-    scenario("user_totp", Plan::Plain, Factor::Totp, Behaviour::Good, "asks for a code of an authenticator"),
+    scenario(
+        "user_totp",
+        Plan::Plain,
+        Factor::Totp,
+        Behaviour::Good,
+        "asks for a code of an authenticator",
+    ),
     scenario("user_locked", Plan::Plain, Factor::Locked, Behaviour::Good, "cannot sign in"),
     scenario("user_empty", Plan::Empty, Factor::None, Behaviour::Good, "no transactions"),
     scenario("user_busy", Plan::Busy, Factor::None, Behaviour::Good, "100,000 transactions"),
     scenario("user_slow", Plan::Plain, Factor::None, Behaviour::Slow, "answers after 3 seconds"),
     scenario("user_down", Plan::Plain, Factor::None, Behaviour::Down, "503 with retry_at"),
-    scenario("user_flaky", Plan::Plain, Factor::None, Behaviour::Flaky, "every third call is a 500"),
-    scenario("user_revoked", Plan::Plain, Factor::None, Behaviour::Revoked, "tokens die after the first data call"),
+    scenario(
+        "user_flaky",
+        Plan::Plain,
+        Factor::None,
+        Behaviour::Flaky,
+        "every third call is a 500",
+    ),
+    scenario(
+        "user_revoked",
+        Plan::Plain,
+        Factor::None,
+        Behaviour::Revoked,
+        "tokens die after the first data call",
+    ),
 ];
 
 /// The scenario of a user, if the name is of one.

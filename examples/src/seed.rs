@@ -36,11 +36,7 @@ pub fn day_of(date: Date) -> Day {
 #[must_use]
 pub fn date_of(day: Day) -> Date {
     let epoch = Date::from(NaiveDate::default());
-    if day < 0 {
-        epoch.minus_days(day.unsigned_abs())
-    } else {
-        epoch.plus_days(day.unsigned_abs())
-    }
+    if day < 0 { epoch.minus_days(day.unsigned_abs()) } else { epoch.plus_days(day.unsigned_abs()) }
 }
 
 /// A day with its place in the month.

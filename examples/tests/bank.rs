@@ -1,5 +1,9 @@
 //! The demo bank from outside: its books, its pages and its API.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say what they skip"
+)]
 
 #[path = "bank/api.rs"]
 mod api;

@@ -2,7 +2,11 @@
 //!
 //! Needs `chromium` and `chromedriver`. Without them it says so and passes, but fails
 //! where `CI` is set.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say what they skip"
+)]
 
 #[path = "browser/driver.rs"]
 mod driver;
@@ -93,7 +97,13 @@ fn screenshots() -> PathBuf {
     folder
 }
 
-async fn walk(driver: &Driver, issuer: &str, callback: &mut Callback, size: (u32, u32), name: &str) {
+async fn walk(
+    driver: &Driver,
+    issuer: &str,
+    callback: &mut Callback,
+    size: (u32, u32),
+    name: &str,
+) {
     driver.resize(size).await;
     let shot = async |page: &str| {
         let file = screenshots().join(format!("{name}-{page}.png"));
@@ -127,7 +137,10 @@ async fn walk(driver: &Driver, issuer: &str, callback: &mut Callback, size: (u32
     shot("5-picked").await;
     driver.click("[name=decision][value=allow]").await;
     let query = callback.query().await;
-    assert!(query.contains("code=") && query.contains("state=st") && query.contains("iss="), "{query}");
+    assert!(
+        query.contains("code=") && query.contains("state=st") && query.contains("iss="),
+        "{query}"
+    );
 
     // Back and once more: the answer was given, and no second code comes of it.
     driver.open(&authorize(issuer, &callback.uri)).await;

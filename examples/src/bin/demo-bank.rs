@@ -10,7 +10,10 @@ use demo_bank::{
     scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use px_server::{clock::{Clock as _, SystemClock}, hyper::Server};
+use px_server::{
+    clock::{Clock as _, SystemClock},
+    hyper::Server,
+};
 use px_types::{ClientId, ClientSecret, Date};
 use std::{
     error::Error,
@@ -128,7 +131,9 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
         Command::Serve(options) => serve(options).await,
-        Command::Import { file, database, start_date } => import(&file, &database, start_date).await,
+        Command::Import { file, database, start_date } => {
+            import(&file, &database, start_date).await
+        }
         Command::Advance { by, database } => advance(by, &database).await,
     };
     match done {
@@ -147,7 +152,8 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     if secret.is_empty() {
         return Err(format!("{}: the secret is empty", options.client_secret_file.display()).into());
     }
-    let client_id = ClientId::new(&options.client_id).map_err(|error| format!("--client-id: {error}"))?;
+    let client_id =
+        ClientId::new(&options.client_id).map_err(|error| format!("--client-id: {error}"))?;
     let listener = TcpListener::bind(&options.listen).await;
     let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
@@ -159,7 +165,7 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     config.filling = Some(Filling { seed: options.seed, users: options.users });
     config.rate_limit = options.rate_limit;
     config.start_date = options.start_date;
-    config.outbox = Arc::new(|line| say(line));
+    config.outbox = Arc::new(say);
     let bank = Bank::open(config).await?;
     say(&format!("{}\n", users(&bank).await?));
     say(&format!("The bank's date is {}.", bank.today().await?));
@@ -185,7 +191,9 @@ async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(["username", "signs in with", "what for"]);
     let names = bank.ledger().usernames().await?;
-    for scenario in SCENARIOS.iter().filter(|scenario| names.iter().any(|name| name == scenario.username)) {
+    for scenario in
+        SCENARIOS.iter().filter(|scenario| names.iter().any(|name| name == scenario.username))
+    {
         let signs_in = match scenario.factor {
             Factor::None => PASSWORD.to_owned(),
             Factor::Otp => format!("{PASSWORD}, then the code that is printed here"),
@@ -201,7 +209,8 @@ async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
     let others = names.iter().filter(|name| demo_bank::scenario::of(name).is_none());
     let others: Vec<&String> = others.collect();
     if let (Some(first), Some(last)) = (others.first(), others.last()) {
-        let names = if others.len() == 1 { (*first).clone() } else { format!("{first} … {last}") };
+        let names =
+            if others.len() == 1 { (*first).clone() } else { format!("{first} … {last}") };
         table.add_row([names, PASSWORD.to_owned(), format!("{} other users", others.len())]);
     }
     Ok(table)
@@ -226,7 +235,8 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Box<dyn Error>> {
 }
 
 async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(), Box<dyn Error>> {
-    let size = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?.len();
+    let size =
+        std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?.len();
     let today = start.unwrap_or_else(|| Date::from(SystemClock.now().date_naive()));
     let ledger = Ledger::open(&Database::from(database), today).await?;
     let bar = std::io::stderr().is_terminal().then(|| {
@@ -266,14 +276,22 @@ async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(),
     let imported = imported?;
     say(&format!(
         "imported {} users, {} identities, {} accounts, {} securities, {} transactions",
-        imported.users, imported.identities, imported.accounts, imported.securities, imported.transactions
+        imported.users,
+        imported.identities,
+        imported.accounts,
+        imported.securities,
+        imported.transactions
     ));
     Ok(())
 }
 
 async fn advance(days: i64, database: &Path) -> Result<(), Box<dyn Error>> {
     if !database.exists() {
-        return Err(format!("{}: no such database; `demo-bank serve` makes one", database.display()).into());
+        return Err(format!(
+            "{}: no such database; `demo-bank serve` makes one",
+            database.display()
+        )
+        .into());
     }
     let today = Date::from(SystemClock.now().date_naive());
     let ledger = Ledger::open(&Database::from(database), today).await?;

@@ -14,7 +14,10 @@ use crate::seed::{
 };
 use px_types::{
     Date,
-    model::{account::{Account, AccountType}, transaction::Transaction},
+    model::{
+        account::{Account, AccountType},
+        transaction::Transaction,
+    },
     wire::decode,
 };
 use sqlx::SqliteConnection;
@@ -71,7 +74,8 @@ impl Ledger {
             households(&mut tx, seed, filled, from, to, &mut changes).await?;
             for security in Household::securities(to) {
                 let sql = "UPDATE securities SET body = ? WHERE security_id = ? AND made_up = 1";
-                let query = sqlx::query(sql).bind(write::text(&security)).bind(security.id.as_str());
+                let query =
+                    sqlx::query(sql).bind(write::text(&security)).bind(security.id.as_str());
                 query.execute(&mut *tx).await?;
             }
         }
@@ -159,7 +163,8 @@ async fn households(
             }
         }
         for ((account_n, place, opening, posted, held, body), added) in accounts.iter().zip(sums) {
-            let now = Sums { opening: *opening, posted: posted + added.posted, held: held + added.held };
+            let now =
+                Sums { opening: *opening, posted: posted + added.posted, held: held + added.held };
             let Some(mut account) = household.account(*place as usize, to, now) else { continue };
             let before: Account = read(body)?;
             let stored = before.last_activity_at.map(|at| at.date());
@@ -195,7 +200,15 @@ async fn imported(
                 for event in drift::events(seed, &account_id, opening, day) {
                     let show = |state| {
                         let unit = &account.unit;
-                        transaction::message(&event, state, &account.id, kind.clone(), unit, scale, None)
+                        transaction::message(
+                            &event,
+                            state,
+                            &account.id,
+                            kind.clone(),
+                            unit,
+                            scale,
+                            None,
+                        )
                     };
                     let sums = changes.note(account_n, &event, (from, to), show);
                     added.posted += sums.posted;

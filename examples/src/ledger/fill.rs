@@ -44,7 +44,8 @@ impl Ledger {
         set_meta(&mut tx, "seed", &filling.seed.to_string()).await?;
         set_meta(&mut tx, "filled on", &start.to_string()).await?;
         for security in Household::securities(start) {
-            let sql = "INSERT OR IGNORE INTO securities (security_id, body, made_up) VALUES (?, ?, 1)";
+            let sql =
+                "INSERT OR IGNORE INTO securities (security_id, body, made_up) VALUES (?, ?, 1)";
             let query = sqlx::query(sql).bind(security.id.as_str()).bind(write::text(&security));
             query.execute(&mut *tx).await?;
         }
@@ -118,7 +119,8 @@ async fn add(
             continue;
         };
         account.last_activity_at = Some(latest[place].unwrap_or(date_of(plot.opened)).into());
-        let sql = "INSERT INTO accounts (account_id, body, user_n, place, since, opening, posted, held)
+        let sql =
+            "INSERT INTO accounts (account_id, body, user_n, place, since, opening, posted, held)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(sql)
             .bind(&plot.id)

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_server::oauth::{Digest, GrantRecord, GrantStore, StoreError, Swap, Versioned};
 use px_types::UserId;
-use sqlx::{SqliteConnection, sqlite::SqliteRow, Row as _};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 /// Keeps grants in the bank's database, where several processes may share them.
 #[derive(Clone, Debug)]
@@ -23,7 +23,8 @@ impl SqliteGrants {
 impl GrantStore for SqliteGrants {
     async fn create(&self, record: GrantRecord) -> Result<(), StoreError> {
         let mut tx = self.0.write().await?;
-        let sql = "INSERT INTO grants (id, principal, version, keep_until, body) VALUES (?, ?, 1, ?, ?)";
+        let sql =
+            "INSERT INTO grants (id, principal, version, keep_until, body) VALUES (?, ?, 1, ?, ?)";
         let query = sqlx::query(sql)
             .bind(&record.id)
             .bind(record.principal.as_str())
@@ -37,7 +38,8 @@ impl GrantStore for SqliteGrants {
     async fn find(&self, digest: &Digest) -> Result<Option<Versioned>, StoreError> {
         let sql = "SELECT g.version, g.body FROM grant_digests d JOIN grants g ON g.id = d.grant_id
             WHERE d.digest = ?";
-        let row = sqlx::query(sql).bind(digest.as_bytes().to_vec()).fetch_optional(self.0.pool()).await?;
+        let row =
+            sqlx::query(sql).bind(digest.as_bytes().to_vec()).fetch_optional(self.0.pool()).await?;
         row.as_ref().map(versioned).transpose()
     }
 
@@ -72,7 +74,8 @@ impl GrantStore for SqliteGrants {
     }
 
     async fn purge(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        let query = sqlx::query("DELETE FROM grants WHERE keep_until <= ?").bind(now.timestamp_millis());
+        let query =
+            sqlx::query("DELETE FROM grants WHERE keep_until <= ?").bind(now.timestamp_millis());
         Ok(query.execute(self.0.pool()).await?.rows_affected())
     }
 }

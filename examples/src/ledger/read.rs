@@ -134,7 +134,8 @@ impl Ledger {
         let mut tx = self.pool().begin().await?;
         let sql = "SELECT a.account_id, a.body FROM holders h JOIN accounts a ON a.n = h.account_n
             WHERE h.user_n = ? ORDER BY h.place";
-        let found: Vec<(String, String)> = sqlx::query_as(sql).bind(user.n).fetch_all(&mut *tx).await?;
+        let found: Vec<(String, String)> =
+            sqlx::query_as(sql).bind(user.n).fetch_all(&mut *tx).await?;
         let permitted = found.into_iter().filter(|(id, _)| permits(id));
         let accounts: Vec<Account> =
             permitted.map(|(_, body)| read("account", &body)).collect::<Result<_>>()?;
@@ -170,7 +171,8 @@ impl Ledger {
         let mut tx = self.pool().begin().await?;
         let sql = "SELECT a.n, a.account_id FROM holders h JOIN accounts a ON a.n = h.account_n
             WHERE h.user_n = ? ORDER BY h.place";
-        let found: Vec<(i64, String)> = sqlx::query_as(sql).bind(user.n).fetch_all(&mut *tx).await?;
+        let found: Vec<(i64, String)> =
+            sqlx::query_as(sql).bind(user.n).fetch_all(&mut *tx).await?;
         let permitted: BTreeSet<i64> =
             found.into_iter().filter(|(_, id)| permits(id)).map(|(n, _)| n).collect();
         let accounts = permitted.iter().map(i64::to_string).collect::<Vec<_>>();
@@ -267,14 +269,18 @@ pub fn held(account: &Account) -> Vec<String> {
     use px_types::model::account::AccountKind;
     match &account.kind {
         AccountKind::Investment(investment) => {
-            let ids = investment.holdings.iter().map(|holding| holding.security_id.as_str().to_owned());
+            let ids =
+                investment.holdings.iter().map(|holding| holding.security_id.as_str().to_owned());
             ids.collect()
         }
         _ => Vec::new(),
     }
 }
 
-async fn named_securities(connection: &mut SqliteConnection, ids: BTreeSet<String>) -> Result<Vec<Security>> {
+async fn named_securities(
+    connection: &mut SqliteConnection,
+    ids: BTreeSet<String>,
+) -> Result<Vec<Security>> {
     let mut securities = Vec::new();
     for id in ids {
         let sql = "SELECT body FROM securities WHERE security_id = ?";

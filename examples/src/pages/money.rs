@@ -9,7 +9,8 @@ pub(super) fn readable(amount: Amount, unit: &Unit) -> String {
         Some(digits) => ("−", digits),
         None => ("", text.as_str()),
     };
-    let (whole, fraction) = digits.split_once('.').map_or((digits, ""), |(whole, rest)| (whole, rest));
+    let (whole, fraction) =
+        digits.split_once('.').map_or((digits, ""), |(whole, rest)| (whole, rest));
     let mut grouped = String::new();
     for (n, digit) in whole.chars().enumerate() {
         if n > 0 && (whole.len() - n).is_multiple_of(3) {
@@ -31,7 +32,8 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        let show = |amount: &str, unit| readable(amount.parse().unwrap(), &Unit::iso(unit).unwrap());
+        let show =
+            |amount: &str, unit| readable(amount.parse().unwrap(), &Unit::iso(unit).unwrap());
         assert_eq!(show("1234567.50", "USD"), "$1,234,567.50");
         assert_eq!(show("-999", "USD"), "−$999");
         assert_eq!(show("31056.10", "CZK"), "31,056.10 CZK");

@@ -53,7 +53,6 @@ impl Message {
 }
 
 const LOGO: &str = r#"<svg class="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false"><rect width="32" height="32" rx="9"/><path d="M8 20.5c4.8.6 8.4-1.2 10.2-5.2.9-2 2.6-3 5.8-2.8-1 .7-1.6 1.6-1.9 2.8-1.3 5.1-5.6 8.2-11 7.4-1.3-.2-2.4-.9-3.1-2.2Z"/><path d="M9.5 15.5c1.9-4.6 5.2-6.6 9.6-6.2-3.4 1-5.4 3-6.6 6.4-1 .2-2 .1-3-.2Z"/></svg>"#;
-const LOCK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="M6 9V6.5a4 4 0 0 1 8 0V9m-9 0h10v8H5z" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linejoin="round"/></svg>"#;
 const CHECK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="m4.5 10.5 3.8 3.8 7.2-8" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
 const WARNING: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="M10 5.8v5.2m0 2.6v.2" fill="none" stroke="currentColor" stroke-width="1.9" stroke-linecap="round"/></svg>"#;
 
@@ -73,7 +72,7 @@ fn layout(title: &str, narrow: bool, content: &Markup) -> Markup {
                 header class="top" {
                     div class="bar" {
                         span class="brand" { (PreEscaped(LOGO)) span { "Larkfield" b { " Bank" } } }
-                        span class="secure" { (PreEscaped(LOCK)) "Secure session" }
+                        span class="service" { "Online Banking" }
                     }
                 }
                 main class=(if narrow { "narrow" } else { "wide" }) { (content) }
@@ -110,80 +109,93 @@ fn asker(visit: &Visit) -> &str {
 pub(super) fn sign_in(visit: &Visit, username: &str, message: Option<Message>) -> Markup {
     let wrong = message.is_some();
     let app = asker(visit);
-    layout("Sign in", true, &html! {
-        section class="card" {
-            h1 { "Sign in" }
-            p class="lead" { "to continue to " strong { (app) } }
-            (alert(message))
-            form method="post" action="/sign-in" {
-                (hidden(visit))
-                div class="field" {
-                    label for="username" { "Username" }
-                    input id="username" name="username" type="text" value=(username) autocomplete="username"
-                        autocapitalize="none" spellcheck="false" required maxlength="255"
-                        autofocus[username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+    layout(
+        "Sign in",
+        true,
+        &html! {
+            section class="card" {
+                h1 { "Sign in" }
+                p class="lead" { "to continue to " strong { (app) } }
+                (alert(message))
+                form method="post" action="/sign-in" {
+                    (hidden(visit))
+                    div class="field" {
+                        label for="username" { "Username" }
+                        input id="username" name="username" type="text" value=(username) autocomplete="username"
+                            autocapitalize="none" spellcheck="false" required maxlength="255"
+                            autofocus[username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                    }
+                    div class="field" {
+                        label for="password" { "Password" }
+                        input id="password" name="password" type="password" autocomplete="current-password"
+                            required maxlength="1024"
+                            autofocus[!username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                    }
+                    button type="submit" class="primary" { "Sign in" }
                 }
-                div class="field" {
-                    label for="password" { "Password" }
-                    input id="password" name="password" type="password" autocomplete="current-password"
-                        required maxlength="1024"
-                        autofocus[!username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                p class="note" {
+                    "You are signing in at Larkfield Bank. "
+                    @if visit.request.application_name.is_some() {
+                        (app) " connects through " (visit.request.client_name) ". "
+                    }
+                    "Your username and password are never shared."
                 }
-                button type="submit" class="primary" { "Sign in" }
             }
-            p class="note" {
-                "You are signing in at Larkfield Bank. "
-                @if visit.request.application_name.is_some() {
-                    (app) " connects through " (visit.request.client_name) ". "
-                }
-                "Your username and password are never shared."
-            }
-        }
-    })
+        },
+    )
 }
 
 /// The page to pick accounts and to consent on.
-pub(super) fn consent(visit: &Visit, user: &User, accounts: &[Account], message: Option<Message>) -> Markup {
+pub(super) fn consent(
+    visit: &Visit,
+    user: &User,
+    accounts: &[Account],
+    message: Option<Message>,
+) -> Markup {
     let app = asker(visit);
     let through = visit.request.application_name.is_some();
-    layout("Share your accounts", false, &html! {
-        form method="post" action="/consent" class="consent" {
-            (hidden(visit))
-            div class="intro" {
-                p class="signed" { "Signed in as " strong { (user.username) } }
-                h1 { (app) " would like to see your accounts" }
-                @if through {
-                    p class="lead" { "The connection runs through " strong { (visit.request.client_name) } "." }
+    layout(
+        "Share your accounts",
+        false,
+        &html! {
+            form method="post" action="/consent" class="consent" {
+                (hidden(visit))
+                div class="intro" {
+                    p class="signed" { "Signed in as " strong { (user.username) } }
+                    h1 { (app) " would like to see your accounts" }
+                    @if through {
+                        p class="lead" { "The connection runs through " strong { (visit.request.client_name) } "." }
+                    }
+                    (alert(message))
                 }
-                (alert(message))
-            }
-            fieldset class="accounts" {
-                legend { "Which accounts do you want to share?" }
-                p class="hint" id="hint" { "Only the accounts that you select, and none that you open later." }
-                @if accounts.is_empty() {
-                    p class="none" { "You have no accounts to share." }
+                fieldset class="accounts" {
+                    legend { "Which accounts do you want to share?" }
+                    p class="hint" id="hint" { "Only the accounts that you select, and none that you open later." }
+                    @if accounts.is_empty() {
+                        p class="none" { "You have no accounts to share." }
+                    }
+                    ul {
+                        @for (n, account) in accounts.iter().enumerate() {
+                            li { (row(n, account)) }
+                        }
+                    }
                 }
-                ul {
-                    @for (n, account) in accounts.iter().enumerate() {
-                        li { (row(n, account)) }
+                aside class="scopes" {
+                    h2 { "What " (app) " will be able to see" }
+                    ul {
+                        @for scope in in_order(visit) {
+                            li { (PreEscaped(CHECK)) span { (words(scope)) } }
+                        }
+                    }
+                    p class="note" { (app) " cannot move your money. You can end this access at any time by calling us." }
+                    div class="actions" {
+                        button type="submit" name="decision" value="allow" class="primary" { "Allow" }
+                        button type="submit" name="decision" value="deny" class="secondary" { "Don’t allow" }
                     }
                 }
             }
-            aside class="scopes" {
-                h2 { "What " (app) " will be able to see" }
-                ul {
-                    @for scope in visit.request.scopes.iter() {
-                        li { (PreEscaped(CHECK)) span { (words(scope)) } }
-                    }
-                }
-                p class="note" { (app) " cannot move your money. You can end this access at any time in your Larkfield profile." }
-                div class="actions" {
-                    button type="submit" name="decision" value="allow" class="primary" { "Allow" }
-                    button type="submit" name="decision" value="deny" class="secondary" { "Don’t allow" }
-                }
-            }
-        }
-    })
+        },
+    )
 }
 
 fn row(n: usize, account: &Account) -> Markup {
@@ -220,8 +232,17 @@ fn subtype(account: &Account) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// The scopes that are asked for, the plainest first.
+fn in_order(visit: &Visit) -> Vec<&Scope> {
+    const ORDER: [&str; 5] = ["accounts", "transactions", "identity", "auth", "offline_access"];
+    let place = |scope: &&Scope| ORDER.iter().position(|name| *name == scope.as_str());
+    let mut scopes: Vec<_> = visit.request.scopes.iter().collect();
+    scopes.sort_by_key(|scope| place(scope).unwrap_or(ORDER.len()));
+    scopes
+}
+
 /// A scope in words.
-fn words(scope: &Scope) -> String {
+fn words(scope: &Scope) -> &str {
     match scope.as_str() {
         "accounts" => "Names, types and balances of these accounts",
         "identity" => "Your name, address, phone number and email",
@@ -230,7 +251,6 @@ fn words(scope: &Scope) -> String {
         "offline_access" => "All of this also while you are away, until you end it",
         other => other,
     }
-    .to_owned()
 }
 
 /// A page without a form.
@@ -262,11 +282,15 @@ pub(super) fn stop(stop: Stop) -> Markup {
             "Start in the app that you want to connect.",
         ),
     };
-    layout(title, true, &html! {
-        section class="card stop" {
-            h1 { (title) }
-            p class="lead" { (text) }
-            p { (help) }
-        }
-    })
+    layout(
+        title,
+        true,
+        &html! {
+            section class="card stop" {
+                h1 { (title) }
+                p class="lead" { (text) }
+                p { (help) }
+            }
+        },
+    )
 }

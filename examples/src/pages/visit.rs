@@ -121,7 +121,9 @@ impl Visits {
             return Found::Unknown;
         }
         match &visit.step {
-            Step::Answered(answered) if now - answered.at < TWICE => Found::Answered(answered.clone()),
+            Step::Answered(answered) if now - answered.at < TWICE => {
+                Found::Answered(answered.clone())
+            }
             Step::Answered(_) => Found::Over,
             _ if visit.taken => Found::Over,
             _ => {
@@ -134,7 +136,12 @@ impl Visits {
 
     /// The user signed in: the visit goes on with a new cookie and a new token, so that
     /// neither is one that was known before.
-    pub(super) fn signed_in(&self, visit: &mut Visit, user: User, accounts: Vec<Account>) -> Option<()> {
+    pub(super) fn signed_in(
+        &self,
+        visit: &mut Visit,
+        user: User,
+        accounts: Vec<Account>,
+    ) -> Option<()> {
         visit.secret = random_name(&*self.random).ok()?;
         visit.csrf = random_name(&*self.random).ok()?;
         visit.new_cookie = Some(visit.secret.clone());
@@ -149,7 +156,8 @@ impl Visits {
     /// Makes an answer this call's alone; `false` when another call has it.
     pub(super) fn take(&self, visit: &mut Visit) -> bool {
         let mut visits = self.visits();
-        let free = |stored: &&mut Visit| !stored.taken && matches!(stored.step, Step::Consent { .. });
+        let free =
+            |stored: &&mut Visit| !stored.taken && matches!(stored.step, Step::Consent { .. });
         match visits.get_mut(&visit.id).filter(free) {
             Some(stored) => {
                 stored.taken = true;

@@ -186,7 +186,11 @@ impl Household {
         if self.rng("atm", day).chance(45) {
             let mut rng = self.rng("atm amount", day);
             let what = What {
-                description: format!("ATM WITHDRAWAL {} {}", self.city.name.to_uppercase(), rng.digits(5)),
+                description: format!(
+                    "ATM WITHDRAWAL {} {}",
+                    self.city.name.to_uppercase(),
+                    rng.digits(5)
+                ),
                 code: Some(TransactionCode::Atm),
                 ..What::default()
             };
@@ -224,7 +228,8 @@ impl Household {
                 biller: Some((bill.name, bill.mcc)),
                 ..What::default()
             };
-            let mut event = self.plain(bill.name, checking, day, usual + share(usual, change, 100), what);
+            let mut event =
+                self.plain(bill.name, checking, day, usual + share(usual, change, 100), what);
             event.pends = 1;
             out.push(event);
         }
@@ -243,9 +248,20 @@ impl Household {
                 out.push(self.plain("interest", account, day, -interest, what));
             }
         }
-        if let (17, Some(from), Some(to)) = (calendar.day, self.find(Kind::Checking), self.find(Kind::Savings)) {
+        if let (17, Some(from), Some(to)) =
+            (calendar.day, self.find(Kind::Checking), self.find(Kind::Savings))
+        {
             let amount = share(self.salary, 1, 8) / 100 * 100;
-            self.transfer("saving", day, from, to, amount, "Transfer to savings", "Transfer from checking", out);
+            self.transfer(
+                "saving",
+                day,
+                from,
+                to,
+                amount,
+                "Transfer to savings",
+                "Transfer from checking",
+                out,
+            );
         }
     }
 
@@ -273,12 +289,23 @@ impl Household {
     }
 
     fn card_payment(&self, day: Day, calendar: Calendar, out: &mut Vec<Event>) {
-        let (24, Some(from), Some(card)) = (calendar.day, self.find(Kind::Checking), self.find(Kind::Card)) else {
+        let (24, Some(from), Some(card)) =
+            (calendar.day, self.find(Kind::Checking), self.find(Kind::Card))
+        else {
             return;
         };
         let amount = self.statement(day);
         if amount > 0 {
-            self.transfer("card", day, from, card, amount, "CREDIT CARD AUTOPAY", "PAYMENT - THANK YOU", out);
+            self.transfer(
+                "card",
+                day,
+                from,
+                card,
+                amount,
+                "CREDIT CARD AUTOPAY",
+                "PAYMENT - THANK YOU",
+                out,
+            );
         }
     }
 
@@ -322,7 +349,13 @@ impl Household {
                     code: Some(TransactionCode::Interest),
                     ..What::default()
                 };
-                out.push(self.plain("loan interest", account, day, share(amount, interest, 100), what));
+                out.push(self.plain(
+                    "loan interest",
+                    account,
+                    day,
+                    share(amount, interest, 100),
+                    what,
+                ));
             }
         }
     }
@@ -331,7 +364,14 @@ impl Household {
         if let Some(account) = self.find(Kind::Brokerage) {
             if calendar.day == 4 {
                 let budget = self.habit("brokerage").range(20_000, 60_000);
-                self.contribute(account, day, budget, "Deposit from checking", Subtype::Deposit, out);
+                self.contribute(
+                    account,
+                    day,
+                    budget,
+                    "Deposit from checking",
+                    Subtype::Deposit,
+                    out,
+                );
                 if let Some(checking) = self.find(Kind::Checking) {
                     let what = What {
                         description: "Transfer to brokerage".to_owned(),
@@ -360,18 +400,42 @@ impl Household {
             && (calendar.day == 15 || calendar.month_ends)
         {
             let amount = share(self.salary, 9, 100);
-            self.contribute(account, day, amount, "Employee contribution", Subtype::Contribution, out);
+            self.contribute(
+                account,
+                day,
+                amount,
+                "Employee contribution",
+                Subtype::Contribution,
+                out,
+            );
             self.buy(account, day, 3, amount, out);
         }
     }
 
-    fn traded(&self, stream: &str, account: usize, day: Day, amount: i64, text: &str, deal: Deal) -> Event {
+    fn traded(
+        &self,
+        stream: &str,
+        account: usize,
+        day: Day,
+        amount: i64,
+        text: &str,
+        deal: Deal,
+    ) -> Event {
         let what = What { description: text.to_owned(), trade: Some(deal), ..What::default() };
         self.plain(stream, account, day, amount, what)
     }
 
-    fn contribute(&self, account: usize, day: Day, amount: i64, text: &str, subtype: Subtype, out: &mut Vec<Event>) {
-        let deal = Deal { listing: CASH, kind: Trade::Cash, subtype, quantity: amount * 100, price: 100 };
+    fn contribute(
+        &self,
+        account: usize,
+        day: Day,
+        amount: i64,
+        text: &str,
+        subtype: Subtype,
+        out: &mut Vec<Event>,
+    ) {
+        let deal =
+            Deal { listing: CASH, kind: Trade::Cash, subtype, quantity: amount * 100, price: 100 };
         out.push(self.traded("contribution", account, day, -amount, text, deal));
     }
 
@@ -394,7 +458,10 @@ impl Household {
             event.account == account && matches!(event.state(today), State::Posted(..))
         });
         let deals = posted.filter_map(|event| event.what.trade.as_ref());
-        deals.filter(|deal| deal.listing == listing && deal.kind == Trade::Buy).map(|deal| deal.quantity).sum()
+        deals
+            .filter(|deal| deal.listing == listing && deal.kind == Trade::Buy)
+            .map(|deal| deal.quantity)
+            .sum()
     }
 
     fn busy_day(&self, day: Day, out: &mut Vec<Event>) {
@@ -403,7 +470,13 @@ impl Household {
         let until = |days: i64| BUSY_TRANSACTIONS * days / history;
         let count = if (0..history).contains(&place) { until(place + 1) - until(place) } else { 5 };
         for n in 0..count {
-            let mut rng = Rng::new(&[self.seed, self.number, label("busy"), day.unsigned_abs(), n.unsigned_abs()]);
+            let mut rng = Rng::new(&[
+                self.seed,
+                self.number,
+                label("busy"),
+                day.unsigned_abs(),
+                n.unsigned_abs(),
+            ]);
             let shop = rng.pick(names::SHOPS);
             // As much comes in as goes out, so that the balance stays about the same.
             let comes_in = n % 12 == 11;
@@ -423,7 +496,8 @@ impl Household {
                     ..What::default()
                 }
             };
-            let (account, amount) = if n % 24 == 23 { (1, -rng.range(20_000, 40_000)) } else { (account, amount) };
+            let (account, amount) =
+                if n % 24 == 23 { (1, -rng.range(20_000, 40_000)) } else { (account, amount) };
             let mut event = self.plain("busy", account, day, amount, what);
             event.id = format!("txn-{:016x}", rng.bits());
             event.pends = rng.range(0, 2);

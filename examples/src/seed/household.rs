@@ -218,7 +218,9 @@ impl Household {
 }
 
 fn kinds(plan: Plan, rng: &mut Rng) -> Vec<Kind> {
-    use Kind::{Brokerage, Card, Checking, Consumer, Euro, Mortgage, Parent, Retirement, Savings, Student};
+    use Kind::{
+        Brokerage, Card, Checking, Consumer, Euro, Mortgage, Parent, Retirement, Savings, Student,
+    };
     match plan {
         Plan::Everything => vec![
             Checking, Savings, Card, Mortgage, Student, Consumer, Brokerage, Retirement, Parent,
@@ -229,10 +231,18 @@ fn kinds(plan: Plan, rng: &mut Rng) -> Vec<Kind> {
         Plan::Mixed => {
             let mut kinds = vec![Checking];
             let some = [
-                (Savings, 800), (Card, 850), (Mortgage, 300), (Student, 250), (Consumer, 250),
-                (Brokerage, 350), (Retirement, 400), (Euro, 200),
+                (Savings, 800),
+                (Card, 850),
+                (Mortgage, 300),
+                (Student, 250),
+                (Consumer, 250),
+                (Brokerage, 350),
+                (Retirement, 400),
+                (Euro, 200),
             ];
-            kinds.extend(some.into_iter().filter(|(_, odds)| rng.chance(*odds)).map(|(kind, _)| kind));
+            kinds.extend(
+                some.into_iter().filter(|(_, odds)| rng.chance(*odds)).map(|(kind, _)| kind),
+            );
             kinds
         }
     }

@@ -12,23 +12,72 @@ pub const FIRST: &[&str] = &[
 
 /// Last names.
 pub const LAST: &[&str] = &[
-    "Abbott", "Alvarez", "Banerjee", "Bauer", "Castillo", "Chen", "Dubois", "Eriksen", "Fischer",
-    "Gallagher", "Haddad", "Hoffman", "Ivanova", "Jansen", "Kaplan", "Kowalski", "Lindqvist",
-    "Marsh", "Mbeki", "Moreau", "Nakamura", "Novak", "Okafor", "Ortega", "Patel", "Quigley",
-    "Reyes", "Rossi", "Saito", "Sinclair", "Thorne", "Tran", "Underwood", "Vargas", "Weaver",
-    "Whitfield", "Yamada", "Young", "Zapata", "Ziegler",
+    "Abbott",
+    "Alvarez",
+    "Banerjee",
+    "Bauer",
+    "Castillo",
+    "Chen",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "Gallagher",
+    "Haddad",
+    "Hoffman",
+    "Ivanova",
+    "Jansen",
+    "Kaplan",
+    "Kowalski",
+    "Lindqvist",
+    "Marsh",
+    "Mbeki",
+    "Moreau",
+    "Nakamura",
+    "Novak",
+    "Okafor",
+    "Ortega",
+    "Patel",
+    "Quigley",
+    "Reyes",
+    "Rossi",
+    "Saito",
+    "Sinclair",
+    "Thorne",
+    "Tran",
+    "Underwood",
+    "Vargas",
+    "Weaver",
+    "Whitfield",
+    "Yamada",
+    "Young",
+    "Zapata",
+    "Ziegler",
 ];
 
 /// Streets.
 pub const STREETS: &[&str] = &[
-    "Alder Lane", "Birch Street", "Canal Row", "Dock Street", "Elm Avenue", "Foundry Road",
-    "Garden Terrace", "Harbor View", "Juniper Way", "Lakeside Drive", "Mill Road", "Orchard Street",
+    "Alder Lane",
+    "Birch Street",
+    "Canal Row",
+    "Dock Street",
+    "Elm Avenue",
+    "Foundry Road",
+    "Garden Terrace",
+    "Harbor View",
+    "Juniper Way",
+    "Lakeside Drive",
+    "Mill Road",
+    "Orchard Street",
 ];
 
 /// Employers.
 pub const EMPLOYERS: &[&str] = &[
-    "Northgate Logistics", "Brightwater Health", "Cobalt Software", "Harper and Sons",
-    "Summit School District", "Tidewater Energy",
+    "Northgate Logistics",
+    "Brightwater Health",
+    "Cobalt Software",
+    "Harper and Sons",
+    "Summit School District",
+    "Tidewater Energy",
 ];
 
 /// A city, with the offset of its clocks in hours and its place in millionths of a degree.
@@ -60,12 +109,48 @@ fn degrees(millionths: i32) -> f64 {
 
 /// Cities.
 pub const CITIES: &[City] = &[
-    City { name: "New York", region: "NY", postal_code: "10012", offset: "-05:00", at: (40_725_000, -73_998_000) },
-    City { name: "Boston", region: "MA", postal_code: "02118", offset: "-05:00", at: (42_338_000, -71_070_000) },
-    City { name: "Chicago", region: "IL", postal_code: "60614", offset: "-06:00", at: (41_922_000, -87_650_000) },
-    City { name: "Austin", region: "TX", postal_code: "78704", offset: "-06:00", at: (30_243_000, -97_766_000) },
-    City { name: "Denver", region: "CO", postal_code: "80205", offset: "-07:00", at: (39_759_000, -104_966_000) },
-    City { name: "Seattle", region: "WA", postal_code: "98103", offset: "-08:00", at: (47_673_000, -122_343_000) },
+    City {
+        name: "New York",
+        region: "NY",
+        postal_code: "10012",
+        offset: "-05:00",
+        at: (40_725_000, -73_998_000),
+    },
+    City {
+        name: "Boston",
+        region: "MA",
+        postal_code: "02118",
+        offset: "-05:00",
+        at: (42_338_000, -71_070_000),
+    },
+    City {
+        name: "Chicago",
+        region: "IL",
+        postal_code: "60614",
+        offset: "-06:00",
+        at: (41_922_000, -87_650_000),
+    },
+    City {
+        name: "Austin",
+        region: "TX",
+        postal_code: "78704",
+        offset: "-06:00",
+        at: (30_243_000, -97_766_000),
+    },
+    City {
+        name: "Denver",
+        region: "CO",
+        postal_code: "80205",
+        offset: "-07:00",
+        at: (39_759_000, -104_966_000),
+    },
+    City {
+        name: "Seattle",
+        region: "WA",
+        postal_code: "98103",
+        offset: "-08:00",
+        at: (47_673_000, -122_343_000),
+    },
 ];
 
 /// How a purchase comes to its final amount.
@@ -116,15 +201,39 @@ const fn shop(
 pub const SHOPS: &[Shop] = &[
     shop("Greenleaf Market", "5411", "greenleaf.example", 260, (1840, 16400), Finish::Same, true),
     shop("Harvest & Co Grocers", "5411", "harvestco.example", 140, (900, 8800), Finish::Same, true),
-    shop("Copper Kettle Coffee", "5814", "copperkettle.example", 360, (340, 1290), Finish::Same, true),
+    shop(
+        "Copper Kettle Coffee",
+        "5814",
+        "copperkettle.example",
+        360,
+        (340, 1290),
+        Finish::Same,
+        true,
+    ),
     shop("Blue Lantern Noodles", "5812", "", 130, (1600, 5400), Finish::Tip, true),
     shop("Trattoria Sole", "5812", "trattoriasole.example", 70, (3200, 11800), Finish::Tip, true),
-    shop("Fastlane Fuel", "5541", "fastlanefuel.example", 110, (2400, 6800), Finish::Preauthorized, true),
+    shop(
+        "Fastlane Fuel",
+        "5541",
+        "fastlanefuel.example",
+        110,
+        (2400, 6800),
+        Finish::Preauthorized,
+        true,
+    ),
     shop("Metro Transit", "4111", "metrotransit.example", 220, (275, 550), Finish::Same, true),
     shop("Parcel Palace", "5999", "parcelpalace.example", 120, (1100, 14900), Finish::Same, false),
     shop("Corner Apothecary", "5912", "", 50, (620, 5200), Finish::Same, true),
     shop("Pixel Cinema", "7832", "pixelcinema.example", 25, (1250, 4100), Finish::Same, true),
-    shop("Threadbare Outfitters", "5651", "threadbare.example", 30, (2900, 18900), Finish::Same, true),
+    shop(
+        "Threadbare Outfitters",
+        "5651",
+        "threadbare.example",
+        30,
+        (2900, 18900),
+        Finish::Same,
+        true,
+    ),
     shop("Hammer & Hinge Hardware", "5251", "", 22, (1200, 21500), Finish::Same, true),
     shop("Seaside Inns", "7011", "seasideinns.example", 8, (14900, 48900), Finish::Hold, true),
 ];
@@ -144,7 +253,13 @@ pub struct Bill {
     pub varies: bool,
 }
 
-const fn bill(name: &'static str, mcc: &'static str, day: u32, costs: (i64, i64), varies: bool) -> Bill {
+const fn bill(
+    name: &'static str,
+    mcc: &'static str,
+    day: u32,
+    costs: (i64, i64),
+    varies: bool,
+) -> Bill {
     Bill { name, mcc, day, costs, varies }
 }
 

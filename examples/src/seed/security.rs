@@ -1,6 +1,10 @@
 //! The securities that the bank's customers hold, and their prices on any day.
 
-use super::{Day, codes, date_of, money::{cents, share}, rng::{Rng, label}};
+use super::{
+    Day, codes, date_of,
+    money::{cents, share},
+    rng::{Rng, label},
+};
 use px_types::{
     SecurityId, Unit,
     model::security::{Security, SecurityType},
@@ -27,12 +31,60 @@ pub const CASH: usize = 0;
 /// Every security. The first is cash.
 pub const LISTINGS: &[Listing] = &[
     listing("sec-cash-usd", "US Dollar", "CUR:USD", "", SecurityType::Cash, 100, 0),
-    listing("sec-total-market", "Larkfield Total Market ETF", "LTMX", "51709A101", SecurityType::Etf, 8_240, 820),
-    listing("sec-bond", "Larkfield Core Bond Fund", "LCBF", "51709A218", SecurityType::MutualFund, 1_084, 210),
-    listing("sec-target-2050", "Target Horizon 2050 Fund", "THRZX", "87612T404", SecurityType::MutualFund, 2_455, 690),
-    listing("sec-cobalt", "Cobalt Software Inc.", "CBLT", "19105Q107", SecurityType::Equity, 14_310, 1_240),
-    listing("sec-tidewater", "Tidewater Energy Corp.", "TDWE", "88650V103", SecurityType::Equity, 5_620, 330),
-    listing("sec-treasury", "Treasury Note 4.125% 2031", "", "91282CMB4", SecurityType::FixedIncome, 9_910, 15),
+    listing(
+        "sec-total-market",
+        "Larkfield Total Market ETF",
+        "LTMX",
+        "51709A101",
+        SecurityType::Etf,
+        8_240,
+        820,
+    ),
+    listing(
+        "sec-bond",
+        "Larkfield Core Bond Fund",
+        "LCBF",
+        "51709A218",
+        SecurityType::MutualFund,
+        1_084,
+        210,
+    ),
+    listing(
+        "sec-target-2050",
+        "Target Horizon 2050 Fund",
+        "THRZX",
+        "87612T404",
+        SecurityType::MutualFund,
+        2_455,
+        690,
+    ),
+    listing(
+        "sec-cobalt",
+        "Cobalt Software Inc.",
+        "CBLT",
+        "19105Q107",
+        SecurityType::Equity,
+        14_310,
+        1_240,
+    ),
+    listing(
+        "sec-tidewater",
+        "Tidewater Energy Corp.",
+        "TDWE",
+        "88650V103",
+        SecurityType::Equity,
+        5_620,
+        330,
+    ),
+    listing(
+        "sec-treasury",
+        "Treasury Note 4.125% 2031",
+        "",
+        "91282CMB4",
+        SecurityType::FixedIncome,
+        9_910,
+        15,
+    ),
 ];
 
 const fn listing(

@@ -41,7 +41,8 @@ pub fn message(
         _ => Iso8601::Date(made),
     };
     let id = TransactionId::new(&event.id).ok()?;
-    let mut message = Transaction::new(id, account.clone(), amount(minor, scale), made_at, kind, unit.clone());
+    let mut message =
+        Transaction::new(id, account.clone(), amount(minor, scale), made_at, kind, unit.clone());
     message.description = Some(event.what.description.clone());
     message.settled_at = settled.map(Iso8601::Date);
     message.code = event.what.code.clone();

@@ -1,6 +1,6 @@
 //! The API of the bank: what each scenario user meets.
 
-use crate::support::{World, accounts_of, authorize, between, Browser};
+use crate::support::{Browser, World, accounts_of, authorize, between};
 use chrono::TimeDelta;
 use demo_bank::ledger::grants::SqliteGrants;
 use px_server::{credentials::TotpSecret, oauth::store::conformance};
@@ -21,7 +21,9 @@ async fn the_grant_store_keeps_its_promises() {
     let dir = tempfile::tempdir().unwrap();
     let file = demo_bank::ledger::Database::File(dir.path().join("grants.sqlite"));
     for database in [demo_bank::ledger::Database::Memory, file] {
-        let ledger = demo_bank::ledger::Ledger::open(&database, "2026-03-11".parse().unwrap()).await.unwrap();
+        let ledger = demo_bank::ledger::Ledger::open(&database, "2026-03-11".parse().unwrap())
+            .await
+            .unwrap();
         conformance::check(&SqliteGrants::new(ledger)).await.unwrap();
     }
 }
@@ -84,12 +86,16 @@ async fn cursors_and_offsets_give_the_same_rows() {
     }
     let mut by_offset = Vec::new();
     while by_offset.len() < by_cursor.len() {
-        let page = world.get(&format!("{base}&offset={}", by_offset.len()), token(&tokens)).await.json();
+        let page =
+            world.get(&format!("{base}&offset={}", by_offset.len()), token(&tokens)).await.json();
         by_offset.extend(page["transactions"].as_array().unwrap().clone());
     }
     assert_eq!(by_cursor, by_offset);
     let beyond = world.get(&format!("{base}&offset=999999"), token(&tokens)).await;
-    assert_eq!((beyond.status.as_u16(), beyond.json()["transactions"].as_array().unwrap().len()), (200, 0));
+    assert_eq!(
+        (beyond.status.as_u16(), beyond.json()["transactions"].as_array().unwrap().len()),
+        (200, 0)
+    );
 }
 
 #[tokio::test]
@@ -100,17 +106,25 @@ async fn a_cursor_is_for_one_walk_and_may_be_read_twice() {
     let first = world.get(&format!("{base}&limit=50"), token(&tokens)).await.json();
     let cursor = first["next_cursor"].as_str().unwrap();
     let path = format!("{base}&limit=50&cursor={cursor}");
-    let (one, two) = (world.get(&path, token(&tokens)).await, world.get(&path, token(&tokens)).await);
+    let (one, two) =
+        (world.get(&path, token(&tokens)).await, world.get(&path, token(&tokens)).await);
     assert_eq!(one.json(), two.json());
-    let error = |answer: &crate::support::Answer| answer.json()["error"]["id"].as_str().unwrap().to_owned();
+    let error =
+        |answer: &crate::support::Answer| answer.json()["error"]["id"].as_str().unwrap().to_owned();
     let other_limit = world.get(&format!("{base}&limit=51&cursor={cursor}"), token(&tokens)).await;
-    assert_eq!((other_limit.status.as_u16(), error(&other_limit).as_str()), (400, "invalid_request"));
+    assert_eq!(
+        (other_limit.status.as_u16(), error(&other_limit).as_str()),
+        (400, "invalid_request")
+    );
     let altered = world.get(&format!("{base}&limit=50&cursor=A{cursor}"), token(&tokens)).await;
     assert_eq!(error(&altered), "invalid_request");
     let other_grant = world.tokens("user_otp").await;
     assert_eq!(error(&world.get(&path, token(&other_grant)).await), "invalid_request");
     // A refreshed token of the same grant goes on; a changed window does not.
-    let form = format!("grant_type=refresh_token&refresh_token={}", tokens["refresh_token"].as_str().unwrap());
+    let form = format!(
+        "grant_type=refresh_token&refresh_token={}",
+        tokens["refresh_token"].as_str().unwrap()
+    );
     let refreshed = world.post("/oauth2/token", &form).await.json();
     assert_eq!(world.get(&path, token(&refreshed)).await.status, 200);
     world.bank.advance(3).await.unwrap();
@@ -132,10 +146,17 @@ async fn user_slow_lets_one_wait() {
 async fn user_down_says_when_to_come_back() {
     let world = World::new().await;
     let tokens = world.tokens("user_down").await;
-    for path in [format!("/users/{}", user(&tokens)), format!("/users/{}/transactions?{WINDOW}", user(&tokens))] {
+    for path in [
+        format!("/users/{}", user(&tokens)),
+        format!("/users/{}/transactions?{WINDOW}", user(&tokens)),
+    ] {
         let answer = world.get(&path, token(&tokens)).await;
         assert_eq!(answer.status, 503);
-        assert!(answer.json()["retry_at"].as_str().unwrap().starts_with("2026-03-11T09:10"), "{}", answer.text);
+        assert!(
+            answer.json()["retry_at"].as_str().unwrap().starts_with("2026-03-11T09:10"),
+            "{}",
+            answer.text
+        );
     }
     assert_eq!(world.get("/customers/current", token(&tokens)).await.status, 200);
 }
@@ -159,7 +180,10 @@ async fn user_revoked_is_read_once() {
     let path = format!("/users/{}", user(&tokens));
     assert_eq!(world.get(&path, token(&tokens)).await.status, 200);
     assert_eq!(world.get(&path, token(&tokens)).await.status, 401);
-    let form = format!("grant_type=refresh_token&refresh_token={}", tokens["refresh_token"].as_str().unwrap());
+    let form = format!(
+        "grant_type=refresh_token&refresh_token={}",
+        tokens["refresh_token"].as_str().unwrap()
+    );
     let refused = world.post("/oauth2/token", &form).await;
     assert_eq!(refused.json()["error"], "invalid_grant");
     // A new authorization is good for one call again.
@@ -180,12 +204,16 @@ async fn credentials_mode_signs_each_user_in() {
     assert_eq!(world.get(&path, good["auth_token"].as_str().unwrap()).await.status, 200);
     assert_eq!(sign_in(&world, "nobody").await.status, 401);
     let locked = sign_in(&world, "user_locked").await;
-    assert_eq!((locked.status.as_u16(), &locked.json()["error"]["id"]), (403, &json!("user_locked")));
+    assert_eq!(
+        (locked.status.as_u16(), &locked.json()["error"]["id"]),
+        (403, &json!("user_locked"))
+    );
 
     let otp = sign_in(&world, "user_otp").await.json();
     assert_eq!(otp["mfa_type"], "OTP");
     let base = format!("/users/{}", otp["user_id"].as_str().unwrap());
-    let send = json!({ "challenge_id": otp["challenge_id"], "delivery_id": otp["deliveries"][0]["id"] });
+    let send =
+        json!({ "challenge_id": otp["challenge_id"], "delivery_id": otp["deliveries"][0]["id"] });
     assert_eq!(world.post(&format!("{base}/sendOtp"), &send.to_string()).await.status, 200);
     let line = world.sent.lock().unwrap().pop().unwrap();
     let code = line.strip_prefix("sent to user_otp: ").unwrap().to_owned();
@@ -226,11 +254,13 @@ async fn two_processes_may_share_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = demo_bank::ledger::Database::File(dir.path().join("bank.sqlite"));
     let world = World::with(|config| config.database = file.clone()).await;
-    let other = demo_bank::ledger::Ledger::open(&file, "2030-01-01".parse().unwrap()).await.unwrap();
+    let other =
+        demo_bank::ledger::Ledger::open(&file, "2030-01-01".parse().unwrap()).await.unwrap();
     let tokens = world.tokens("user_good").await;
     other.advance(14).await.unwrap();
     assert_eq!(world.bank.today().await.unwrap().to_string(), "2026-03-25");
-    let path = format!("/users/{}/transactions?start_date=2026-03-12&end_date=2026-03-25", user(&tokens));
+    let path =
+        format!("/users/{}/transactions?start_date=2026-03-12&end_date=2026-03-25", user(&tokens));
     let page = world.get(&path, token(&tokens)).await;
     assert!(page.json()["total"].as_u64().unwrap() > 5, "{}", page.text);
     assert_eq!(between(&page.text, "\"next_cursor\"", ",").len(), 0);

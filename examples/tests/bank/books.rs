@@ -110,7 +110,14 @@ async fn the_scenario_users_have_what_they_promise() {
     let good = answer(&ledger, "user_good").await;
     let subtypes: Vec<&str> = good.accounts.iter().map(|account| account.kind.subtype()).collect();
     for subtype in [
-        "checking", "savings", "credit card", "mortgage", "student", "consumer", "brokerage", "401k",
+        "checking",
+        "savings",
+        "credit card",
+        "mortgage",
+        "student",
+        "consumer",
+        "brokerage",
+        "401k",
     ] {
         assert!(subtypes.contains(&subtype), "{subtype}");
     }
@@ -135,9 +142,9 @@ async fn the_checking_balance_is_the_sum_of_what_happened() {
         let today = ledger.today().await.unwrap();
         let window = Window { start: today.minus_days(8), end: today };
         let moved = all(&ledger, "user_otp", window).await;
-        let posted = moved.iter().filter(|transaction| {
-            transaction.account_id == before.id && !transaction.is_pending()
-        });
+        let posted = moved
+            .iter()
+            .filter(|transaction| transaction.account_id == before.id && !transaction.is_pending());
         let balance = posted.fold(before.current_balance, |balance, transaction| {
             balance.checked_sub(transaction.amount).unwrap()
         });
@@ -195,8 +202,10 @@ async fn a_page_is_refused_once_its_window_changed_and_not_before() {
     let user = ledger.user_by_name("user_good").await.unwrap().unwrap();
     let old = Window { start: start().minus_days(300), end: start().minus_days(100) };
     let new = Window { start: start().minus_days(30), end: start() };
-    let firsts = [page(&ledger, "user_good", old, Begin::Offset(0), 10).await,
-        page(&ledger, "user_good", new, Begin::Offset(0), 10).await];
+    let firsts = [
+        page(&ledger, "user_good", old, Begin::Offset(0), 10).await,
+        page(&ledger, "user_good", new, Begin::Offset(0), 10).await,
+    ];
     ledger.advance(1).await.unwrap();
     for (window, first, stays) in [(old, &firsts[0], true), (new, &firsts[1], false)] {
         let begin = Begin::After { place: first.next.clone().unwrap(), change: first.change };
@@ -205,7 +214,10 @@ async fn a_page_is_refused_once_its_window_changed_and_not_before() {
     }
 }
 
-async fn import(ledger: &Ledger, text: &[u8]) -> Result<demo_bank::ledger::import::Imported, LedgerError> {
+async fn import(
+    ledger: &Ledger,
+    text: &[u8],
+) -> Result<demo_bank::ledger::import::Imported, LedgerError> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ledger.ndjson");
     std::fs::write(&file, text).unwrap();
@@ -259,23 +271,25 @@ async fn bad_lines_are_all_named_and_nothing_is_imported() {
         r#"{"transaction": {"id": "t3", "account_id": "secret-account", "type": "depository", "amount": "1", "currency": "CZK", "description": null, "settled_at": null, "transacted_at": "2026-03-10"}}"#,
         r#"{"transaction": {"id": "t1", "account_id": "a1", "type": "loan", "amount": "1", "currency": "CZK", "description": null, "settled_at": null, "transacted_at": "2026-03-10"}}"#,
         r#"{"user": {"user_id": "u2", "username": "user_good", "identity_id": "i9", "account_ids": ["a9"]}}"#,
+        r#"{"account": {"id": "a3", "type": "depository", "subtype": "checking", "name": "A", "status": "active", "owner_identity_ids": ["i1"], "current_balance": "900.10", "currency": "CZK", "transfer_codes": [{"network": "international", "iban": "DE88370400440532013000", "bic": "COBADEFF", "debit": true, "credit": true}]}}"#,
     ];
     let text = format!("{GOOD}{}\n", bad.join("\n"));
     let Err(LedgerError::Import(report)) = import(&ledger, text.as_bytes()).await else { panic!() };
     let shown = report.to_string();
     insta::assert_snapshot!(shown, @r"
-    line 6: .: EOF while parsing an object at line 1 column 1
-    line 7: .: not a JSON object
-    line 8: .: 2 keys; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
-    line 9: .: an unknown key; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
-    line 10: transaction.amount: too many decimal places: at most 6
-    line 11: transaction.account_id: no such account
-    line 12: transaction.id: the same id as in line 4
-    line 12: transaction.type: not the type of its account
-    line 13: user.username: the bank has this id already
-    line 13: user.identity_id: no such identity
-    line 13: user.account_ids[0]: no such account
-    11 faults; nothing was imported
+    12 faults; nothing was imported
+      line 6: .: EOF while parsing an object at line 1 column 1
+      line 7: .: not a JSON object
+      line 8: .: 2 keys; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
+      line 9: .: an unknown key; a line has exactly one of `user`, `identity`, `account`, `security`, `transaction`
+      line 10: transaction.amount: too many decimal places: at most 6
+      line 11: transaction.account_id: no such account
+      line 12: transaction.id: the same id as in line 4
+      line 12: transaction.type: not the type of its account
+      line 13: user.username: the bank has this id already
+      line 13: user.identity_id: no such identity
+      line 13: user.account_ids[0]: no such account
+      line 14: account.transfer_codes[0].iban: not an IBAN: capital letters and digits with two check digits (ISO 13616)
     ");
     assert!(!shown.contains("secret-account") && !shown.contains("1.2345"));
     assert_eq!(ledger.usernames().await.unwrap(), before);
@@ -284,7 +298,8 @@ async fn bad_lines_are_all_named_and_nothing_is_imported() {
 #[tokio::test]
 async fn a_long_list_of_faults_is_cut() {
     let ledger = Ledger::open(&Database::Memory, start()).await.unwrap();
-    let Err(LedgerError::Import(report)) = import(&ledger, "{}\n".repeat(90).as_bytes()).await else {
+    let Err(LedgerError::Import(report)) = import(&ledger, "{}\n".repeat(90).as_bytes()).await
+    else {
         panic!()
     };
     assert_eq!((report.faults().len(), report.count()), (20, 90));
@@ -293,7 +308,8 @@ async fn a_long_list_of_faults_is_cut() {
 
 /// The ledger of a real bank, kept beside the checkout and not in it.
 fn real_ledger() -> Option<std::path::PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/czech-bank.ndjson.gz");
+    let beside =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/czech-bank.ndjson.gz");
     beside.exists().then_some(beside)
 }
 

@@ -10,15 +10,24 @@ async fn every_page_carries_the_headers_that_guard_it() {
     let page = browser.open(&authorize("")).await;
     assert_eq!(page.status, 200);
     let policy = page.header("content-security-policy");
-    for part in ["default-src 'none'", "style-src 'self'", "form-action 'self' http://127.0.0.1:9;",
-        "frame-ancestors 'none'", "base-uri 'none'"] {
+    for part in [
+        "default-src 'none'",
+        "style-src 'self'",
+        "form-action 'self' http://127.0.0.1:9;",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ] {
         assert!(policy.contains(part), "{policy}");
     }
     assert_eq!(page.header("cache-control"), "no-store");
     assert_eq!(page.header("referrer-policy"), "no-referrer");
     assert!(!page.header("x-request-id").is_empty());
     let cookie = page.header("set-cookie");
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && !cookie.contains("Secure"));
+    assert!(
+        cookie.contains("HttpOnly")
+            && cookie.contains("SameSite=Lax")
+            && !cookie.contains("Secure")
+    );
     assert!(!page.text.contains("style=\"") && !page.text.contains("<script"));
     let next = browser.sign_in(&page, "user_good", "pass_good").await;
     assert!(!next.header("x-request-id").is_empty());
@@ -88,7 +97,9 @@ async fn with_none_picked_the_page_asks_again() {
     let one = vec![accounts_of(&page)[0].clone()];
     let back = browser.decide(&page, &one, "allow").await;
     assert!(back.header("location").starts_with("http://127.0.0.1:9/back?code="));
-    assert!(back.header("location").contains("state=xyz") && back.header("location").contains("iss="));
+    assert!(
+        back.header("location").contains("state=xyz") && back.header("location").contains("iss=")
+    );
 }
 
 #[tokio::test]

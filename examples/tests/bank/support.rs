@@ -93,7 +93,6 @@ impl World {
     }
 
     /// A bank with settings of its own, on a copy of the books unless it names others.
-
     pub(crate) async fn with(change: impl FnOnce(&mut BankConfig)) -> Self {
         let clock = ManualClock::new(START.parse::<DateTime<Utc>>().unwrap());
         let sent = Arc::new(Mutex::new(Vec::new()));
@@ -131,7 +130,11 @@ impl World {
 
     /// A call with the client's id and secret; JSON, or a form.
     pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
-        let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+        let kind = if body.starts_with('{') {
+            "application/json"
+        } else {
+            "application/x-www-form-urlencoded"
+        };
         let basic = base64::prelude::BASE64_STANDARD.encode("plaid:s3cret");
         let request = Request::post(path)
             .header(header::HOST, "bank.example")
@@ -148,7 +151,10 @@ impl World {
         let picked = accounts_of(&page);
         let page = browser.decide(&page, &picked, "allow").await;
         let code = code_of(&page);
-        let form = format!("grant_type=authorization_code&code={code}&redirect_uri={}&code_verifier={VERIFIER}", encode(BACK));
+        let form = format!(
+            "grant_type=authorization_code&code={code}&redirect_uri={}&code_verifier={VERIFIER}",
+            encode(BACK)
+        );
         let answer = self.post("/oauth2/token", &form).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
@@ -196,8 +202,10 @@ impl<'a> Browser<'a> {
     }
 
     async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = request.header(header::HOST, "bank.example").header(header::COOKIE, cookies.join("; "));
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request =
+            request.header(header::HOST, "bank.example").header(header::COOKIE, cookies.join("; "));
         let answer = self.world.call(request.body(Body::from(body)).unwrap()).await;
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
@@ -220,15 +228,26 @@ impl<'a> Browser<'a> {
             form.append_pair(name, between(&page.text, &start, "\"")[0]);
         }
         form.extend_pairs(fields);
-        let request = Request::post(action[0]).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = Request::post(action[0])
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request, form.finish()).await
     }
 
-    pub(crate) async fn sign_in(&mut self, page: &Answer, username: &str, password: &str) -> Answer {
+    pub(crate) async fn sign_in(
+        &mut self,
+        page: &Answer,
+        username: &str,
+        password: &str,
+    ) -> Answer {
         self.submit(page, &[("username", username), ("password", password)]).await
     }
 
-    pub(crate) async fn decide(&mut self, page: &Answer, accounts: &[String], decision: &str) -> Answer {
+    pub(crate) async fn decide(
+        &mut self,
+        page: &Answer,
+        accounts: &[String],
+        decision: &str,
+    ) -> Answer {
         let picked = accounts.iter().map(|id| ("account_id", id.as_str()));
         let fields: Vec<_> = picked.chain([("decision", decision)]).collect();
         self.submit(page, &fields).await
