@@ -265,3 +265,70 @@ async fn two_processes_may_share_a_file() {
     assert!(page.json()["total"].as_u64().unwrap() > 5, "{}", page.text);
     assert_eq!(between(&page.text, "\"next_cursor\"", ",").len(), 0);
 }
+
+#[tokio::test]
+async fn the_real_ledger_comes_back_through_the_api() {
+    use std::{collections::BTreeMap, io::BufRead as _};
+    let Some(file) = crate::books::real_ledger() else {
+        eprintln!("skipped: the real ledger is not beside the checkout");
+        return;
+    };
+    let clock = px_server::clock::ManualClock::new(crate::support::START.parse().unwrap());
+    let mut config = crate::support::config(&clock);
+    config.filling = None;
+    let bank = demo_bank::Bank::open(config).await.unwrap();
+    bank.ledger().import(&file, |_| {}).await.unwrap();
+
+    let text = flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap());
+    let (mut users, mut by_account) =
+        (Vec::new(), BTreeMap::<String, BTreeMap<String, String>>::new());
+    let mut lines = 0;
+    for line in std::io::BufReader::new(text).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if let Some(row) = line.get("transaction") {
+            let [account, id, amount] =
+                ["account_id", "id", "amount"].map(|name| row[name].as_str().unwrap().to_owned());
+            by_account.entry(account).or_default().insert(id, amount);
+            lines += 1;
+        } else if let Some(user) = line.get("user") {
+            users.push(user.clone());
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let world = World { bank, clock, sent: Default::default(), _books: None };
+    for user in users {
+        let id = user["user_id"].as_str().unwrap();
+        let (client, principal) = ("plaid".parse().unwrap(), id.parse().unwrap());
+        let scopes = px_types::ScopeSet::defaults();
+        let all = px_server::PermittedAccounts::All;
+        let token = world.bank.oauth().issue_for(&client, principal, scopes, all).await.unwrap();
+        let has = world.get(&format!("/users/{id}"), token.expose()).await.json();
+        let accounts =
+            has["accounts"].as_array().unwrap().iter().map(|account| account["id"].clone());
+        assert_eq!(accounts.collect::<Vec<_>>(), *user["account_ids"].as_array().unwrap());
+        let mut expected: BTreeMap<_, _> = user["account_ids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|account| by_account.get(account.as_str().unwrap()))
+            .flatten()
+            .collect();
+        let base =
+            format!("/users/{id}/transactions?start_date=2024-01-01&end_date=2026-12-31&limit=500");
+        let mut next = String::new();
+        loop {
+            let page = world.get(&format!("{base}{next}"), token.expose()).await.json();
+            for row in page["transactions"].as_array().unwrap() {
+                let id = row["id"].as_str().unwrap().to_owned();
+                assert_eq!(row["amount"].as_str(), expected.remove(&id).map(String::as_str));
+                seen.insert(id);
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("&cursor={cursor}"),
+                None => break,
+            }
+        }
+        assert!(expected.is_empty(), "{id}: {} transactions are missing", expected.len());
+    }
+    assert_eq!((seen.len(), lines), (49_102, 49_102));
+}

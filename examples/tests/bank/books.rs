@@ -307,7 +307,7 @@ async fn a_long_list_of_faults_is_cut() {
 }
 
 /// The ledger of a real bank, kept beside the checkout and not in it.
-fn real_ledger() -> Option<std::path::PathBuf> {
+pub(crate) fn real_ledger() -> Option<std::path::PathBuf> {
     let beside =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/czech-bank.ndjson.gz");
     beside.exists().then_some(beside)

@@ -28,7 +28,7 @@ pub(crate) struct World {
     pub(crate) bank: Bank,
     pub(crate) clock: ManualClock,
     pub(crate) sent: Arc<Mutex<Vec<String>>>,
-    _books: Option<Books>,
+    pub(crate) _books: Option<Books>,
 }
 
 /// A copy of filled books. Filling takes seconds in a debug build, so it is done once.
