@@ -1,6 +1,6 @@
 //! The bank's own pages: sign-in, choice of accounts, consent. Plain forms, no script.
 //!
-//! [`visit`] keeps what happens between the pages, [`view`] draws them. The service has
+//! `visit` keeps what happens between the pages, `view` draws them. The service has
 //! checked the authorization request before a page is shown.
 
 mod money;

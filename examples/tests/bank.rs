@@ -11,5 +11,7 @@ mod api;
 mod books;
 #[path = "bank/pages.rs"]
 mod pages;
+#[path = "bank/program.rs"]
+mod program;
 #[path = "bank/support.rs"]
 mod support;

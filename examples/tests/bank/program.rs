@@ -1,0 +1,60 @@
+//! The program `demo-bank`: its exit codes, its lines, how it stops.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Output, Stdio},
+};
+
+fn demo_bank() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_demo-bank"))
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = demo_bank().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn exit_codes_tell_wrong_usage_from_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(help.contains("Examples:"));
+    assert_eq!(run(&["serve"]).0, 2);
+    assert_eq!(run(&["advance", "soon", "--database", "x"]).0, 2);
+    assert_eq!(run(&["advance", "1d", "--database", &path("none.sqlite")]).0, 1);
+    std::fs::write(path("bad.ndjson"), "{}\n").unwrap();
+    let database = path("bank.sqlite");
+    let (code, _, error) = run(&["import", &path("bad.ndjson"), "--database", &database]);
+    assert_eq!(code, 1);
+    assert!(error.contains("1 fault; nothing was imported\n  line 1: "), "{error}");
+    std::fs::write(path("good.ndjson"), r#"{"identity": {"id": "i1", "name": "Ann"}}"#).unwrap();
+    let (code, out, _) = run(&["import", &path("good.ndjson"), "--database", &database]);
+    assert_eq!((code, out.contains("1 identities")), (0, true));
+    assert_eq!(run(&["advance", "2w", "--database", &database]).0, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_says_where_it_listens_and_stops_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret.txt");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let mut bank = demo_bank()
+        .args(["serve", "--listen", "127.0.0.1:0", "--database", ":memory:", "--users", "0"])
+        .args(["--client-id", "plaid", "--redirect-uri", "http://127.0.0.1:9/back"])
+        .arg("--client-secret-file")
+        .arg(&secret)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(bank.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let listening = lines.by_ref().find(|line| line.starts_with("Listening on http://127.0.0.1:"));
+    assert!(!listening.unwrap().ends_with(":0"));
+    let told = Command::new("kill").arg("-TERM").arg(bank.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert_eq!(lines.last().as_deref(), Some("Stopped."));
+    assert_eq!(bank.wait().unwrap().code(), Some(0));
+}
