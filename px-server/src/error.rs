@@ -26,7 +26,8 @@ pub struct Error {
 pub enum Kind {
     /// The request is wrong: 400.
     InvalidRequest,
-    /// A sign-in was refused: 401, in credentials mode alone.
+    /// A sign-in was refused: 401 in credentials mode. Elsewhere it is answered 500, because a
+    /// 401 would end a token that lives.
     SignInRefused,
     /// The caller may not: 403.
     Forbidden,

@@ -16,6 +16,7 @@ pub mod guard;
 pub mod hyper;
 pub mod oauth;
 mod partner;
+mod request_id;
 mod router;
 mod service;
 pub mod verify;

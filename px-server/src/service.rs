@@ -16,12 +16,13 @@ pub use builder::{BuildError, PartnerServiceBuilder};
 pub use check::ResponseCheck;
 
 use crate::{
-    Caller, Partner, TokenGrant,
+    Caller, Kind, Partner, TokenGrant,
     clients::Clients,
     clock::{Clock, Random},
     credentials::Credentials,
     guard::{RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
+    request_id,
     router::{Match, Operation, Route, Router},
     verify::{TokenVerifier, VerifyError},
 };
@@ -112,7 +113,7 @@ impl PartnerService {
     {
         let inner = &*self.0;
         let (parts, body) = request.into_parts();
-        let request_id = request::request_id(&parts.headers, &*inner.random);
+        let request_id = request_id::of(&parts.headers, &*inner.random);
         let head = parts.method == http::Method::HEAD;
         let call = observe::Call::begin(&parts.method, &request_id);
         let incoming = Incoming {
@@ -211,7 +212,7 @@ impl Inner {
         let caller = self.caller(&routed).await?;
         let request = read::<GetUser>(&routed.path, &routed.incoming, &[])?;
         let answer = self.partner.user(&caller, request).await;
-        let mut answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        let mut answer = answer.map_err(|error| self.data_failed(error, &caller))?;
         grant::filter_user(&mut answer, &caller.grant);
         check::user(self.check, &answer, &caller)?;
         Ok(Answer::ok(&answer).into())
@@ -222,7 +223,7 @@ impl Inner {
         let request = read::<ListTransactions>(&routed.path, &routed.incoming, &[])?;
         let query = request.query.clone();
         let answer = transactions::page(&*self.partner, &caller, request).await;
-        let answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        let answer = answer.map_err(|error| self.data_failed(error, &caller))?;
         check::transactions(self.check, &answer, &query, &caller)?;
         Ok(Answer::ok(&answer).into())
     }
@@ -231,7 +232,7 @@ impl Inner {
         let caller = self.caller(&routed).await?;
         let request = read::<GetCurrentUser>(&routed.path, &routed.incoming, &[])?;
         let answer = self.partner.current_user(&caller, request).await;
-        let answer = answer.map_err(|error| self.failed(&error, &caller.request_id))?;
+        let answer = answer.map_err(|error| self.data_failed(error, &caller))?;
         Ok(Answer::ok(&answer).into())
     }
 
@@ -394,6 +395,16 @@ impl Inner {
     fn failed(&self, error: &crate::Error, request_id: &str) -> Answer {
         observe::failed(error, request_id);
         Answer::from_error(error, self.clock.now())
+    }
+
+    /// The partner's code failed on a call with a token. The token was good, and a 401 would
+    /// end it: a refused sign-in, which belongs to credentials mode, is a failure here.
+    fn data_failed(&self, error: crate::Error, caller: &Caller) -> Answer {
+        let error = match error.kind() {
+            Kind::SignInRefused => crate::Error::internal(error),
+            _ => error,
+        };
+        self.failed(&error, &caller.request_id)
     }
 
     /// A refusal of the OAuth kit, in the form of RFC 6749.

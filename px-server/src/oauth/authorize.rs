@@ -17,7 +17,8 @@ use std::{error::Error as StdError, fmt};
 const MAX_NAME: usize = 255;
 
 /// What becomes of an authorization request.
-#[derive(Debug)]
+///
+/// `Debug` leaves out where to redirect to: the URL carries `state`.
 #[must_use]
 pub enum Authorization {
     /// Show an error page. Nothing may be sent to the redirect URI: it is not known to be
@@ -28,6 +29,16 @@ pub enum Authorization {
     /// Sign the user in, let them pick accounts and consent; then call
     /// [`OAuth::approve`] or [`OAuth::deny`].
     Ask(Box<AuthorizationRequest>),
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
+            Self::Redirect(_) => f.write_str("Redirect(***)"),
+            Self::Ask(request) => f.debug_tuple("Ask").field(request).finish(),
+        }
+    }
 }
 
 /// A checked authorization request, for the bank's pages.

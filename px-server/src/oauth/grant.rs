@@ -301,7 +301,7 @@ impl GrantRecord {
             });
         }
         let scopes = record.scopes.clone();
-        let expires_at = now + fresh.access_lifetime;
+        let expires_at = record.access_ends(fresh, now);
         record.give_access(fresh.access, scopes.clone(), expires_at, now);
         let given = Given { scopes, expires_at, refresh };
         Step::changed(record, Ok(given))
@@ -351,8 +351,7 @@ impl GrantRecord {
             refresh.used_at.get_or_insert(now);
             refresh.pairs.push(Pair { refresh: fresh.refresh, access: fresh.access });
         }
-        // An access token does not outlive the grant.
-        let expires_at = (now + fresh.access_lifetime).min(record.ends_at);
+        let expires_at = record.access_ends(fresh, now);
         record.give_access(fresh.access, scopes.clone(), expires_at, now);
         let given = Given { scopes, expires_at, refresh: true };
         Step::changed(record, Ok(given))
@@ -442,6 +441,11 @@ impl GrantRecord {
                 access.ended |= access.digest == pair.access;
             }
         }
+    }
+
+    /// When a fresh access token ends: no later than the grant.
+    fn access_ends(&self, fresh: &Fresh, now: DateTime<Utc>) -> DateTime<Utc> {
+        (now + fresh.access_lifetime).min(self.ends_at)
     }
 
     fn give_access(

@@ -8,6 +8,7 @@ use super::{
     store::StoreError,
 };
 use crate::clients::Client;
+use chrono::TimeDelta;
 use http::{HeaderMap, header};
 use px_types::{
     AccessToken, RefreshToken, ScopeSet,
@@ -148,8 +149,9 @@ impl OAuth {
             stepped.map_err(OAuthError::unavailable)?.ok_or(Refusal::InvalidGrant)?;
         let given = outcome?;
         let mut response = TokenResponse::new(AccessToken::new(access), "Bearer");
-        let seconds = (given.expires_at - self.now()).num_seconds();
-        response.expires_in = u64::try_from(seconds).ok();
+        // Rounded up, or the time that this answer took would cost a whole second.
+        let rest = given.expires_at - self.now() + TimeDelta::milliseconds(999);
+        response.expires_in = u64::try_from(rest.num_seconds()).ok();
         response.refresh_token =
             given.refresh.then(|| RefreshToken::new(format!("{family}.{secret}")));
         response.scope = Some(given.scopes.to_string());

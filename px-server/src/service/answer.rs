@@ -219,7 +219,7 @@ impl Answer {
         headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert("x-request-id", id);
+            headers.insert(crate::request_id::HEADER, id);
         }
         let mut response = Response::new(Full::new(if head { Bytes::new() } else { bytes }));
         *response.status_mut() = status;

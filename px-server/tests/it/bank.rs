@@ -100,7 +100,7 @@ impl TokenVerifier for Tokens {
             "no-transactions" => ("u1", scopes("accounts")),
             "accounts-only" => ("u1", scopes("accounts")),
             "odd" => ("u 1/ü", all),
-            name @ ("panics" | "fails" | "down") => (name, all),
+            name @ ("panics" | "fails" | "down" | "refuses") => (name, all),
             "store-down" => return Err(VerifyError::unavailable("the token store is down")),
             _ => return Err(VerifyError::Invalid),
         };
@@ -171,6 +171,7 @@ impl Partner for Bank {
         match request.user_id.as_str() {
             "panics" => panic!("the bank's code panics"),
             "fails" => return Err(Error::internal("secret cause")),
+            "refuses" => return Err(Error::invalid_credentials()),
             "down" => {
                 let at: Timestamp = "2024-06-01T12:01:30Z".parse().unwrap();
                 return Err(Error::unavailable().retry_at(at));

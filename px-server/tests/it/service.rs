@@ -529,6 +529,16 @@ async fn a_failing_token_store_ends_no_item() {
     assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
 }
 
+/// A core system that refuses the bank's own sign-in is no reason to end the user's Item.
+#[tokio::test]
+async fn a_refused_sign_in_of_the_banks_own_ends_no_item() {
+    let service = bank::service();
+    let response = send(&service, get("/users/refuses", Some("refuses"))).await;
+    assert_eq!(response.status(), 500);
+    assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
+    assert_eq!(json(response).await["error"]["id"], "internal_error");
+}
+
 #[tokio::test]
 async fn the_response_check_sees_a_broken_answer() {
     let broken = |check| {

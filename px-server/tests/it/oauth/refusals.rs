@@ -282,3 +282,13 @@ fn settings_that_are_not_safe_are_refused() {
     assert_eq!(metadata["code_challenge_methods_supported"], serde_json::json!(["S256"]));
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
 }
+
+/// The URL of a refusal carries `state`, which binds the answer to a session.
+#[tokio::test]
+async fn a_refusal_shows_no_state_when_it_is_printed() {
+    let query = query(&[("scope", Some("unknown")), ("state", Some("s3cret"))]);
+    let refused = bank().oauth.authorize(&query).await;
+    let printed = format!("{refused:?}");
+    assert!(matches!(refused, Authorization::Redirect(url) if url.contains("s3cret")));
+    assert!(printed.contains("Redirect") && !printed.contains("s3cret"), "{printed}");
+}

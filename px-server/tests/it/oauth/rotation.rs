@@ -148,3 +148,40 @@ async fn who_gets_a_refresh_token_and_for_how_long() {
     bank.oauth.purge().await.unwrap();
     assert!(bank.store.of_principal(&user()).await.unwrap().is_empty());
 }
+
+/// A clock that does not stand still while a request is answered, as no real one does.
+#[derive(Debug)]
+struct Running(ManualClock);
+
+impl px_server::clock::Clock for Running {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.advance(TimeDelta::milliseconds(1));
+        self.0.now()
+    }
+}
+
+#[tokio::test]
+async fn the_time_that_the_answer_takes_is_not_cut_off_a_lifetime() {
+    let clock = ManualClock::new(start());
+    let oauth = OAuth::builder(ISSUER, clients(), Arc::new(MemoryGrantStore::new()))
+        .clock(Arc::new(Running(clock.clone())))
+        .build()
+        .unwrap();
+    let bank = Bank { oauth, store: Arc::default(), clock };
+    let tokens = bank.tokens().await;
+    assert_eq!(tokens.expires_in, Some(900));
+    assert_eq!(bank.refresh(refresh_token(&tokens)).await.unwrap().expires_in, Some(900));
+}
+
+#[tokio::test]
+async fn the_first_access_token_does_not_outlive_the_grant_either() {
+    let clock = ManualClock::new(start());
+    let oauth = OAuth::builder(ISSUER, clients(), Arc::new(MemoryGrantStore::new()))
+        .clock(Arc::new(clock.clone()))
+        .access_token_lifetime(Duration::from_secs(366 * 86_400))
+        .refresh_lifetime(chrono::Months::new(1))
+        .build()
+        .unwrap();
+    let bank = Bank { oauth, store: Arc::default(), clock };
+    assert_eq!(bank.tokens().await.expires_in, Some(29 * 86_400));
+}

@@ -1,0 +1,77 @@
+//! The id that a request is known by: the caller's own, or a new one.
+
+use crate::clock::Random;
+use http::HeaderMap;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The header that carries it, both ways.
+pub(crate) const HEADER: &str = "x-request-id";
+
+/// The caller's own request id if there is one good one, else a new one.
+pub(crate) fn of(headers: &HeaderMap, random: &dyn Random) -> Arc<str> {
+    let mut given = headers.get_all(HEADER).iter();
+    let only = given.next().filter(|_| given.next().is_none());
+    match only.and_then(|id| id.to_str().ok()).filter(|id| is_good(id)) {
+        Some(id) => id.into(),
+        None => fresh(random),
+    }
+}
+
+fn is_good(id: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=64).contains(&id.len()) && id.bytes().all(good)
+}
+
+fn fresh(random: &dyn Random) -> Arc<str> {
+    // An id is for support, not for security: one that is unique in this process will do.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = [0; 16];
+    if random.fill(&mut bytes).is_err() {
+        bytes[8..].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    }
+    let hex = bytes.iter().flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+    hex.map(char::from).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{NoRandomness, SystemRandom};
+
+    fn id(values: &[&str]) -> Arc<str> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HEADER, value.parse().unwrap());
+        }
+        of(&headers, &SystemRandom)
+    }
+
+    #[test]
+    fn a_good_one_is_kept() {
+        assert_eq!(&*id(&["abc_-9"]), "abc_-9");
+        assert_eq!(&*id(&[&"a".repeat(64)]), "a".repeat(64));
+        let long = "a".repeat(65);
+        for bad in [&[""][..], &["a b"], &["a;b"], &["a.b"], &["a", "b"], &[&long], &[]] {
+            assert_eq!(id(bad).len(), 32, "{bad:?}");
+        }
+        assert_ne!(id(&[]), id(&[]));
+    }
+
+    #[derive(Debug)]
+    struct Dry;
+
+    impl Random for Dry {
+        fn fill(&self, _: &mut [u8]) -> Result<(), NoRandomness> {
+            Err(NoRandomness)
+        }
+    }
+
+    #[test]
+    fn without_randomness_they_still_differ() {
+        assert_ne!(of(&HeaderMap::new(), &Dry), of(&HeaderMap::new(), &Dry));
+    }
+}
