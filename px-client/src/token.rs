@@ -125,7 +125,8 @@ impl TokenStore for MemoryTokenStore {
 ///
 /// One refresh runs at a time; whoever asks meanwhile waits for it. A new pair is saved
 /// **before** it is used. A refresh whose answer was lost is repeated once, because a
-/// partner answers a second use within 30 s with another pair. On `invalid_grant` the store
+/// partner answers a second use within 30 s with another pair. While a token is still good, a
+/// refresh that failed is not tried again with every call. On `invalid_grant` the store
 /// is read once more, for another process may have refreshed; then the source has ended.
 /// Contract: `px.md` section 4, refresh.
 #[derive(Clone)]
@@ -148,7 +149,13 @@ struct State {
     over: bool,
     /// The last refresh failed, and when. Whoever waited for it does not try again in turn.
     failed: Option<(Duration, Error)>,
+    /// Until then a token that is still good is used without a new try.
+    hold_until: Option<Duration>,
 }
+
+/// How long a failed refresh is not tried again, unless the partner asks for longer: short
+/// enough for a lost answer to be asked for again within the partner's 30 s.
+const HOLD: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for RefreshingTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,7 +232,8 @@ impl Refresher {
         if state.over || refused.is_some_and(|refused| refused == tokens.access_token) {
             return Err(over());
         }
-        if !self.is_due(&tokens) {
+        let held = state.hold_until.is_some_and(|until| self.clock().elapsed() < until);
+        if !self.is_due(&tokens) || held && self.is_good(&tokens) {
             return Ok(tokens.access_token);
         }
         self.refresh(state, tokens).await
@@ -238,10 +246,13 @@ impl Refresher {
         };
         if error.error_id() != Some("invalid_grant") {
             // What is still good until it expires is used while the partner is away.
-            return match old.expires_at {
-                Some(end) if end.utc() > self.clock().now() => Ok(old.access_token),
-                _ => Err(error),
-            };
+            if !self.is_good(&old) {
+                return Err(error);
+            }
+            let asked = error.retry_at().map(|at| at - self.clock().now());
+            let asked = asked.and_then(|wait| wait.to_std().ok()).unwrap_or_default();
+            state.hold_until = self.clock().elapsed().checked_add(asked.max(HOLD));
+            return Ok(old.access_token);
         }
         let stored = self.load().await?;
         if let Some(stored) = stored.filter(|stored| stored.refresh_token != old.refresh_token) {
@@ -264,8 +275,10 @@ impl Refresher {
         let Some(refresh_token) = &old.refresh_token else {
             return Err(over());
         };
+        // An answer that cannot be read, or a gateway's in its place, is lost as well.
         let lost = |error: &Error| {
-            error.may_have_been_sent() && matches!(error.kind(), Kind::Timeout | Kind::Transport)
+            let kind = matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Decode);
+            error.may_have_been_sent() && (kind || matches!(error.status(), Some(502 | 504)))
         };
         let mut new = match self.client.refresh(refresh_token).await {
             Err(error) if lost(&error) => self.client.refresh(refresh_token).await?,
@@ -284,7 +297,7 @@ impl Refresher {
                 .advice("see that the token store is in reach; they are not used before")
                 .caused_by(e)
         })?;
-        state.unsaved = None;
+        (state.unsaved, state.hold_until) = (None, None);
         let access_token = new.access_token.clone();
         state.tokens = Some(new);
         Ok(access_token)
@@ -296,6 +309,11 @@ impl Refresher {
                 .advice("see that the token store is in reach")
                 .caused_by(e)
         })
+    }
+
+    /// Whether the access token has not expired, as far as the partner said.
+    fn is_good(&self, tokens: &TokenSet) -> bool {
+        tokens.expires_at.is_some_and(|end| end.utc() > self.clock().now())
     }
 
     fn is_due(&self, tokens: &TokenSet) -> bool {

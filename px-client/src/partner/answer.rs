@@ -40,7 +40,9 @@ pub(super) fn judge(
     let (parts, body) = answer.into_parts();
     let status = parts.status;
     let form = Form::of(&parts.headers, &body);
-    let request_id = header_text(&parts.headers, "x-request-id").map(|id| printable(&id, 64));
+    // What a partner sends back may hold what it was sent in secret.
+    let request_id =
+        header_text(&parts.headers, "x-request-id").map(|id| printable(&scrub(&id), 64));
     let good = |bytes| Answer { bytes, status, request_id: request_id.clone() };
     match outgoing.reply {
         ReplyKind::Redirect if status.is_redirection() => {
@@ -52,19 +54,22 @@ pub(super) fn judge(
         }
         ReplyKind::Empty if status.is_success() => return Ok(good(Bytes::new())),
         ReplyKind::Json if status.is_success() => {
-            let error = match form {
+            let code = status.as_u16();
+            let (what, advice) = match form {
                 Form::Json if wire::nesting(&body) <= limits.nesting => return Ok(good(body)),
-                Form::Json => format!(
-                    "answered {} with JSON nested deeper than {} levels",
-                    status.as_u16(),
-                    limits.nesting
-                ),
-                other => {
-                    format!("answered {} with {} instead of JSON", status.as_u16(), other.name())
+                Form::Json => {
+                    let most = limits.nesting;
+                    let what =
+                        format!("answered {code} with JSON nested deeper than {most} levels");
+                    (what, "this is a fault of the partner; tell them")
                 }
+                other => (
+                    format!("answered {code} with {} instead of JSON", scrub(&other.name())),
+                    "check that the base URL is the partner's API",
+                ),
             };
-            let error = Error::new(Kind::Decode, outgoing.operation, error)
-                .advice("check that the base URL is the partner's API")
+            let error = Error::new(Kind::Decode, outgoing.operation, what)
+                .advice(advice)
                 .status_is(status)
                 .request_id_is(request_id);
             return Err(Failed::for_good(error));
@@ -104,7 +109,7 @@ fn refusal(
         (Some(id), _) => format!("answered {code} {id}"),
         (None, Form::Json) => format!("answered {code} without an error body of the contract"),
         (None, Form::Empty) => format!("answered {code} with an empty body"),
-        (None, form) => format!("answered {code} with {} instead of JSON", form.name()),
+        (None, form) => format!("answered {code} with {} instead of JSON", scrub(&form.name())),
     };
     if let Some(message) = message {
         what.push_str(&format!(" ({message})"));
@@ -234,12 +239,12 @@ impl Form {
             _ => return Self::Other("two content types".into()),
         };
         let essence = essence.split(';').next().unwrap_or_default().trim();
-        let essence = essence.to_ascii_lowercase();
-        match essence.as_str() {
+        match essence.to_ascii_lowercase().as_str() {
             "application/json" => Self::Json,
             "text/html" | "application/xhtml+xml" => Self::Html,
-            _ if essence.starts_with("application/") && essence.ends_with("+json") => Self::Json,
-            _ => Self::Other(printable(&essence, 60)),
+            json if json.starts_with("application/") && json.ends_with("+json") => Self::Json,
+            // As it came: a secret in other letters would not be found in it.
+            _ => Self::Other(printable(essence, 60)),
         }
     }
 

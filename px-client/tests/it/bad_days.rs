@@ -84,7 +84,13 @@ async fn lasting_faults_each_have_their_clear_error() {
         ),
         ("no type", Script::answer(200, "", USER), Kind::Decode, "without a content type", 1),
         ("empty", Script::json(200, ""), Kind::Decode, "an empty body", 1),
-        ("deep", Script::json(200, nested), Kind::Decode, "nested deeper than 64", 1),
+        (
+            "deep",
+            Script::json(200, nested),
+            Kind::Decode,
+            "nested deeper than 64 levels; this is a fault of the partner",
+            1,
+        ),
         (
             "not the message",
             Script::json(
@@ -130,6 +136,31 @@ async fn lasting_faults_each_have_their_clear_error() {
             Kind::Api,
             "(request id req-7)",
             4,
+        ),
+        (
+            "echo in a request id",
+            Script::answer(200, "X-Request-Id: tok-s3cret\r\n", USER),
+            Kind::Decode,
+            "(request id ***)",
+            1,
+        ),
+        (
+            "echo in the request id of a bad message",
+            Script::answer(
+                200,
+                "Content-Type: application/json\r\nX-Request-Id: tok-s3cret\r\n",
+                "[]",
+            ),
+            Kind::Decode,
+            "(request id ***)",
+            1,
+        ),
+        (
+            "echo in a type",
+            Script::answer(200, "Content-Type: text/tok-s3cret\r\n", USER),
+            Kind::Decode,
+            "a body of text/***",
+            1,
         ),
         (
             "bad gzip",

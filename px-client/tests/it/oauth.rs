@@ -2,12 +2,14 @@
 
 use crate::bad_server::{BadServer, Script, Seen, USER};
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use px_client::{
     Kind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
+    clock::{Clock as _, TokioClock},
     oauth::{AuthorizationRequest, TokenSet},
     transport::ReqwestTransport,
 };
-use px_types::{ClientSecret, RefreshToken, UserId};
+use px_types::{AccessToken, ClientSecret, RefreshToken, UserId};
 use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     error::Error as StdError,
@@ -172,6 +174,45 @@ async fn a_lost_answer_is_asked_for_once_more() {
     let error = tokens.token().await.unwrap_err();
     assert!(!error.ends_token(), "a lost answer ends nothing: {error}");
     assert_eq!(server.requests(), 2);
+}
+
+/// A gateway's page, and a 200 that is no token answer, hide whether the partner has rotated:
+/// within 30 s a second use is safe, and later it would end the family.
+#[tokio::test]
+async fn an_answer_that_was_lost_behind_a_gateway_is_asked_for_once_more() {
+    let html = |status| Script::answer(status, "Content-Type: text/html\r\n", "<html>");
+    for lost in [html(502), html(504), html(200), Script::json(200, r#"{"access_token":7}"#)] {
+        let first = lost.clone();
+        let server = BadServer::start(move |seen| match seen.number {
+            0 => first.clone(),
+            _ => pair("new", "r2"),
+        });
+        let store = Arc::new(MemoryTokenStore::new(old("r1")));
+        let tokens = RefreshingTokens::new(client(&server.url()), store);
+        let token = tokens.token().await.unwrap_or_else(|e| panic!("{lost:?}: {e}"));
+        assert_eq!((token.expose(), server.requests()), ("new", 2));
+    }
+}
+
+/// Tokens that are due, and good for another while.
+fn nearly_over() -> TokenSet {
+    let now = TokioClock::new().now();
+    let mut tokens = TokenSet::new(AccessToken::new("still good"), now - TimeDelta::seconds(890));
+    tokens.refresh_token = Some(RefreshToken::new("r1"));
+    tokens.expires_at = Some((now + TimeDelta::seconds(10)).into());
+    tokens
+}
+
+/// A partner that cannot refresh is not asked with every call.
+#[tokio::test]
+async fn while_a_token_is_good_a_failing_refresh_is_not_tried_each_time() {
+    let server = BadServer::start(|_| oauth_error(503, "temporarily_unavailable"));
+    let store = Arc::new(MemoryTokenStore::new(nearly_over()));
+    let tokens = RefreshingTokens::new(client(&server.url()), store);
+    for _ in 0..20 {
+        assert_eq!(tokens.token().await.unwrap().expose(), "still good");
+    }
+    assert_eq!(server.requests(), 1);
 }
 
 #[tokio::test]
