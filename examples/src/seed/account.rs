@@ -73,7 +73,7 @@ impl Kind {
     /// A usual balance, and the least that the balance may be within the first two years.
     fn balances(self) -> (i64, i64) {
         match self {
-            Self::Checking => (412_055, 61_240),
+            Self::Checking => (412_055, 361_240),
             Self::Savings => (1_250_000, 500_000),
             Self::Euro => (318_400, 100_000),
             Self::Parent => (2_760_915, 500_000),

@@ -221,7 +221,7 @@ pub const SHOPS: &[Shop] = &[
         Finish::Preauthorized,
         true,
     ),
-    shop("Metro Transit", "4111", "metrotransit.example", 220, (275, 550), Finish::Same, true),
+    shop("Metro Transit", "4111", "metrotransit.example", 60, (275, 550), Finish::Same, true),
     shop("Parcel Palace", "5999", "parcelpalace.example", 120, (1100, 14900), Finish::Same, false),
     shop("Corner Apothecary", "5912", "", 50, (620, 5200), Finish::Same, true),
     shop("Pixel Cinema", "7832", "pixelcinema.example", 25, (1250, 4100), Finish::Same, true),

@@ -10,6 +10,9 @@ use super::{
 };
 use px_types::model::transaction::TransactionCode;
 
+/// The place of Metro Transit among the shops.
+const TRANSIT: usize = 6;
+
 impl Household {
     /// The purchases and refunds of a day.
     pub(super) fn purchases(&self, day: Day, out: &mut Vec<Event>) {
@@ -26,6 +29,7 @@ impl Household {
             let on_card = card.filter(|_| rng.chance(self.prefers_card));
             out.push(purchase(shop, day, on_card.unwrap_or(checking), &mut rng, id("txn", &name)));
         }
+        self.commute(day, card.unwrap_or(checking), out);
         let mut rng = self.rng("refund", day);
         if rng.chance(14) {
             let shop = &SHOPS[7];
@@ -36,6 +40,26 @@ impl Household {
             event.what.code = Some(TransactionCode::Refund);
             event.what.description = format!("REFUND {}", shop.name.to_uppercase());
             out.push(event);
+        }
+    }
+
+    /// Rides: authorized with one dollar and posted with the fare, and now and then a check of
+    /// the card that is let go. Both pend for three days, so that on any day there is
+    /// something pending that will change and something that will vanish.
+    fn commute(&self, day: Day, account: usize, out: &mut Vec<Event>) {
+        let shop = &SHOPS[TRANSIT];
+        let mut tap = |what: &str, end: fn(i64) -> End| {
+            let name = [self.seed, self.number, label(what), day.unsigned_abs()];
+            let mut event = purchase(shop, day, account, &mut Rng::new(&name), id("txn", &name));
+            let fare = event.amount;
+            (event.amount, event.pends, event.end) = (100, 3, end(fare));
+            out.push(event);
+        };
+        if day.rem_euclid(2) == 0 {
+            tap("ride", End::Posts);
+        }
+        if day.rem_euclid(3) == 0 {
+            tap("card check", |_| End::Vanishes);
         }
     }
 }

@@ -176,10 +176,10 @@ async fn seven_days_twice_are_fourteen_days() {
 }
 
 #[tokio::test]
-async fn some_pending_transactions_change_and_some_vanish() {
+async fn on_any_day_something_pending_will_change_and_something_will_vanish() {
     let (ledger, _books) = filled().await;
-    let (mut changed, mut gone) = (0, 0);
     for _ in 0..20 {
+        let (mut changed, mut gone) = (0, 0);
         let today = ledger.today().await.unwrap();
         let window = Window { start: today.minus_days(6), end: today.plus_days(6) };
         let before = all(&ledger, "user_good", window).await;
@@ -192,8 +192,8 @@ async fn some_pending_transactions_change_and_some_vanish() {
                 Some(_) => {}
             }
         }
+        assert!(changed > 0 && gone > 0, "on {today} {changed} will change and {gone} will vanish");
     }
-    assert!(changed > 0 && gone > 0, "{changed} {gone}");
 }
 
 #[tokio::test]
