@@ -8,7 +8,7 @@ use px_types::{
     model::account::AccountKind,
     partner::{TransactionsResponse, UserAccountInfoResponse},
 };
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Leaves of a user's answer what the grant covers.
 ///
@@ -20,7 +20,8 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
         answer
             .accounts
             .retain(|account| permitted.contains(&account.id));
-        let holders: HashSet<_> = answer
+        // A user has a handful of each, for which a hash costs more than it saves.
+        let holders: BTreeSet<_> = answer
             .accounts
             .iter()
             .flat_map(|account| account.identity_ids())
@@ -29,7 +30,7 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
         answer
             .identities
             .retain(|identity| holders.contains(&identity.id));
-        let held: HashSet<_> = answer
+        let held: BTreeSet<_> = answer
             .accounts
             .iter()
             .filter_map(|account| match &account.kind {
@@ -70,7 +71,7 @@ pub(crate) fn filter_page(page: &mut TransactionsResponse, grant: &TokenGrant) -
     page.transactions
         .retain(|transaction| permitted.contains(&transaction.account_id));
     if !page.securities.is_empty() {
-        let named: HashSet<_> = page
+        let named: BTreeSet<_> = page
             .transactions
             .iter()
             .filter_map(|transaction| transaction.investment.as_ref()?.security_id.as_ref())

@@ -203,19 +203,39 @@ impl fmt::Display for Timestamp {
             n @ 1_000_000_000.. => (60, n - 1_000_000_000),
             n => (local.second(), n),
         };
-        write!(f, "{}T{:02}:{:02}:{second:02}", self.date(), local.hour(), local.minute())?;
+        // Every row of a page has one, and `write!` takes ten times as long.
+        let mut text = [0_u8; 26];
+        let mut length = 0;
+        let mut push = |byte: u8| {
+            text[length] = byte;
+            length += 1;
+        };
+        let digit = |number: u32| b'0' + (number % 10) as u8;
+        for (mark, number) in [(b'T', local.hour()), (b':', local.minute()), (b':', second)] {
+            push(mark);
+            push(digit(number / 10));
+            push(digit(number));
+        }
         if self.digits > 0 {
-            let width = usize::from(self.digits);
-            let fraction = nanos / 10_u32.pow(9 - u32::from(self.digits));
-            write!(f, ".{fraction:0width$}")?;
+            push(b'.');
+            for place in 0..u32::from(self.digits) {
+                push(digit(nanos / 10_u32.pow(8 - place)));
+            }
         }
         let minutes = self.at.offset().local_minus_utc().unsigned_abs() / 60;
-        let sign = match self.offset {
-            Offset::Zulu => return f.write_str("Z"),
-            Offset::Positive => '+',
-            Offset::Negative => '-',
-        };
-        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+        match self.offset {
+            Offset::Zulu => push(b'Z'),
+            Offset::Positive | Offset::Negative => {
+                push(if self.offset == Offset::Positive { b'+' } else { b'-' });
+                push(digit(minutes / 600));
+                push(digit(minutes / 60));
+                push(b':');
+                push(digit(minutes % 60 / 10));
+                push(digit(minutes % 60));
+            }
+        }
+        fmt::Display::fmt(&self.date(), f)?;
+        f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
     }
 }
 

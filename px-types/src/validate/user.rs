@@ -13,7 +13,10 @@ use crate::{
     primitive::currency::Unit,
     scope::{Scope, ScopeSet},
 };
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
 
 /// What a caller of `GET /users/{user_id}` may see, as far as it changes the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +109,42 @@ impl UserAccountInfoResponse {
     }
 }
 
+/// A set of ids. For a handful, as a user has of accounts, a hash costs more than it saves.
+pub(super) enum Ids<'a> {
+    Few(BTreeSet<&'a str>),
+    Many(HashSet<&'a str>),
+}
+
+impl<'a> Ids<'a> {
+    fn for_about(count: usize) -> Self {
+        match count {
+            0..=16 => Self::Few(BTreeSet::new()),
+            _ => Self::Many(HashSet::with_capacity(count)),
+        }
+    }
+
+    fn insert(&mut self, id: &'a str) -> bool {
+        match self {
+            Self::Few(ids) => ids.insert(id),
+            Self::Many(ids) => ids.insert(id),
+        }
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        match self {
+            Self::Few(ids) => ids.contains(id),
+            Self::Many(ids) => ids.contains(id),
+        }
+    }
+}
+
 /// The ids of a collection; an id that came before is a breach.
 pub(super) fn unique<'a>(
     report: &mut Report,
     collection: &str,
     ids: impl ExactSizeIterator<Item = &'a str>,
-) -> HashSet<&'a str> {
-    let mut seen = HashSet::with_capacity(ids.len());
+) -> Ids<'a> {
+    let mut seen = Ids::for_about(ids.len());
     for (i, id) in ids.enumerate() {
         if !seen.insert(id) {
             report.error(
