@@ -17,7 +17,7 @@ pub(crate) fn request(server: &Server, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Requests per second of both servers, in turns, the median of each.
+/// Requests per second of processor time of both servers, in turns, the median of each.
 pub(crate) async fn compare(
     plan: Plan,
     path: &str,
@@ -36,7 +36,7 @@ pub(crate) async fn compare(
     Ok((median(lefts), median(rights)))
 }
 
-/// Requests per second over one turn.
+/// Requests per second of the server's processor time over one turn.
 async fn drive(plan: Plan, path: &str, server: &Server) -> Result<f64, Failure> {
     let request = request(server, path);
     let mut connections = Vec::new();
@@ -45,6 +45,7 @@ async fn drive(plan: Plan, path: &str, server: &Server) -> Result<f64, Failure> 
         stream.set_nodelay(true)?;
         connections.push(stream);
     }
+    let used = server.cpu_seconds()?;
     let begun = Instant::now();
     let counts = try_join_all(connections.into_iter().map(|mut stream| {
         let request = &request;
@@ -59,7 +60,7 @@ async fn drive(plan: Plan, path: &str, server: &Server) -> Result<f64, Failure> 
         }
     }));
     let count: u32 = counts.await?.iter().sum();
-    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+    Ok(f64::from(count) / (server.cpu_seconds()? - used))
 }
 
 /// Reads one answer and checks that it is a 200 with a body.

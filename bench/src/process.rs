@@ -15,7 +15,7 @@ const LOAD_CORE: &str = "1";
 /// A server that runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    _child: Child,
+    child: Child,
     pub(crate) address: SocketAddr,
     /// A bearer token that it takes; empty where it takes all.
     pub(crate) token: String,
@@ -73,6 +73,22 @@ impl Server {
         let (address, token) = (address.parse()?, token.to_owned());
         // A server that goes on printing must find a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { _child: child, address, token })
+        Ok(Self { child, address, token })
+    }
+
+    /// The processor time that the server has used so far, in seconds.
+    ///
+    /// Requests per second of it are what a core would give if the server had it alone, so
+    /// that other programs on the machine do not count against whoever's turn it is.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64, Failure> {
+        let id = self.child.id().ok_or("the server has ended")?;
+        let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name, in parentheses, may hold anything; user and system time are the twelfth
+        // and thirteenth field behind it, in hundredths of a second.
+        let (_, fields) = text.rsplit_once(')').ok_or("an odd /proc/…/stat")?;
+        let mut times = fields.split_whitespace().skip(11);
+        let mut next =
+            || times.next().ok_or("an odd /proc/…/stat")?.parse::<u32>().map_err(Failure::from);
+        Ok(f64::from(next()? + next()?) / 100.0)
     }
 }

@@ -74,6 +74,8 @@ impl Report {
         let widths: Vec<usize> = (0..5).map(width).collect();
         let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
         println!();
+        println!("\"/s\": requests per second of the server's processor time, all on one core.");
+        println!();
         for (index, line) in [&head].into_iter().chain(&self.lines).enumerate() {
             let cells: Vec<String> =
                 line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
