@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod bank;
+mod client_endpoints;
 mod credentials;
 mod grant;
 mod guard;

@@ -150,6 +150,9 @@ message! {
 
 /// The fields of an account whose type this version does not know.
 ///
+/// They are kept as read, but for JSON numbers beyond 64 bits: amounts are strings, so none
+/// of the contract's own values is one.
+///
 /// `Debug` shows type and subtype alone: any other field may be an account number.
 #[derive(Clone, PartialEq)]
 pub struct UnknownAccountKind {

@@ -205,11 +205,11 @@ impl Serialize for SignIn {
 impl<'de> Deserialize<'de> for SignIn {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let fields = Map::deserialize(d)?;
-        let challenge = !matches!(fields.get("mfa_type"), None | Some(Value::Null));
-        if challenge {
-            wire::from_held(&fields).map(Self::Challenge)
-        } else {
-            wire::from_held(&fields).map(Self::Token)
+        // A token answer has no tag: absent, `null` and `""` are alike.
+        match fields.get("mfa_type") {
+            None | Some(Value::Null) => wire::from_held(&fields).map(Self::Token),
+            Some(Value::String(tag)) if tag.is_empty() => wire::from_held(&fields).map(Self::Token),
+            Some(_) => wire::from_held(&fields).map(Self::Challenge),
         }
     }
 }

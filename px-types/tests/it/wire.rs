@@ -157,3 +157,14 @@ fn texts_for_people() {
     .unwrap();
     insta::assert_snapshot!(format!("{code:?}"), @r#"International { iban: AccountNumber(***), bic: "BUKBGB22", debit: true, credit: true }"#);
 }
+
+/// A token answer may carry the tag of a challenge as a field that is not set.
+#[test]
+fn a_token_beside_an_unset_tag_is_a_token() {
+    use px_types::model::sign_in::SignIn;
+    for tag in ["", r#","mfa_type":null"#, r#","mfa_type":"""#] {
+        let text = format!(r#"{{"user_id":"u","auth_token":"t"{tag}}}"#);
+        let read = px_types::decode::<SignIn>(text.as_bytes());
+        assert!(matches!(read, Ok(SignIn::Token(_))), "{tag}: {read:?}");
+    }
+}
