@@ -46,12 +46,13 @@ impl<T: HttpTransport + ?Sized> HttpTransport for Arc<T> {
 
 /// What an answer may cost.
 ///
+/// How long connecting may take is set where the transport is made, for it is the transport
+/// that connects.
+///
 /// Contract: `px.md` section 2.2.1.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The time to connect.
-    pub connect: Duration,
     /// The time to the end of the answer, a slow sender included.
     pub answer: Duration,
     /// The bytes of a body, after it was unpacked.
@@ -64,13 +65,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            body: 32 << 20,
-            headers: 64 << 10,
-            nesting: 64,
-        }
+        Self { answer: Duration::from_secs(30), body: 32 << 20, headers: 64 << 10, nesting: 64 }
     }
 }
 

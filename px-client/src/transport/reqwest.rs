@@ -6,6 +6,9 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header, uri::Scheme};
 use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
 
+/// How long connecting may take, unless the builder is told otherwise.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Calls partners over the network.
 ///
 /// It follows no redirect, keeps no cookie, asks no proxy of the environment and sends
@@ -131,7 +134,7 @@ impl ReqwestTransport {
     #[must_use]
     pub fn builder() -> ReqwestBuilder {
         ReqwestBuilder {
-            connect: Limits::default().connect,
+            connect: CONNECT,
             allow_plain_http: false,
             roots: Vec::new(),
             identity: None,
