@@ -289,14 +289,6 @@ pub fn nesting(bytes: &[u8]) -> usize {
     deepest
 }
 
-impl DecodeError {
-    /// Turns a custom error of a nested reader into one of this reader.
-    #[allow(dead_code, reason = "used by hand-written readers")]
-    pub(crate) fn into_custom<E: serde::de::Error>(self) -> E {
-        if self.path == "." { E::custom(self.reason) } else { error_at(&self.path, self.reason) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
