@@ -25,9 +25,7 @@ pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Answer>
         return Err(Answer::headers_too_large());
     }
     let hosts = headers.get_all(header::HOST).iter().count();
-    // A request from within the process carries its host in the URI.
-    let host_in_uri = parts.uri.authority().is_some() && hosts == 0;
-    if parts.version == Version::HTTP_11 && hosts != 1 && !host_in_uri {
+    if parts.version == Version::HTTP_11 && hosts != 1 {
         return Err(Answer::bad_request(
             "HTTP/1.1 asks for exactly one `Host` header.",
         ));
