@@ -1,6 +1,6 @@
 //! The OAuth clients of a partner (Plaid is one), and how one shows who it is.
 
-use crate::oauth::Digest;
+use crate::digest::Digest;
 use async_trait::async_trait;
 use px_types::{ClientId, ClientSecret};
 use std::{collections::HashMap, error::Error as StdError};

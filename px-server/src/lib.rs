@@ -10,6 +10,7 @@ mod caller;
 pub mod clients;
 pub mod clock;
 pub mod credentials;
+mod digest;
 mod error;
 pub mod guard;
 #[cfg(feature = "hyper")]

@@ -26,7 +26,6 @@
 
 mod authorize;
 mod client_auth;
-mod digest;
 mod error;
 pub mod grant;
 mod pages;
@@ -36,8 +35,7 @@ mod verifier;
 
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
-pub use digest::Digest;
-pub(crate) use digest::secret as random_secret;
+pub use crate::digest::Digest;
 pub use error::{BuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
 pub use pages::AuthorizePages;
@@ -336,11 +334,11 @@ impl OAuth {
     }
 
     fn secret(&self) -> Result<String, NoRandomness> {
-        digest::secret(&*self.0.random)
+        crate::digest::secret(&*self.0.random)
     }
 
     fn name(&self) -> Result<String, NoRandomness> {
-        digest::name(&*self.0.random)
+        crate::digest::name(&*self.0.random)
     }
 
     fn purge_caches(&self, grant_id: &str) {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, PermittedAccounts,
     clock::{Clock, Random, SystemClock, SystemRandom},
-    oauth::{self, OAuth},
+    oauth::OAuth,
 };
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -210,7 +210,7 @@ impl CredentialsKit {
             Factor::Kba(questions) => ChallengeKind::Kba(Kba::new(questions.clone())),
             Factor::Totp => ChallengeKind::Totp,
         };
-        let id = oauth::random_secret(&*self.random).map_err(Error::internal)?;
+        let id = crate::digest::secret(&*self.random).map_err(Error::internal)?;
         let id = ChallengeId::new(id).map_err(Error::internal)?;
         let now = self.clock.now();
         let (for_state, client) = (user.clone(), client.clone());
