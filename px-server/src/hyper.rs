@@ -169,9 +169,7 @@ impl Server {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        self.serve_until(listener, service, std::future::pending())
-            .await
-            .map(|_| ())
+        self.serve_until(listener, service, std::future::pending()).await.map(|_| ())
     }
 
     /// Serves until a signal; then ends what runs, and returns.
@@ -260,10 +258,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
 
 fn is_of_the_connection(error: &std_io::Error) -> bool {
     use std_io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -189,10 +189,7 @@ impl<S> Layer<S> for AllowList {
     type Service = AllowListService<S>;
 
     fn layer(&self, inner: S) -> AllowListService<S> {
-        AllowListService {
-            inner,
-            list: Arc::new(self.clone()),
-        }
+        AllowListService { inner, list: Arc::new(self.clone()) }
     }
 }
 
@@ -223,12 +220,7 @@ where
         }
         tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: not on the allow-list");
         let text = "Requests from this address are not answered.";
-        let answer = refusal(
-            StatusCode::FORBIDDEN,
-            error_id::FORBIDDEN,
-            text,
-            request.headers(),
-        );
+        let answer = refusal(StatusCode::FORBIDDEN, error_id::FORBIDDEN, text, request.headers());
         Either::Right(ready(Ok(answer.map(R::from))))
     }
 }
@@ -239,9 +231,8 @@ fn peer<B>(request: &Request<B>) -> Option<SocketAddr> {
         return Some(*peer);
     }
     #[cfg(feature = "axum")]
-    if let Some(axum::extract::ConnectInfo(peer)) = request
-        .extensions()
-        .get::<axum::extract::ConnectInfo<SocketAddr>>()
+    if let Some(axum::extract::ConnectInfo(peer)) =
+        request.extensions().get::<axum::extract::ConnectInfo<SocketAddr>>()
     {
         return Some(*peer);
     }

@@ -36,9 +36,10 @@ impl CurrencyCode {
         const UNKNOWN: u8 = 2;
         static ANSWERS: [AtomicU8; LETTERS * LETTERS * LETTERS] =
             [const { AtomicU8::new(0) }; LETTERS * LETTERS * LETTERS];
-        let index = self.0.iter().fold(0, |index, letter| {
-            index * LETTERS + usize::from(letter.wrapping_sub(b'A'))
-        });
+        let index = self
+            .0
+            .iter()
+            .fold(0, |index, letter| index * LETTERS + usize::from(letter.wrapping_sub(b'A')));
         let listed = || iso_currency::Currency::from_code(self.as_str()).is_some();
         let Some(answer) = ANSWERS.get(index) else {
             return listed();
