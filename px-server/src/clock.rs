@@ -18,10 +18,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that asks the machine"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that asks the machine")]
     fn now(&self) -> DateTime<Utc> {
         SystemTime::now().into()
     }

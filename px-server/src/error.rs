@@ -97,11 +97,7 @@ impl Error {
     /// The partner does not offer this.
     #[must_use]
     pub fn not_offered() -> Self {
-        Self::new(
-            Kind::NotOffered,
-            error_id::NOT_FOUND,
-            "There is nothing at this path.",
-        )
+        Self::new(Kind::NotOffered, error_id::NOT_FOUND, "There is nothing at this path.")
     }
 
     /// Too many requests; the caller may come back after a while.

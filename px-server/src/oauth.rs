@@ -33,9 +33,9 @@ pub mod store;
 mod token;
 mod verifier;
 
+pub use crate::digest::Digest;
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
-pub use crate::digest::Digest;
 pub use error::{BuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
 pub use pages::AuthorizePages;

@@ -52,9 +52,7 @@ pub(crate) enum Match<'r> {
 impl Router {
     pub(crate) fn new(offered: impl Fn(Operation) -> bool) -> Self {
         let metadata = Meta::get("metadata", "/.well-known/oauth-authorization-server");
-        let routes = endpoints()
-            .into_iter()
-            .chain([(Operation::metadata, metadata)]);
+        let routes = endpoints().into_iter().chain([(Operation::metadata, metadata)]);
         Self(
             routes
                 .map(|(operation, meta)| Route {
@@ -84,10 +82,7 @@ impl Router {
                 return Match::Nothing;
             }
             if same_method {
-                return Match::Found {
-                    route,
-                    path: values,
-                };
+                return Match::Found { route, path: values };
             }
             if !route.offered {
                 continue;
@@ -97,11 +92,7 @@ impl Router {
                 allowed.push("HEAD");
             }
         }
-        if allowed.is_empty() {
-            Match::Nothing
-        } else {
-            Match::OtherMethods(allowed.join(", "))
-        }
+        if allowed.is_empty() { Match::Nothing } else { Match::OtherMethods(allowed.join(", ")) }
     }
 }
 
@@ -130,21 +121,9 @@ mod tests {
             panic!("not refused");
         };
         assert_eq!(allow, "GET, HEAD");
-        assert!(matches!(
-            router.find(&Method::GET, "/users"),
-            Match::Nothing
-        ));
-        assert!(matches!(
-            router.find(&Method::POST, "/oauth2/token"),
-            Match::Nothing
-        ));
-        assert!(matches!(
-            router.find(&Method::POST, "/users/auth_token"),
-            Match::Nothing
-        ));
-        assert!(matches!(
-            router.find(&Method::GET, "/users/u1/2fa"),
-            Match::Nothing
-        ));
+        assert!(matches!(router.find(&Method::GET, "/users"), Match::Nothing));
+        assert!(matches!(router.find(&Method::POST, "/oauth2/token"), Match::Nothing));
+        assert!(matches!(router.find(&Method::POST, "/users/auth_token"), Match::Nothing));
+        assert!(matches!(router.find(&Method::GET, "/users/u1/2fa"), Match::Nothing));
     }
 }

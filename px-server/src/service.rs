@@ -85,11 +85,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            body: 1 << 20,
-            header_bytes: 32 << 10,
-            header_fields: 100,
-        }
+        Self { body: 1 << 20, header_bytes: 32 << 10, header_fields: 100 }
     }
 }
 
@@ -116,10 +112,7 @@ impl PartnerService {
         let request_id = request_id::of(&parts.headers, &*inner.random);
         let head = parts.method == http::Method::HEAD;
         let call = observe::Call::begin(&parts.method, &request_id);
-        let incoming = Incoming {
-            parts,
-            request_id: request_id.clone(),
-        };
+        let incoming = Incoming { parts, request_id: request_id.clone() };
         let work = AssertUnwindSafe(inner.route(incoming, body, &call)).catch_unwind();
         let answer = match call.watch(work).await {
             Ok(Outcome::Answer(answer)) => answer.into_http(&request_id, head),
@@ -183,20 +176,14 @@ impl Inner {
         if let Err(answer) = request::check_headers(&incoming.parts, self.limits) {
             return answer.into();
         }
-        let (route, path) = match self
-            .router
-            .find(&incoming.parts.method, incoming.parts.uri.path())
-        {
-            Match::Found { route, path } => (route, path),
-            Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
-            Match::Nothing => return Answer::not_found().into(),
-        };
+        let (route, path) =
+            match self.router.find(&incoming.parts.method, incoming.parts.uri.path()) {
+                Match::Found { route, path } => (route, path),
+                Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
+                Match::Nothing => return Answer::not_found().into(),
+            };
         call.operation(route);
-        let routed = Routed {
-            incoming,
-            path,
-            route,
-        };
+        let routed = Routed { incoming, path, route };
         macro_rules! dispatch {
             ($($name:ident => $endpoint:ty,)+) => {
                 match route.operation {
@@ -258,9 +245,7 @@ impl Inner {
         let answer = oauth.token(&routed.incoming.parts.headers, &body).await;
         let answer = answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
         let answer = Answer::ok(&answer);
-        Ok(answer
-            .with(header::PRAGMA, HeaderValue::from_static("no-cache"))
-            .into())
+        Ok(answer.with(header::PRAGMA, HeaderValue::from_static("no-cache")).into())
     }
 
     async fn revoke<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
@@ -283,9 +268,8 @@ impl Inner {
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let (credentials, client, incoming, request) = self
-            .client_request::<RequestAuthToken, B>(routed, body)
-            .await?;
+        let (credentials, client, incoming, request) =
+            self.client_request::<RequestAuthToken, B>(routed, body).await?;
         let answer = credentials.auth_token(&client, request).await;
         let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
         Ok(Answer::ok(&answer).into())
@@ -306,9 +290,8 @@ impl Inner {
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let (credentials, client, incoming, request) = self
-            .client_request::<ValidateTwoFactor, B>(routed, body)
-            .await?;
+        let (credentials, client, incoming, request) =
+            self.client_request::<ValidateTwoFactor, B>(routed, body).await?;
         let answer = credentials.two_factor(&client, request).await;
         let answer = answer.map_err(|error| self.failed(&error, &incoming.request_id))?;
         Ok(Answer::ok(&answer).into())
@@ -342,19 +325,12 @@ impl Inner {
             })?;
         }
         Self::allow(&grant, routed)?;
-        Ok(Caller {
-            grant,
-            request_id: incoming.request_id.clone(),
-        })
+        Ok(Caller { grant, request_id: incoming.request_id.clone() })
     }
 
     /// Principal and scope. The answer says nothing about whether a user exists.
     fn allow(grant: &TokenGrant, routed: &Routed<'_>) -> Step<()> {
-        if routed
-            .path
-            .first()
-            .is_some_and(|user_id| user_id != grant.principal.as_str())
-        {
+        if routed.path.first().is_some_and(|user_id| user_id != grant.principal.as_str()) {
             return Err(Answer::forbidden());
         }
         let Auth::Bearer(scope) = routed.route.meta.auth else {

@@ -17,9 +17,7 @@ use std::collections::BTreeSet;
 /// and with them the holders and securities that only they refer to.
 pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGrant) {
     if let PermittedAccounts::Only(permitted) = &grant.accounts {
-        answer
-            .accounts
-            .retain(|account| permitted.contains(&account.id));
+        answer.accounts.retain(|account| permitted.contains(&account.id));
         // A user has a handful of each, for which a hash costs more than it saves.
         let holders: BTreeSet<_> = answer
             .accounts
@@ -27,9 +25,7 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
             .flat_map(|account| account.identity_ids())
             .chain([&answer.user_identity_id])
             .collect();
-        answer
-            .identities
-            .retain(|identity| holders.contains(&identity.id));
+        answer.identities.retain(|identity| holders.contains(&identity.id));
         let held: BTreeSet<_> = answer
             .accounts
             .iter()
@@ -40,9 +36,7 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
             .flatten()
             .map(|holding| &holding.security_id)
             .collect();
-        answer
-            .securities
-            .retain(|security| held.contains(&security.id));
+        answer.securities.retain(|security| held.contains(&security.id));
     }
     if !grant.scopes.contains(&Scope::IDENTITY) {
         for identity in &mut answer.identities {
@@ -68,16 +62,14 @@ pub(crate) fn filter_page(page: &mut TransactionsResponse, grant: &TokenGrant) -
         return 0;
     };
     let before = page.transactions.len();
-    page.transactions
-        .retain(|transaction| permitted.contains(&transaction.account_id));
+    page.transactions.retain(|transaction| permitted.contains(&transaction.account_id));
     if !page.securities.is_empty() {
         let named: BTreeSet<_> = page
             .transactions
             .iter()
             .filter_map(|transaction| transaction.investment.as_ref()?.security_id.as_ref())
             .collect();
-        page.securities
-            .retain(|security| named.contains(&security.id));
+        page.securities.retain(|security| named.contains(&security.id));
     }
     before - page.transactions.len()
 }

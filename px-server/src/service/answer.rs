@@ -25,11 +25,7 @@ pub(crate) enum Body {
     /// Bytes as they are.
     Bytes(Bytes),
     /// An error; it is written once the request id is known.
-    Error {
-        id: String,
-        message: String,
-        retry_at: Option<Timestamp>,
-    },
+    Error { id: String, message: String, retry_at: Option<Timestamp> },
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -42,36 +38,20 @@ impl Answer {
         if R::KIND == ReplyKind::Json {
             headers.insert(header::CONTENT_TYPE, JSON);
         }
-        Self {
-            status: StatusCode::OK,
-            headers,
-            body: Body::Bytes(reply.encode().into()),
-        }
+        Self { status: StatusCode::OK, headers, body: Body::Bytes(reply.encode().into()) }
     }
 
     /// A JSON document that is no endpoint's answer.
     pub(crate) fn json(status: StatusCode, document: Vec<u8>) -> Self {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::CONTENT_TYPE, JSON);
-        Self {
-            status,
-            headers,
-            body: Body::Bytes(document.into()),
-        }
+        Self { status, headers, body: Body::Bytes(document.into()) }
     }
 
     /// A refusal.
     pub(crate) fn refuse(status: StatusCode, id: &str, message: impl Into<String>) -> Self {
-        let body = Body::Error {
-            id: id.to_owned(),
-            message: message.into(),
-            retry_at: None,
-        };
-        Self {
-            status,
-            headers: HeaderMap::with_capacity(4),
-            body,
-        }
+        let body = Body::Error { id: id.to_owned(), message: message.into(), retry_at: None };
+        Self { status, headers: HeaderMap::with_capacity(4), body }
     }
 
     /// Adds a header.
@@ -96,11 +76,8 @@ impl Answer {
 
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let text = format!("This path takes {allow}.");
-        let answer = Self::refuse(
-            StatusCode::METHOD_NOT_ALLOWED,
-            error_id::METHOD_NOT_ALLOWED,
-            text,
-        );
+        let answer =
+            Self::refuse(StatusCode::METHOD_NOT_ALLOWED, error_id::METHOD_NOT_ALLOWED, text);
         match HeaderValue::from_str(allow) {
             Ok(allow) => answer.with(header::ALLOW, allow),
             Err(_) => answer,
@@ -139,20 +116,12 @@ impl Answer {
 
     pub(crate) fn payload_too_large(limit: usize) -> Self {
         let text = format!("The body is larger than {limit} bytes.");
-        Self::refuse(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            error_id::PAYLOAD_TOO_LARGE,
-            text,
-        )
+        Self::refuse(StatusCode::PAYLOAD_TOO_LARGE, error_id::PAYLOAD_TOO_LARGE, text)
     }
 
     pub(crate) fn unsupported_media_type(wanted: &str) -> Self {
         let text = format!("The body must be {wanted}, in UTF-8 and not compressed.");
-        Self::refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            error_id::UNSUPPORTED_MEDIA_TYPE,
-            text,
-        )
+        Self::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, error_id::UNSUPPORTED_MEDIA_TYPE, text)
     }
 
     pub(crate) fn headers_too_large() -> Self {
@@ -163,11 +132,7 @@ impl Answer {
 
     pub(crate) fn internal() -> Self {
         let text = "The institution could not answer this request.";
-        Self::refuse(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error_id::INTERNAL_ERROR,
-            text,
-        )
+        Self::refuse(StatusCode::INTERNAL_SERVER_ERROR, error_id::INTERNAL_ERROR, text)
     }
 
     /// What the partner's code reported; only the public half of it.
@@ -181,9 +146,8 @@ impl Answer {
             let rest = i64::from(wait.subsec_nanos() > 0);
             u64::try_from(wait.num_seconds() + rest).ok()
         });
-        let after = error
-            .retry_after
-            .map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        let after =
+            error.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         if let Some(seconds) = until.max(after) {
             answer = answer.with(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -197,18 +161,10 @@ impl Answer {
 
     /// The answer as HTTP. To `HEAD` it keeps the length and loses the body.
     pub(crate) fn into_http(self, request_id: &str, head: bool) -> Response<Full<Bytes>> {
-        let Self {
-            status,
-            mut headers,
-            body,
-        } = self;
+        let Self { status, mut headers, body } = self;
         let bytes = match body {
             Body::Bytes(bytes) => bytes,
-            Body::Error {
-                id,
-                message,
-                retry_at,
-            } => {
+            Body::Error { id, message, retry_at } => {
                 let mut body = ErrorResponse::new(ErrorDetail::new(id, message));
                 body.request_id = Some(request_id.to_owned());
                 body.retry_at = retry_at;

@@ -155,15 +155,7 @@ impl PartnerServiceBuilder {
     /// # Errors
     /// When parts that belong together are missing; see [`BuildError`].
     pub fn build(self) -> Result<PartnerService, BuildError> {
-        let Self {
-            partner,
-            verifier,
-            oauth,
-            pages,
-            credentials,
-            clients,
-            ..
-        } = self;
+        let Self { partner, verifier, oauth, pages, credentials, clients, .. } = self;
         let verifier = verifier.or_else(|| oauth.as_ref().map(OAuth::verifier));
         let verifier = verifier.ok_or(BuildError::NoVerifier)?;
         let clients = clients.or_else(|| oauth.as_ref().map(OAuth::clients));

@@ -25,11 +25,7 @@ pub enum ResponseCheck {
 impl Default for ResponseCheck {
     /// Strict while the program is developed and tested, lenient in release builds.
     fn default() -> Self {
-        if cfg!(debug_assertions) {
-            Self::Refuse
-        } else {
-            Self::Log
-        }
+        if cfg!(debug_assertions) { Self::Refuse } else { Self::Log }
     }
 }
 

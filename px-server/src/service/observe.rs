@@ -57,19 +57,14 @@ impl Call {
 
     /// The partner's code panicked; the panic's own text went where the program sends panics.
     pub(crate) fn panicked(&self) {
-        self.span
-            .in_scope(|| tracing::error!("the partner's code panicked"));
+        self.span.in_scope(|| tracing::error!("the partner's code panicked"));
     }
 
     /// Says how it ended.
     pub(crate) fn end(&self, status: StatusCode) {
         let elapsed = self.watch.elapsed();
-        self.span
-            .record("http.response.status_code", status.as_u16());
-        self.span.record(
-            "duration_ms",
-            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        );
+        self.span.record("http.response.status_code", status.as_u16());
+        self.span.record("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         self.span.in_scope(|| tracing::debug!("answered"));
         let status_text: Cow<'static, str> = match status {
             StatusCode::OK => "200".into(),

@@ -26,9 +26,7 @@ pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Answer>
     }
     let hosts = headers.get_all(header::HOST).iter().count();
     if parts.version == Version::HTTP_11 && hosts != 1 {
-        return Err(Answer::bad_request(
-            "HTTP/1.1 asks for exactly one `Host` header.",
-        ));
+        return Err(Answer::bad_request("HTTP/1.1 asks for exactly one `Host` header."));
     }
     Ok(())
 }
@@ -39,8 +37,8 @@ const GOOD_IN_TOKENS: [bool; 256] = {
     let mut good = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        good[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        good[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
         byte += 1;
     }
     good
@@ -52,9 +50,7 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
     let value = match (all.next(), all.next()) {
         (None, _) => return Err(Answer::no_token()),
         (Some(_), Some(_)) => {
-            return Err(Answer::bad_request(
-                "There are two `Authorization` headers.",
-            ));
+            return Err(Answer::bad_request("There are two `Authorization` headers."));
         }
         (Some(value), None) => value,
     };
@@ -85,9 +81,7 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Answer> {
         _ => return Err(refuse()),
     };
     let mut parts = value.split(';').map(str::trim);
-    let json = parts
-        .next()
-        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
     let utf8 = parts.all(|parameter| match parameter.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
             value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -125,9 +119,7 @@ pub(crate) fn finish_page(
         parts.headers.insert(crate::request_id::HEADER, id);
     }
     let headers = &mut parts.headers;
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response::from_parts(parts, Full::new(if head { Bytes::new() } else { body }))
 }
@@ -140,10 +132,7 @@ mod tests {
         pairs
             .iter()
             .map(|(name, value)| {
-                (
-                    header::HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
+                (header::HeaderName::from_static(name), HeaderValue::from_static(value))
             })
             .collect()
     }
@@ -153,10 +142,7 @@ mod tests {
         let status = |pairs| bearer_token(&headers(pairs)).map_err(|answer| answer.status.as_u16());
         assert_eq!(status(&[]), Err(401));
         assert_eq!(status(&[("authorization", "Basic eDp5")]), Err(401));
-        assert_eq!(
-            status(&[("authorization", "bearer a.b-c=")]),
-            Ok(AccessToken::new("a.b-c="))
-        );
+        assert_eq!(status(&[("authorization", "bearer a.b-c=")]), Ok(AccessToken::new("a.b-c=")));
         assert_eq!(status(&[("authorization", "Bearer ")]), Err(401));
         assert_eq!(status(&[("authorization", "Bearer a b")]), Err(401));
         assert_eq!(

@@ -83,11 +83,7 @@ async fn walk(
             permitted.total += 1;
         }
         for security in page.securities {
-            if !permitted
-                .securities
-                .iter()
-                .any(|known| known.id == security.id)
-            {
+            if !permitted.securities.iter().any(|known| known.id == security.id) {
                 permitted.securities.push(security);
             }
         }

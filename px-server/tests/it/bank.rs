@@ -37,9 +37,7 @@ pub(crate) enum Behaviour {
 }
 
 pub(crate) fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock::new(
-        "2024-06-01T12:00:00Z".parse::<Timestamp>().unwrap().utc(),
-    ))
+    Arc::new(ManualClock::new("2024-06-01T12:00:00Z".parse::<Timestamp>().unwrap().utc()))
 }
 
 pub(crate) fn service() -> PartnerService {
@@ -50,9 +48,7 @@ pub(crate) fn service_with(
     behaviour: Behaviour,
     change: impl FnOnce(PartnerServiceBuilder) -> PartnerServiceBuilder,
 ) -> PartnerService {
-    let builder = PartnerService::builder(Bank(behaviour))
-        .tokens(Arc::new(Tokens))
-        .clock(clock());
+    let builder = PartnerService::builder(Bank(behaviour)).tokens(Arc::new(Tokens)).clock(clock());
     change(builder).build().unwrap()
 }
 
@@ -65,10 +61,7 @@ pub(crate) fn get(path: &str, token: Option<&str>) -> Request<Full<Bytes>> {
 }
 
 pub(crate) fn post(path: &str, body: &'static str) -> Request<Full<Bytes>> {
-    Request::post(path)
-        .header(header::HOST, "bank.example")
-        .body(body.into())
-        .unwrap()
+    Request::post(path).header(header::HOST, "bank.example").body(body.into()).unwrap()
 }
 
 pub(crate) async fn send(
@@ -120,12 +113,7 @@ fn usd() -> Unit {
 
 fn account(id: &str, owner: &str) -> Account {
     let mut depository = Depository::new(DepositorySubtype::Checking);
-    let ach = Ach::new(
-        px_types::AccountNumber::new("1234567890"),
-        "021000021",
-        true,
-        true,
-    );
+    let ach = Ach::new(px_types::AccountNumber::new("1234567890"), "021000021", true, true);
     depository.transfer_codes = Some(vec![TransferCode::Ach(ach)]);
     Account::new(
         AccountId::new(id).unwrap(),
@@ -146,9 +134,7 @@ fn rows() -> Vec<Transaction> {
             let date = start.minus_days(n / 25);
             let account = if n % 2 == 0 { "a1" } else { "a2" };
             let mut row = Transaction::new(
-                format!("tx-{n:04}")
-                    .parse::<px_types::TransactionId>()
-                    .unwrap(),
+                format!("tx-{n:04}").parse::<px_types::TransactionId>().unwrap(),
                 AccountId::new(account).unwrap(),
                 "1.50".parse::<px_types::Amount>().unwrap(),
                 date,
@@ -182,12 +168,7 @@ impl Partner for Bank {
         first.email = Some("ann@bank.example".into());
         let second = Identity::new(id("i2"), "Bob Example");
         let accounts = vec![account("a1", "i1"), account("a2", "i2")];
-        Ok(UserAccountInfoResponse::new(
-            id("i1"),
-            vec![first, second],
-            vec![],
-            accounts,
-        ))
+        Ok(UserAccountInfoResponse::new(id("i1"), vec![first, second], vec![], accounts))
     }
 
     async fn transactions(
@@ -208,11 +189,8 @@ impl Partner for Bank {
             return Err(Error::cursor_expired());
         };
         let total = rows.len() as u64;
-        let page = rows
-            .into_iter()
-            .skip(offset as usize)
-            .take(query.limit as usize)
-            .collect::<Vec<_>>();
+        let page =
+            rows.into_iter().skip(offset as usize).take(query.limit as usize).collect::<Vec<_>>();
         Ok(TransactionsResponse::new(total, page))
     }
 

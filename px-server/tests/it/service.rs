@@ -19,64 +19,16 @@ async fn negative_cases() {
     let page = |query: &str| get(&format!("/users/u1/transactions?{query}"), Some("t1"));
     let cases: Vec<Refused<'_>> = vec![
         ("no such path", get("/nothing", None), 404, "not_found", ""),
-        (
-            "no user in the path",
-            get("/users//transactions", None),
-            404,
-            "not_found",
-            "",
-        ),
-        (
-            "slash at the end",
-            get("/users/u1/", Some("t1")),
-            404,
-            "not_found",
-            "",
-        ),
-        (
-            "broken percent-encoding",
-            get("/users/%zz", Some("t1")),
-            404,
-            "not_found",
-            "",
-        ),
-        (
-            "credentials mode is off",
-            post("/users/auth_token", "{}"),
-            404,
-            "not_found",
-            "",
-        ),
-        (
-            "credentials mode is off",
-            post("/users/u1/2fa", "{}"),
-            404,
-            "not_found",
-            "",
-        ),
+        ("no user in the path", get("/users//transactions", None), 404, "not_found", ""),
+        ("slash at the end", get("/users/u1/", Some("t1")), 404, "not_found", ""),
+        ("broken percent-encoding", get("/users/%zz", Some("t1")), 404, "not_found", ""),
+        ("credentials mode is off", post("/users/auth_token", "{}"), 404, "not_found", ""),
+        ("credentials mode is off", post("/users/u1/2fa", "{}"), 404, "not_found", ""),
         ("no OAuth", post("/oauth2/token", ""), 404, "not_found", ""),
-        (
-            "other method",
-            post("/users/u1", ""),
-            405,
-            "method_not_allowed",
-            "GET, HEAD",
-        ),
-        (
-            "other method before token",
-            post("/users/u2", ""),
-            405,
-            "method_not_allowed",
-            "",
-        ),
+        ("other method", post("/users/u1", ""), 405, "method_not_allowed", "GET, HEAD"),
+        ("other method before token", post("/users/u2", ""), 405, "method_not_allowed", ""),
         ("no token", get("/users/u1", None), 401, "invalid_token", ""),
-        (
-            "no token, unknown user",
-            get("/users/nobody", None),
-            401,
-            "invalid_token",
-            "",
-        ),
+        ("no token, unknown user", get("/users/nobody", None), 401, "invalid_token", ""),
         (
             "no token before parameters",
             get("/users/u1/transactions?limit=0", None),
@@ -84,48 +36,12 @@ async fn negative_cases() {
             "invalid_token",
             "",
         ),
-        (
-            "unknown token",
-            get("/users/u1", Some("nope")),
-            401,
-            "invalid_token",
-            "",
-        ),
-        (
-            "malformed token",
-            get("/users/u1", Some("a b")),
-            401,
-            "invalid_token",
-            "",
-        ),
-        (
-            "foreign user",
-            get("/users/u2", Some("t1")),
-            403,
-            "forbidden",
-            "",
-        ),
-        (
-            "unknown user",
-            get("/users/nobody", Some("t1")),
-            403,
-            "forbidden",
-            "",
-        ),
-        (
-            "user that is no id",
-            get("/users/%2e%2e", Some("t1")),
-            403,
-            "forbidden",
-            "",
-        ),
-        (
-            "user with a control character",
-            get("/users/a%00b", Some("t1")),
-            403,
-            "forbidden",
-            "",
-        ),
+        ("unknown token", get("/users/u1", Some("nope")), 401, "invalid_token", ""),
+        ("malformed token", get("/users/u1", Some("a b")), 401, "invalid_token", ""),
+        ("foreign user", get("/users/u2", Some("t1")), 403, "forbidden", ""),
+        ("unknown user", get("/users/nobody", Some("t1")), 403, "forbidden", ""),
+        ("user that is no id", get("/users/%2e%2e", Some("t1")), 403, "forbidden", ""),
+        ("user with a control character", get("/users/a%00b", Some("t1")), 403, "forbidden", ""),
         (
             "forbidden before parameters",
             get("/users/u2/transactions?limit=0", Some("t1")),
@@ -135,10 +51,7 @@ async fn negative_cases() {
         ),
         (
             "scope lacks",
-            get(
-                &format!("/users/u1/transactions?{WINDOW}"),
-                Some("no-transactions"),
-            ),
+            get(&format!("/users/u1/transactions?{WINDOW}"), Some("no-transactions")),
             403,
             "insufficient_scope",
             "transactions",
@@ -150,20 +63,8 @@ async fn negative_cases() {
             "insufficient_scope",
             "accounts",
         ),
-        (
-            "limit zero",
-            page(&format!("{WINDOW}&limit=0")),
-            400,
-            "invalid_request",
-            "limit",
-        ),
-        (
-            "limit too large",
-            page(&format!("{WINDOW}&limit=501")),
-            400,
-            "invalid_request",
-            "limit",
-        ),
+        ("limit zero", page(&format!("{WINDOW}&limit=0")), 400, "invalid_request", "limit"),
+        ("limit too large", page(&format!("{WINDOW}&limit=501")), 400, "invalid_request", "limit"),
         (
             "limit is no number",
             page(&format!("{WINDOW}&limit=ten")),
@@ -171,13 +72,7 @@ async fn negative_cases() {
             "invalid_request",
             "limit",
         ),
-        (
-            "offset negative",
-            page(&format!("{WINDOW}&offset=-1")),
-            400,
-            "invalid_request",
-            "offset",
-        ),
+        ("offset negative", page(&format!("{WINDOW}&offset=-1")), 400, "invalid_request", "offset"),
         (
             "offset and cursor",
             page(&format!("{WINDOW}&offset=0&cursor=x")),
@@ -192,20 +87,8 @@ async fn negative_cases() {
             "invalid_request",
             "limit",
         ),
-        (
-            "start missing",
-            page("end_date=2024-01-31"),
-            400,
-            "invalid_request",
-            "start_date",
-        ),
-        (
-            "end missing",
-            page("start_date=2024-01-31"),
-            400,
-            "invalid_request",
-            "end_date",
-        ),
+        ("start missing", page("end_date=2024-01-31"), 400, "invalid_request", "start_date"),
+        ("end missing", page("start_date=2024-01-31"), 400, "invalid_request", "end_date"),
         (
             "no such day",
             page("start_date=2024-02-30&end_date=2024-03-01"),
@@ -220,31 +103,14 @@ async fn negative_cases() {
             "invalid_request",
             "start_date",
         ),
-        (
-            "not UTF-8",
-            page(&format!("{WINDOW}&limit=%ff")),
-            400,
-            "invalid_request",
-            "UTF-8",
-        ),
+        ("not UTF-8", page(&format!("{WINDOW}&limit=%ff")), 400, "invalid_request", "UTF-8"),
     ];
     for (name, request, status, id, names) in cases {
         let response = send(&service, request).await;
         assert_eq!(response.status(), status, "{name}");
-        assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "application/json",
-            "{name}"
-        );
-        assert_eq!(
-            response.headers()[header::CACHE_CONTROL],
-            "no-store",
-            "{name}"
-        );
-        let request_id = response.headers()["x-request-id"]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json", "{name}");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store", "{name}");
+        let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         let body = json(response).await;
         assert_eq!(body["error"]["id"], id, "{name}");
         assert_eq!(body["request_id"], request_id, "{name}");
@@ -259,28 +125,12 @@ async fn challenge_header() {
     let service = bank::service();
     for (path, token, expected) in [
         ("/users/u1", None, "Bearer realm=\"px\""),
-        (
-            "/users/u1",
-            Some("nope"),
-            "Bearer realm=\"px\", error=\"invalid_token\"",
-        ),
-        (
-            "/users/u2",
-            Some("t1"),
-            "Bearer error=\"insufficient_scope\"",
-        ),
-        (
-            "/users/u1",
-            Some("no-accounts"),
-            "Bearer error=\"insufficient_scope\"",
-        ),
+        ("/users/u1", Some("nope"), "Bearer realm=\"px\", error=\"invalid_token\""),
+        ("/users/u2", Some("t1"), "Bearer error=\"insufficient_scope\""),
+        ("/users/u1", Some("no-accounts"), "Bearer error=\"insufficient_scope\""),
     ] {
         let response = send(&service, get(path, token)).await;
-        assert_eq!(
-            response.headers()[header::WWW_AUTHENTICATE],
-            expected,
-            "{path} {token:?}"
-        );
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], expected, "{path} {token:?}");
     }
 }
 
@@ -288,31 +138,21 @@ async fn challenge_header() {
 #[tokio::test]
 async fn bola_matrix() {
     let service = bank::service();
-    for suffix in [
-        "",
-        &format!("/transactions?{WINDOW}"),
-        "/transactions?limit=0",
-        "/transactions",
-    ] {
+    for suffix in ["", &format!("/transactions?{WINDOW}"), "/transactions?limit=0", "/transactions"]
+    {
         for (token, own) in [("t1", "u1"), ("t2", "u2")] {
             let foreign = if own == "u1" { "u2" } else { "u1" };
             let mut answers = Vec::new();
             for user in [foreign, "nobody", "%2e", "x%2Fy", "U1", "u1%20", "t1"] {
                 let mut request = get(&format!("/users/{user}{suffix}"), Some(token));
-                request
-                    .headers_mut()
-                    .insert("x-request-id", "fixed".parse().unwrap());
+                request.headers_mut().insert("x-request-id", "fixed".parse().unwrap());
                 let response = send(&service, request).await;
                 let (parts, body) = (response.status(), response.headers().clone());
                 answers.push((user, parts, body, self::body(response).await));
             }
             for (user, status, headers, body) in &answers {
                 assert_eq!(*status, StatusCode::FORBIDDEN, "{user}{suffix}");
-                assert_eq!(
-                    (headers, body),
-                    (&answers[0].2, &answers[0].3),
-                    "{user}{suffix}"
-                );
+                assert_eq!((headers, body), (&answers[0].2, &answers[0].3), "{user}{suffix}");
             }
             let own = send(&service, get(&format!("/users/{own}{suffix}"), Some(token))).await;
             assert_ne!(own.status(), StatusCode::FORBIDDEN);
@@ -324,14 +164,10 @@ async fn bola_matrix() {
 async fn two_authorization_headers_and_hosts() {
     let service = bank::service();
     let mut request = get("/users/u1", Some("t1"));
-    request
-        .headers_mut()
-        .append(header::AUTHORIZATION, "Bearer t1".parse().unwrap());
+    request.headers_mut().append(header::AUTHORIZATION, "Bearer t1".parse().unwrap());
     assert_eq!(send(&service, request).await.status(), 400);
     let mut request = get("/users/u1", Some("t1"));
-    request
-        .headers_mut()
-        .append(header::HOST, "other".parse().unwrap());
+    request.headers_mut().append(header::HOST, "other".parse().unwrap());
     assert_eq!(send(&service, request).await.status(), 400);
     let mut request = get("/users/u1", Some("t1"));
     request.headers_mut().remove(header::HOST);
@@ -342,9 +178,7 @@ async fn two_authorization_headers_and_hosts() {
 async fn limits_of_headers() {
     let service = bank::service();
     let mut request = get("/users/u1", Some("t1"));
-    request
-        .headers_mut()
-        .insert("x-big", "a".repeat(33 << 10).parse().unwrap());
+    request.headers_mut().insert("x-big", "a".repeat(33 << 10).parse().unwrap());
     assert_eq!(send(&service, request).await.status(), 431);
     let mut request = get("/users/u1", Some("t1"));
     for _ in 0..100 {
@@ -361,10 +195,7 @@ async fn head_is_get_without_the_body() {
     *request.method_mut() = Method::HEAD;
     let head = send(&service, request).await;
     assert_eq!(head.status(), 200);
-    assert_eq!(
-        head.headers()[header::CONTENT_LENGTH],
-        full.headers()[header::CONTENT_LENGTH]
-    );
+    assert_eq!(head.headers()[header::CONTENT_LENGTH], full.headers()[header::CONTENT_LENGTH]);
     assert!(body(head).await.is_empty());
 }
 
@@ -372,30 +203,15 @@ async fn head_is_get_without_the_body() {
 async fn the_callers_request_id_is_kept() {
     let service = bank::service();
     let mut request = get("/users/u1", Some("t1"));
-    request
-        .headers_mut()
-        .insert("x-request-id", "my-id_9".parse().unwrap());
-    assert_eq!(
-        send(&service, request).await.headers()["x-request-id"],
-        "my-id_9"
-    );
+    request.headers_mut().insert("x-request-id", "my-id_9".parse().unwrap());
+    assert_eq!(send(&service, request).await.headers()["x-request-id"], "my-id_9");
 }
 
 #[tokio::test]
 async fn an_encoded_user_id_is_the_same_user() {
     let service = bank::service();
-    assert_eq!(
-        send(&service, get("/users/%751", Some("t1")))
-            .await
-            .status(),
-        200
-    );
-    assert_eq!(
-        send(&service, get("/users/u%201%2F%C3%BC", Some("odd")))
-            .await
-            .status(),
-        200
-    );
+    assert_eq!(send(&service, get("/users/%751", Some("t1"))).await.status(), 200);
+    assert_eq!(send(&service, get("/users/u%201%2F%C3%BC", Some("odd"))).await.status(), 200);
 }
 
 #[tokio::test]
@@ -413,29 +229,15 @@ async fn grant_filter() {
         let service = bank::service_with(behaviour, |builder| builder);
         let user = json(send(&service, get("/users/u1", Some("one-account"))).await).await;
         let ids = |list: &serde_json::Value| -> Vec<String> {
-            list.as_array()
-                .unwrap()
-                .iter()
-                .map(|one| one["id"].as_str().unwrap().into())
-                .collect()
+            list.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().into()).collect()
         };
         assert_eq!(ids(&user["accounts"]), ["a1"]);
-        assert_eq!(
-            ids(&user["identities"]),
-            ["i1"],
-            "the other account's holder is not seen"
-        );
+        assert_eq!(ids(&user["identities"]), ["i1"], "the other account's holder is not seen");
         assert_eq!(ids(&user["securities"]), Vec::<String>::new());
 
         let all = json(
-            send(
-                &service,
-                get(
-                    &format!("/users/u1/transactions?{WINDOW}&limit=500"),
-                    Some("t1"),
-                ),
-            )
-            .await,
+            send(&service, get(&format!("/users/u1/transactions?{WINDOW}&limit=500"), Some("t1")))
+                .await,
         )
         .await;
         assert_eq!(all["total"], 700);
@@ -474,13 +276,7 @@ async fn scope_projection() {
         let fields: Vec<_> = identity.as_object().unwrap().keys().collect();
         assert_eq!(fields, ["id", "name"]);
     }
-    assert!(
-        user["accounts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|a| a.get("transfer_codes").is_none())
-    );
+    assert!(user["accounts"].as_array().unwrap().iter().all(|a| a.get("transfer_codes").is_none()));
     let user = json(send(&service, get("/users/u1", Some("t1"))).await).await;
     assert!(user["accounts"][0]["transfer_codes"][0]["account_number"].is_string());
     assert!(user["identities"][0]["email"].is_string());
@@ -493,10 +289,7 @@ async fn a_panic_is_answered_and_the_server_lives_on() {
     assert_eq!(response.status(), 500);
     assert!(response.headers().contains_key("x-request-id"));
     assert_eq!(json(response).await["error"]["id"], "internal_error");
-    assert_eq!(
-        send(&service, get("/users/u1", Some("t1"))).await.status(),
-        200
-    );
+    assert_eq!(send(&service, get("/users/u1", Some("t1"))).await.status(), 200);
 }
 
 #[tokio::test]
@@ -509,11 +302,7 @@ async fn failures_of_the_bank() {
 
     let response = send(&service, get("/users/down", Some("down"))).await;
     assert_eq!(response.status(), 503);
-    let wait: u64 = response.headers()[header::RETRY_AFTER]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let wait: u64 = response.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
     assert_eq!(wait, 90);
     let answer = json(response).await;
     assert_eq!(answer["error"]["id"], "institution_unavailable");
@@ -542,18 +331,13 @@ async fn a_refused_sign_in_of_the_banks_own_ends_no_item() {
 #[tokio::test]
 async fn the_response_check_sees_a_broken_answer() {
     let broken = |check| {
-        bank::service_with(Behaviour::Unsorted, move |builder| {
-            builder.response_check(check)
-        })
+        bank::service_with(Behaviour::Unsorted, move |builder| builder.response_check(check))
     };
     let path = format!("/users/u1/transactions?{WINDOW}");
     let response = send(&broken(ResponseCheck::Refuse), get(&path, Some("t1"))).await;
     assert_eq!(response.status(), 500);
     for check in [ResponseCheck::Log, ResponseCheck::Off] {
-        assert_eq!(
-            send(&broken(check), get(&path, Some("t1"))).await.status(),
-            200
-        );
+        assert_eq!(send(&broken(check), get(&path, Some("t1"))).await.status(), 200);
     }
 }
 
@@ -570,11 +354,7 @@ async fn too_many_requests() {
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
     assert_eq!(json(refused).await["error"]["id"], "too_many_requests");
-    assert_eq!(
-        send(&service, get("/users/u2", Some("t2"))).await.status(),
-        200,
-        "another user"
-    );
+    assert_eq!(send(&service, get("/users/u2", Some("t2"))).await.status(), 200, "another user");
 }
 
 #[test]
