@@ -130,9 +130,6 @@ impl Bank {
         let (clock, random) = (config.clock, config.random);
         let today = config.start_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
         let ledger = Ledger::open(&config.database, today).await?;
-        if let Some(filling) = config.filling {
-            ledger.fill(filling).await?;
-        }
         let client = Client::new(config.client_id, config.client_name, config.redirect_uris);
         let clients = MemoryClients::new().with(client, &config.client_secret)?;
         let grants = Arc::new(SqliteGrants::new(ledger.clone()));
@@ -140,6 +137,10 @@ impl Bank {
             .clock(clock.clone())
             .random(random.clone())
             .build()?;
+        // Only now, because it takes a while: settings that are not sound are told at once.
+        if let Some(filling) = config.filling {
+            ledger.fill(filling).await?;
+        }
         // What is over is dropped at each start; it would be refused all the same.
         if let Err(error) = oauth.purge().await {
             tracing::warn!(%error, "old grants could not be dropped");

@@ -17,7 +17,7 @@ pub use error::LedgerError;
 use crate::seed::{Day, date_of, day_of};
 use px_types::Date;
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
@@ -59,6 +59,8 @@ impl Ledger {
         let options = SqliteConnectOptions::new()
             .busy_timeout(Duration::from_secs(20))
             .statement_cache_capacity(64)
+            // A ledger of millions of rows takes its time; that is no warning for who imports it.
+            .disable_statement_logging()
             .foreign_keys(true);
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let pool = match database {

@@ -3,7 +3,8 @@
 //! - [`bank`]: all of it put together, to be served or called in process;
 //! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
 //! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
-//! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave.
+//! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave;
+//! - [`signal`]: how its programs end.
 //!
 //! Everything here is an example: it shows how a bank uses the crates and is not one of them.
 
@@ -17,6 +18,7 @@ pub mod password;
 pub mod scenario;
 pub mod seed;
 pub mod sign_in;
+pub mod signal;
 
 pub use bank::{Bank, BankConfig, OpenError};
 

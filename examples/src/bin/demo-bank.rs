@@ -1,13 +1,14 @@
 //! `demo-bank`: serves the demo bank, imports a ledger, moves the bank's clock.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use demo_bank::{
-    Bank, BankConfig,
+    Bank, BankConfig, OpenError,
     ledger::{Database, Ledger, fill::Filling, import::Progress},
     password::PASSWORD,
     scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
+    signal,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use px_server::{
@@ -78,14 +79,14 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Where to listen; port 0 lets the system choose.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: String,
     /// The bank's database, made if it is not there; `:memory:` keeps nothing.
     #[arg(long)]
     database: PathBuf,
     /// The id of the client that the bank knows: Plaid's.
     #[arg(long)]
-    client_id: String,
+    client_id: ClientId,
     /// The file with its secret; a newline at its end does not count.
     #[arg(long)]
     client_secret_file: PathBuf,
@@ -152,31 +153,55 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     if secret.is_empty() {
         return Err(format!("{}: the secret is empty", options.client_secret_file.display()).into());
     }
-    let client_id =
-        ClientId::new(&options.client_id).map_err(|error| format!("--client-id: {error}"))?;
+    // Before the bank opens, which takes a while: whoever asks it to end then is heard too.
+    let stop = signal::asked_to_end()?;
     let listener = TcpListener::bind(&options.listen).await;
     let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
     let issuer = options.issuer.unwrap_or_else(|| format!("http://{address}"));
     let secret = ClientSecret::new(secret);
-    let mut config = BankConfig::new(issuer.clone(), client_id, secret, options.redirect_uri);
+    let mut config =
+        BankConfig::new(issuer.clone(), options.client_id, secret, options.redirect_uri);
     config.client_name = options.client_name;
     config.database = Database::from(options.database.as_path());
     config.filling = Some(Filling { seed: options.seed, users: options.users });
     config.rate_limit = options.rate_limit;
     config.start_date = options.start_date;
     config.outbox = Arc::new(say);
-    let bank = Bank::open(config).await?;
+    tokio::pin!(stop);
+    let bank = tokio::select! {
+        bank = Bank::open(config) => bank.map_err(wrong_usage)?,
+        () = &mut stop => {
+            say("Stopped.");
+            return Ok(());
+        }
+    };
     say(&format!("{}\n", users(&bank).await?));
     say(&format!("The bank's date is {}.", bank.today().await?));
     if issuer != format!("http://{address}") {
         say(&format!("The bank's issuer is {issuer}."));
     }
     say(&format!("Listening on http://{address}"));
-    let stop = stop_signal()?;
     Server::new().serve_until(listener, bank.router(), stop).await?;
     say("Stopped.");
     Ok(())
+}
+
+/// An address with a port, as far as it can be told without looking a name up.
+fn address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+    match port.map(str::parse::<u16>) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err("not an address and a port such as 127.0.0.1:8080".to_owned()),
+    }
+}
+
+/// A setting that is not sound is wrong usage, and ends the program with 2.
+fn wrong_usage(error: OpenError) -> OpenError {
+    if matches!(error, OpenError::RedirectUri(_) | OpenError::OAuth(_)) {
+        Cli::command().error(ErrorKind::ValueValidation, error).exit();
+    }
+    error
 }
 
 /// Prints a line at once, for whoever waits for it in a pipe.
@@ -214,24 +239,6 @@ async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
         table.add_row([names, PASSWORD.to_owned(), format!("{} other users", others.len())]);
     }
     Ok(table)
-}
-
-/// Ends at SIGINT or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()>, Box<dyn Error>> {
-    #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    #[cfg(unix)]
-    let terminated = async move {
-        terminate.recv().await;
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    Ok(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            () = terminated => {}
-        }
-    })
 }
 
 async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(), Box<dyn Error>> {
@@ -292,6 +299,9 @@ async fn advance(days: i64, database: &Path) -> Result<(), Box<dyn Error>> {
             database.display()
         )
         .into());
+    }
+    if std::fs::metadata(database)?.len() == 0 {
+        return Err(format!("{}: not a bank's database: it is empty", database.display()).into());
     }
     let today = Date::from(SystemClock.now().date_naive());
     let ledger = Ledger::open(&Database::from(database), today).await?;

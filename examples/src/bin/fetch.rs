@@ -56,7 +56,7 @@ Exit codes:
 )]
 struct Arguments {
     /// Where the partner serves its API, path prefix included
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     base_url: String,
     /// The user; asked of the partner if not given
     #[arg(long, value_name = "ID")]
@@ -85,6 +85,16 @@ struct Arguments {
     /// Send over plain http to other machines too; everyone on the way can read the token
     #[arg(long)]
     allow_plain_http: bool,
+}
+
+/// An absolute `http` or `https` URL; what else is wrong with it the client says.
+fn base_url(text: &str) -> Result<String, String> {
+    match text.parse::<http::Uri>() {
+        Ok(uri) if uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("not an absolute URL such as https://bank.example/px".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {

@@ -34,6 +34,41 @@ fn exit_codes_tell_wrong_usage_from_failure() {
     let (code, out, _) = run(&["import", &path("good.ndjson"), "--database", &database]);
     assert_eq!((code, out.contains("1 identities")), (0, true));
     assert_eq!(run(&["advance", "2w", "--database", &database]).0, 0);
+    std::fs::write(path("empty.sqlite"), "").unwrap();
+    assert_eq!(run(&["advance", "1d", "--database", &path("empty.sqlite")]).0, 1);
+}
+
+#[test]
+fn a_setting_that_is_not_sound_is_wrong_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret.txt");
+    std::fs::write(&secret, "s3cret").unwrap();
+    let secret = secret.to_str().unwrap();
+    let good = [
+        ("--listen", "127.0.0.1:0"),
+        ("--database", ":memory:"),
+        ("--users", "0"),
+        ("--client-id", "plaid"),
+        ("--client-secret-file", secret),
+        ("--redirect-uri", "http://127.0.0.1:9/back"),
+        ("--issuer", "http://127.0.0.1:1"),
+    ];
+    for (flag, value) in [
+        ("--listen", "nonsense"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--client-id", ""),
+        ("--redirect-uri", "not a uri"),
+        ("--redirect-uri", "javascript:alert(1)"),
+        ("--redirect-uri", "https://app.example/#f"),
+        ("--issuer", "not a url"),
+        ("--issuer", "ftp://bank.example"),
+    ] {
+        let arguments = good
+            .iter()
+            .flat_map(|(name, usual)| [*name, if *name == flag { value } else { usual }]);
+        let arguments: Vec<_> = ["serve"].into_iter().chain(arguments).collect();
+        assert_eq!(run(&arguments).0, 2, "{flag} {value}");
+    }
 }
 
 #[cfg(unix)]

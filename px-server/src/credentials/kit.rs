@@ -130,10 +130,11 @@ impl TokenIssuer for OAuth {
 /// Credentials mode over a bank's [`SignInMethods`].
 ///
 /// The kit makes and checks challenges. A challenge lives 5 minutes, is bound to its user
-/// and its client, and is spent by the right answer. Wrong answers count per challenge and
-/// per user: after the fifth everything of that user is refused with `user_locked`, a new
-/// sign-in too, until no answer was given for 15 minutes. Only a finished sign-in resets
-/// the count, so asking for a new challenge does not.
+/// and its client, and is spent by the right answer. The fifth wrong answer locks it: from
+/// then on it is refused with `user_locked`. Wrong answers also count per user, over all
+/// challenges: after the twentieth everything of that user is refused with `user_locked`, a
+/// new sign-in too, until no answer was given for 15 minutes. Only a finished sign-in resets
+/// that count.
 ///
 /// Challenges and tries are kept in memory. Where several processes serve one bank, each
 /// counts its own, and a challenge must come back to the process that made it.

@@ -11,8 +11,11 @@ use std::{collections::VecDeque, num::NonZeroUsize};
 
 /// How long a challenge lives.
 pub(super) const CHALLENGE_LIFE: TimeDelta = TimeDelta::minutes(5);
-/// The wrong answer that locks.
-pub(super) const MAX_WRONG: u32 = 5;
+/// The wrong answer that locks a challenge.
+const MAX_WRONG: u32 = 5;
+/// The wrong answer that locks a user, over all challenges: four challenges' worth, so that
+/// whoever knows the password cannot guess on by asking anew.
+const MAX_WRONG_OF_USER: u32 = 20;
 /// How often the code of one challenge is sent.
 const MAX_SENDS: u32 = 5;
 /// The open challenges of one user; an older one ends when there are more.
@@ -73,7 +76,7 @@ impl State {
         if now - tries.last_wrong >= lock_time {
             tries.wrong = 0;
         }
-        tries.wrong >= MAX_WRONG
+        tries.wrong >= MAX_WRONG_OF_USER
     }
 
     /// Opens a challenge.

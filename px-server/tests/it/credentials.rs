@@ -372,16 +372,36 @@ async fn chained_challenges() {
 }
 
 #[tokio::test]
-async fn the_fifth_wrong_answer_locks() {
+async fn the_fifth_wrong_answer_locks_the_challenge() {
     let bank = bank();
     let asked = bank.challenge("kba").await;
     for _ in 0..5 {
-        assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 0);
         let wrong = bank.answer("kba", answers(&asked, &WRONG)).await;
         assert_eq!(refusal(wrong), invalid_challenge());
     }
-    assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 1);
     let right = bank.answer("kba", answers(&asked, &RIGHT)).await;
+    assert_eq!(refusal(right), user_locked());
+    // The user can begin anew.
+    let asked = bank.challenge("kba").await;
+    token(bank.answer("kba", answers(&asked, &RIGHT)).await);
+    assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_twentieth_wrong_answer_locks_the_user() {
+    let bank = bank();
+    let mut last = None;
+    for _ in 0..4 {
+        assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 0);
+        let asked = bank.challenge("kba").await;
+        for _ in 0..5 {
+            let wrong = bank.answer("kba", answers(&asked, &WRONG)).await;
+            assert_eq!(refusal(wrong), invalid_challenge());
+        }
+        last = Some(asked);
+    }
+    assert_eq!(bank.users.locked_out.load(Ordering::SeqCst), 1);
+    let right = bank.answer("kba", answers(&last.unwrap(), &RIGHT)).await;
     assert_eq!(refusal(right), user_locked());
     assert_eq!(refusal(bank.sign_in("kba", "pass_good").await), user_locked());
     let invalid = (401, "invalid_credentials".to_owned());
@@ -396,7 +416,7 @@ async fn the_fifth_wrong_answer_locks() {
 #[tokio::test]
 async fn wrong_answers_count_over_challenges() {
     let bank = bank();
-    for _ in 0..5 {
+    for _ in 0..20 {
         let asked = bank.challenge("otp+kba").await;
         let sent = bank.send("otp+kba", &asked, "d1").await.unwrap();
         let asked = challenge(bank.answer("otp+kba", code(&asked, &sent)).await);

@@ -86,7 +86,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         say!("   the API            {issuer}/users/{{user_id}}");
         say!("   OAuth metadata     {issuer}/.well-known/oauth-authorization-server");
         say!("   users sign in with the password {PASSWORD}");
-        tokio::signal::ctrl_c().await?;
+        demo_bank::signal::asked_to_end()?.await;
     }
     let _ = stop.send(());
     server.await??;
