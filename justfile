@@ -87,11 +87,15 @@ wasm:
         echo "skipped: the target $target is not installed and cannot be fetched here"
     fi
 
-# The fuzz targets: on a fixed seed, and for a few seconds each where a nightly compiler is.
+# The fuzz targets on a fixed seed; outside CI also for a few seconds each, with a nightly compiler.
 fuzz seconds="10":
     #!/usr/bin/env bash
     set -euo pipefail
     cargo test -p px-types --test it smoke
+    if [ -n "${CI:-}" ]; then
+        echo "in CI the fixed seed alone: what CI says must not hang on chance"
+        exit 0
+    fi
     if ! cargo +nightly --version >/dev/null 2>&1; then
         echo "skipped: libFuzzer needs a nightly compiler (rustup toolchain install nightly)"
         exit 0
