@@ -150,6 +150,10 @@ fn a_wrong_command_line_is_2() {
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(output.stdout.is_empty());
     }
+    for url in ["bank.example", "ftp://bank.example", "not a url"] {
+        let output = Fetch::new(&["--base-url", url, "--token-file", "token"]).run();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+    }
     let help = Fetch::new(&["--help"]).run();
     assert_eq!(help.status.code(), Some(0));
     let help = text(&help.stdout);
@@ -161,7 +165,6 @@ fn what_cannot_be_reached_or_read_is_1() {
     for (arguments, line) in [
         (["--base-url", "http://127.0.0.1:1", "--token-file", "token"], "cannot connect"),
         (["--base-url", "http://bank.example", "--token-file", "token"], "plain http"),
-        (["--base-url", "ftp://bank.example", "--token-file", "token"], "neither https nor http"),
         (["--base-url", "http://127.0.0.1:1", "--token-file", "nothing"], "cannot read nothing"),
     ] {
         let output = Fetch::new(&[&arguments[..], &["--user-id", "u"]].concat()).run();
