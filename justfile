@@ -9,7 +9,7 @@ default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint test docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test docs features generated openapi package deps wasm fuzz browser
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -23,6 +23,19 @@ fmt:
 lint:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     cargo clippy {{ libraries }} --all-targets --no-default-features -- -D warnings
+
+# That no float stands anywhere but in coordinates and ratios.
+floats:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    found=$(git grep -nE '\bf(32|64)\b' -- '*.rs' ':!bench' \
+        ':!px-types/src/model/location.rs' ':!px-types/src/wire.rs' ':!examples/src/seed/names.rs' || true)
+    if [ -n "$found" ]; then
+        echo "floats where none may be:" >&2
+        echo "$found" >&2
+        exit 1
+    fi
+    echo "no float touches money"
 
 # Every test, doctests among them.
 test:
