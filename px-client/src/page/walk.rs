@@ -56,14 +56,13 @@ impl Walk {
         let Some(position) = self.position.take() else {
             return Ok(None);
         };
-        let first = position == Position::Offset(0);
         let mut query = TransactionsQuery::new(self.window.start(), self.window.end());
         query.limit = self.limit;
         query.position = position;
         let request = ListTransactions::new(self.user_id.clone(), query);
         let page = match self.client.transactions_page(request).await {
             Ok(page) => page,
-            Err(e) if !first && e.error_id() == Some(error_id::CURSOR_EXPIRED) => {
+            Err(e) if e.error_id() == Some(error_id::CURSOR_EXPIRED) => {
                 return self.restart(Inconsistency::CursorExpired);
             }
             Err(e) => return Err(e),

@@ -428,6 +428,14 @@ async fn an_expired_cursor_begins_the_window_again() {
     let (count, error) = history(&client(&server.url(), |_| {})).await;
     assert_eq!((count, server.requests()), (0, 8));
     assert_eq!(error.and_then(|e| e.paging_fault()), Some(PagingFault::NeverSettled));
+
+    // A partner may say so of a first page too.
+    let server = BadServer::start(|seen| match seen.number {
+        0 => Script::error(400, "", "cursor_expired"),
+        _ => Script::json(200, page(1, &["a"], None)),
+    });
+    let (count, error) = history(&client(&server.url(), |_| {})).await;
+    assert_eq!((count, error.map(|e| e.to_string())), (1, None));
 }
 
 #[tokio::test]
