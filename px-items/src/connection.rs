@@ -1,0 +1,84 @@
+//! Applications that share an Item: what each one uses, and what its user lets it see.
+
+use chrono::{DateTime, Utc};
+use px_types::{AccountId, ApplicationId, model::product::Product};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One application's share of an Item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Connection {
+    /// The application.
+    pub application_id: ApplicationId,
+    /// What it uses. Names are the wire's.
+    pub products: BTreeSet<String>,
+    /// The accounts that it sees; `None` is all, later ones included.
+    pub accounts: Option<BTreeSet<AccountId>>,
+    /// Whether accounts that are opened later are shared too.
+    pub new_accounts: bool,
+    /// Where its webhooks go.
+    pub webhook: Option<String>,
+    /// When the user connected it.
+    pub created_at: DateTime<Utc>,
+    /// Counts the changes of what it may see: a sync cursor of another epoch begins again.
+    pub epoch: u64,
+}
+
+impl Connection {
+    /// An application that sees every account, and later ones too.
+    pub fn new(
+        application_id: ApplicationId,
+        products: impl IntoIterator<Item = Product>,
+        created_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            application_id,
+            products: products.into_iter().map(|product| product.as_str().to_owned()).collect(),
+            accounts: None,
+            new_accounts: true,
+            webhook: None,
+            created_at,
+            epoch: 0,
+        }
+    }
+
+    /// Whether it sees an account.
+    #[must_use]
+    pub fn sees(&self, account: &AccountId) -> bool {
+        self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+    }
+
+    /// Whether it uses a product.
+    #[must_use]
+    pub fn uses(&self, product: &Product) -> bool {
+        self.products.contains(product.as_str())
+    }
+
+    /// Whether it needs the history of transactions.
+    #[must_use]
+    pub fn needs_transactions(&self) -> bool {
+        self.uses(&Product::Transactions)
+    }
+
+    /// Takes in the accounts of a complete answer. `new` are those that the Item did not have;
+    /// `first` says that it had none at all. Answers whether anything changed.
+    ///
+    /// A choice of "all, but not later ones" becomes the list of the accounts there are.
+    pub fn take_in(&mut self, new: &[AccountId], first: bool) -> bool {
+        match &mut self.accounts {
+            None if self.new_accounts => false,
+            None => {
+                self.accounts =
+                    Some(if first { new.iter().cloned().collect() } else { BTreeSet::new() });
+                true
+            }
+            Some(accounts) if self.new_accounts && !first => {
+                let before = accounts.len();
+                accounts.extend(new.iter().cloned());
+                accounts.len() != before
+            }
+            Some(_) => false,
+        }
+    }
+}

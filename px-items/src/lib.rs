@@ -1,0 +1,14 @@
+//! The Item: one user's connection at one institution, kept true for years.
+//!
+//! - [`item`]: the state machine, pure; [`life`]: what an Item remembers between updates;
+//! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
+//! - [`connection`]: applications that share an Item, and what each may see;
+//! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait.
+
+pub mod connection;
+pub mod item;
+pub mod life;
+pub mod merge;
+pub mod news;
+pub mod plan;
+pub mod store;

@@ -1,0 +1,131 @@
+//! What an Item remembers between updates. Only the worker that holds its lease writes it.
+//!
+//! What others write too (the state, the schedule, who asked for an update, tokens,
+//! connections) is not here: it has columns of its own, see [`crate::store`].
+
+use chrono::{DateTime, Utc};
+use px_types::{AccountId, Date};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What an Item remembers between updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Life {
+    /// How much of the transactions is there.
+    pub history: History,
+    /// How old each kind of data is.
+    pub fresh: Freshness,
+    /// A deep resync that is under way.
+    pub deep: Option<Walk>,
+    /// When the last deep resync, or the initial fetch of the history, was complete.
+    pub deep_at: Option<DateTime<Utc>>,
+    /// Attempts that failed since one succeeded.
+    pub failures: u32,
+    /// How the last one failed; `None` once one succeeded.
+    pub last_failure: Option<FailureNote>,
+    /// What is wrong with the partner's data, kept until it is right again.
+    pub suspicion: Option<Suspicion>,
+    /// How many times ids came back as other transactions.
+    pub id_collisions: u64,
+    /// How many posted transactions could not be told to belong to one pending one.
+    pub ambiguous: u64,
+    /// Transactions stored since the fetch of the history began, for `HISTORICAL_UPDATE`.
+    pub fetched: BTreeMap<AccountId, u64>,
+}
+
+/// How much of the transactions is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum History {
+    /// No application needs them, or the fetch has not begun.
+    #[default]
+    Missing,
+    /// The fetch is under way. Readable once the last 30 days are in.
+    Fetching {
+        /// How far it is.
+        walk: Walk,
+        /// Whether the last 30 days are in.
+        recent: bool,
+    },
+    /// All of it is there.
+    Complete,
+}
+
+/// A walk back through time, window by window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Walk {
+    /// The last date of the window to read next. Everything later was read.
+    pub next_end: Date,
+    /// The first date to read.
+    pub start: Date,
+}
+
+/// When each kind of data was last known to be what the partner has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Freshness {
+    /// Accounts and balances.
+    pub accounts: Option<DateTime<Utc>>,
+    /// Identities.
+    pub identities: Option<DateTime<Utc>>,
+    /// Holdings and securities.
+    pub holdings: Option<DateTime<Utc>>,
+    /// Recent transactions.
+    pub transactions: Option<DateTime<Utc>>,
+}
+
+/// How an attempt failed: for people and for the schedule, without a secret or a customer's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FailureNote {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// One line for people.
+    pub what: String,
+}
+
+impl FailureNote {
+    /// Notes a failure.
+    #[must_use]
+    pub fn new(at: DateTime<Utc>, kind: FailureKind, what: impl Into<String>) -> Self {
+        Self { at, kind, what: what.into() }
+    }
+}
+
+/// The kinds of failure that are treated differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The institution cannot answer now (503).
+    Unavailable,
+    /// Too many requests (429).
+    RateLimited,
+    /// No answer, a broken one, or 5xx.
+    Network,
+    /// An answer that breaks the contract.
+    Invalid,
+    /// The window never held still while it was read.
+    Moving,
+    /// The partner refused for another reason (400, 403, 404).
+    Rejected,
+    /// The token cannot be refreshed now.
+    Tokens,
+    /// A fault of this side.
+    Internal,
+}
+
+/// Why data of a partner is not imported though it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Suspicion {
+    /// The same transactions came under other ids.
+    TransactionIdsChanged,
+    /// The same accounts came under other ids: an explicit re-map is needed.
+    AccountIdsChanged,
+}
