@@ -3,6 +3,8 @@
 //! - [`item`]: the state machine, pure; [`life`]: what an Item remembers between updates;
 //! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
 //! - [`connection`]: applications that share an Item, and what each may see;
+//! - [`partners`]: the banks; [`random`]: randomness, handed in;
+//! - [`vault`]: how tokens are sealed at rest;
 //! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait.
 
 pub mod connection;
@@ -10,5 +12,8 @@ pub mod item;
 pub mod life;
 pub mod merge;
 pub mod news;
+pub mod partners;
 pub mod plan;
+pub mod random;
 pub mod store;
+pub mod vault;

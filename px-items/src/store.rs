@@ -17,6 +17,7 @@ use crate::{
     life::Life,
     merge::{AccountWrite, KnownAccount, KnownTransaction, MergedTransactions},
     news::News,
+    vault::Envelope,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -24,8 +25,9 @@ use px_client::{Window, oauth::TokenSet};
 use px_types::{
     AccountId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{identity::Identity, security::Security, transaction::Transaction},
+    webhook::Environment,
 };
-use std::{collections::BTreeMap, error::Error as StdError, fmt};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, sync::Arc};
 
 /// Keeps Items.
 #[async_trait]
@@ -195,6 +197,24 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Items by id, after one.
     async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>>;
+}
+
+/// What every store is opened with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreOptions {
+    /// Said in every webhook.
+    pub environment: Environment,
+    /// Seals the tokens.
+    pub vault: Arc<dyn Envelope>,
+}
+
+impl StoreOptions {
+    /// What a store is opened with.
+    #[must_use]
+    pub fn new(environment: Environment, vault: Arc<dyn Envelope>) -> Self {
+        Self { environment, vault }
+    }
 }
 
 /// A result of a store.
