@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, model::product::Product};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 /// One application's share of an Item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,37 @@ pub struct Connection {
     pub created_at: DateTime<Utc>,
     /// Counts the changes of what it may see: a sync cursor of another epoch begins again.
     pub epoch: u64,
+    /// Seals its cursors; see [`CursorKey`].
+    #[serde(default)]
+    pub cursor_key: CursorKey,
+}
+
+/// The key that the cursors of one connection are sealed under.
+///
+/// A cursor has positions that count every change of the Item. Sealed, it tells an application
+/// nothing of changes that it may not see, and cannot be altered. The key is no secret of a
+/// customer's: who has the database has the data as well.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorKey([u8; 32]);
+
+impl CursorKey {
+    /// A key of bytes that nobody can guess.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CursorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CursorKey(***)")
+    }
 }
 
 impl Connection {
@@ -40,6 +71,7 @@ impl Connection {
             webhook: None,
             created_at,
             epoch: 0,
+            cursor_key: CursorKey::default(),
         }
     }
 

@@ -49,18 +49,20 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`Event::Repaired`]: crate::item::Event::Repaired
     async fn link(&self, new: NewLink) -> Result<Linked>;
 
-    /// Takes an application off an Item; its access ends at once.
+    /// Takes a holder off an Item, an application or (`None`) the partner; its access ends at once.
     ///
-    /// The last one takes the Item with it: tokens go to the revocations, everything else is
-    /// deleted, a commit under way is refused. A partner's own access token does not keep it.
+    /// The last application takes the Item with it: tokens go to the revocations, everything else
+    /// is deleted, a commit under way is refused. A partner's own access token does not keep it.
+    /// A partner takes with it an Item that no application is connected to.
     async fn unlink(
         &self,
         item: &ItemId,
-        application: &ApplicationId,
+        application: Option<&ApplicationId>,
         now: DateTime<Utc>,
     ) -> Result<Unlinked>;
 
-    /// Sets what an application may see, and raises the connection's epoch. `false`: no such connection.
+    /// Sets what an application may see and where it is told, and raises the connection's epoch.
+    /// When it is now the first that needs transactions, the Item is due. `false`: no such connection.
     async fn set_connection(&self, item: &ItemId, connection: Connection) -> Result<bool>;
 
     /// The connections of an Item, by application.
@@ -168,7 +170,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Applies a partner's notifications: all of them, or none.
     ///
     /// [`Event::Notified`](crate::item::Event::Notified) for each Item named; a bounded number of statements,
-    /// however many entries.
+    /// however many entries. Of entries that name the same Item the earliest date counts, and one
+    /// that says its tokens are revoked counts above the others.
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome>;
 
     // ---- outbox ------------------------------------------------------------------------------
@@ -524,6 +527,9 @@ impl Commit {
 pub struct AccountsWrite {
     /// Accounts that changed.
     pub accounts: Vec<AccountWrite>,
+    /// Accounts whose rows go, before the others are written: held ones that a re-map found to be
+    /// one that the Item has. They have no transactions.
+    pub forgotten: Vec<AccountId>,
     /// Whether the Item had no accounts at all: connections take in the first ones.
     pub first: bool,
     /// The signed-in user and all identities, which replace the stored ones; `None` when they
@@ -559,10 +565,8 @@ pub enum Then {
 pub struct NotifyBatch {
     /// The partner.
     pub institution_id: InstitutionId,
-    /// The tokens named, in the order of the entries.
-    pub tokens: Vec<AccessDigest>,
-    /// What they ask for.
-    pub ask: NotifyAsk,
+    /// The tokens named and what each asks for, in the order of the entries.
+    pub entries: Vec<(AccessDigest, NotifyAsk)>,
     /// Now.
     pub now: DateTime<Utc>,
 }
@@ -572,15 +576,14 @@ impl NotifyBatch {
     #[must_use]
     pub fn new(
         institution_id: InstitutionId,
-        tokens: Vec<AccessDigest>,
-        ask: NotifyAsk,
+        entries: Vec<(AccessDigest, NotifyAsk)>,
         now: DateTime<Utc>,
     ) -> Self {
-        Self { institution_id, tokens, ask, now }
+        Self { institution_id, entries, now }
     }
 }
 
-/// What notifications ask for.
+/// What a notification asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifyAsk {
     /// An update that reads at least since that date.

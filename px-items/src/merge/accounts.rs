@@ -47,7 +47,8 @@ pub enum AccountStanding {
 pub struct AccountWrite {
     /// The account under the Item's own id.
     pub known: KnownAccount,
-    /// Whether the Item did not have it.
+    /// Whether connections take it in, because applications did not have it: once it is listed
+    /// for the first time. One that is held is new when it is accepted.
     pub new: bool,
 }
 
