@@ -93,16 +93,21 @@ impl Connection {
         self.uses(&Product::Transactions)
     }
 
-    /// Takes in the accounts of a complete answer. `new` are those that the Item did not have;
-    /// `first` says that it had none at all. Answers whether anything changed.
+    /// Takes in accounts that are new to the Item. `present` are those that it had before, held
+    /// ones left out; none at all before the first answer. Answers whether anything changed.
     ///
-    /// A choice of "all, but not later ones" becomes the list of the accounts there are.
-    pub fn take_in(&mut self, new: &[AccountId], first: bool) -> bool {
+    /// A choice of "all, but not later ones" becomes the list of the accounts that it meant. What
+    /// is taken in has no transactions yet, so sync cursors go on.
+    pub fn take_in(&mut self, new: &[AccountId], present: &[AccountId]) -> bool {
+        if new.is_empty() {
+            return false;
+        }
+        let first = present.is_empty();
         match &mut self.accounts {
             None if self.new_accounts => false,
             None => {
-                self.accounts =
-                    Some(if first { new.iter().cloned().collect() } else { BTreeSet::new() });
+                let meant = if first { new } else { present };
+                self.accounts = Some(meant.iter().cloned().collect());
                 true
             }
             Some(accounts) if self.new_accounts && !first => {
@@ -112,5 +117,71 @@ impl Connection {
             }
             Some(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(names: &[&str]) -> Vec<AccountId> {
+        names.iter().map(|name| AccountId::new(name).unwrap()).collect()
+    }
+
+    fn connection(accounts: Option<&[&str]>, new_accounts: bool) -> Connection {
+        let application = ApplicationId::new("app").unwrap();
+        let mut connection =
+            Connection::new(application, [Product::Transactions], DateTime::UNIX_EPOCH);
+        connection.accounts = accounts.map(|names| ids(names).into_iter().collect());
+        connection.new_accounts = new_accounts;
+        connection
+    }
+
+    fn seen(connection: &Connection) -> String {
+        ids(&["a", "b", "c"])
+            .iter()
+            .filter(|id| connection.sees(id))
+            .map(AccountId::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn all_means_all() {
+        let mut all = connection(None, true);
+        assert!(!all.take_in(&ids(&["a", "b"]), &[]));
+        assert!(!all.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert_eq!(seen(&all), "abc");
+    }
+
+    #[test]
+    fn all_but_later_ones_are_those_there_are() {
+        let mut at_first = connection(None, false);
+        assert!(at_first.take_in(&ids(&["a", "b"]), &[]));
+        assert!(!at_first.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert_eq!(seen(&at_first), "ab");
+        // One that joined when the Item had accounts means these.
+        let mut joined = connection(None, false);
+        assert!(joined.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert_eq!(seen(&joined), "ab");
+    }
+
+    #[test]
+    fn a_choice_grows_only_if_the_user_says_so() {
+        let mut grows = connection(Some(&["a"]), true);
+        assert!(!grows.take_in(&ids(&["a", "b"]), &[]));
+        assert_eq!(seen(&grows), "a", "the user left the other one out");
+        assert!(grows.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert_eq!(seen(&grows), "ac");
+
+        let mut stays = connection(Some(&["a"]), false);
+        assert!(!stays.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert_eq!(seen(&stays), "a");
+    }
+
+    #[test]
+    fn nothing_new_changes_nothing() {
+        let mut joined = connection(None, false);
+        assert!(!joined.take_in(&[], &ids(&["a"])));
+        assert_eq!(joined.accounts, None);
     }
 }

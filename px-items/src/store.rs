@@ -126,7 +126,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool>;
 
     /// Gives Items back unread ([`Event::HandedBack`](crate::item::Event::HandedBack)), due at
-    /// a moment; those whose fence is not the present one are passed over.
+    /// a moment; those whose fence is not the present one, or that no one holds, are passed over.
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()>;
 
     /// What is stored that a window's answer may change: rows that touch the window, and rows
@@ -141,7 +141,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Stores the result of a piece of work.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Fenced`] when the fence is not the present one or the Item is gone;
+    /// [`StoreErrorKind::Fenced`] when the fence is not the present one, the lease was given up
+    /// already, or the Item is gone;
     /// [`StoreErrorKind::TokensChanged`] when the commit says that the authorization is lost and
     /// the tokens are not those that were refused. Nothing is changed then.
     async fn commit(&self, commit: Commit) -> Result<()>;
@@ -151,7 +152,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The partner's tokens for an Item, with their version; `None` when there are none.
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>>;
 
-    /// Replaces the tokens if their version is still `version`. `false`: it is not.
+    /// Replaces the tokens if their version is still `version`, which is then one more. `false`:
+    /// it is not.
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool>;
 
     /// Takes tokens that wait to be revoked at their partners.
@@ -261,6 +263,9 @@ pub struct ItemRecord {
     pub oldest_pending: Option<Date>,
     /// Whether a connected application needs transactions.
     pub needs_transactions: bool,
+    /// Whether the partner asked for the tokens to be cycled ([`NotifyAsk::Cycle`]) and they were
+    /// not replaced since, by [`Store::save_tokens`] or [`Store::link`].
+    pub cycle_tokens: bool,
 }
 
 /// What is needed to connect an application.
@@ -420,8 +425,9 @@ pub struct ChangeQuery {
     pub accounts: Option<Vec<AccountId>>,
     /// After the change of that number and id.
     pub after: (i64, Option<TransactionId>),
-    /// A transaction that was added later than this number is added; one of before is modified,
-    /// or removed.
+    /// A transaction that was added, or came back, later than this number is added; any other is
+    /// modified. One that is gone is left out when it was added later than this for the first
+    /// time, and removed otherwise: a reader may have it from before it was gone and came back.
     pub base: i64,
     /// At most so many.
     pub limit: usize,
@@ -439,13 +445,13 @@ impl ChangeQuery {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ChangePage {
-    /// The changes. What was added and removed since `base` is left out, but counts for `last`.
+    /// The changes. What was first added and is gone since `base` is left out, but counts for `last`.
     pub changes: Vec<ChangeRow>,
     /// The position after the page; that of the query when there is nothing.
     pub last: (i64, Option<TransactionId>),
     /// Whether there is more.
     pub more: bool,
-    /// The Item's present number.
+    /// The Item's number, read together with the changes or after them, never before.
     pub head: i64,
 }
 
