@@ -31,8 +31,18 @@ pub struct Life {
     pub id_collisions: u64,
     /// How many posted transactions could not be told to belong to one pending one.
     pub ambiguous: u64,
-    /// Transactions stored since the fetch of the history began, for `HISTORICAL_UPDATE`.
+    /// Transactions stored since the last 30 days were in, for `HISTORICAL_UPDATE`.
     pub fetched: BTreeMap<AccountId, u64>,
+    /// The count of notifications up to which an update has done what they asked for.
+    pub done_for: i64,
+    /// The earliest date that notifications named whose update failed.
+    pub owed_since: Option<Date>,
+    /// The wait after the last failure, in seconds: the next one is chosen by it.
+    pub wait_secs: u64,
+    /// Of the identities that are stored, so that the same ones are not written again.
+    pub identities_digest: String,
+    /// Of the securities of the last answer, so that the same ones are not written again.
+    pub securities_digest: String,
 }
 
 /// How much of the transactions is there.
