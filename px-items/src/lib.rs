@@ -5,7 +5,8 @@
 //! - [`connection`]: applications that share an Item, and what each may see;
 //! - [`partners`]: the banks; [`random`]: randomness, handed in;
 //! - [`vault`]: how tokens are sealed at rest;
-//! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait.
+//! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;
+//! - `testing` (feature): what tests need.
 
 pub mod connection;
 pub mod item;
@@ -16,4 +17,6 @@ pub mod partners;
 pub mod plan;
 pub mod random;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vault;

@@ -1,5 +1,8 @@
 //! The tests of px-items from outside.
 
 #![allow(missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod cases;
+#[cfg(unix)]
+mod postgres;

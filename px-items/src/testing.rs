@@ -1,0 +1,4 @@
+//! What tests, benchmarks and the programs' own tests need, and nothing else does.
+
+#[cfg(all(feature = "postgres", unix))]
+pub mod postgres;

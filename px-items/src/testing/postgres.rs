@@ -1,0 +1,277 @@
+//! A PostgreSQL server for tests: made, started, and taken away again with the tests.
+//!
+//! It runs from the machine's own binaries, in a new folder, as an ordinary user, on loopback
+//! and a free port, behind a password. A guard process stands between: it starts the server,
+//! waits until the test process is gone, however it went, and then ends the server and
+//! deletes the folder. What even the guard could not clean up, the next start does.
+//!
+//! The store itself is not here; see [`crate::store`].
+
+mod folder;
+mod machine;
+
+use crate::random::{Random as _, SystemRandom};
+use folder::Folder;
+use machine::Machine;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use std::{
+    fmt,
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+use url::Url;
+
+/// Starts the server, waits for the end of its input, ends the server, deletes the folder.
+/// The server is this script's own child: its id stays its own until it was waited for.
+const GUARD: &str = r#"
+folder=$1
+shift
+exec 3<&0
+"$@" </dev/null 3<&- &
+server=$!
+exec 2>/dev/null
+read -r _ <&3
+kill -QUIT "$server"
+wait "$server"
+cd / && rm -rf "$folder"
+"#;
+
+/// The name of the only role.
+const ROLE: &str = "px";
+
+/// How often a port is tried: between its choice and the start another program can take it.
+const ATTEMPTS: usize = 3;
+
+/// Whether what was committed outlives a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// No `fsync`: for tests, which lose nothing that matters. Figures of speed from it are
+    /// not those of a real server.
+    Off,
+    /// PostgreSQL's defaults: for measuring.
+    On,
+}
+
+/// A new, empty database on a server that all tests of this process share.
+///
+/// `None` where the machine has no PostgreSQL; the first call then says so on standard error.
+///
+/// # Panics
+/// When the server cannot be started, and with `CI=true` in the environment also when the
+/// machine has no PostgreSQL: a test that was skipped there would go unnoticed.
+pub async fn database() -> Option<Url> {
+    match shared()?.database().await {
+        Ok(url) => Some(url),
+        Err(error) => panic!("no database for a test: {error}"),
+    }
+}
+
+/// The server that all tests of this process share.
+fn shared() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER
+        .get_or_init(|| match Server::start(Durability::Off) {
+            Ok(server) => Some(server),
+            Err(error) if error.missing() && !in_ci() => {
+                // Not by `eprintln!`, which is hidden for a test that passes.
+                let _ = writeln!(io::stderr(), "tests on PostgreSQL are skipped: {error}");
+                None
+            }
+            Err(error) => panic!("no PostgreSQL for tests: {error}"),
+        })
+        .as_ref()
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// A server that ends when this is dropped, or with the process.
+#[derive(Debug)]
+pub struct Server {
+    url: Url,
+    databases: AtomicU64,
+    // Dropped in this order: the guard has to be gone before the folder is looked after.
+    _guard: Guard,
+    _folder: Folder,
+}
+
+impl Server {
+    /// Makes and starts a server; returns when it takes connections.
+    ///
+    /// Blocks for about a second.
+    ///
+    /// # Errors
+    /// When the machine has no PostgreSQL ([`StartError::missing`]), or it does not start.
+    pub fn start(durability: Durability) -> Result<Self, StartError> {
+        let machine = Machine::find().ok_or_else(StartError::no_binaries)?;
+        folder::sweep();
+        let password = secret();
+        let folder = Folder::make()?;
+        folder.fill(&machine, ROLE, &password)?;
+        let mut attempt = 1;
+        let (guard, port) = loop {
+            let port = free_port()?;
+            match Guard::start(&machine, &folder, port, durability) {
+                Ok(guard) => break (guard, port),
+                Err(_) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let url = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
+        let url = Url::parse(&url).map_err(|error| StartError::new(error.to_string()))?;
+        Ok(Self { url, databases: AtomicU64::new(0), _guard: guard, _folder: folder })
+    }
+
+    /// Makes a new, empty database on it.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn database(&self) -> Result<Url, sqlx::Error> {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = connect(&self.url).await?;
+        // The name is this function's own.
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        connection.close().await?;
+        let mut url = self.url.clone();
+        url.set_path(&name);
+        Ok(url)
+    }
+
+    /// The address of the server's own database, for a connection that looks at the others.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+async fn connect(url: &Url) -> Result<sqlx::PgConnection, sqlx::Error> {
+    sqlx::postgres::PgConnectOptions::from_url(url)?.connect().await
+}
+
+/// The process that ends the server.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    fn start(
+        machine: &Machine,
+        folder: &Folder,
+        port: u16,
+        durability: Durability,
+    ) -> Result<Self, StartError> {
+        let mut command = folder.command(Path::new("/bin/sh"));
+        command.args(["-c", GUARD, "px-postgres-guard"]).arg(folder.path());
+        command.arg(machine.program("postgres")).arg("-D").arg(folder.data());
+        for setting in settings(port, durability) {
+            command.arg("-c").arg(setting);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Apart from what the terminal or a runner ends together with the tests.
+        command.process_group(0);
+        Self(command.spawn()?).wait_until_ready()
+    }
+
+    /// Reads the server's log until it says that it is ready, then goes on reading aside.
+    fn wait_until_ready(mut self) -> Result<Self, StartError> {
+        let Some(log) = self.0.stderr.take() else {
+            return Err(StartError::new("the server has no log"));
+        };
+        let mut lines = BufReader::new(log).lines();
+        let mut said = String::new();
+        for line in lines.by_ref().map_while(Result::ok) {
+            if line.contains("ready to accept connections") {
+                // A log that nobody reads would stop the server.
+                thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+                return Ok(self);
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        Err(StartError::new(format!("the server ended at once:\n{said}")))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn settings(port: u16, durability: Durability) -> Vec<String> {
+    let mut settings = vec![
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".to_owned(),
+        "unix_socket_directories=".to_owned(),
+        "max_connections=200".to_owned(),
+        "shared_buffers=128MB".to_owned(),
+        "log_min_messages=log".to_owned(),
+        "lc_messages=C".to_owned(),
+    ];
+    if durability == Durability::Off {
+        settings.extend(
+            ["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned),
+        );
+    }
+    settings
+}
+
+fn free_port() -> Result<u16, StartError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// A password or a name that nobody can guess.
+fn secret() -> String {
+    let mut bytes = [0; 16];
+    SystemRandom.fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why there is no server.
+#[derive(Debug)]
+pub struct StartError {
+    what: String,
+    missing: bool,
+}
+
+impl StartError {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), missing: false }
+    }
+
+    fn no_binaries() -> Self {
+        let what = "no `initdb` and `postgres` in PATH or /usr/lib/postgresql/*/bin; \
+                    install PostgreSQL (Debian: apt-get install postgresql)";
+        Self { what: what.to_owned(), missing: true }
+    }
+
+    /// Whether the machine has no PostgreSQL.
+    #[must_use]
+    pub fn missing(&self) -> bool {
+        self.missing
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

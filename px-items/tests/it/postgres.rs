@@ -1,0 +1,3 @@
+//! PostgreSQL: the server for tests, and the store on it.
+
+mod server;
