@@ -129,8 +129,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// a moment; those whose fence is not the present one, or that no one holds, are passed over.
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()>;
 
-    /// What is stored that a window's answer may change: rows that touch the window, and rows
-    /// (tombstones too) of which the partner's id is among `ids`.
+    /// What is stored that a window's answer may change: rows whose date (the one that windows
+    /// and pages sort by) is in the window, and rows, tombstones too, of which the partner's id is
+    /// among `ids`. By the Item's own id.
     async fn known(
         &self,
         item: &ItemId,
@@ -164,8 +165,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Revocation>>;
 
-    /// Ends a revocation, or puts it off.
-    async fn settle_revocation(&self, id: i64, again_at: Option<DateTime<Utc>>) -> Result<()>;
+    /// Ends a revocation that succeeded or was given up (`again_at` is `None`), or puts it off.
+    /// Passed over when it was taken once more meanwhile.
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()>;
 
     // ---- notifications -----------------------------------------------------------------------
 
@@ -187,11 +193,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<Vec<QueuedWebhook>>;
 
     /// Ends a webhook that was delivered or given up (`again_at` is `None`), or puts it off.
-    /// Passed over when `attempt` is not the one that was claimed.
+    /// Passed over when it was taken once more meanwhile.
     async fn settle_webhook(
         &self,
-        id: i64,
-        attempt: u32,
+        webhook: &QueuedWebhook,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()>;
 
@@ -247,7 +252,7 @@ pub struct ItemRecord {
     pub life: Life,
     /// Counts claims.
     pub fence: Fence,
-    /// When it is due; `None` when it rests.
+    /// When it is due, or was when it was taken; `None` when it rests.
     pub due_at: Option<DateTime<Utc>>,
     /// Until when a worker holds it.
     pub leased_until: Option<DateTime<Utc>>,
@@ -471,11 +476,11 @@ impl ChangePage {
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangeRow {
-    /// The reader does not have it.
+    /// The reader does not have it; or it was gone and came back since.
     Added(Transaction),
     /// The reader has it, as it was.
     Modified(Transaction),
-    /// The reader has it, and it is gone.
+    /// It is gone; the reader has it, or had it once.
     Removed(AccountId, TransactionId),
 }
 
@@ -653,6 +658,8 @@ impl QueuedWebhook {
 pub struct Revocation {
     /// Its number.
     pub id: i64,
+    /// The Item, which may be gone.
+    pub item_id: ItemId,
     /// The partner.
     pub institution_id: InstitutionId,
     /// The tokens.
@@ -668,12 +675,12 @@ impl Revocation {
     #[must_use]
     pub fn new(
         id: i64,
-        institution_id: InstitutionId,
+        (item_id, institution_id): (ItemId, InstitutionId),
         tokens: TokenSet,
         attempt: u32,
         created_at: DateTime<Utc>,
     ) -> Self {
-        Self { id, institution_id, tokens, attempt, created_at }
+        Self { id, item_id, institution_id, tokens, attempt, created_at }
     }
 }
 
