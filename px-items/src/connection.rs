@@ -93,6 +93,22 @@ impl Connection {
         self.uses(&Product::Transactions)
     }
 
+    /// Takes the place of an earlier connection of the same application.
+    ///
+    /// When it may see the same, sync cursors go on: a user who only signs in again, or another
+    /// address for webhooks, makes nobody read everything anew. Else the epoch is raised.
+    pub fn take_place_of(&mut self, earlier: &Self) {
+        let same = self.products == earlier.products
+            && self.accounts == earlier.accounts
+            && self.new_accounts == earlier.new_accounts;
+        if same {
+            self.epoch = earlier.epoch;
+            self.cursor_key = earlier.cursor_key.clone();
+        } else {
+            self.epoch = earlier.epoch + 1;
+        }
+    }
+
     /// Takes in accounts that are new to the Item. `present` are those that it had before, held
     /// ones left out; none at all before the first answer. Answers whether anything changed.
     ///
@@ -176,6 +192,26 @@ mod tests {
         let mut stays = connection(Some(&["a"]), false);
         assert!(!stays.take_in(&ids(&["c"]), &ids(&["a", "b"])));
         assert_eq!(seen(&stays), "a");
+    }
+
+    #[test]
+    fn the_epoch_is_raised_when_it_may_see_something_else() {
+        let mut earlier = connection(Some(&["a"]), false);
+        (earlier.epoch, earlier.cursor_key) = (4, CursorKey::new([7; 32]));
+        let mut again = connection(Some(&["a"]), false);
+        again.webhook = Some("https://app.example/hook".to_owned());
+        again.take_place_of(&earlier);
+        assert_eq!((again.epoch, &again.cursor_key), (4, &earlier.cursor_key));
+
+        let mut accounts = connection(Some(&["a", "b"]), false);
+        let mut later = connection(Some(&["a"]), true);
+        let mut products = connection(Some(&["a"]), false);
+        products.products.insert("auth".to_owned());
+        for other in [&mut accounts, &mut later, &mut products] {
+            other.take_place_of(&earlier);
+            assert_eq!(other.epoch, 5);
+            assert_ne!(other.cursor_key, earlier.cursor_key);
+        }
     }
 
     #[test]

@@ -37,9 +37,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Connects an application to a user's Item, which is made if there is none.
     ///
     /// - No Item of that institution and user: it is made, `Created`, due now, under `new.item_id`.
-    /// - There is one: the connection is added, or replaced with its epoch raised. Its tokens are
-    ///   replaced by the new ones; the old ones that are not the same go to the revocations.
-    ///   When it had lost its authorization it is repaired: [`Event::Repaired`], every connection is
+    /// - There is one: the connection is added, or takes the place of the earlier one
+    ///   ([`Connection::take_place_of`]). The tokens are replaced by the new ones; the old ones that
+    ///   are not the same go to the revocations. When it had lost its authorization it is repaired: [`Event::Repaired`], every connection is
     ///   told `LOGIN_REPAIRED`, it is due. When the application is the first that needs
     ///   transactions it is due. When the history is there, the new application is told so.
     ///
@@ -61,8 +61,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: DateTime<Utc>,
     ) -> Result<Unlinked>;
 
-    /// Sets what an application may see and where it is told, and raises the connection's epoch.
-    /// When it is now the first that needs transactions, the Item is due. `false`: no such connection.
+    /// Sets what an application may see and where it is told ([`Connection::take_place_of`]).
+    /// `false`: no such connection. When it is now the first that needs transactions, the Item is
+    /// due.
     async fn set_connection(&self, item: &ItemId, connection: Connection) -> Result<bool>;
 
     /// The connections of an Item, by application.
