@@ -10,13 +10,16 @@
 mod accounts;
 mod transactions;
 
-pub use accounts::{AccountStanding, AccountWrite, KnownAccount, MergedAccounts, merge_accounts};
+pub use accounts::{
+    AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, merge_accounts,
+};
 pub use transactions::{
     Change, KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
 };
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::fmt;
+use std::{fmt, io};
 
 /// A digest of contents, to tell whether they changed without keeping or parsing them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,8 +29,24 @@ impl Digest {
     /// The digest of bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
+        Self::from_hash(Sha256::new_with_prefix(bytes))
+    }
+
+    /// The digest of what a value is as JSON, without making the text.
+    ///
+    /// So `1.0` and `1.00` are two, as they are to whoever reads them.
+    #[must_use]
+    pub fn of_json(value: &impl Serialize) -> Self {
+        let mut hash = Hashing(Sha256::new());
+        // A message has no map with keys that are no strings, and hashing cannot fail. If that
+        // were ever wrong, what was written so far is a digest as good as any.
+        let _ = serde_json::to_writer(&mut hash, value);
+        Self::from_hash(hash.0)
+    }
+
+    fn from_hash(hash: Sha256) -> Self {
         let mut digest = [0; 16];
-        digest.copy_from_slice(&Sha256::digest(bytes)[..16]);
+        digest.copy_from_slice(&hash.finalize()[..16]);
         Self(digest)
     }
 
@@ -47,5 +66,19 @@ impl Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Hashes what is written to it.
+struct Hashing(Sha256);
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -89,7 +89,14 @@ pub fn next_window(walk: Walk, longest: u64) -> Option<Window> {
 }
 
 /// Where a walk is once a window of it was stored; `None` when that was the last.
+///
+/// `straddling` is what the merge of that window said, see
+/// [`MergedTransactions::straddling`](crate::merge::MergedTransactions::straddling): the next
+/// window then overlaps this one up to there, though by half at most, so that the walk ends.
 #[must_use]
-pub fn after(walk: Walk, stored: Window) -> Option<Walk> {
-    (stored.start() > walk.start).then(|| Walk { next_end: stored.start().minus_days(1), ..walk })
+pub fn after(walk: Walk, stored: Window, straddling: Option<Date>) -> Option<Walk> {
+    let next_end = stored.start().minus_days(1);
+    let reach = straddling
+        .map_or(next_end, |date| date.min(next_end.plus_days(stored.days() / 2)).max(next_end));
+    (stored.start() > walk.start).then_some(Walk { next_end: reach, ..walk })
 }

@@ -1,11 +1,11 @@
 //! Accounts: what a complete answer to `GET /users/{user_id}` changes.
 
-use super::Digest;
 use px_types::{
     AccountId, IdentityId,
-    model::{account::Account, identity::Identity, security::Security},
+    model::{account::Account, identity::Identity, security::Security, transaction::Transaction},
     partner::UserAccountInfoResponse,
 };
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// An account that is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl KnownAccount {
 }
 
 /// Whether the partner still lists an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountStanding {
     /// It was in the last answer.
     Listed,
@@ -39,6 +39,28 @@ pub enum AccountStanding {
     /// It looks like another account under a new id, and waits for a re-map or for a word that
     /// it is new. No application sees it.
     Held,
+}
+
+impl AccountStanding {
+    /// Every standing.
+    pub const ALL: [Self; 4] = [Self::Listed, Self::Missing, Self::Closed, Self::Held];
+
+    /// The name that stores keep.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listed => "listed",
+            Self::Missing => "missing",
+            Self::Closed => "closed",
+            Self::Held => "held",
+        }
+    }
+
+    /// The standing of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.as_str() == name)
+    }
 }
 
 /// An account to be stored.
@@ -79,7 +101,6 @@ pub struct MergedAccounts {
 /// Merges a complete answer into what is stored.
 #[must_use]
 pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -> MergedAccounts {
-    let _ = Digest::of;
     let writes = answer
         .accounts
         .into_iter()
@@ -96,5 +117,57 @@ pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -
         identities: answer.identities,
         securities: answer.securities,
         ids_changed: false,
+    }
+}
+
+/// What the partner's account ids are to an Item.
+#[derive(Clone, Debug, Default)]
+pub struct AccountIds {
+    own: HashMap<AccountId, AccountId>,
+    held: HashSet<AccountId>,
+    silent: BTreeSet<AccountId>,
+}
+
+impl AccountIds {
+    /// Of the accounts as they are once the last answer was merged.
+    #[must_use]
+    pub fn of(known: &[KnownAccount]) -> Self {
+        let mut ids = Self::default();
+        for known in known {
+            match known.standing {
+                AccountStanding::Held => {
+                    ids.held.insert(known.partner_id.clone());
+                    continue;
+                }
+                AccountStanding::Missing | AccountStanding::Closed => {
+                    ids.silent.insert(known.account.id.clone());
+                }
+                AccountStanding::Listed => {}
+            }
+            ids.own.insert(known.partner_id.clone(), known.account.id.clone());
+        }
+        ids
+    }
+
+    /// Puts the Item's own account ids into rows as the partner gave them.
+    ///
+    /// Rows of accounts that are held are left out: they may be there already, under the account
+    /// that the held one looks like. An account that was opened since the accounts were read
+    /// keeps the partner's id, which will be its own.
+    #[must_use]
+    pub fn translate(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
+        rows.retain(|row| !self.held.contains(&row.account_id));
+        for row in &mut rows {
+            if let Some(own) = self.own.get(&row.account_id) {
+                row.account_id = own.clone();
+            }
+        }
+        rows
+    }
+
+    /// The accounts whose rows are not judged when they are not read: missing or closed.
+    #[must_use]
+    pub fn silent(&self) -> &BTreeSet<AccountId> {
+        &self.silent
     }
 }
