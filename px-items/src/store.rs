@@ -131,8 +131,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()>;
 
     /// What is stored that a window's answer may change: rows whose date (the one that windows
-    /// and pages sort by) is in the window, and rows, tombstones too, of which the partner's id is
-    /// among `ids`. By the Item's own id.
+    /// and pages sort by) is in the window, and rows, tombstones too, of which the partner's id or
+    /// the Item's own is among `ids`. By the Item's own id, which is unique; the partner's is not:
+    /// it may come back as another transaction, or belong to another one by now.
     async fn known(
         &self,
         item: &ItemId,
