@@ -5,6 +5,7 @@
 //! - [`connection`]: applications that share an Item, and what each may see;
 //! - [`partners`]: the banks; [`random`]: randomness, handed in;
 //! - [`vault`]: how tokens are sealed at rest;
+//! - [`webhook`]: what tells applications: signed, sent until it arrives, and checked;
 //! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;
 //! - `testing` (feature): what tests need.
 
@@ -20,3 +21,4 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vault;
+pub mod webhook;

@@ -6,3 +6,4 @@
 mod cases;
 #[cfg(unix)]
 mod postgres;
+mod webhook;

@@ -1,0 +1,332 @@
+//! Signing webhooks: the keys, and which of them signs when.
+//!
+//! A signature is bound to the raw body and to a moment. Checking one is in
+//! [`Verifier`](super::Verifier); sending is in [`Sender`](super::Sender).
+
+use super::token::{ALGORITHM, Claims, body_digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use chrono::{DateTime, Utc};
+use jsonwebtoken::{EncodingKey, Header};
+use px_types::{KeyId, model::verification_key::VerificationKey};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+use zeroize::Zeroizing;
+
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
+const END: &str = "-----END PRIVATE KEY-----";
+
+/// A private key that signs webhooks: ECDSA over P-256, with a name and a life.
+///
+/// It signs from `created_at` on, unless a newer key does. Its public half is published before
+/// that and stays published; from [`expires_at`](Self::expires_at) on it is published as
+/// expired, and receivers refuse it.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: KeyId,
+    pkcs8: Arc<Zeroizing<Vec<u8>>>,
+    key: EncodingKey,
+    public: [u8; 64],
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl SigningKey {
+    /// Makes a new key. Keep it with [`to_pem`](Self::to_pem).
+    ///
+    /// # Errors
+    /// When the machine has no randomness.
+    pub fn generate(kid: KeyId, created_at: DateTime<Utc>) -> Result<Self, SignError> {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            .map_err(|_| SignError("no key could be made: the machine gave no randomness"))?;
+        Self::from_pkcs8(kid, document.as_ref(), created_at)
+    }
+
+    /// Reads a key of a PEM file in PKCS#8, `BEGIN PRIVATE KEY`.
+    ///
+    /// `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one.
+    ///
+    /// # Errors
+    /// When it is no such key, or one of another curve.
+    pub fn from_pem(kid: KeyId, pem: &str, created_at: DateTime<Utc>) -> Result<Self, SignError> {
+        let body = pem.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+        let Some((body, _)) = body else {
+            return Err(SignError(
+                "the signing key is no PEM file in PKCS#8 (`BEGIN PRIVATE KEY`); \
+                 `openssl pkcs8 -topk8 -nocrypt` turns other forms into it",
+            ));
+        };
+        let body: Zeroizing<String> =
+            Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+        let der = STANDARD
+            .decode(body.as_bytes())
+            .map(Zeroizing::new)
+            .map_err(|_| SignError("the PEM file of the signing key is damaged"))?;
+        Self::from_pkcs8(kid, &der, created_at)
+    }
+
+    fn from_pkcs8(kid: KeyId, der: &[u8], created_at: DateTime<Utc>) -> Result<Self, SignError> {
+        let unfit = SignError("the signing key is not an ECDSA key of the curve P-256");
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+            .map_err(|_| SignError(unfit.0))?;
+        // 0x04, then x and y: the uncompressed form of a point.
+        let [4, point @ ..] = pair.public_key().as_ref() else { return Err(unfit) };
+        let public = point.try_into().map_err(|_| unfit)?;
+        Ok(Self {
+            kid,
+            pkcs8: Arc::new(Zeroizing::new(der.to_vec())),
+            key: EncodingKey::from_ec_der(der),
+            public,
+            created_at,
+            expires_at: None,
+        })
+    }
+
+    /// Sets the moment from which the key is published as expired.
+    ///
+    /// Leave at least ten minutes after the next key's `created_at`: what this one signed last
+    /// may still be under way.
+    #[must_use]
+    pub fn expires_at(mut self, moment: DateTime<Utc>) -> Self {
+        self.expires_at = Some(moment);
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn kid(&self) -> &KeyId {
+        &self.kid
+    }
+
+    /// The key as a PEM file in PKCS#8. A secret.
+    #[must_use]
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        let body = Zeroizing::new(STANDARD.encode(self.pkcs8.as_slice()));
+        let mut pem = Zeroizing::new(String::with_capacity(body.len() + 64));
+        pem.push_str(BEGIN);
+        for line in body.as_bytes().chunks(64) {
+            pem.push('\n');
+            pem.extend(line.iter().map(|byte| char::from(*byte)));
+        }
+        pem.push('\n');
+        pem.push_str(END);
+        pem.push('\n');
+        pem
+    }
+
+    /// The public half, as `POST /webhook_verification_key/get` answers it.
+    ///
+    /// `expired_at` is there only when it has passed: receivers take a key that has one for
+    /// ended, as Plaid's own example does.
+    #[must_use]
+    pub fn verification_key(&self, now: DateTime<Utc>) -> VerificationKey {
+        let (x, y) = self.public.split_at(32);
+        let mut key = VerificationKey::new(
+            self.kid.clone(),
+            ALGORITHM,
+            "P-256",
+            "EC",
+            "sig",
+            URL_SAFE_NO_PAD.encode(x),
+            URL_SAFE_NO_PAD.encode(y),
+            self.created_at.timestamp(),
+        );
+        if self.is_expired(now) {
+            key.expired_at = self.expires_at.map(|moment| moment.timestamp());
+        }
+        key
+    }
+
+    fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|moment| moment <= now)
+    }
+
+    fn may_sign(&self, now: DateTime<Utc>) -> bool {
+        self.created_at <= now && !self.is_expired(now)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .field("key", &"***")
+            .field("created_at", &self.created_at)
+            .field("expires_at", &self.expires_at)
+            .finish()
+    }
+}
+
+/// Signs webhooks with the newest of its keys, and knows the public half of all.
+///
+/// To rotate: [`add`](Self::add) a key whose `created_at` lies a day ahead, and give the
+/// old one an [`expires_at`](SigningKey::expires_at) after that. Receivers find the new key by
+/// its name when they first see it.
+///
+/// ```
+/// use px_items::webhook::{Signer, SigningKey};
+/// use px_types::KeyId;
+///
+/// let now = "2024-05-01T12:00:00Z".parse()?;
+/// let signer = Signer::new(SigningKey::generate(KeyId::new("2024-05")?, now)?);
+/// let header = signer.sign(br#"{"webhook_type":"ITEM"}"#, now)?;
+/// assert_eq!(header.split('.').count(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Contract: `px.md` section 9.
+pub struct Signer(RwLock<Vec<SigningKey>>);
+
+impl Signer {
+    /// Signs with one key.
+    #[must_use]
+    pub fn new(key: SigningKey) -> Self {
+        Self(RwLock::new(vec![key]))
+    }
+
+    /// Adds a key, or replaces the one of that name.
+    pub fn add(&self, key: SigningKey) {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|known| known.kid != key.kid);
+        keys.push(key);
+    }
+
+    /// Signs a body, as it is sent: the value of the header `Plaid-Verification`.
+    ///
+    /// # Errors
+    /// When every key has expired, or none is in force yet.
+    pub fn sign(&self, body: &[u8], now: DateTime<Utc>) -> Result<String, SignError> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = keys
+            .iter()
+            .filter(|key| key.may_sign(now))
+            .max_by_key(|key| (key.created_at, &key.kid));
+        let Some(key) = newest else {
+            return Err(SignError("no webhook can be signed: no signing key is in force"));
+        };
+        let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some(key.kid.as_str().to_owned());
+        let claims = Claims { iat: now.timestamp(), request_body_sha256: body_digest(body) };
+        jsonwebtoken::encode(&header, &claims, &key.key)
+            .map_err(|_| SignError("the signing key did not sign"))
+    }
+
+    /// The public half of a key, for `POST /webhook_verification_key/get`; `None` when there is
+    /// none of that name.
+    #[must_use]
+    pub fn verification_key(&self, kid: &KeyId, now: DateTime<Utc>) -> Option<VerificationKey> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().find(|key| key.kid == *kid).map(|key| key.verification_key(now))
+    }
+
+    /// The public halves of all keys, the expired ones too.
+    #[must_use]
+    pub fn verification_keys(&self, now: DateTime<Utc>) -> Vec<VerificationKey> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(|key| key.verification_key(now)).collect()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_tuple("Signer").field(&*keys).finish()
+    }
+}
+
+/// Why a key cannot be used, or nothing was signed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SignError(&'static str);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn key(kid: &str, created: &str) -> SigningKey {
+        SigningKey::generate(KeyId::new(kid).unwrap(), at(created)).unwrap()
+    }
+
+    fn signed_by(signer: &Signer, now: &str) -> Option<String> {
+        let header = signer.sign(b"{}", at(now)).ok()?;
+        let header = URL_SAFE_NO_PAD.decode(header.split('.').next().unwrap()).unwrap();
+        let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+        assert_eq!((&header["alg"], &header["typ"]), (&"ES256".into(), &"JWT".into()));
+        Some(header["kid"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_newest_key_in_force_signs_and_all_are_published() {
+        let signer =
+            Signer::new(key("old", "2024-01-01T00:00:00Z").expires_at(at("2024-03-01T00:00:00Z")));
+        signer.add(key("new", "2024-02-01T00:00:00Z"));
+        for (now, kid) in [
+            ("2023-12-31T23:59:59Z", None),
+            ("2024-01-01T00:00:00Z", Some("old")),
+            ("2024-01-31T23:59:59Z", Some("old")),
+            ("2024-02-01T00:00:00Z", Some("new")),
+            ("2025-01-01T00:00:00Z", Some("new")),
+        ] {
+            assert_eq!(signed_by(&signer, now).as_deref(), kid, "{now}");
+        }
+        let old = KeyId::new("old").unwrap();
+        let expired = |now| signer.verification_key(&old, at(now)).unwrap().expired_at;
+        assert_eq!(expired("2024-02-29T23:59:59Z"), None);
+        assert_eq!(expired("2024-03-01T00:00:00Z"), Some(1_709_251_200));
+        assert_eq!(signer.verification_keys(at("2023-01-01T00:00:00Z")).len(), 2);
+        assert!(
+            signer
+                .verification_key(&KeyId::new("other").unwrap(), at("2024-01-01T00:00:00Z"))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn an_expired_key_does_not_sign() {
+        let signer =
+            Signer::new(key("k", "2024-01-01T00:00:00Z").expires_at(at("2024-03-01T00:00:00Z")));
+        assert!(signer.sign(b"", at("2024-03-01T00:00:00Z")).is_err());
+    }
+
+    #[test]
+    fn a_key_survives_its_file() {
+        let made = key("k", "2024-01-01T00:00:00Z");
+        let pem = made.to_pem();
+        let read = SigningKey::from_pem(made.kid.clone(), &pem, made.created_at).unwrap();
+        let now = at("2024-01-02T00:00:00Z");
+        assert_eq!(read.verification_key(now), made.verification_key(now));
+        assert_eq!(*read.to_pem(), *pem);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let kid = || KeyId::new("k").unwrap();
+        let good = key("k", "2024-01-01T00:00:00Z").to_pem();
+        let cut = good.replace('\n', "").replacen("MIG", "MI", 1);
+        for bad in ["", "-----BEGIN EC PRIVATE KEY-----\n-----END EC PRIVATE KEY-----", &cut] {
+            assert!(SigningKey::from_pem(kid(), bad, DateTime::UNIX_EPOCH).is_err(), "{bad}");
+        }
+        let other = &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING;
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let p384 = EcdsaKeyPair::generate_pkcs8(other, &random).unwrap();
+        assert!(SigningKey::from_pkcs8(kid(), p384.as_ref(), DateTime::UNIX_EPOCH).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = key("k", "2024-01-01T00:00:00Z");
+        let secret = key.to_pem().lines().nth(1).unwrap().to_owned();
+        let shown = format!("{key:?} {:?}", Signer::new(key.clone()));
+        assert!(shown.contains("***") && !shown.contains(&secret[..16]), "{shown}");
+    }
+}

@@ -1,0 +1,59 @@
+//! Webhooks: signed, checked, sent.
+
+mod vectors;
+mod verifier;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::clock::Clock;
+use px_items::webhook::{Signer, SigningKey};
+use px_types::KeyId;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// A clock that stands until it is set.
+#[derive(Clone, Debug)]
+pub(crate) struct SetClock(Arc<Mutex<DateTime<Utc>>>);
+
+impl SetClock {
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    pub(crate) fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock().unwrap() = now;
+    }
+
+    pub(crate) fn pass(&self, seconds: i64) {
+        *self.0.lock().unwrap() += TimeDelta::seconds(seconds);
+    }
+}
+
+#[async_trait]
+impl Clock for SetClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        (self.now() - DateTime::UNIX_EPOCH).to_std().unwrap()
+    }
+
+    async fn sleep(&self, _: Duration) {
+        std::future::pending().await
+    }
+}
+
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+pub(crate) fn kid(text: &str) -> KeyId {
+    KeyId::new(text).unwrap()
+}
+
+pub(crate) fn signer(name: &str, created_at: DateTime<Utc>) -> Signer {
+    Signer::new(SigningKey::generate(kid(name), created_at).unwrap())
+}

@@ -1,0 +1,316 @@
+//! The verifier: which keys it asks for and when, and what it refuses.
+
+use super::{SetClock, at, kid, signer};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use px_client::clock::Clock as _;
+use px_items::webhook::{
+    FixedKeys, KeySource, Signer, SigningKey, Verifier, VerifyError, VerifyErrorKind as Wrong,
+};
+use px_types::{KeyId, model::verification_key::VerificationKey};
+use std::{
+    error::Error as StdError,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+/// Keys of a signer, as Plaid would answer them; counts the questions.
+#[derive(Debug)]
+struct Asked {
+    signer: Arc<Signer>,
+    clock: SetClock,
+    questions: Mutex<Vec<String>>,
+    down: AtomicBool,
+    wait: tokio::sync::Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Asked {
+    fn new(signer: Arc<Signer>, clock: SetClock) -> Arc<Self> {
+        Arc::new(Self {
+            signer,
+            clock,
+            questions: Mutex::default(),
+            down: AtomicBool::new(false),
+            wait: tokio::sync::Semaphore::new(1_000),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    fn questions(&self) -> usize {
+        self.questions.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl KeySource for Asked {
+    async fn key(
+        &self,
+        kid: &KeyId,
+    ) -> Result<Option<VerificationKey>, Box<dyn StdError + Send + Sync>> {
+        self.questions.lock().unwrap().push(kid.as_str().to_owned());
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.wait.acquire().await?.forget();
+        if self.down.load(Ordering::SeqCst) {
+            return Err("out of reach".into());
+        }
+        Ok(self.signer.verification_key(kid, self.clock.now()))
+    }
+}
+
+struct World {
+    clock: SetClock,
+    signer: Arc<Signer>,
+    source: Arc<Asked>,
+    verifier: Verifier,
+}
+
+fn world() -> World {
+    let clock = SetClock::new(at("2024-05-01T12:00:00Z"));
+    let signer = Arc::new(signer("k1", at("2024-01-01T00:00:00Z")));
+    let source = Asked::new(signer.clone(), clock.clone());
+    let verifier = Verifier::new(source.clone()).clock(Arc::new(clock.clone()));
+    World { clock, signer, source, verifier }
+}
+
+impl World {
+    async fn receive(&self, signer: &Signer, body: &str) -> Result<(), VerifyError> {
+        let header = signer.sign(body.as_bytes(), self.clock.now()).unwrap();
+        self.verifier.verify(&header, body.as_bytes()).await.map(drop)
+    }
+
+    async fn kind(&self, signer: &Signer, body: &str) -> Option<Wrong> {
+        self.receive(signer, body).await.err().map(|error| error.kind())
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_asked_for_once_an_hour() {
+    let world = world();
+    for minute in 0..60 {
+        assert_eq!(world.kind(&world.signer, &minute.to_string()).await, None);
+        world.clock.pass(60);
+    }
+    assert_eq!(world.source.questions(), 1);
+    assert_eq!(world.kind(&world.signer, "an hour later").await, None);
+    assert_eq!(world.source.questions(), 2);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_asked_for_at_most_once_a_minute() {
+    let world = world();
+    let stranger = signer("stranger", at("2024-01-01T00:00:00Z"));
+    for second in 0..60 {
+        let kind = world.kind(&stranger, &second.to_string()).await;
+        assert_eq!(kind, Some(Wrong::UnknownKey));
+        world.clock.pass(1);
+    }
+    assert_eq!(world.source.questions(), 1);
+    assert_eq!(world.kind(&stranger, "b").await, Some(Wrong::UnknownKey));
+    assert_eq!(world.source.questions(), 2);
+}
+
+#[tokio::test]
+async fn invented_names_cannot_flood_the_source_nor_stop_known_keys() {
+    let world = world();
+    assert_eq!(world.kind(&world.signer, "before").await, None);
+    for n in 0..200 {
+        let stranger = signer(&format!("s{n}"), at("2024-01-01T00:00:00Z"));
+        assert!(world.kind(&stranger, "x").await.is_some());
+    }
+    assert!(world.source.questions() <= 17, "{}", world.source.questions());
+    assert_eq!(world.kind(&world.signer, "after").await, None);
+    // What could not be asked for is not refused for good.
+    let stranger = signer("another", at("2024-01-01T00:00:00Z"));
+    let error = world.receive(&stranger, "x").await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (Wrong::KeyUnavailable, 503));
+    // An hour later the known key is asked for, however many names were invented.
+    world.clock.pass(3_600);
+    assert_eq!(world.kind(&world.signer, "an hour later").await, None);
+}
+
+#[tokio::test]
+async fn case_40_a_key_that_ended_is_refused_though_it_was_kept() {
+    let world = world();
+    assert_eq!(world.kind(&world.signer, "1").await, None);
+    // The old key ends; whoever has it signs on.
+    let old = SigningKey::generate(kid("old"), at("2024-01-01T00:00:00Z")).unwrap();
+    let thief = Signer::new(old.clone());
+    world.signer.add(old.clone());
+    assert_eq!(world.kind(&thief, "2").await, None, "it is in force");
+    world.clock.pass(120);
+    world.signer.add(old.expires_at(world.clock.now()));
+    assert_eq!(world.kind(&thief, "3").await, None, "a kept key is not asked for each time");
+    // Another key turns up: what is kept is asked for again.
+    world.signer.add(SigningKey::generate(kid("k2"), world.clock.now()).unwrap());
+    assert_eq!(world.kind(&world.signer, "4").await, None);
+    assert_eq!(world.kind(&thief, "5").await, Some(Wrong::ExpiredKey));
+    world.clock.pass(86_400);
+    assert_eq!(world.kind(&thief, "6").await, Some(Wrong::ExpiredKey));
+}
+
+#[tokio::test]
+async fn case_40_without_rotation_an_end_is_noticed_within_the_hour() {
+    let world = world();
+    let key = SigningKey::generate(kid("old"), at("2024-01-01T00:00:00Z")).unwrap();
+    let thief = Signer::new(key.clone());
+    world.signer.add(key.clone());
+    assert_eq!(world.kind(&thief, "1").await, None);
+    world.signer.add(key.expires_at(world.clock.now()));
+    world.clock.pass(3_600);
+    assert_eq!(world.kind(&thief, "2").await, Some(Wrong::ExpiredKey));
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_does_not_stop_known_keys_for_a_day() {
+    let world = world();
+    assert_eq!(world.kind(&world.signer, "1").await, None);
+    world.source.down.store(true, Ordering::SeqCst);
+    world.clock.pass(23 * 3_600);
+    assert_eq!(world.kind(&world.signer, "2").await, None);
+    world.clock.pass(2 * 3_600);
+    assert_eq!(world.kind(&world.signer, "3").await, Some(Wrong::KeyUnavailable));
+    world.source.down.store(false, Ordering::SeqCst);
+    world.clock.pass(60);
+    assert_eq!(world.kind(&world.signer, "4").await, None);
+}
+
+#[tokio::test]
+async fn many_webhooks_of_a_new_key_ask_once_and_known_keys_do_not_wait() {
+    let world = world();
+    assert_eq!(world.kind(&world.signer, "1").await, None);
+    world.source.wait.forget_permits(usize::MAX);
+    let new = SigningKey::generate(kid("k2"), world.clock.now()).unwrap();
+    let of_new = Signer::new(new.clone());
+    let of_old = signer_of(&world);
+    world.signer.add(new);
+    let many = futures_util::future::join_all((0..50).map(|n| {
+        let (world, of_new) = (&world, &of_new);
+        async move { world.kind(of_new, &n.to_string()).await }
+    }));
+    let known = async {
+        while world.source.waiting.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        let kind = world.kind_of(&of_old).await;
+        world.source.wait.add_permits(1);
+        kind
+    };
+    let (many, known) = tokio::join!(many, known);
+    assert_eq!(known, None);
+    assert_eq!(many, vec![None; 50]);
+    assert_eq!(world.source.questions(), 2);
+}
+
+/// A webhook that was signed with the first key before there was another one.
+fn signer_of(world: &World) -> (String, &'static [u8]) {
+    (world.signer.sign(b"kept", world.clock.now()).unwrap(), b"kept")
+}
+
+impl World {
+    async fn kind_of(&self, (header, body): &(String, &'static [u8])) -> Option<Wrong> {
+        self.verifier.verify(header, body).await.err().map(|error| error.kind())
+    }
+}
+
+#[tokio::test]
+async fn case_41_a_webhook_that_was_sent_before_is_a_replay() {
+    let world = world();
+    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    world.verifier.verify(&header, b"{}").await.unwrap();
+    let error = world.verifier.verify(&header, b"{}").await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (Wrong::Replay, 200));
+    // The sender's next attempt is signed anew, and is none.
+    world.clock.pass(30);
+    assert_eq!(world.kind(&world.signer, "{}").await, None);
+    // At any later moment the old one is refused: as a replay, then for its age.
+    world.clock.set(at("2024-05-01T12:05:00Z"));
+    assert_eq!(world.kind_of(&(header.clone(), b"{}")).await, Some(Wrong::Replay));
+    world.clock.set(at("2024-05-01T12:05:01Z"));
+    assert_eq!(world.kind_of(&(header, b"{}")).await, Some(Wrong::TooOld));
+}
+
+#[tokio::test]
+async fn case_41_a_forged_webhook_is_not_remembered() {
+    let world = world();
+    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    assert_eq!(world.kind_of(&(header.clone(), b"[]")).await, Some(Wrong::Body));
+    assert_eq!(world.kind_of(&(header, b"{}")).await, None);
+}
+
+#[tokio::test]
+async fn case_41_another_valid_form_of_a_signature_is_a_replay_too() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    // (r, s) and (r, n - s) are both valid: n is the order of P-256.
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
+        0x25, 0x51,
+    ];
+    let world = world();
+    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    let (signed, signature) = header.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for (byte, order) in signature[32..].iter_mut().zip(ORDER).rev() {
+        let difference = i32::from(order) - i32::from(*byte) - borrow;
+        borrow = i32::from(difference < 0);
+        *byte = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+    assert_eq!(world.kind_of(&(other, b"{}")).await, None, "it is valid");
+    assert_eq!(world.kind_of(&(header, b"{}")).await, Some(Wrong::Replay));
+}
+
+#[tokio::test]
+async fn a_published_key_that_is_none_is_not_used() {
+    let now = at("2024-05-01T12:00:00Z");
+    let signer = signer("k1", now);
+    let good = signer.verification_key(&kid("k1"), now).unwrap();
+    let bend: [fn(&mut VerificationKey); 7] = [
+        |key| key.alg = "HS256".into(),
+        |key| key.crv = "P-384".into(),
+        |key| key.kty = "oct".into(),
+        |key| key.usage = "enc".into(),
+        |key| key.x.truncate(20),
+        |key| key.y = "!".into(),
+        |key| key.x = key.y.clone(),
+    ];
+    for (n, bend) in bend.into_iter().enumerate() {
+        let mut key = good.clone();
+        bend(&mut key);
+        let verifier =
+            Verifier::new(Arc::new(FixedKeys::new(vec![key]))).clock(Arc::new(SetClock::new(now)));
+        let header = signer.sign(b"{}", now).unwrap();
+        assert!(verifier.verify(&header, b"{}").await.is_err(), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_webhook_is_in_its_error() {
+    let world = world();
+    let header = world.signer.sign(b"hunter2", world.clock.now()).unwrap();
+    let error = world.verifier.verify(&header, b"hunter3").await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("hunter") && !shown.contains(&header[..20]), "{shown}");
+}
+
+#[tokio::test]
+async fn no_header_panics() {
+    let world = world();
+    let good = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    for end in 0..good.len() {
+        if good.is_char_boundary(end) {
+            assert!(world.verifier.verify(&good[..end], b"{}").await.is_err(), "{end}");
+        }
+    }
+    for bad in ["", ".", "..", "...", "é.é.é", &"a".repeat(1 << 20), &".".repeat(4_096)] {
+        let error = world.verifier.verify(bad, b"{}").await.unwrap_err();
+        assert_eq!(error.kind(), Wrong::Malformed);
+    }
+    world.clock.pass(-TimeDelta::days(1).num_seconds());
+    let early = world.verifier.verify(&good, b"{}").await.unwrap_err();
+    assert_eq!(early.kind(), Wrong::TooEarly);
+}
