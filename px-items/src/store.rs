@@ -11,6 +11,13 @@
 //!
 //! Every table is keyed by Item first. Time is handed in, so that stores can be simulated.
 
+mod memory;
+mod rules;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "testing")]
+pub use memory::Sabotage;
+
 use crate::{
     connection::Connection,
     item::State,
@@ -64,7 +71,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Sets what an application may see and where it is told ([`Connection::take_place_of`]).
     /// `false`: no such connection. When it is now the first that needs transactions, the Item is
     /// due.
-    async fn set_connection(&self, item: &ItemId, connection: Connection) -> Result<bool>;
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool>;
 
     /// The connections of an Item, by application.
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>>;

@@ -1,0 +1,444 @@
+//! A store in memory: for tests, for the simulation, and for programs that forget.
+//!
+//! It keeps every promise but the one about power cuts, and nothing in it depends on chance or
+//! on the machine. One lock, held for no longer than one call computes.
+
+mod links;
+mod reads;
+mod work;
+
+use super::{
+    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store,
+    TransactionPage, TransactionQuery, Unlinked, rules,
+};
+use crate::{
+    connection::Connection,
+    item::State,
+    life::Life,
+    merge::{KnownAccount, KnownTransaction},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use px_client::{Window, oauth::TokenSet};
+use px_types::{
+    AccountId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, SecurityId, TransactionId,
+    UserId,
+    model::{identity::Identity, security::Security, transaction::Transaction},
+    webhook::Environment,
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A store in memory.
+pub struct MemoryStore(Mutex<Inner>);
+
+/// A fault that a test asks for, to see that it would be found.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sabotage {
+    /// Commits of an earlier claim are accepted.
+    Fencing,
+    /// The webhooks of every fourth commit that has some are lost.
+    Outbox,
+}
+
+impl MemoryStore {
+    /// An empty store. The environment is said in every webhook.
+    #[must_use]
+    pub fn new(environment: Environment) -> Self {
+        Self(Mutex::new(Inner::new(environment)))
+    }
+
+    /// A store that breaks a promise.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn sabotaged(environment: Environment, sabotage: Sabotage) -> Self {
+        let mut inner = Inner::new(environment);
+        match sabotage {
+            Sabotage::Fencing => inner.fences = false,
+            Sabotage::Outbox => inner.loses_webhooks = true,
+        }
+        Self(Mutex::new(inner))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No call panics half-way through a change; what a poisoned lock holds is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("items", &self.lock().items.len()).finish()
+    }
+}
+
+/// All that is stored.
+struct Inner {
+    environment: Environment,
+    fences: bool,
+    loses_webhooks: bool,
+    webhook_commits: u64,
+    last_number: i64,
+    items: BTreeMap<ItemId, Entry>,
+    keys: BTreeMap<(InstitutionId, UserId), ItemId>,
+    access: BTreeMap<AccessDigest, Access>,
+    outbox: BTreeMap<i64, Queued<QueuedWebhook>>,
+    revocations: BTreeMap<i64, Queued<Revocation>>,
+}
+
+/// Something that waits for a worker.
+struct Queued<T> {
+    due_at: DateTime<Utc>,
+    what: T,
+}
+
+/// An Item with all that is its own.
+struct Entry {
+    institution_id: InstitutionId,
+    user_id: UserId,
+    created_at: DateTime<Utc>,
+    state: State,
+    life: Life,
+    fence: i64,
+    due_at: Option<DateTime<Utc>>,
+    leased_until: Option<DateTime<Utc>>,
+    not_before: Option<DateTime<Utc>>,
+    notified: i64,
+    notified_since: Option<Date>,
+    change_seq: i64,
+    /// How many epochs its connections have used.
+    epochs: u64,
+    cycle_tokens: bool,
+    token_version: u64,
+    tokens: Option<TokenSet>,
+    connections: BTreeMap<ApplicationId, Connection>,
+    accounts: BTreeMap<AccountId, KnownAccount>,
+    identities: Option<(IdentityId, Vec<Identity>)>,
+    securities: BTreeMap<SecurityId, Security>,
+    transactions: BTreeMap<TransactionId, Row>,
+}
+
+/// A transaction.
+struct Row {
+    known: KnownTransaction,
+    /// `None` once it is gone.
+    text: Option<Transaction>,
+    first_seq: i64,
+    added_seq: i64,
+    changed_seq: i64,
+}
+
+impl Inner {
+    fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            fences: true,
+            loses_webhooks: false,
+            webhook_commits: 0,
+            last_number: 0,
+            items: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            access: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            revocations: BTreeMap::new(),
+        }
+    }
+
+    fn next_number(&mut self) -> i64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn queue(&mut self, item: &ItemId, waiting: Vec<rules::Waiting>, now: DateTime<Utc>) {
+        for webhook in waiting {
+            let id = self.next_number();
+            let place = (item.clone(), webhook.application_id);
+            let what = QueuedWebhook::new(id, place, (webhook.url, webhook.body), now, 0);
+            self.outbox.insert(id, Queued { due_at: now, what });
+        }
+    }
+
+    fn revoke(
+        &mut self,
+        item: &ItemId,
+        institution: &InstitutionId,
+        tokens: TokenSet,
+        now: DateTime<Utc>,
+    ) {
+        let id = self.next_number();
+        let place = (item.clone(), institution.clone());
+        let what = Revocation::new(id, place, tokens, 0, now);
+        self.revocations.insert(id, Queued { due_at: now, what });
+    }
+}
+
+impl Entry {
+    /// When a worker may take it: when it is due, or when the lease runs out.
+    fn wake_at(&self) -> Option<DateTime<Utc>> {
+        self.leased_until.or(self.due_at)
+    }
+
+    /// Makes it due at once; once more, when a worker has it.
+    fn ask(&mut self, now: DateTime<Utc>) {
+        self.notified += 1;
+        if self.leased_until.is_none() && !self.state.login_required() {
+            self.due_at = Some(rules::due_at_once(self.due_at, self.not_before, now));
+        }
+    }
+
+    fn all_connections(&self) -> Vec<Connection> {
+        self.connections.values().cloned().collect()
+    }
+
+    fn needs_transactions(&self) -> bool {
+        self.connections.values().any(Connection::needs_transactions)
+    }
+
+    fn record(&self, id: &ItemId) -> ItemRecord {
+        let pending = self.transactions.values().filter(|row| row.text.is_some());
+        let pending = pending.filter(|row| row.known.settled.is_none());
+        ItemRecord {
+            id: id.clone(),
+            institution_id: self.institution_id.clone(),
+            user_id: self.user_id.clone(),
+            created_at: self.created_at,
+            state: self.state,
+            life: self.life.clone(),
+            fence: Fence(self.fence),
+            due_at: self.due_at,
+            leased_until: self.leased_until,
+            not_before: self.not_before,
+            notified: self.notified,
+            notified_since: self.notified_since,
+            change_seq: self.change_seq,
+            oldest_pending: pending.map(|row| row.known.transacted).min(),
+            needs_transactions: self.needs_transactions(),
+            cycle_tokens: self.cycle_tokens,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn link(&self, new: NewLink) -> Result<Linked> {
+        self.lock().link(new)
+    }
+
+    async fn unlink(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        Ok(self.lock().unlink(item, application, now))
+    }
+
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.lock().set_connection(item, connection, now)
+    }
+
+    async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
+        Ok(self.lock().items.get(item).map(Entry::all_connections).unwrap_or_default())
+    }
+
+    async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+        Ok(self.lock().access.get(token).cloned())
+    }
+
+    async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        let mut inner = self.lock();
+        let Some(access) = inner.access.remove(old) else { return Ok(false) };
+        inner.access.insert(*new, access);
+        Ok(true)
+    }
+
+    async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+        Ok(self.lock().items.get(item).map(|entry| entry.record(item)))
+    }
+
+    async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
+        Ok(self.lock().keys.get(&(institution.clone(), user.clone())).cloned())
+    }
+
+    async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+        Ok(self.lock().read(item, |entry| entry.accounts.values().cloned().collect()))
+    }
+
+    async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
+        Ok(self.lock().read(item, |entry| entry.identities.clone()))
+    }
+
+    async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+        Ok(self.lock().read(item, |entry| entry.securities.values().cloned().collect()))
+    }
+
+    async fn transactions(
+        &self,
+        item: &ItemId,
+        query: &TransactionQuery,
+    ) -> Result<TransactionPage> {
+        Ok(self.lock().transactions(item, query))
+    }
+
+    async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
+        Ok(self.lock().changes(item, query))
+    }
+
+    async fn claim(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.lock().claim(now, lease_until, limit)
+    }
+
+    async fn claim_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        self.lock().claim_one(item, now, lease_until)
+    }
+
+    async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        Ok(self.lock().renew(item, fence, lease_until))
+    }
+
+    async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        self.lock().hand_back(items)
+    }
+
+    async fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        Ok(self.lock().known(item, window, ids))
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        self.lock().commit(commit)
+    }
+
+    async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
+        Ok(self
+            .lock()
+            .items
+            .get(item)
+            .and_then(|entry| Some((entry.tokens.clone()?, entry.token_version))))
+    }
+
+    async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
+        Ok(self.lock().save_tokens(item, version, tokens))
+    }
+
+    async fn claim_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        let mut inner = self.lock();
+        let claimed = take(&mut inner.revocations, (now, lease_until), limit, |revocation| {
+            revocation.attempt += 1;
+        });
+        Ok(claimed)
+    }
+
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        settle(&mut self.lock().revocations, revocation.id, again_at, |stored| {
+            stored.attempt == revocation.attempt
+        });
+        Ok(())
+    }
+
+    async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        self.lock().notify(batch)
+    }
+
+    async fn claim_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        let mut inner = self.lock();
+        let claimed = take(&mut inner.outbox, (now, lease_until), limit, |webhook| {
+            webhook.attempt += 1;
+        });
+        Ok(claimed)
+    }
+
+    async fn settle_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        settle(&mut self.lock().outbox, webhook.id, again_at, |stored| {
+            stored.attempt == webhook.attempt
+        });
+        Ok(())
+    }
+
+    async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+        Ok(self.lock().overview(now))
+    }
+
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+        Ok(self.lock().list(after, limit))
+    }
+}
+
+/// Takes what is due, the longest due first.
+fn take<T: Clone>(
+    queue: &mut BTreeMap<i64, Queued<T>>,
+    (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
+    limit: usize,
+    count: impl Fn(&mut T),
+) -> Vec<T> {
+    let due = queue.iter().filter(|(_, queued)| queued.due_at <= now);
+    let mut due: Vec<_> = due.map(|(id, queued)| (queued.due_at, *id)).collect();
+    due.sort_unstable();
+    due.truncate(limit);
+    let mut taken = Vec::with_capacity(due.len());
+    for (_, id) in due {
+        if let Some(queued) = queue.get_mut(&id) {
+            queued.due_at = lease_until;
+            count(&mut queued.what);
+            taken.push(queued.what.clone());
+        }
+    }
+    taken
+}
+
+/// Ends something that was taken, or puts it off; unless it was taken once more meanwhile.
+fn settle<T>(
+    queue: &mut BTreeMap<i64, Queued<T>>,
+    id: i64,
+    again_at: Option<DateTime<Utc>>,
+    is_present: impl Fn(&T) -> bool,
+) {
+    let Some(queued) = queue.get_mut(&id).filter(|queued| is_present(&queued.what)) else { return };
+    match again_at {
+        Some(again_at) => queued.due_at = again_at,
+        None => drop(queue.remove(&id)),
+    }
+}

@@ -1,0 +1,122 @@
+//! Reading: pages, changes, and the Items at a glance.
+
+use super::{Entry, Inner, Row};
+use crate::{
+    merge::KnownTransaction,
+    store::{
+        ChangePage, ChangeQuery, ChangeRow, ItemRecord, Overview, TransactionPage, TransactionQuery,
+    },
+};
+use chrono::{DateTime, Utc};
+use px_client::Window;
+use px_types::{AccountId, ItemId, TransactionId, model::transaction::Transaction};
+use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
+
+impl Inner {
+    /// What is read of an Item; nothing when there is none.
+    pub(super) fn read<T: Default>(&self, item: &ItemId, read: impl Fn(&Entry) -> T) -> T {
+        self.items.get(item).map(read).unwrap_or_default()
+    }
+
+    pub(super) fn transactions(&self, item: &ItemId, query: &TransactionQuery) -> TransactionPage {
+        let entry = self.items.get(item);
+        let mut found: Vec<&Transaction> = entry
+            .into_iter()
+            .flat_map(|entry| entry.transactions.values())
+            .filter_map(|row| row.text.as_ref())
+            .filter(|row| has(query.window, row.date()) && asked(&query.accounts, &row.account_id))
+            .collect();
+        found.sort_unstable_by_key(|row| (Reverse(row.date()), &row.id));
+        let total = u64::try_from(found.len()).unwrap_or(u64::MAX);
+        let is_after = |row: &&&Transaction| match &query.after {
+            Some((date, id)) => (Reverse(row.date()), &row.id) > (Reverse(*date), id),
+            None => true,
+        };
+        let rows = found.iter().filter(is_after).take(query.limit).map(|row| (*row).clone());
+        TransactionPage::new(rows.collect(), total)
+    }
+
+    pub(super) fn changes(&self, item: &ItemId, query: &ChangeQuery) -> ChangePage {
+        let Some(entry) = self.items.get(item) else {
+            return ChangePage::new(Vec::new(), query.after.clone(), false, 0);
+        };
+        let is_after = |row: &&Row| match &query.after {
+            (seq, None) => row.changed_seq > *seq,
+            (seq, Some(id)) => (row.changed_seq, &row.known.id) > (*seq, id),
+        };
+        let mut found: Vec<&Row> = entry
+            .transactions
+            .values()
+            .filter(is_after)
+            .filter(|row| asked(&query.accounts, &row.known.account_id))
+            .collect();
+        found.sort_unstable_by_key(|row| (row.changed_seq, &row.known.id));
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        let last = found.last().map(|row| (row.changed_seq, Some(row.known.id.clone())));
+        ChangePage::new(
+            found.into_iter().filter_map(|row| row.change_since(query.base)).collect(),
+            last.unwrap_or_else(|| query.after.clone()),
+            more,
+            entry.change_seq,
+        )
+    }
+
+    pub(super) fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Vec<KnownTransaction> {
+        let ids: BTreeSet<_> = ids.iter().collect();
+        let touches = |row: &&Row| {
+            let in_window = row.text.is_some() && has(window, row.known.date());
+            in_window || ids.contains(&row.known.partner_id)
+        };
+        self.read(item, |entry| {
+            entry.transactions.values().filter(touches).map(|row| row.known.clone()).collect()
+        })
+    }
+
+    pub(super) fn overview(&self, now: DateTime<Utc>) -> Overview {
+        let mut overview = Overview::default();
+        for entry in self.items.values() {
+            *overview.states.entry(entry.state).or_default() += 1;
+            if let Some(wake_at) = entry.wake_at().filter(|wake_at| *wake_at <= now) {
+                overview.due += 1;
+                overview.due_since = Some(overview.due_since.map_or(wake_at, |at| at.min(wake_at)));
+            }
+        }
+        overview.webhooks = u64::try_from(self.outbox.len()).unwrap_or(u64::MAX);
+        overview.webhooks_since = self.outbox.values().map(|queued| queued.what.created_at).min();
+        overview
+    }
+
+    pub(super) fn list(&self, after: Option<&ItemId>, limit: usize) -> Vec<ItemRecord> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let items = self.items.range::<ItemId, _>((from, Bound::Unbounded));
+        items.take(limit).map(|(id, entry)| entry.record(id)).collect()
+    }
+}
+
+impl Row {
+    /// What happened to it, for a reader who knows what there was at `base`; `None` when such a
+    /// reader never had it.
+    fn change_since(&self, base: i64) -> Option<ChangeRow> {
+        let known = &self.known;
+        match &self.text {
+            Some(text) if self.added_seq > base => Some(ChangeRow::Added(text.clone())),
+            Some(text) => Some(ChangeRow::Modified(text.clone())),
+            None if self.first_seq > base => None,
+            None => Some(ChangeRow::Removed(known.account_id.clone(), known.id.clone())),
+        }
+    }
+}
+
+fn has(window: Window, date: px_types::Date) -> bool {
+    window.start() <= date && date <= window.end()
+}
+
+fn asked(accounts: &Option<Vec<AccountId>>, account: &AccountId) -> bool {
+    accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+}

@@ -1,0 +1,201 @@
+//! Claims and commits.
+
+use super::{Entry, Inner, Row};
+use crate::{
+    item::Event,
+    merge::{AccountStanding, MergedTransactions},
+    store::{
+        AccountsWrite, Commit, Fence, ItemRecord, Result, StoreError, StoreErrorKind, Then, rules,
+    },
+};
+use chrono::{DateTime, Utc};
+use px_types::{ItemId, model::security::Security};
+
+/// Of how many commits with webhooks a sabotaged store loses one's.
+const LOST_EVERY: u64 = 4;
+
+impl Inner {
+    pub(super) fn claim(
+        &mut self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        let awake = self.items.iter().filter_map(|(id, entry)| Some((entry.wake_at()?, id)));
+        let mut due: Vec<_> = awake.filter(|(wake_at, _)| *wake_at <= now).collect();
+        due.sort_unstable();
+        let due: Vec<_> = due.into_iter().take(limit).map(|(_, id)| id.clone()).collect();
+        due.iter().filter_map(|id| self.take(id, lease_until).transpose()).collect()
+    }
+
+    pub(super) fn claim_one(
+        &mut self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        let Some(entry) = self.items.get(item) else { return Ok(None) };
+        let leased = entry.leased_until.is_some_and(|until| until > now);
+        if leased || entry.state.login_required() {
+            return Ok(None);
+        }
+        self.take(item, lease_until)
+    }
+
+    fn take(&mut self, item: &ItemId, lease_until: DateTime<Utc>) -> Result<Option<ItemRecord>> {
+        let Some(entry) = self.items.get_mut(item) else { return Ok(None) };
+        entry.state = rules::moved(entry.state, Event::Claimed)?;
+        entry.fence += 1;
+        entry.leased_until = Some(lease_until);
+        Ok(Some(entry.record(item)))
+    }
+
+    /// An Item that a worker holds under that fence.
+    fn held(&mut self, item: &ItemId, fence: Fence) -> Option<&mut Entry> {
+        let entry = self.items.get_mut(item)?;
+        (entry.fence == fence.0 && entry.leased_until.is_some()).then_some(entry)
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        item: &ItemId,
+        fence: Fence,
+        lease_until: DateTime<Utc>,
+    ) -> bool {
+        self.held(item, fence).map(|entry| entry.leased_until = Some(lease_until)).is_some()
+    }
+
+    pub(super) fn hand_back(&mut self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        for (item, fence, due_at) in items {
+            let Some(entry) = self.held(item, *fence) else { continue };
+            entry.state = rules::moved(entry.state, Event::HandedBack)?;
+            entry.leased_until = None;
+            entry.due_at = Some(*due_at);
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit) -> Result<()> {
+        let Commit { item_id, now, .. } = &commit;
+        let (item_id, now) = (item_id.clone(), *now);
+        let held = self.items.get_mut(&item_id).filter(|entry| {
+            let held = entry.fence == commit.fence.0 && entry.leased_until.is_some();
+            held || !self.fences
+        });
+        let Some(entry) = held else { return Err(StoreError::fenced()) };
+        if commit.refused_tokens.is_some_and(|version| version != entry.token_version) {
+            return Err(tokens_changed());
+        }
+        // What can fail comes first: nothing is changed then.
+        let mut connections = entry.all_connections();
+        let changed = commit.accounts.as_ref().map(|accounts| {
+            let present = entry.accounts.values();
+            let present: Vec<_> = present
+                .filter(|known| known.standing != AccountStanding::Held)
+                .map(|known| known.account.id.clone())
+                .collect();
+            rules::take_in(&mut connections, accounts, &present)
+        });
+        let told = rules::compose(&commit.news, (&item_id, &self.environment), &connections)?;
+        for connection in changed.into_iter().flatten() {
+            entry.connections.insert(connection.application_id.clone(), connection);
+        }
+        if let Some(accounts) = commit.accounts {
+            entry.write_accounts(accounts);
+        }
+        entry.write_securities(commit.securities);
+        entry.write_transactions(commit.transactions, now);
+        entry.state = commit.state;
+        entry.life = commit.life;
+        if commit.refused_tokens.is_some() {
+            entry.drop_tokens();
+        }
+        entry.then(commit.then, now);
+        self.tell(&item_id, told, now);
+        Ok(())
+    }
+
+    fn tell(&mut self, item: &ItemId, told: Vec<rules::Waiting>, now: DateTime<Utc>) {
+        self.webhook_commits += u64::from(!told.is_empty());
+        if self.loses_webhooks && self.webhook_commits.is_multiple_of(LOST_EVERY) {
+            return;
+        }
+        self.queue(item, told, now);
+    }
+}
+
+impl Entry {
+    /// The lease and the schedule after a commit.
+    fn then(&mut self, then: Then, now: DateTime<Utc>) {
+        match then {
+            Then::Keep { lease_until } => self.leased_until = Some(lease_until),
+            Then::Release { due_at, not_before, seen } => {
+                self.leased_until = None;
+                self.not_before = not_before;
+                self.due_at = due_at;
+                if self.notified > seen {
+                    self.due_at = Some(rules::due_at_once(due_at, not_before, now));
+                } else {
+                    self.notified_since = None;
+                }
+                if self.state.login_required() {
+                    self.due_at = None;
+                }
+            }
+        }
+    }
+
+    fn write_accounts(&mut self, write: AccountsWrite) {
+        for forgotten in &write.forgotten {
+            self.accounts.remove(forgotten);
+        }
+        for account in write.accounts {
+            self.accounts.insert(account.known.account.id.clone(), account.known);
+        }
+        if write.identities.is_some() {
+            self.identities = write.identities;
+        }
+        self.write_securities(write.securities);
+    }
+
+    fn write_securities(&mut self, securities: Vec<Security>) {
+        for security in securities {
+            self.securities.insert(security.id.clone(), security);
+        }
+    }
+
+    fn write_transactions(&mut self, merged: MergedTransactions, now: DateTime<Utc>) {
+        if merged.writes.is_empty() && merged.removed.is_empty() {
+            return;
+        }
+        self.change_seq += 1;
+        let seq = self.change_seq;
+        for (_, id) in &merged.removed {
+            if let Some(row) = self.transactions.get_mut(id).filter(|row| row.text.is_some()) {
+                row.text = None;
+                row.known.removed_at = Some(now);
+                row.changed_seq = seq;
+            }
+        }
+        for write in merged.writes {
+            let old = self.transactions.get(&write.known.id);
+            let first_seq = old.map_or(seq, |old| old.first_seq);
+            let added_seq = old.filter(|old| old.text.is_some()).map_or(seq, |old| old.added_seq);
+            let row = Row {
+                text: Some(write.row),
+                first_seq,
+                added_seq,
+                changed_seq: seq,
+                known: write.known,
+            };
+            self.transactions.insert(row.known.id.clone(), row);
+        }
+    }
+}
+
+fn tokens_changed() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::TokensChanged,
+        "the tokens are not those that were refused; nothing was stored",
+    )
+}
