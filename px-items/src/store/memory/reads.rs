@@ -71,7 +71,7 @@ impl Inner {
         let ids: BTreeSet<_> = ids.iter().collect();
         let touches = |row: &&Row| {
             let in_window = row.text.is_some() && has(window, row.known.date());
-            in_window || ids.contains(&row.known.partner_id)
+            in_window || ids.contains(&row.known.partner_id) || ids.contains(&row.known.id)
         };
         self.read(item, |entry| {
             entry.transactions.values().filter(touches).map(|row| row.known.clone()).collect()

@@ -1,0 +1,161 @@
+-- Items and everything that is theirs, keyed by Item first, so that one key can shard it all.
+--
+-- No foreign keys: every change of an Item's rows begins with a lock on the row in `items`, so
+-- nothing can be left behind, and no insert has to look at another table.
+-- Ids are compared by bytes (collation "C"), whatever the language of the database is.
+-- Messages are kept as JSON text and not as jsonb: nothing is asked of their insides, and a
+-- number in them stays as the partner wrote it.
+
+CREATE TABLE items (
+    item_id text COLLATE "C" PRIMARY KEY,
+    institution_id text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    life text NOT NULL,
+    -- Counts claims, and whatever else ends a lease.
+    fence bigint NOT NULL DEFAULT 0,
+    due_at timestamptz,
+    leased_until timestamptz,
+    -- When a worker may take it: the schedule is this column.
+    wake_at timestamptz GENERATED ALWAYS AS (coalesce(leased_until, due_at)) STORED,
+    not_before timestamptz,
+    notified bigint NOT NULL DEFAULT 0,
+    notified_since date,
+    change_seq bigint NOT NULL DEFAULT 0,
+    -- How many epochs its connections have used.
+    epochs bigint NOT NULL DEFAULT 0,
+    cycle_tokens boolean NOT NULL DEFAULT false
+)
+-- Each claim and each commit writes a row anew. Room on the page and a vacuum that comes early
+-- keep the old versions from piling up where claims look.
+WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+
+CREATE INDEX items_wake_at ON items (wake_at, item_id) WHERE wake_at IS NOT NULL;
+
+-- The Item of a user. A table of its own, because it is looked for by another key than the
+-- Item's; that it is unique is what keeps two links at once from making two Items.
+CREATE TABLE item_keys (
+    institution_id text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    item_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (institution_id, user_id)
+);
+
+-- Whose an access token is; looked for by its digest, for the same reason a table of its own.
+CREATE TABLE access (
+    digest bytea PRIMARY KEY,
+    item_id text COLLATE "C" NOT NULL,
+    institution_id text COLLATE "C" NOT NULL,
+    -- NULL is the partner itself.
+    application_id text COLLATE "C"
+);
+
+CREATE INDEX access_item ON access (item_id);
+
+CREATE TABLE connections (
+    item_id text COLLATE "C" NOT NULL,
+    application_id text COLLATE "C" NOT NULL,
+    needs_transactions boolean NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (item_id, application_id)
+);
+
+CREATE TABLE tokens (
+    item_id text COLLATE "C" PRIMARY KEY,
+    version bigint NOT NULL,
+    -- Both NULL once the partner refused the tokens.
+    key_id text,
+    sealed bytea
+);
+
+CREATE TABLE accounts (
+    item_id text COLLATE "C" NOT NULL,
+    account_id text COLLATE "C" NOT NULL,
+    partner_id text COLLATE "C" NOT NULL,
+    standing text NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (item_id, account_id)
+);
+
+CREATE TABLE identities (
+    item_id text COLLATE "C" PRIMARY KEY,
+    user_identity_id text COLLATE "C" NOT NULL,
+    body text NOT NULL
+);
+
+CREATE TABLE securities (
+    item_id text COLLATE "C" NOT NULL,
+    security_id text COLLATE "C" NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (item_id, security_id)
+);
+
+CREATE TABLE transactions (
+    item_id text COLLATE "C" NOT NULL,
+    -- The Item's own id, and the partner's present one.
+    transaction_id text COLLATE "C" NOT NULL,
+    partner_id text COLLATE "C" NOT NULL,
+    account_id text COLLATE "C" NOT NULL,
+    amount text NOT NULL,
+    unit text NOT NULL,
+    transacted date NOT NULL,
+    settled date,
+    -- The date that windows and pages sort by.
+    listed date GENERATED ALWAYS AS (coalesce(settled, transacted)) STORED,
+    description bytea,
+    digest bytea NOT NULL,
+    read_at timestamptz NOT NULL,
+    removed_at timestamptz,
+    -- The changes that added it first, that added it last, and that touched it last.
+    first_seq bigint NOT NULL,
+    added_seq bigint NOT NULL,
+    changed_seq bigint NOT NULL,
+    -- NULL once it is gone.
+    body text,
+    PRIMARY KEY (item_id, transaction_id)
+);
+
+CREATE INDEX transactions_listed ON transactions (item_id, listed DESC, transaction_id)
+    INCLUDE (account_id) WHERE removed_at IS NULL;
+
+CREATE INDEX transactions_changed ON transactions (item_id, changed_seq, transaction_id);
+
+CREATE INDEX transactions_pending ON transactions (item_id, transacted)
+    WHERE settled IS NULL AND removed_at IS NULL;
+
+-- Nearly every transaction keeps the partner's first id; only the others need a way of their own.
+CREATE INDEX transactions_partner ON transactions (item_id, partner_id)
+    WHERE partner_id <> transaction_id;
+
+-- What waits to be sent. The number tells rows of one Item apart and keeps their order; whoever
+-- settles one names its Item too.
+CREATE TABLE webhooks (
+    item_id text COLLATE "C" NOT NULL,
+    webhook_id bigint GENERATED ALWAYS AS IDENTITY,
+    application_id text COLLATE "C" NOT NULL,
+    url text NOT NULL,
+    body text NOT NULL,
+    created_at timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    attempt integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (item_id, webhook_id)
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02);
+
+CREATE INDEX webhooks_due ON webhooks (due_at, webhook_id);
+
+-- Tokens that wait to be revoked; their Item may be gone.
+CREATE TABLE revocations (
+    item_id text COLLATE "C" NOT NULL,
+    revocation_id bigint GENERATED ALWAYS AS IDENTITY,
+    institution_id text COLLATE "C" NOT NULL,
+    key_id text NOT NULL,
+    sealed bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    attempt integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (item_id, revocation_id)
+);
+
+CREATE INDEX revocations_due ON revocations (due_at, revocation_id);

@@ -1,0 +1,156 @@
+-- Items, and all that is theirs. Every table of an Item's data is keyed by the Item first.
+--
+-- Times are microseconds since 1970, dates are days since 1970-01-01, bodies are JSON.
+-- Ids are compared byte by byte.
+
+-- The schedule is this table: a worker takes the Items whose `wake_at` has come.
+CREATE TABLE items (
+    item_id            TEXT    NOT NULL PRIMARY KEY,
+    institution_id     TEXT    NOT NULL,
+    user_id            TEXT    NOT NULL,
+    created_at         INTEGER NOT NULL,
+    state              TEXT    NOT NULL,
+    -- Written by the holder of the lease alone.
+    life               TEXT    NOT NULL,
+    -- Counts claims; a commit of an earlier one is refused.
+    fence              INTEGER NOT NULL,
+    due_at             INTEGER,
+    leased_until       INTEGER,
+    -- When a worker may take it: when it is due, or when the lease runs out.
+    wake_at            INTEGER AS (coalesce(leased_until, due_at)) VIRTUAL,
+    not_before         INTEGER,
+    notified           INTEGER NOT NULL,
+    notified_since     INTEGER,
+    change_seq         INTEGER NOT NULL,
+    -- How many epochs its connections have used.
+    epochs             INTEGER NOT NULL,
+    needs_transactions INTEGER NOT NULL,
+    cycle_tokens       INTEGER NOT NULL,
+    -- An Item without authorization rests.
+    CHECK (state NOT IN ('created_login_required', 'idle_login_required')
+        OR (due_at IS NULL AND leased_until IS NULL))
+) STRICT;
+
+-- `state` is in it so that counting the states reads the index alone.
+CREATE INDEX items_by_wake ON items (wake_at, item_id, state);
+
+-- Which Item is a user's.
+CREATE TABLE item_keys (
+    institution_id TEXT NOT NULL,
+    user_id        TEXT NOT NULL,
+    item_id        TEXT NOT NULL,
+    PRIMARY KEY (institution_id, user_id)
+) STRICT, WITHOUT ROWID;
+
+-- Whose an access token is; no application means the partner itself.
+CREATE TABLE access (
+    digest         BLOB NOT NULL PRIMARY KEY,
+    item_id        TEXT NOT NULL,
+    institution_id TEXT NOT NULL,
+    application_id TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX access_by_item ON access (item_id);
+
+CREATE TABLE connections (
+    item_id        TEXT NOT NULL,
+    application_id TEXT NOT NULL,
+    body           TEXT NOT NULL,
+    PRIMARY KEY (item_id, application_id)
+) STRICT, WITHOUT ROWID;
+
+-- The partner's tokens, sealed; null once they are refused. The version never goes back.
+CREATE TABLE tokens (
+    item_id TEXT    NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    key_id  TEXT,
+    sealed  BLOB
+) STRICT, WITHOUT ROWID;
+
+-- Tokens to be revoked at the partner. The Item may be gone.
+CREATE TABLE revocations (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    item_id        TEXT    NOT NULL,
+    institution_id TEXT    NOT NULL,
+    key_id         TEXT    NOT NULL,
+    sealed         BLOB    NOT NULL,
+    attempt        INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    due_at         INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX revocations_by_due ON revocations (due_at, id);
+
+-- Webhooks to be sent. A number is never used twice: what settles one late must not meet another.
+CREATE TABLE outbox (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    item_id        TEXT    NOT NULL,
+    application_id TEXT    NOT NULL,
+    url            TEXT    NOT NULL,
+    body           TEXT    NOT NULL,
+    attempt        INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    due_at         INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX outbox_by_due ON outbox (due_at, id);
+CREATE INDEX outbox_by_item ON outbox (item_id);
+
+CREATE TABLE accounts (
+    item_id    TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    partner_id TEXT NOT NULL,
+    standing   TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    PRIMARY KEY (item_id, account_id)
+) STRICT, WITHOUT ROWID;
+
+-- All identities of an Item in one row: they are read and replaced together.
+CREATE TABLE identities (
+    item_id          TEXT NOT NULL PRIMARY KEY,
+    user_identity_id TEXT NOT NULL,
+    body             TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE securities (
+    item_id     TEXT NOT NULL,
+    security_id TEXT NOT NULL,
+    body        TEXT NOT NULL,
+    PRIMARY KEY (item_id, security_id)
+) STRICT, WITHOUT ROWID;
+
+-- A table with row numbers on purpose: rows that are stored together lie together, and an
+-- update touches few pages.
+CREATE TABLE transactions (
+    item_id        TEXT    NOT NULL,
+    transaction_id TEXT    NOT NULL,
+    partner_id     TEXT    NOT NULL,
+    account_id     TEXT    NOT NULL,
+    -- By which windows and pages sort: `settled`, else `transacted`.
+    date           INTEGER NOT NULL,
+    transacted     INTEGER NOT NULL,
+    settled        INTEGER,
+    amount         TEXT    NOT NULL,
+    unit           TEXT    NOT NULL,
+    description    BLOB,
+    digest         BLOB    NOT NULL,
+    read_at        INTEGER NOT NULL,
+    removed_at     INTEGER,
+    -- The Item's `change_seq` when it came for the first time, when it came last, and when it
+    -- last changed in any way.
+    first_seq      INTEGER NOT NULL,
+    added_seq      INTEGER NOT NULL,
+    changed_seq    INTEGER NOT NULL,
+    -- Null once it is gone.
+    body           TEXT,
+    PRIMARY KEY (item_id, transaction_id)
+) STRICT;
+
+-- Pages and windows, and their counts for some accounts without reading a row.
+CREATE INDEX transactions_by_date
+    ON transactions (item_id, date DESC, transaction_id, account_id) WHERE removed_at IS NULL;
+CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, transaction_id);
+-- Not unique: a partner's id may come back as another transaction.
+CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id);
+CREATE INDEX transactions_pending
+    ON transactions (item_id, transacted) WHERE settled IS NULL AND removed_at IS NULL;
