@@ -1,0 +1,308 @@
+//! The command line: what can be said, and how `--help` explains it.
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use px_types::{
+    AccountId, ApplicationId, Date, InstitutionId, ItemId, UserId, model::product::Product,
+    webhook::Environment,
+};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  px link --institution first-bank --redirect-uri http://127.0.0.1:9000/back
+  px run --workers 4
+  px items
+  px item 5YkZ3 --transactions --from 2026-01-01
+  px items --json | jq -r 'select(.error) | .id'
+
+Files:
+  px.db            the database, unless --database names another one
+  px.key           seals the tokens in it; keep a copy in a safe place
+  px.webhook.pem   signs webhooks
+  px.partners.json the institutions: a list of objects with institution_id, base_url,
+                   client_id, and client_secret_file or client_secret_env; if need be with
+                   issuer, scope, per_second, at_once
+
+No secret is ever given on the command line, where every user of the machine sees it: a
+database's password comes by PX_DATABASE, PGPASSWORD or ~/.pgpass.
+
+Exit codes:
+  0  done
+  1  something failed; one line on standard error says what and what to do next
+  2  the command line or the partners file is wrong
+  3  Items failed: the one of `px sync`, or one of `px run --until-idle`
+  4  there is no such Item, application or institution
+  130, 143  ended at once by a second SIGINT or SIGTERM; nothing is lost by it";
+
+/// Keeps Items: users' accounts and transactions at institutions, in step with the institutions.
+#[derive(Debug, Parser)]
+#[command(name = "px", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// Where Items are kept: sqlite:FILE or postgres://USER@HOST/NAME
+    #[arg(long, global = true, value_name = "URL", env = "PX_DATABASE", hide_env_values = true)]
+    #[arg(default_value = "sqlite:px.db")]
+    pub(crate) database: String,
+    /// The file with the key that seals tokens [default: beside an SQLite database, as px.key]
+    #[arg(long, global = true, value_name = "FILE", env = "PX_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The file that lists the institutions
+    #[arg(long, global = true, value_name = "FILE", env = "PX_PARTNERS")]
+    #[arg(default_value = "px.partners.json")]
+    pub(crate) partners: PathBuf,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What webhooks say of where they come from
+    #[arg(long, global = true, value_name = "NAME", value_parser = environment)]
+    #[arg(env = "PX_ENVIRONMENT", default_value = "development")]
+    pub(crate) environment: Environment,
+    /// Call institutions over plain http on other machines too; everyone on the way can read all
+    #[arg(long, global = true)]
+    pub(crate) allow_plain_http: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Connect an application to a user's accounts at an institution
+    Link(Link),
+    /// List the Items
+    Items,
+    /// Show one Item
+    Item(Show),
+    /// Bring one Item up to date now
+    Sync {
+        /// The Item
+        #[arg(value_name = "ITEM")]
+        item: ItemId,
+    },
+    /// Keep all Items up to date until it is stopped
+    Run(Run),
+    /// Take an application off an Item; the last one takes the Item with it
+    Unlink(Unlink),
+    /// Print the public key by which receivers verify webhooks
+    WebhookKey(WebhookKey),
+}
+
+const LINK_EXAMPLES: &str = "\
+Examples:
+  The user signs in at the institution, in a browser on this machine. The institution must
+  know the redirect URI:
+    px link --institution first-bank --redirect-uri http://127.0.0.1:9000/back
+
+  With tokens that were got elsewhere: an object with access_token and issued_at, and if there
+  are such refresh_token, expires_at, scope and user_id:
+    px link --institution first-bank --tokens - < tokens.json
+
+  For two applications, one of which sees a single account:
+    px link --institution first-bank --application budget --redirect-uri http://127.0.0.1:9000/back
+    px link --institution first-bank --application loans --product auth --account checking-1 \\
+        --redirect-uri http://127.0.0.1:9000/back";
+
+#[derive(Args, Debug)]
+#[command(after_help = LINK_EXAMPLES)]
+#[command(group(ArgGroup::new("authorization").required(true).args(["redirect_uri", "tokens"])))]
+pub(crate) struct Link {
+    /// The institution, as the partners file names it
+    #[arg(long, value_name = "ID")]
+    pub(crate) institution: InstitutionId,
+    /// The application that is connected
+    #[arg(long, value_name = "ID", default_value = "px")]
+    pub(crate) application: ApplicationId,
+    /// Its name, which the institution shows to the user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application_name: Option<String>,
+    /// What it uses; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = product, default_value = "transactions")]
+    pub(crate) product: Vec<Product>,
+    /// An account that it may see; may be given several times [default: all that the user allows]
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Vec<AccountId>,
+    /// Do not show it accounts that the user opens later
+    #[arg(long)]
+    pub(crate) no_new_accounts: bool,
+    /// Where its webhooks go
+    #[arg(long, value_name = "URL", value_parser = web_address)]
+    pub(crate) webhook: Option<String>,
+    /// Sign the user in by a browser; the institution sends it back to here
+    #[arg(long, value_name = "URL", value_parser = loopback)]
+    pub(crate) redirect_uri: Option<url::Url>,
+    /// A file with the user's tokens; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// The user, if the tokens do not say; the institution is asked if neither does
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_id: Option<UserId>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// The Item
+    #[arg(value_name = "ITEM")]
+    pub(crate) item: ItemId,
+    /// Show the accounts with their balances
+    #[arg(long)]
+    pub(crate) accounts: bool,
+    /// Show the transactions
+    #[arg(long)]
+    pub(crate) transactions: bool,
+    /// The first date of transactions
+    #[arg(long, value_name = "DATE", requires = "transactions")]
+    pub(crate) from: Option<Date>,
+    /// The last date of transactions
+    #[arg(long, value_name = "DATE", requires = "transactions")]
+    pub(crate) to: Option<Date>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  px run --workers 4
+  px run --workers 8 --database postgres://px@db/px --key-file /etc/px/key \\
+      --webhook-key /etc/px/webhook.pem --metrics 127.0.0.1:9100
+  px run --until-idle --json > events.ndjson
+
+On a terminal it shows the Items and how their initial fetches come along; elsewhere, and with
+--json, one line for each event. It ends with SIGINT (Ctrl-C) or SIGTERM, after it has finished
+or handed back what it holds; a second one ends it at once, and nothing is lost by that either.";
+
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    /// Items that are worked on at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: u16,
+    /// End when no Item is due and none is being worked on
+    #[arg(long)]
+    pub(crate) until_idle: bool,
+    /// How long a worker that fell silent keeps an Item from others
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    pub(crate) lease: Duration,
+    /// Serve figures for Prometheus there, under /metrics
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) webhook_key: WebhookKey,
+    /// Send webhooks to private addresses and over plain http too: for work on one machine
+    #[arg(long)]
+    pub(crate) allow_private_webhooks: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WebhookKey {
+    /// The key that signs webhooks (PKCS#8, PEM) [default: beside an SQLite database, as px.webhook.pem]
+    #[arg(long, value_name = "FILE", env = "PX_WEBHOOK_KEY")]
+    pub(crate) webhook_key: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("who").required(true).args(["application", "all"])))]
+pub(crate) struct Unlink {
+    /// The Item
+    #[arg(value_name = "ITEM")]
+    pub(crate) item: ItemId,
+    /// The application
+    #[arg(long, value_name = "ID")]
+    pub(crate) application: Option<ApplicationId>,
+    /// Every application: the Item's data is deleted, its tokens are revoked
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+fn environment(text: &str) -> Result<Environment, String> {
+    let environment = Environment::from(text);
+    environment
+        .is_known()
+        .then_some(environment)
+        .ok_or_else(|| one_of(Environment::ALL.iter().map(Environment::as_str)))
+}
+
+fn product(text: &str) -> Result<Product, String> {
+    let product = Product::from(text);
+    product
+        .is_known()
+        .then_some(product)
+        .ok_or_else(|| one_of(Product::ALL.iter().map(Product::as_str)))
+}
+
+fn one_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    format!("it is one of {}", names.collect::<Vec<_>>().join(", "))
+}
+
+fn web_address(text: &str) -> Result<String, String> {
+    match url::Url::parse(text) {
+        Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => {
+            Ok(text.to_owned())
+        }
+        _ => Err("not an absolute URL such as https://app.example/hooks".to_owned()),
+    }
+}
+
+/// A redirect URI that this program can listen at.
+fn loopback(text: &str) -> Result<url::Url, String> {
+    let wrong = "it must lead to this machine, such as http://127.0.0.1:9000/back";
+    let url = url::Url::parse(text).map_err(|_| wrong.to_owned())?;
+    let here = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    let fits = url.scheme() == "http" && here && url.port().is_some() && url.query().is_none();
+    fits.then_some(url).ok_or_else(|| wrong.to_owned())
+}
+
+/// `500ms`, `60s`, `5m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a time such as 500ms, 60s or 5m, at most an hour".to_owned();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    let unit = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        _ => return Err(wrong()),
+    };
+    let time = unit.checked_mul(number).ok_or_else(wrong)?;
+    let sound = (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&time);
+    sound.then_some(time).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit_and_a_limit() {
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
+        for text in ["", "5", "ms", "-1s", "1h", "99ms", "61m", "4294967295m", "1.5s"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_this_machine() {
+        assert!(loopback("http://127.0.0.1:9000/back").is_ok());
+        assert!(loopback("http://[::1]:9000/").is_ok());
+        for text in [
+            "https://127.0.0.1:9/",
+            "http://10.0.0.1:9/",
+            "http://127.0.0.1/",
+            "x",
+            "http://127.0.0.1:9/?a=1",
+        ] {
+            assert!(loopback(text).is_err(), "{text}");
+        }
+    }
+}

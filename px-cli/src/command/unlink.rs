@@ -1,0 +1,67 @@
+//! `px unlink`: takes applications off an Item.
+
+use crate::{
+    cli::{Cli, Unlink},
+    context::Context,
+    failure::{Failure, Result},
+    output::{print, print_json},
+};
+use px_items::{items::Items, store::Unlinked};
+use px_types::ApplicationId;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    item_id: &'a str,
+    application_id: &'a str,
+    item_removed: bool,
+}
+
+pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result<()> {
+    let item = &unlink.item;
+    context.item(item).await?;
+    let applications: Vec<ApplicationId> = match &unlink.application {
+        Some(application) => vec![application.clone()],
+        None => {
+            let connections = context.store.connections(item).await?;
+            connections.into_iter().map(|connection| connection.application_id).collect()
+        }
+    };
+    if applications.is_empty() {
+        return Err(Failure::new(format!(
+            "no application is connected to {item}; only the institution holds it"
+        )));
+    }
+    let items = Items::builder(context.store.clone())
+        .clock(context.clock.clone())
+        .environment(cli.common.environment.clone())
+        .build();
+    for application in &applications {
+        let unlinked = items
+            .unlink_application(item, application)
+            .await
+            .map_err(|e| Failure::because("cannot unlink", &e))?;
+        let removed = match unlinked {
+            Unlinked::NotConnected if unlink.all => continue,
+            Unlinked::NotConnected => {
+                return Err(Failure::not_found(format!(
+                    "{application} is not connected to {item}; `px item {item}` lists who is"
+                )));
+            }
+            Unlinked::OthersStay => false,
+            Unlinked::ItemRemoved => true,
+        };
+        if context.json {
+            let (item_id, application_id) = (item.as_str(), application.as_str());
+            print_json(&Line { item_id, application_id, item_removed: removed })?;
+        } else if removed {
+            print(format_args!(
+                "{application} is off. It was the last one: the Item's data is deleted, \
+                 and the next `px run` revokes its tokens"
+            ))?;
+        } else {
+            print(format_args!("{application} is off; others stay"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Figures for Prometheus, at an address of their own.
+
+use crate::{
+    failure::{Failure, Result},
+    http::{serve, text},
+};
+use http::StatusCode;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use px_client::clock::Clock;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+
+/// How often figures that nobody asked for are tidied up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Figures that can be asked for.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    listener: TcpListener,
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Listens, and takes in figures from now on.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| Failure::because(format!("cannot serve figures at {address}"), &e))?;
+        let handle = PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|e| Failure::because("cannot collect figures", &e))?;
+        Ok(Self { listener, handle })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Answers until it is dropped.
+    pub(crate) async fn serve(self, clock: Arc<dyn Clock>) {
+        let rendered = self.handle.clone();
+        let upkeep = async {
+            loop {
+                clock.sleep(UPKEEP).await;
+                self.handle.run_upkeep();
+            }
+        };
+        let answer = move |path: &str, _: Option<&str>| match path {
+            "/metrics" => text(StatusCode::OK, rendered.render()),
+            _ => text(StatusCode::NOT_FOUND, "the figures are under /metrics\n"),
+        };
+        tokio::join!(serve(self.listener, answer), upkeep);
+    }
+}

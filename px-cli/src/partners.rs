@@ -1,0 +1,134 @@
+//! The partners file: which institutions there are, and how each one is called.
+
+use crate::{
+    cli::Common,
+    failure::{Failure, Result},
+};
+use px_client::{HttpTransport, PartnerClient, RetryPolicy, transport::ReqwestTransport};
+use px_items::partners::{Budget, Partner, Partners};
+use px_types::{ClientId, ClientSecret, InstitutionId, ScopeSet};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// One institution of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    institution_id: InstitutionId,
+    base_url: String,
+    client_id: ClientId,
+    client_secret_file: Option<PathBuf>,
+    client_secret_env: Option<String>,
+    issuer: Option<String>,
+    scope: Option<ScopeSet>,
+    per_second: Option<u32>,
+    at_once: Option<usize>,
+}
+
+/// The institutions that the file lists.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed(BTreeMap<InstitutionId, Institution>);
+
+/// An institution.
+#[derive(Clone, Debug)]
+pub(crate) struct Institution {
+    pub(crate) partner: Partner,
+    /// Who must have issued an authorization.
+    pub(crate) issuer: Option<String>,
+    /// What users are asked for; the partner's defaults when `None`.
+    pub(crate) scope: Option<ScopeSet>,
+}
+
+impl Partners for Listed {
+    fn partner(&self, id: &InstitutionId) -> Option<Partner> {
+        self.0.get(id).map(|institution| institution.partner.clone())
+    }
+}
+
+impl Listed {
+    /// Reads the file and the secrets that it names.
+    pub(crate) fn read(common: &Common) -> Result<Self> {
+        let file = &common.partners;
+        let text = std::fs::read(file).map_err(|e| {
+            let what = format!("cannot read the partners file {}", file.display());
+            let next = "give it by --partners; `px --help` says what is in it";
+            Failure::because(what, &e).into_usage(next)
+        })?;
+        let entries: Vec<Entry> = serde_json::from_slice(&text).map_err(|e| {
+            Failure::usage(format!("{}: {e}; `px --help` says what is in it", file.display()))
+        })?;
+        let mut transport = ReqwestTransport::builder();
+        if common.allow_plain_http {
+            transport = transport.allow_plain_http();
+        }
+        let transport: Arc<dyn HttpTransport> = Arc::new(
+            transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?,
+        );
+        let mut listed = BTreeMap::new();
+        for entry in entries {
+            let id = entry.institution_id.clone();
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let institution = entry
+                .institution(folder, &transport)
+                .map_err(|e| e.into_usage(format_args!("see {id} in {}", file.display())))?;
+            if listed.insert(id.clone(), institution).is_some() {
+                return Err(Failure::usage(format!("{} lists {id} twice", file.display())));
+            }
+        }
+        Ok(Self(listed))
+    }
+
+    pub(crate) fn get(&self, id: &InstitutionId) -> Result<&Institution> {
+        self.0.get(id).ok_or_else(|| {
+            let known: Vec<_> = self.0.keys().map(InstitutionId::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Failure::not_found(format!("the partners file has no institution {id}; it has {known}"))
+        })
+    }
+}
+
+impl Entry {
+    fn institution(self, folder: &Path, transport: &Arc<dyn HttpTransport>) -> Result<Institution> {
+        let secret = match (&self.client_secret_file, &self.client_secret_env) {
+            (Some(file), None) => secret_file(&folder.join(file))?,
+            (None, Some(name)) => std::env::var(name)
+                .map_err(|_| Failure::new(format!("the environment has no {name}")))?,
+            _ => {
+                let what = "give client_secret_file or client_secret_env, one of them";
+                return Err(Failure::new(what));
+            }
+        };
+        let mut retry = RetryPolicy::default();
+        // The engine plans the next attempt; this is for what is over in a moment.
+        retry.attempts = 2;
+        let client = PartnerClient::builder(self.base_url, Arc::clone(transport))
+            .client(self.client_id, ClientSecret::new(secret))
+            .retry(retry)
+            .build()?;
+        let mut budget = Budget::default();
+        budget.per_second = self.per_second.unwrap_or(budget.per_second);
+        budget.at_once = self.at_once.unwrap_or(budget.at_once);
+        if budget.per_second == 0 || budget.at_once == 0 {
+            return Err(Failure::new("per_second and at_once must be 1 or more"));
+        }
+        let mut partner = Partner::new(client);
+        partner.budget = budget;
+        Ok(Institution { partner, issuer: self.issuer, scope: self.scope })
+    }
+}
+
+/// A secret out of a file, which may end in a newline.
+fn secret_file(file: &Path) -> Result<String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Failure::because(format!("cannot read {name}"), &e))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(Failure::new(format!("{name} is empty")));
+    }
+    Ok(text.to_owned())
+}

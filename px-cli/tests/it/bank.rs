@@ -1,0 +1,256 @@
+//! A small bank in the test process: made-up users, one door for each program that calls it.
+//!
+//! It notes who called when, by door: so a test can tell which `px` asked for which user.
+
+use async_trait::async_trait;
+use axum::{Router, extract::Request, middleware::Next, response::Response};
+use chrono::{DateTime, Utc};
+use px_client::clock::{Clock as _, TokioClock};
+use px_server::{
+    Caller, Error, Partner, PartnerService, TokenGrant,
+    verify::{TokenVerifier, VerifyError},
+};
+use px_types::{
+    AccessToken, AccountId, Amount, Date, IdentityId, ScopeSet, TransactionId, Unit, UserId,
+    model::{
+        account::{Account, AccountKind, AccountStatus, AccountType},
+        account_subtype::DepositorySubtype,
+        depository::Depository,
+        identity::Identity,
+        transaction::Transaction,
+    },
+    partner::{GetUser, ListTransactions, TransactionsResponse, UserAccountInfoResponse},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+/// The days of history that every user has.
+const DAYS: u64 = 725;
+
+/// The bank; ends with the test's runtime.
+#[derive(Clone)]
+pub(crate) struct Bank(Arc<Inner>);
+
+struct Inner {
+    clock: TokioClock,
+    users: Mutex<BTreeMap<String, User>>,
+    calls: Mutex<Vec<Call>>,
+    /// How many calls have begun.
+    begun: watch::Sender<u64>,
+    /// How long each answer takes.
+    slowness: Mutex<Duration>,
+}
+
+#[derive(Clone)]
+struct User {
+    rows: Arc<Vec<Transaction>>,
+    trouble: Option<Trouble>,
+}
+
+/// What a user's calls get instead of data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trouble {
+    /// 401: the token was revoked.
+    Revoked,
+    /// 500.
+    Broken,
+}
+
+/// A call that the bank saw.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) door: usize,
+    pub(crate) user: String,
+    pub(crate) begun: Duration,
+    /// `None` while it is answered, and when the caller went away before.
+    pub(crate) ended: Option<Duration>,
+}
+
+impl Bank {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner {
+            clock: TokioClock::new(),
+            users: Mutex::default(),
+            calls: Mutex::default(),
+            begun: watch::Sender::new(0),
+            slowness: Mutex::default(),
+        }))
+    }
+
+    /// A user with so many transactions, spread over two years.
+    pub(crate) fn with_user(self, name: &str, transactions: u64) -> Self {
+        let today = Date::from(self.now().date_naive());
+        let rows = (0..transactions).map(|n| row(name, today, n, transactions)).collect();
+        let user = User { rows: Arc::new(rows), trouble: None };
+        self.0.users.lock().unwrap().insert(name.to_owned(), user);
+        self
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.0.clock.now()
+    }
+
+    pub(crate) fn trouble(&self, name: &str, trouble: Option<Trouble>) {
+        self.0.users.lock().unwrap().get_mut(name).unwrap().trouble = trouble;
+    }
+
+    /// Changes the first `n` transactions' amounts, takes one away and adds one.
+    pub(crate) fn live_on(&self, name: &str) {
+        let today = Date::from(self.now().date_naive());
+        let mut users = self.0.users.lock().unwrap();
+        let user = users.get_mut(name).unwrap();
+        let mut rows = Vec::clone(&user.rows);
+        rows.sort_by_key(Transaction::date);
+        let gone = rows.pop().unwrap();
+        let changed = rows.last_mut().unwrap();
+        changed.description = Some("CHANGED".to_owned());
+        let mut new = row(name, today, 900_000, 1);
+        new.transacted_at = gone.transacted_at;
+        new.settled_at = gone.settled_at;
+        rows.push(new);
+        user.rows = Arc::new(rows);
+    }
+
+    pub(crate) fn slow(&self, time: Duration) {
+        *self.0.slowness.lock().unwrap() = time;
+    }
+
+    /// A user's transactions, newest first, as JSON.
+    pub(crate) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
+        let mut rows = Vec::clone(&self.0.users.lock().unwrap()[name].rows);
+        rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
+        rows.iter().map(|row| serde_json::to_value(row).unwrap()).collect()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    /// Counts calls as they begin.
+    pub(crate) fn begun(&self) -> watch::Receiver<u64> {
+        self.0.begun.subscribe()
+    }
+
+    /// Opens an address; every call to it is noted under its number.
+    pub(crate) async fn door(&self, door: usize) -> String {
+        let verifier = Arc::new(Tokens(self.clone()));
+        let service = PartnerService::builder(self.clone()).tokens(verifier).build().unwrap();
+        let bank = self.clone();
+        let noted = axum::middleware::from_fn(move |request: Request, next: Next| {
+            let bank = bank.clone();
+            async move { bank.note(door, request, next).await }
+        });
+        let router = Router::new().merge(px_server::axum::router(service)).layer(noted);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    async fn note(&self, door: usize, request: Request, next: Next) -> Response {
+        let mut segments = request.uri().path().split('/').skip(1);
+        let user = match (segments.next(), segments.next()) {
+            (Some("users"), Some(user)) => user.to_owned(),
+            _ => return next.run(request).await,
+        };
+        let begun = self.0.clock.elapsed();
+        let number = {
+            let mut calls = self.0.calls.lock().unwrap();
+            calls.push(Call { door, user, begun, ended: None });
+            calls.len() - 1
+        };
+        self.0.begun.send_modify(|count| *count += 1);
+        let slowness = *self.0.slowness.lock().unwrap();
+        if !slowness.is_zero() {
+            self.0.clock.sleep(slowness).await;
+        }
+        let response = next.run(request).await;
+        self.0.calls.lock().unwrap()[number].ended = Some(self.0.clock.elapsed());
+        response
+    }
+
+    fn of(&self, caller: &Caller) -> Result<User, Error> {
+        let users = self.0.users.lock().unwrap();
+        let user = users.get(caller.principal().as_str()).cloned();
+        let user = user.ok_or_else(|| Error::internal("no such user"))?;
+        match user.trouble {
+            Some(Trouble::Broken) => Err(Error::internal("broken on purpose")),
+            _ => Ok(user),
+        }
+    }
+}
+
+#[async_trait]
+impl Partner for Bank {
+    async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
+        self.of(caller)?;
+        let holder = IdentityId::new("holder").unwrap();
+        let accounts = ["checking", "savings"].map(|name| {
+            Account::new(
+                account_id(caller.principal().as_str(), name),
+                name,
+                AccountStatus::Active,
+                vec![holder.clone()],
+                "41.50".parse::<Amount>().unwrap(),
+                Unit::iso("USD").unwrap(),
+                AccountKind::Depository(Depository::new(DepositorySubtype::Checking)),
+            )
+        });
+        let identity = Identity::new(holder.clone(), "Ann Example");
+        Ok(UserAccountInfoResponse::new(holder, vec![identity], vec![], accounts.to_vec()))
+    }
+
+    async fn transactions(
+        &self,
+        caller: &Caller,
+        request: ListTransactions,
+    ) -> Result<TransactionsResponse, Error> {
+        let rows = self.of(caller)?.rows;
+        let window = request.query.start_date..=request.query.end_date;
+        let rows = rows.iter().filter(|row| window.contains(&row.date())).cloned().collect();
+        request.query.page_of(rows).ok_or_else(Error::cursor_expired)
+    }
+}
+
+/// A user's token is `token-` and the name.
+struct Tokens(Bank);
+
+#[async_trait]
+impl TokenVerifier for Tokens {
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        let name = token.expose().strip_prefix("token-").ok_or(VerifyError::Invalid)?;
+        let users = self.0.0.users.lock().unwrap();
+        match users.get(name) {
+            Some(User { trouble: Some(Trouble::Revoked), .. }) | None => Err(VerifyError::Invalid),
+            Some(_) => {
+                let user = UserId::new(name).unwrap();
+                Ok(Arc::new(TokenGrant::new(user, ScopeSet::defaults())))
+            }
+        }
+    }
+}
+
+fn account_id(user: &str, account: &str) -> AccountId {
+    AccountId::new(format!("{user}-{account}")).unwrap()
+}
+
+fn row(user: &str, today: Date, n: u64, of: u64) -> Transaction {
+    let date = today.minus_days(n * DAYS / of.max(1));
+    let account = if n.is_multiple_of(3) { "savings" } else { "checking" };
+    let mut row = Transaction::new(
+        TransactionId::new(format!("{user}-{n}")).unwrap(),
+        account_id(user, account),
+        format!("{}.{:02}", n % 97 + 1, n % 100).parse::<Amount>().unwrap(),
+        date,
+        AccountType::Depository,
+        Unit::iso("USD").unwrap(),
+    );
+    row.description = Some(format!("PURCHASE {}", n % 11));
+    // The newest are pending.
+    row.settled_at = (n >= 3).then(|| date.into());
+    row
+}
