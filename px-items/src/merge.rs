@@ -17,9 +17,13 @@ pub use transactions::{
     Change, KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
 };
 
+use px_types::MAX_ID_BYTES;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::{fmt, io};
+use std::{
+    fmt::{self, Write as _},
+    io,
+};
 
 /// A digest of contents, to tell whether they changed without keeping or parsing them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,21 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// An id of the Item's own for what came under an id that is given away already.
+///
+/// Told apart by `by`, as text that no partner will ever give.
+fn another_id(partner_id: &str, by: &[&[u8]]) -> String {
+    let mut hash = Sha256::new_with_prefix(partner_id);
+    by.iter().for_each(|part| hash.update(part));
+    let digest = Digest::from_hash(hash);
+    let room = MAX_ID_BYTES - 1 - 2 * digest.0.len();
+    let kept = &partner_id[..partner_id.floor_char_boundary(room)];
+    digest.0.iter().fold(format!("{kept}#"), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
 }
 
 /// Hashes what is written to it.

@@ -1,6 +1,13 @@
 //! Transactions: what a window that was read whole changes.
+//!
+//! What is known and what is to be written, and the merge itself. The rules that look at more
+//! than one id: `churn`, `shift`, `join`.
 
-use super::Digest;
+mod churn;
+mod join;
+mod shift;
+
+use super::{Digest, another_id};
 use chrono::{DateTime, Utc};
 use px_client::Window;
 use px_types::{AccountId, Amount, Date, TransactionId, model::transaction::Transaction};
@@ -58,11 +65,15 @@ impl KnownTransaction {
             unit: row.unit.as_str().to_owned(),
             transacted: row.transacted_at.date(),
             settled: row.settled_at.map(|at| at.date()),
-            description: row.description.as_ref().map(|text| Digest::of(text.as_bytes())),
+            description: Self::text_digest(row),
             digest,
             read_at,
             removed_at: None,
         }
+    }
+
+    fn text_digest(row: &Transaction) -> Option<Digest> {
+        row.description.as_ref().map(|text| Digest::of(text.as_bytes()))
     }
 
     /// Whether it was stored or removed from what was read later than that. An older answer, come
@@ -75,6 +86,16 @@ impl KnownTransaction {
     #[must_use]
     pub fn date(&self) -> Date {
         self.settled.unwrap_or(self.transacted)
+    }
+
+    /// Whether a row that came under its id can be the same transaction.
+    ///
+    /// All may change while it is pending, but for the account. A posted one that has another
+    /// amount and another date at once is another transaction.
+    fn can_become(&self, row: &Transaction) -> bool {
+        let amount_stays = self.amount == row.amount && self.unit == row.unit.as_str();
+        self.account_id == row.account_id
+            && (self.settled.is_none() || amount_stays || self.date() == row.date())
     }
 
     /// Whether each of its dates lies inside a window, so that the window's answer must have it.
@@ -164,7 +185,9 @@ pub struct MergedTransactions {
     pub joined: u64,
     /// Posted transactions for which more than one pending one fitted, or the reverse.
     pub ambiguous: u64,
-    /// Ids that came back as another transaction.
+    /// Ids that came back as another transaction: of another account, or posted before and now
+    /// with another amount and date at once, or with the contents of a neighbour. What came is
+    /// kept apart from what was there.
     pub collisions: u64,
     /// All ids are new and the contents are the same: nothing is imported.
     pub ids_changed: bool,
@@ -180,40 +203,203 @@ pub struct MergedTransactions {
 /// the partner's or as the Item's own, tombstones among them. `silent` are accounts whose rows
 /// are not judged; see [`AccountIds`](super::AccountIds), which has also put the Item's own
 /// account ids into what was read.
+///
+/// The rules, in the order in which they are applied:
+///
+/// 1. All ids new and the contents the same: the partner changed its ids. Nothing is taken.
+/// 2. A row is the stored one of that id, whatever changed in it, unless it cannot be: see
+///    [`collisions`](MergedTransactions::collisions). Younger rows and tombstones win over an
+///    older answer.
+/// 3. Posted rows whose ids shifted among them keep the Item's own ids by their contents.
+/// 4. A posted row of an unknown id is the pending one that vanished, if only these two fit.
+/// 5. What is left is new; what should have been read and was not is gone.
 #[must_use]
 pub fn merge_transactions(
     known: &[KnownTransaction],
     read: ReadWindow,
     silent: &BTreeSet<AccountId>,
 ) -> MergedTransactions {
-    let mut merged = MergedTransactions::default();
-    let by_id: HashMap<_, _> = known.iter().map(|known| (&known.partner_id, known)).collect();
-    let mut seen = HashSet::new();
-    for mut row in read.rows {
-        if !seen.insert(row.id.clone()) {
-            continue;
-        }
-        let digest = content_digest(&mut row);
-        let (id, change) = match by_id.get(&row.id) {
-            None => (row.id.clone(), Change::Added),
-            Some(before) if before.is_younger_than(read.began_at) => continue,
-            Some(before) if before.removed_at.is_some() => (before.id.clone(), Change::Added),
-            Some(before) if before.digest == digest => continue,
-            Some(before) => (before.id.clone(), Change::Modified),
-        };
-        merged.writes.push(TransactionWrite::with_digest(id, row, digest, change, read.began_at));
+    let stock = Stock::new(known, read.window, read.began_at, silent);
+    let rows = ReadRow::of_answer(read.rows);
+    if churn::ids_changed(&stock, &rows) {
+        return MergedTransactions { ids_changed: true, ..MergedTransactions::default() };
     }
-    for row in known {
-        let unread = row.removed_at.is_none() && !seen.contains(&row.partner_id);
-        if !unread || row.is_younger_than(read.began_at) || silent.contains(&row.account_id) {
-            continue;
+    let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
+    shift::follow(&stock, &rows, &mut fates);
+    let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
+    let mut merged = MergedTransactions { joined, ambiguous, ..MergedTransactions::default() };
+    stock.judge_unread(&fates, &mut merged);
+    for (row, fate) in rows.into_iter().zip(fates) {
+        if fate.collides() {
+            merged.collisions += 1;
         }
-        if row.lies_inside(read.window) {
-            merged.removed.push((row.account_id.clone(), row.id.clone()));
-        }
+        merged.writes.extend(stock.write(row, fate));
     }
-    merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));
     merged
+}
+
+/// A row of the answer, with the digest of its contents.
+struct ReadRow {
+    row: Transaction,
+    digest: Digest,
+}
+
+impl ReadRow {
+    /// The rows of an answer. A window that was read whole has no id twice; if one has, the
+    /// first row of an id is taken.
+    fn of_answer(rows: Vec<Transaction>) -> Vec<Self> {
+        let mut ids = HashSet::with_capacity(rows.len());
+        let first = rows.into_iter().filter(|row| ids.insert(row.id.clone()));
+        first.map(|mut row| Self { digest: content_digest(&mut row), row }).collect()
+    }
+}
+
+/// What becomes of a row of the answer. Numbers are places in what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is stored as it is.
+    Same(usize),
+    /// It is the stored one, changed or back again.
+    Changed(usize),
+    /// It is the stored one, under another id of the partner's.
+    Moved { to: usize, collides: bool },
+    /// It is not stored.
+    New { collides: bool },
+    /// What is stored is younger.
+    Stale,
+}
+
+impl Fate {
+    fn known(self) -> Option<usize> {
+        match self {
+            Self::Same(known) | Self::Changed(known) | Self::Moved { to: known, .. } => Some(known),
+            Self::New { .. } | Self::Stale => None,
+        }
+    }
+
+    fn collides(self) -> bool {
+        matches!(self, Self::New { collides: true } | Self::Moved { collides: true, .. })
+    }
+}
+
+/// What is known, and the read that it is compared with.
+struct Stock<'a> {
+    known: &'a [KnownTransaction],
+    by_partner_id: HashMap<&'a TransactionId, Vec<usize>>,
+    own_ids: HashSet<&'a TransactionId>,
+    window: Window,
+    began_at: DateTime<Utc>,
+    silent: &'a BTreeSet<AccountId>,
+}
+
+impl<'a> Stock<'a> {
+    fn new(
+        known: &'a [KnownTransaction],
+        window: Window,
+        began_at: DateTime<Utc>,
+        silent: &'a BTreeSet<AccountId>,
+    ) -> Self {
+        let mut by_partner_id = HashMap::<_, Vec<_>>::with_capacity(known.len());
+        for (place, known) in known.iter().enumerate() {
+            by_partner_id.entry(&known.partner_id).or_default().push(place);
+        }
+        let own_ids = known.iter().map(|known| &known.id).collect();
+        Self { known, by_partner_id, own_ids, window, began_at, silent }
+    }
+
+    /// Everything that was ever stored under an id of the partner's.
+    fn under(&self, partner_id: &TransactionId) -> impl Iterator<Item = usize> {
+        self.by_partner_id.get(partner_id).into_iter().flatten().copied()
+    }
+
+    /// What becomes of a row, as far as its id tells.
+    fn fate(&self, row: &ReadRow) -> Fate {
+        let mut unknown = true;
+        let mut younger = false;
+        let mut best = None;
+        for place in self.under(&row.row.id) {
+            let known = &self.known[place];
+            unknown = false;
+            younger |= known.is_younger_than(self.began_at);
+            if !known.can_become(&row.row) {
+                continue;
+            }
+            let removed = known.removed_at.is_some();
+            let differs = (known.digest != row.digest, known.date() != row.row.date());
+            let this = (removed, differs, &known.id, place);
+            best = Some(best.map_or(this, |best| this.min(best)));
+        }
+        match best {
+            _ if unknown => Fate::New { collides: false },
+            Some((.., place)) if self.known[place].is_younger_than(self.began_at) => Fate::Stale,
+            Some((false, (false, _), _, place)) => Fate::Same(place),
+            Some((.., place)) => Fate::Changed(place),
+            None if younger => Fate::Stale,
+            None => Fate::New { collides: true },
+        }
+    }
+
+    /// Whether a stored row is there and this read says something of it.
+    fn is_judged(&self, known: &KnownTransaction) -> bool {
+        known.removed_at.is_none()
+            && !known.is_younger_than(self.began_at)
+            && !self.silent.contains(&known.account_id)
+    }
+
+    /// Whether a stored row is gone if it was not read.
+    fn must_be_read(&self, known: &KnownTransaction) -> bool {
+        self.is_judged(known) && known.lies_inside(self.window)
+    }
+
+    /// Which of the known rows were read.
+    fn were_read(&self, fates: &[Fate]) -> Vec<bool> {
+        let mut read = vec![false; self.known.len()];
+        for place in fates.iter().filter_map(|fate| fate.known()) {
+            read[place] = true;
+        }
+        read
+    }
+
+    /// Finds what is gone, and what only another window can tell of.
+    fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
+        let read = self.were_read(fates);
+        let unread = self.known.iter().zip(read).filter(|(_, read)| !read).map(|(known, _)| known);
+        for known in unread.filter(|known| self.is_judged(known)) {
+            let date = known.date();
+            if known.lies_inside(self.window) {
+                merged.removed.push((known.account_id.clone(), known.id.clone()));
+            } else if self.window.start() <= date && date <= self.window.end() {
+                merged.straddling = merged.straddling.max(Some(date.max(known.transacted)));
+            }
+        }
+        merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));
+    }
+
+    /// What is to be stored of a row.
+    fn write(&self, read: ReadRow, fate: Fate) -> Option<TransactionWrite> {
+        let ReadRow { row, digest } = read;
+        let (id, change) = match fate {
+            Fate::Same(_) | Fate::Stale => return None,
+            Fate::Changed(place) if self.known[place].removed_at.is_some() => {
+                (self.known[place].id.clone(), Change::Added)
+            }
+            Fate::Changed(place) | Fate::Moved { to: place, .. } => {
+                (self.known[place].id.clone(), Change::Modified)
+            }
+            Fate::New { .. } => (self.new_id(&row.id, digest), Change::Added),
+        };
+        Some(TransactionWrite::with_digest(id, row, digest, change, self.began_at))
+    }
+
+    /// An id for a row that is new: the partner's, unless the Item has given that one away.
+    fn new_id(&self, partner_id: &TransactionId, digest: Digest) -> TransactionId {
+        if !self.own_ids.contains(partner_id) {
+            return partner_id.clone();
+        }
+        let instant = self.began_at.timestamp_micros().to_be_bytes();
+        let text = another_id(partner_id.as_str(), &[digest.as_bytes(), &instant]);
+        TransactionId::new(text).unwrap_or_else(|_| partner_id.clone())
+    }
 }
 
 /// The digest of a transaction's contents without its id.

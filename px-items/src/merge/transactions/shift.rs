@@ -1,0 +1,94 @@
+//! Ids that are positions, such as `2024-01-05-2`: a row that is put in before others gives its
+//! neighbours' ids to other transactions.
+
+use super::{Fate, KnownTransaction, ReadRow, Stock};
+use px_types::model::transaction::Transaction;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Follows posted rows whose contents came back under another id of the same answer, while
+/// their own id came with another amount, account or date.
+///
+/// They keep the Item's own id, whatever the partner's is now; what has their id now is not
+/// written over them. Rows with the same contents are told apart by nothing, so any of them
+/// will do.
+pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
+    let displaced = displaced(stock, rows, fates);
+    if displaced.is_empty() {
+        return;
+    }
+    let mut homeless = homeless(stock, rows, fates, &displaced);
+    let mut moved = HashSet::new();
+    for (row, fate) in rows.iter().zip(fates.iter_mut()) {
+        let displaces = match *fate {
+            Fate::Changed(place) => displaced.contains(&place),
+            Fate::New { collides } => collides,
+            Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => continue,
+        };
+        let unknown = matches!(fate, Fate::New { .. });
+        let Some(waiting) = homeless.get_mut(&row.digest) else { continue };
+        // A row of an unknown id can be a stored one that lost its own, but not just any that
+        // was not read: that is one gone and one new.
+        let fits = |place: &usize| displaces || displaced.contains(place);
+        if (displaces || unknown) && waiting.front().is_some_and(fits) {
+            let Some(to) = waiting.pop_front() else { continue };
+            moved.insert(to);
+            *fate = Fate::Moved { to, collides: displaces };
+        }
+    }
+    for fate in fates {
+        if matches!(fate, Fate::Changed(place) if moved.contains(place)) {
+            *fate = Fate::New { collides: true };
+        }
+    }
+}
+
+/// The posted rows whose id came with another amount, account or date.
+fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usize> {
+    let mut displaced = HashSet::new();
+    for (row, fate) in rows.iter().zip(fates) {
+        match *fate {
+            Fate::Changed(place) => {
+                displaced.extend(Some(place).filter(|_| moves(&stock.known[place], &row.row)));
+            }
+            Fate::New { collides: true } => displaced.extend(stock.under(&row.row.id)),
+            Fate::New { .. } | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => {}
+        }
+    }
+    displaced.retain(|place| {
+        let known = &stock.known[*place];
+        known.settled.is_some() && stock.is_judged(known)
+    });
+    displaced
+}
+
+fn moves(known: &KnownTransaction, row: &Transaction) -> bool {
+    known.amount != row.amount
+        || known.unit != row.unit.as_str()
+        || known.account_id != row.account_id
+        || known.date() != row.date()
+}
+
+/// By contents: the displaced, then the posted ones that were not read and should have been.
+fn homeless<'a>(
+    stock: &Stock<'a>,
+    rows: &[ReadRow],
+    fates: &[Fate],
+    displaced: &HashSet<usize>,
+) -> HashMap<super::Digest, VecDeque<usize>> {
+    let read = stock.were_read(fates);
+    let ids: HashSet<_> = rows.iter().map(|row| &row.row.id).collect();
+    let unread = |(place, known): &(usize, &'a KnownTransaction)| {
+        !read[*place]
+            && !displaced.contains(place)
+            && known.settled.is_some()
+            && !ids.contains(&known.partner_id)
+            && stock.must_be_read(known)
+    };
+    let places = || stock.known.iter().enumerate();
+    let mut homeless = HashMap::<_, VecDeque<_>>::new();
+    let first = places().filter(|(place, _)| displaced.contains(place));
+    for (place, known) in first.chain(places().filter(unread)) {
+        homeless.entry(known.digest).or_default().push_back(place);
+    }
+    homeless
+}
