@@ -11,7 +11,8 @@ mod accounts;
 mod transactions;
 
 pub use accounts::{
-    AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, merge_accounts,
+    AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError, Remapped,
+    accept, changed_securities, identities_differ, merge_accounts, remap, updated,
 };
 pub use transactions::{
     Change, KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,

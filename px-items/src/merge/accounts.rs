@@ -1,8 +1,20 @@
 //! Accounts: what a complete answer to `GET /users/{user_id}` changes.
+//!
+//! What an operator decides about an account whose id changed is in `remap`.
 
+mod remap;
+
+pub use remap::{RemapError, Remapped, accept, remap};
+
+use super::{Digest, another_id};
 use px_types::{
-    AccountId, IdentityId,
-    model::{account::Account, identity::Identity, security::Security, transaction::Transaction},
+    AccountId, IdentityId, Unit,
+    model::{
+        account::{Account, AccountStatus, AccountType},
+        identity::Identity,
+        security::Security,
+        transaction::Transaction,
+    },
     partner::UserAccountInfoResponse,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,10 +32,31 @@ pub struct KnownAccount {
 }
 
 impl KnownAccount {
-    /// An account that the partner listed last time.
+    /// An account that is stored.
     #[must_use]
     pub fn new(account: Account, partner_id: AccountId, standing: AccountStanding) -> Self {
         Self { account, partner_id, standing }
+    }
+
+    /// Whether something of it is to be stored anew; a scale that changed is a change.
+    fn differs(&self, after: &Self) -> bool {
+        self.standing != after.standing
+            || self.partner_id != after.partner_id
+            || Digest::of_json(&self.account) != Digest::of_json(&after.account)
+    }
+
+    /// By what it is known if it comes back under another id.
+    ///
+    /// One that closed long ago is known by its mask alone: "Savings" may well be opened again.
+    fn likeness(&self) -> Option<Likeness> {
+        let likeness = Likeness::of(&self.account);
+        match self.standing {
+            AccountStanding::Listed | AccountStanding::Missing => Some(likeness),
+            AccountStanding::Closed => {
+                Some(likeness).filter(|likeness| matches!(likeness.by, By::Mask(_)))
+            }
+            AccountStanding::Held => None,
+        }
     }
 }
 
@@ -99,24 +132,182 @@ pub struct MergedAccounts {
 }
 
 /// Merges a complete answer into what is stored.
+///
+/// - An account that the answer has not is missing; when a second answer has it not either, it
+///   is closed, and kept. An answer without any account closes none: a partner that lost sight
+///   of all of them has a fault.
+/// - A new account that looks like one that is missing is held: most likely the partner changed
+///   its ids. It waits for [`remap`](super::remap) or [`accept`](super::accept), or until the
+///   other one is listed beside it. What it looks like is not closed meanwhile.
 #[must_use]
 pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -> MergedAccounts {
-    let writes = answer
-        .accounts
-        .into_iter()
-        .filter(|account| !known.iter().any(|known| known.account == *account))
-        .map(|account| {
-            let new = !known.iter().any(|known| known.partner_id == account.id);
-            let id = account.id.clone();
-            AccountWrite::new(KnownAccount::new(account, id, AccountStanding::Listed), new)
-        })
-        .collect();
+    let mut merge = Merge::new(known, &answer.accounts);
+    let mut ids = HashSet::with_capacity(answer.accounts.len());
+    for account in answer.accounts {
+        if ids.insert(account.id.clone()) {
+            merge.take(account);
+        }
+    }
+    let missing = known.iter().filter(|known| !ids.contains(&known.partner_id)).collect();
+    merge.judge_missing(missing, ids.is_empty());
     MergedAccounts {
-        writes,
+        writes: merge.writes,
         user_identity_id: answer.user_identity_id,
         identities: answer.identities,
         securities: answer.securities,
-        ids_changed: false,
+        ids_changed: merge.ids_changed,
+    }
+}
+
+/// The accounts as they are once those that changed are stored; new ones last.
+#[must_use]
+pub fn updated(mut known: Vec<KnownAccount>, writes: &[AccountWrite]) -> Vec<KnownAccount> {
+    for write in writes {
+        match known.iter_mut().find(|known| known.account.id == write.known.account.id) {
+            Some(known) => *known = write.known.clone(),
+            None => known.push(write.known.clone()),
+        }
+    }
+    known
+}
+
+/// The securities of an answer that are not stored as they are.
+#[must_use]
+pub fn changed_securities(known: &[Security], answer: Vec<Security>) -> Vec<Security> {
+    let known: HashMap<_, _> =
+        known.iter().map(|security| (&security.id, Digest::of_json(security))).collect();
+    answer
+        .into_iter()
+        .filter(|security| known.get(&security.id) != Some(&Digest::of_json(security)))
+        .collect()
+}
+
+/// Whether identities are not those that are stored, in whatever order.
+#[must_use]
+pub fn identities_differ(known: &[Identity], answer: &[Identity]) -> bool {
+    let digests = |identities: &[Identity]| {
+        let mut digests: Vec<_> = identities.iter().map(Digest::of_json).collect();
+        digests.sort_unstable();
+        digests
+    };
+    digests(known) != digests(answer)
+}
+
+/// A merge under way.
+struct Merge<'a> {
+    by_partner_id: HashMap<&'a AccountId, &'a KnownAccount>,
+    own_ids: HashSet<AccountId>,
+    /// What accounts look like that were not listed.
+    missing: HashSet<Likeness>,
+    /// Of those, what a new account looks like.
+    claimed: HashSet<Likeness>,
+    writes: Vec<AccountWrite>,
+    ids_changed: bool,
+}
+
+impl<'a> Merge<'a> {
+    fn new(known: &'a [KnownAccount], answer: &[Account]) -> Self {
+        let listed: HashSet<_> = answer.iter().map(|account| &account.id).collect();
+        let lost = known.iter().filter(|known| !listed.contains(&known.partner_id));
+        Self {
+            by_partner_id: known.iter().map(|known| (&known.partner_id, known)).collect(),
+            own_ids: known.iter().map(|known| known.account.id.clone()).collect(),
+            missing: lost.filter_map(KnownAccount::likeness).collect(),
+            claimed: HashSet::new(),
+            writes: Vec::new(),
+            ids_changed: false,
+        }
+    }
+
+    /// Takes an account of the answer.
+    fn take(&mut self, mut account: Account) {
+        let partner_id = account.id.clone();
+        let before = self.by_partner_id.get(&partner_id).copied();
+        let settled = before.filter(|known| known.standing != AccountStanding::Held);
+        let likeness = Likeness::of(&account);
+        let standing = if settled.is_none() && self.missing.contains(&likeness) {
+            self.claimed.insert(likeness);
+            self.ids_changed = true;
+            AccountStanding::Held
+        } else {
+            AccountStanding::Listed
+        };
+        account.id = match before {
+            Some(known) => known.account.id.clone(),
+            None => self.new_id(&partner_id),
+        };
+        let new = settled.is_none() && standing == AccountStanding::Listed;
+        let known = KnownAccount::new(account, partner_id, standing);
+        if before.is_none_or(|before| before.differs(&known)) {
+            self.writes.push(AccountWrite::new(known, new));
+        }
+    }
+
+    /// Judges those that the answer has not.
+    fn judge_missing(&mut self, missing: Vec<&KnownAccount>, none_listed: bool) {
+        for known in missing {
+            let mut after = known.clone();
+            let claimed = self.claimed.contains(&Likeness::of(&known.account));
+            match known.standing {
+                AccountStanding::Listed => after.standing = AccountStanding::Missing,
+                AccountStanding::Missing if !none_listed && !claimed => {
+                    after.standing = AccountStanding::Closed;
+                    after.account.status = AccountStatus::Closed;
+                }
+                AccountStanding::Missing | AccountStanding::Closed | AccountStanding::Held => {
+                    continue;
+                }
+            }
+            self.writes.push(AccountWrite::new(after, false));
+        }
+    }
+
+    /// An id for an account that is new: the partner's, unless the Item has given that one away.
+    fn new_id(&mut self, partner_id: &AccountId) -> AccountId {
+        let mut id = partner_id.clone();
+        let mut attempt = 0_u32;
+        while !self.own_ids.insert(id.clone()) {
+            attempt += 1;
+            let text = another_id(partner_id.as_str(), &[&attempt.to_be_bytes()]);
+            id = AccountId::new(text).unwrap_or(id);
+        }
+        id
+    }
+}
+
+/// What an account is known by when its id is not: what a person would tell it by.
+///
+/// The mask if there is one, for names can be changed and the ids of owners may have changed
+/// along with the account's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Likeness {
+    kind: AccountType,
+    subtype: String,
+    unit: Unit,
+    by: By,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum By {
+    Mask(String),
+    NameAndOwners(String, BTreeSet<IdentityId>),
+}
+
+impl Likeness {
+    fn of(account: &Account) -> Self {
+        let by = match &account.display_mask {
+            Some(mask) => By::Mask(mask.clone()),
+            None => By::NameAndOwners(
+                account.name.clone(),
+                account.owner_identity_ids.iter().cloned().collect(),
+            ),
+        };
+        Self {
+            kind: account.account_type(),
+            subtype: account.kind.subtype().to_owned(),
+            unit: account.unit.clone(),
+            by,
+        }
     }
 }
 
@@ -124,7 +315,8 @@ pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -
 #[derive(Clone, Debug, Default)]
 pub struct AccountIds {
     own: HashMap<AccountId, AccountId>,
-    held: HashSet<AccountId>,
+    /// Not to be taken as they are: held, or another account's own.
+    taken: HashSet<AccountId>,
     silent: BTreeSet<AccountId>,
 }
 
@@ -136,7 +328,7 @@ impl AccountIds {
         for known in known {
             match known.standing {
                 AccountStanding::Held => {
-                    ids.held.insert(known.partner_id.clone());
+                    ids.taken.insert(known.partner_id.clone());
                     continue;
                 }
                 AccountStanding::Missing | AccountStanding::Closed => {
@@ -144,6 +336,7 @@ impl AccountIds {
                 }
                 AccountStanding::Listed => {}
             }
+            ids.taken.insert(known.account.id.clone());
             ids.own.insert(known.partner_id.clone(), known.account.id.clone());
         }
         ids
@@ -153,15 +346,17 @@ impl AccountIds {
     ///
     /// Rows of accounts that are held are left out: they may be there already, under the account
     /// that the held one looks like. An account that was opened since the accounts were read
-    /// keeps the partner's id, which will be its own.
+    /// keeps the partner's id, which will be its own; if the Item has given that id to another
+    /// account, its rows wait for the next update.
     #[must_use]
     pub fn translate(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
-        rows.retain(|row| !self.held.contains(&row.account_id));
-        for row in &mut rows {
-            if let Some(own) = self.own.get(&row.account_id) {
+        rows.retain_mut(|row| match self.own.get(&row.account_id) {
+            Some(own) => {
                 row.account_id = own.clone();
+                true
             }
-        }
+            None => !self.taken.contains(&row.account_id),
+        });
         rows
     }
 
