@@ -3,6 +3,7 @@
 //! - [`item`]: the state machine, pure; [`life`]: what an Item remembers between updates;
 //! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
 //! - [`connection`]: applications that share an Item, and what each may see;
+//! - [`items`]: how a Plaid service serves applications and partners;
 //! - [`partners`]: the banks; [`random`]: randomness, handed in;
 //! - [`vault`]: how tokens are sealed at rest;
 //! - [`webhook`]: what tells applications: signed, sent until it arrives, and checked;
@@ -11,6 +12,7 @@
 
 pub mod connection;
 pub mod item;
+pub mod items;
 pub mod life;
 pub mod merge;
 pub mod news;

@@ -1,0 +1,170 @@
+//! Cursors: where a reader is, sealed so that it tells nothing and cannot be altered.
+//!
+//! A position counts every change of an Item, those that the application may not see among
+//! them. So it goes out under the key of the connection, bound to Item, application and epoch.
+//! One that was altered, or is another reader's, opens to nothing.
+
+use crate::{connection::Connection, random::Random};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use px_types::{Date, ItemId, TransactionId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The longest cursor that is looked at.
+const MAX_BYTES: usize = 4096;
+
+/// Where a reader of changes is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SyncCursor {
+    /// It has everything up to the change of that number.
+    Rest(i64),
+    /// It is in the middle of a pass.
+    Pass {
+        /// Where the pass began.
+        base: i64,
+        /// The change after which the next page begins.
+        after: (i64, Option<TransactionId>),
+        /// The Item's number when the pass began.
+        head: i64,
+    },
+}
+
+/// Where a reader of a window is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WindowCursor {
+    /// Of the window and the accounts that were asked for: they stay the same on all pages.
+    pub(super) asked: String,
+    /// The last row of the page before.
+    pub(super) after: (Date, TransactionId),
+}
+
+/// What keeps the two kinds of cursors, and everything else under the key, apart.
+pub(super) trait Kind: Serialize + DeserializeOwned {
+    const NAME: &'static str;
+}
+
+impl Kind for SyncCursor {
+    const NAME: &'static str = "sync";
+}
+
+impl Kind for WindowCursor {
+    const NAME: &'static str = "window";
+}
+
+/// Seals a cursor; `None` when the key cannot be used, which does not happen.
+pub(super) fn seal<T: Kind>(
+    cursor: &T,
+    item: &ItemId,
+    connection: &Connection,
+    random: &dyn Random,
+) -> Option<String> {
+    let mut nonce = [0; NONCE_LEN];
+    random.fill(&mut nonce);
+    let mut text = serde_json::to_vec(cursor).ok()?;
+    key(connection)?
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(bound_to::<T>(item, connection)),
+            &mut text,
+        )
+        .ok()?;
+    let mut bytes = nonce.to_vec();
+    bytes.append(&mut text);
+    Some(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Opens a cursor; `None` when it is not one of this kind, connection and epoch.
+pub(super) fn open<T: Kind>(text: &str, item: &ItemId, connection: &Connection) -> Option<T> {
+    if text.len() > MAX_BYTES {
+        return None;
+    }
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+    let mut sealed = sealed.to_vec();
+    let plain = key(connection)?
+        .open_in_place(
+            Nonce::assume_unique_for_key(*nonce),
+            Aad::from(bound_to::<T>(item, connection)),
+            &mut sealed,
+        )
+        .ok()?;
+    serde_json::from_slice(plain).ok()
+}
+
+fn key(connection: &Connection) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, connection.cursor_key.as_bytes()).ok().map(LessSafeKey::new)
+}
+
+/// Each part with its length, so that no two readers are bound to the same bytes.
+fn bound_to<T: Kind>(item: &ItemId, connection: &Connection) -> Vec<u8> {
+    let epoch = connection.epoch.to_string();
+    let mut bytes = Vec::new();
+    for part in [T::NAME, item.as_str(), connection.application_id.as_str(), &epoch] {
+        bytes.extend(part.len().to_be_bytes());
+        bytes.extend(part.as_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{connection::CursorKey, random::SeededRandom};
+    use chrono::DateTime;
+    use px_types::ApplicationId;
+
+    fn connection(application: &str, epoch: u64, key: u8) -> Connection {
+        let id = ApplicationId::new(application).unwrap();
+        let mut connection = Connection::new(id, [], DateTime::UNIX_EPOCH);
+        (connection.epoch, connection.cursor_key) = (epoch, CursorKey::new([key; 32]));
+        connection
+    }
+
+    fn item(id: &str) -> ItemId {
+        ItemId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_cursor_opens_for_its_reader_alone() {
+        let random = SeededRandom::new(1);
+        let cursor = SyncCursor::Pass {
+            base: 3,
+            after: (4, Some(TransactionId::new("secret-row").unwrap())),
+            head: 9,
+        };
+        let mine = connection("app", 2, 1);
+        let text = seal(&cursor, &item("i"), &mine, &random).unwrap();
+        assert_eq!(open(&text, &item("i"), &mine), Some(cursor));
+        assert_eq!(open::<SyncCursor>(&text, &item("j"), &mine), None);
+        for other in [connection("app", 3, 1), connection("bpp", 2, 1), connection("app", 2, 2)] {
+            assert_eq!(open::<SyncCursor>(&text, &item("i"), &other), None, "{other:?}");
+        }
+        assert_eq!(open::<WindowCursor>(&text, &item("i"), &mine), None);
+    }
+
+    #[test]
+    fn an_altered_cursor_opens_to_nothing() {
+        let random = SeededRandom::new(1);
+        let mine = connection("app", 0, 0);
+        let text = seal(&SyncCursor::Rest(7), &item("i"), &mine, &random).unwrap();
+        for at in 0..text.len() {
+            let mut altered = text.clone().into_bytes();
+            altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+            let altered = String::from_utf8(altered).unwrap();
+            assert_eq!(open::<SyncCursor>(&altered, &item("i"), &mine), None, "at {at}");
+        }
+        for odd in ["", "A", "=", "no base64!", &text[1..], &"A".repeat(MAX_BYTES + 1)] {
+            assert_eq!(open::<SyncCursor>(odd, &item("i"), &mine), None);
+        }
+    }
+
+    #[test]
+    fn a_cursor_tells_nothing() {
+        let random = SeededRandom::new(1);
+        let mine = connection("app", 0, 0);
+        let one = seal(&SyncCursor::Rest(7), &item("i"), &mine, &random).unwrap();
+        let two = seal(&SyncCursor::Rest(8), &item("i"), &mine, &random).unwrap();
+        let apart = one.bytes().zip(two.bytes()).filter(|(a, b)| a != b).count();
+        assert!(apart > one.len() / 2, "positions that are near do not look alike");
+    }
+}

@@ -1,0 +1,152 @@
+//! Accounts that came back under other ids: a person decides what they are.
+//!
+//! A merge that finds an account that looks like another one under a new id holds it: no
+//! application sees it and none of its transactions are imported, so that nothing is there
+//! twice. These are the two ways out: it is the one that the Item has, or it is a new one.
+
+use super::{Items, ItemsError, ItemsErrorKind};
+use crate::{
+    item::{self, Event},
+    life::{History, Suspicion},
+    merge::{AccountStanding, AccountWrite, KnownAccount},
+    plan::{self, PlanSettings},
+    store::{AccountsWrite, Commit, ItemRecord, Then},
+};
+use chrono::TimeDelta;
+use px_types::{AccountId, ItemId, model::account::Account};
+
+/// How long the decision holds an Item at most.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+
+impl Items {
+    /// The accounts of an Item that wait for a decision.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn held_accounts(&self, item: &ItemId) -> Result<Vec<Account>, ItemsError> {
+        let known = self.store.accounts(item).await?;
+        let held = known.into_iter().filter(|known| known.standing == AccountStanding::Held);
+        Ok(held.map(|known| known.account).collect())
+    }
+
+    /// Says that a held account is one that the Item has, which the partner lists under its old
+    /// id no more. It goes on under the id that applications know; all its dates are read again.
+    ///
+    /// # Errors
+    /// [`InvalidAccount`](ItemsErrorKind::InvalidAccount) when `held` does not wait for a
+    /// decision, or the partner still lists `onto`; [`Busy`](ItemsErrorKind::Busy) when a worker
+    /// has the Item, or it has lost its authorization.
+    pub async fn remap_account(
+        &self,
+        item: &ItemId,
+        held: &AccountId,
+        onto: &AccountId,
+    ) -> Result<(), ItemsError> {
+        self.decide(item, |known| {
+            let new = find(known, held, |standing| standing == AccountStanding::Held)?;
+            let old = find(known, onto, |standing| {
+                matches!(standing, AccountStanding::Missing | AccountStanding::Closed)
+            })?;
+            let mut account = new.account.clone();
+            account.id = old.account.id.clone();
+            let listed =
+                KnownAccount::new(account, new.partner_id.clone(), AccountStanding::Listed);
+            let mut write = AccountsWrite::default();
+            write.accounts = vec![AccountWrite::new(listed, false)];
+            write.forgotten = vec![held.clone()];
+            Ok(write)
+        })
+        .await
+    }
+
+    /// Says that a held account is a new one. Connections take it in; all its dates are read.
+    ///
+    /// # Errors
+    /// As [`remap_account`](Self::remap_account).
+    pub async fn accept_account(&self, item: &ItemId, held: &AccountId) -> Result<(), ItemsError> {
+        self.decide(item, |known| {
+            let held = find(known, held, |standing| standing == AccountStanding::Held)?;
+            let mut listed = held.clone();
+            listed.standing = AccountStanding::Listed;
+            let mut write = AccountsWrite::default();
+            write.accounts = vec![AccountWrite::new(listed, true)];
+            Ok(write)
+        })
+        .await
+    }
+
+    /// Takes the Item as a worker does, stores the decision, and leaves the rest to a worker.
+    async fn decide(
+        &self,
+        item: &ItemId,
+        decision: impl FnOnce(&[KnownAccount]) -> Result<AccountsWrite, ItemsError>,
+    ) -> Result<(), ItemsError> {
+        let now = self.clock.now();
+        let Some(record) = self.store.claim_one(item, now, now + LEASE).await? else {
+            return Err(match self.store.item(item).await? {
+                None => ItemsError::item_not_found(),
+                Some(_) => ItemsError::new(
+                    ItemsErrorKind::Busy,
+                    "a worker has the Item, or it waits for its user; nothing was changed, try again",
+                ),
+            });
+        };
+        let known = self.store.accounts(item).await?;
+        match decision(&known).and_then(|write| self.commit(&record, &known, write)) {
+            Ok(commit) => self.store.commit(commit).await?,
+            Err(error) => {
+                let due_at = record.due_at.unwrap_or(now);
+                self.store.hand_back(&[(item.clone(), record.fence, due_at)]).await?;
+                return Err(error);
+            }
+        }
+        tracing::info!(%item, "decided what a held account is");
+        (self.wake)();
+        Ok(())
+    }
+
+    fn commit(
+        &self,
+        record: &ItemRecord,
+        known: &[KnownAccount],
+        write: AccountsWrite,
+    ) -> Result<Commit, ItemsError> {
+        let now = self.clock.now();
+        let (state, _) = item::step(record.state, Event::HandedBack).map_err(|impossible| {
+            ItemsError::new(ItemsErrorKind::Internal, "the Item cannot be given back")
+                .caused_by(impossible)
+        })?;
+        let then =
+            Then::Release { due_at: Some(now), not_before: record.not_before, seen: NONE_SEEN };
+        let mut commit = Commit::new(record, state, now, then);
+        let held = known.iter().filter(|known| known.standing == AccountStanding::Held).count();
+        if held <= 1 && commit.life.suspicion == Some(Suspicion::AccountIdsChanged) {
+            commit.life.suspicion = None;
+        }
+        // Its transactions were not imported while it was held, and may lie far back.
+        if commit.life.history != History::Missing {
+            commit.life.deep = Some(plan::history(&PlanSettings::default(), now));
+        }
+        let new = write.accounts.iter().filter(|write| write.new);
+        commit.news.new_accounts = new.map(|write| write.known.account.id.clone()).collect();
+        commit.accounts = Some(write);
+        Ok(commit)
+    }
+}
+
+/// Nothing was read, so no notification was taken into account.
+const NONE_SEEN: i64 = 0;
+
+fn find<'a>(
+    known: &'a [KnownAccount],
+    id: &AccountId,
+    fits: impl Fn(AccountStanding) -> bool,
+) -> Result<&'a KnownAccount, ItemsError> {
+    known.iter().find(|known| known.account.id == *id && fits(known.standing)).ok_or_else(|| {
+        ItemsError::new(
+            ItemsErrorKind::InvalidAccount,
+            "a held account can be accepted, or re-mapped onto one that the partner lists no more; \
+             these are not such",
+        )
+    })
+}

@@ -1,0 +1,54 @@
+//! Access tokens and ids that this side makes. A token is kept as its digest alone.
+
+use crate::{random::Random, store::AccessDigest};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use px_types::{ItemAccessToken, ItemId, webhook::Environment};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// A token that nobody can guess: `access-<environment>-<256 random bits>`.
+pub(super) fn mint(random: &dyn Random, environment: &Environment) -> ItemAccessToken {
+    let mut bytes = Zeroizing::new([0; 32]);
+    random.fill(&mut *bytes);
+    let mut text = format!("access-{environment}-");
+    BASE64_URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+    ItemAccessToken::new(text)
+}
+
+/// What a store keeps of a token.
+pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
+    AccessDigest(Sha256::digest(token.expose().as_bytes()).into())
+}
+
+/// An id of 192 random bits.
+pub(super) fn item_id(random: &dyn Random) -> Option<ItemId> {
+    let mut bytes = [0; 24];
+    random.fill(&mut bytes);
+    ItemId::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+
+    #[test]
+    fn tokens_name_their_environment_and_differ() {
+        let random = SeededRandom::new(1);
+        let one = mint(&random, &Environment::Sandbox);
+        let other = mint(&random, &Environment::Sandbox);
+        assert!(one.expose().starts_with("access-sandbox-"));
+        assert_eq!(one.expose().len(), "access-sandbox-".len() + 43);
+        assert_ne!(one, other);
+        assert_ne!(digest(&one), digest(&other));
+        assert_eq!(digest(&one), digest(&ItemAccessToken::new(one.expose())));
+    }
+
+    #[test]
+    fn ids_of_items_are_ids() {
+        let random = SeededRandom::new(1);
+        let id = item_id(&random).unwrap();
+        assert_eq!(id.as_str().len(), 32);
+        assert_ne!(Some(id), item_id(&random));
+    }
+}
