@@ -19,6 +19,9 @@ pub struct PlanSettings {
     pub recent_days: u64,
     /// How far back an update looks.
     pub update_days: u64,
+    /// How far an update looks back beyond the last good one, however long ago that was: banks
+    /// post days after the date that they write.
+    pub overlap_days: u64,
     /// How far back a pending transaction makes an update look.
     pub pending_days: u64,
     /// How long a window of the history is at most.
@@ -33,6 +36,8 @@ impl Default for PlanSettings {
             history_days: 730,
             recent_days: 30,
             update_days: 7,
+            // What is left of the 7 days when the last update is 48 hours old.
+            overlap_days: 5,
             pending_days: 30,
             window_days: 90,
             deep_every: TimeDelta::days(30),
@@ -51,7 +56,8 @@ pub fn today(now: DateTime<Utc>) -> (Date, Date) {
 /// The window of an update.
 ///
 /// A week back; further when the last good update is older, when something that is still
-/// pending lies further back (to a limit), or when a notification says so.
+/// pending lies further back (to a limit), or when a notification says so. `last_good` is when
+/// the reading of that update began. `None` only for settings that make no sense.
 #[must_use]
 pub fn update_window(
     settings: &PlanSettings,
@@ -63,7 +69,7 @@ pub fn update_window(
     let (west, east) = today(now);
     let mut start = west.minus_days(settings.update_days);
     if let Some(last_good) = last_good {
-        start = start.min(today(last_good).0);
+        start = start.min(today(last_good).0.minus_days(settings.overlap_days));
     }
     if let Some(pending) = oldest_pending {
         start = start.min(pending.max(west.minus_days(settings.pending_days)));
@@ -72,6 +78,13 @@ pub fn update_window(
         start = start.min(since);
     }
     Window::new(start.max(west.minus_days(settings.history_days)), east)
+}
+
+/// Whether a deep resync is due: one window is not enough to find what was dated back, or what
+/// vanished, long ago.
+#[must_use]
+pub fn deep_due(settings: &PlanSettings, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    last.is_none_or(|last| now - last >= settings.deep_every)
 }
 
 /// The walk over the whole history that begins now.
@@ -99,4 +112,232 @@ pub fn after(walk: Walk, stored: Window, straddling: Option<Date>) -> Option<Wal
     let reach = straddling
         .map_or(next_end, |date| date.min(next_end.plus_days(stored.days() / 2)).max(next_end));
     (stored.start() > walk.start).then_some(Walk { next_end: reach, ..walk })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{FixedOffset, TimeZone as _};
+    use proptest::prelude::*;
+
+    const WEST: i32 = -12 * 60;
+    const EAST: i32 = 14 * 60;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        Utc.timestamp_opt(seconds, 0).unwrap()
+    }
+
+    fn day(text: &str) -> Date {
+        text.parse().unwrap()
+    }
+
+    /// The date on a bank's wall when it is `now`.
+    fn wall(now: DateTime<Utc>, offset_minutes: i32) -> Date {
+        let zone = FixedOffset::east_opt(offset_minutes * 60).unwrap();
+        Date::from(now.with_timezone(&zone).date_naive())
+    }
+
+    fn instants() -> impl Strategy<Value = DateTime<Utc>> {
+        // 2001 to 2096.
+        (978_307_200_i64..4_000_000_000).prop_map(at)
+    }
+
+    fn settings() -> PlanSettings {
+        PlanSettings::default()
+    }
+
+    proptest! {
+        #[test]
+        fn today_is_today_everywhere(now in instants(), offset in WEST..=EAST) {
+            let (west, east) = today(now);
+            prop_assert!((west..=east).contains(&wall(now, offset)));
+            // And never more than it must: two dates, three within two hours a day.
+            prop_assert!(east.days_since(west) <= 2);
+        }
+
+        /// Cases 25, 26 and 28: whatever the zone, and though it changes between two updates,
+        /// the next window begins before any date on which the bank can have posted since.
+        #[test]
+        fn what_posts_after_an_update_is_in_the_next_window(
+            last in instants(),
+            pause in 0_i64..200 * 86_400,
+            posts_after in 0_i64..200 * 86_400,
+            offset in WEST..=EAST,
+            moved in -120_i32..=120,
+        ) {
+            let now = last + TimeDelta::seconds(pause);
+            let posted = last + TimeDelta::seconds(posts_after.min(pause));
+            let offset = (offset + moved).clamp(WEST, EAST);
+            let window = update_window(&settings(), now, Some(last), None, None).unwrap();
+            let dated = wall(posted, offset);
+            prop_assert!(window.start() <= dated && dated <= window.end());
+            // The same if the bank dates it back a little.
+            prop_assert!(window.start() <= dated.minus_days(settings().overlap_days));
+        }
+
+        #[test]
+        fn an_update_in_time_asks_for_a_week(now in instants(), age in 0_i64..=48 * 3600) {
+            let last = now - TimeDelta::seconds(age);
+            let window = update_window(&settings(), now, Some(last), None, None).unwrap();
+            let (west, east) = today(now);
+            prop_assert_eq!((window.start(), window.end()), (west.minus_days(7), east));
+        }
+
+        #[test]
+        fn what_makes_a_window_longer_is_kept_in_bounds(
+            now in instants(),
+            last in proptest::option::of(0_i64..3000),
+            pending in proptest::option::of(0_u64..3000),
+            since in proptest::option::of(0_u64..3000),
+        ) {
+            let (west, east) = today(now);
+            let days_ago = |days: u64| west.minus_days(days);
+            let window = update_window(
+                &settings(),
+                now,
+                last.map(|days| now - TimeDelta::days(days)),
+                pending.map(days_ago),
+                since.map(days_ago),
+            ).unwrap();
+            prop_assert_eq!(window.end(), east);
+            prop_assert!(window.start() >= days_ago(730));
+            prop_assert!(window.start() <= days_ago(7));
+            if let Some(days) = since {
+                prop_assert!(window.start() <= days_ago(days.min(730)));
+            }
+            if let Some(days) = pending {
+                prop_assert!(window.start() <= days_ago(days.min(30)));
+            }
+            // A pending one alone reaches back 30 days and no further.
+            if last.is_none() && since.is_none() {
+                prop_assert!(window.start() >= days_ago(30));
+            }
+        }
+
+        /// A walk reads every date once, or more where a window has to overlap, from the newest
+        /// back; case 22: also when a partner takes ever shorter windows only.
+        #[test]
+        fn case_22_a_walk_reads_every_date_whatever_the_lengths(
+            now in instants(),
+            lengths in proptest::collection::vec(1_u64..120, 1..8),
+            straddles in proptest::collection::vec(proptest::option::of(0_u64..200), 1..8),
+        ) {
+            let mut walk = history(&settings(), now);
+            let (first, last) = (walk.start, walk.next_end);
+            let mut read_from = last.plus_days(1);
+            let mut longest = u64::MAX;
+            for step in 0_usize..10_000 {
+                // A limit that was learned is kept: it only shrinks.
+                longest = longest.min(lengths[step.min(lengths.len() - 1)]);
+                let window = next_window(walk, longest).unwrap();
+                prop_assert!(window.days() <= longest);
+                prop_assert!(window.end() >= read_from.minus_days(1), "a gap");
+                prop_assert!(window.start() >= first);
+                read_from = read_from.min(window.start());
+                let straddling = straddles[step % straddles.len()]
+                    .map(|days| window.start().plus_days(days));
+                let before = walk.next_end;
+                match after(walk, window, straddling) {
+                    Some(next) => walk = next,
+                    None => {
+                        prop_assert_eq!(read_from, first);
+                        return Ok(());
+                    }
+                }
+                prop_assert!(walk.next_end < before, "no progress");
+            }
+            prop_assert!(false, "the walk never ended");
+        }
+
+        /// The next window covers both dates of a row that straddles, if its dates are not too
+        /// far apart.
+        #[test]
+        fn what_straddles_is_inside_the_next_window(
+            now in instants(),
+            made_before in 1_u64..40,
+            posted_after in 0_u64..=44,
+        ) {
+            let walk = history(&settings(), now);
+            let window = next_window(walk, 90).unwrap();
+            let made = window.start().minus_days(made_before);
+            let posted = window.start().plus_days(posted_after);
+            let next = after(walk, window, Some(posted)).unwrap();
+            let next = next_window(next, 90).unwrap();
+            prop_assert!(next.start() <= made && posted <= next.end());
+        }
+    }
+
+    /// A date stays the date that was written, wherever the program runs: there is no
+    /// conversion, and a timestamp's date is the one in its text.
+    #[test]
+    fn case_25_a_date_is_never_moved_by_a_zone() {
+        for text in ["2026-03-01T00:30:00+14:00", "2026-03-01T23:59:59-12:00", "2026-03-01"] {
+            let written: px_types::Iso8601 = text.parse().unwrap();
+            assert_eq!(written.date(), day("2026-03-01"), "{text}");
+        }
+    }
+
+    /// The night on which clocks change has 23 or 25 hours; dates do not care.
+    #[test]
+    fn case_26_no_row_is_lost_on_the_night_the_clocks_change() {
+        // Europe/London goes to summer time at 2026-03-29 01:00 UTC, America/New_York leaves
+        // it on 2026-11-01 at 06:00 UTC.
+        for (change, before, after) in
+            [("2026-03-29T01:00:00Z", 0, 60), ("2026-11-01T06:00:00Z", -240, -300)]
+        {
+            let change: DateTime<Utc> = change.parse().unwrap();
+            for minutes in -180..180 {
+                let now = change + TimeDelta::minutes(minutes);
+                let offset = if minutes < 0 { before } else { after };
+                let (west, east) = today(now);
+                assert!((west..=east).contains(&wall(now, offset)), "{now}");
+            }
+        }
+    }
+
+    /// A partner that writes local time without an offset is refused, not guessed at.
+    #[test]
+    fn case_27_a_time_without_an_offset_is_refused() {
+        assert!("2026-03-29T00:30:00".parse::<px_types::Iso8601>().is_err());
+        assert!("2026-03-29 00:30:00".parse::<px_types::Iso8601>().is_err());
+    }
+
+    /// The server is a day ahead of a bank in the far west; the bank's rows of "yesterday" that
+    /// are posted after the update are read by the next one.
+    #[test]
+    fn case_28_a_watermark_that_ran_ahead_misses_nothing() {
+        let last: DateTime<Utc> = "2026-11-23T00:05:00Z".parse().unwrap();
+        let settings = PlanSettings { update_days: 0, overlap_days: 0, ..settings() };
+        let now = last + TimeDelta::hours(30);
+        let window = update_window(&settings, now, Some(last), None, None).unwrap();
+        assert_eq!(window.start(), day("2026-11-22"));
+        assert!(window.end() >= day("2026-11-24"));
+    }
+
+    #[test]
+    fn after_a_long_pause_an_update_reaches_back_with_an_overlap() {
+        let last: DateTime<Utc> = "2026-06-10T12:00:00Z".parse().unwrap();
+        let now: DateTime<Utc> = "2026-11-23T12:00:00Z".parse().unwrap();
+        let window = update_window(&settings(), now, Some(last), None, None).unwrap();
+        assert_eq!(window.start(), day("2026-06-05"));
+    }
+
+    #[test]
+    fn a_pending_row_reaches_back_thirty_days_at_most() {
+        let now: DateTime<Utc> = "2026-11-23T12:00:00Z".parse().unwrap();
+        let start = |pending| {
+            update_window(&settings(), now, Some(now), Some(day(pending)), None).unwrap().start()
+        };
+        assert_eq!(start("2026-11-01"), day("2026-11-01"));
+        assert_eq!(start("2026-01-01"), day("2026-10-24"));
+    }
+
+    #[test]
+    fn a_deep_resync_is_due_when_the_last_one_is_old_or_there_was_none() {
+        let now: DateTime<Utc> = "2026-11-23T12:00:00Z".parse().unwrap();
+        let settings = settings();
+        assert!(deep_due(&settings, None, now));
+        assert!(!deep_due(&settings, Some(now - TimeDelta::days(29)), now));
+        assert!(deep_due(&settings, Some(now - TimeDelta::days(30)), now));
+    }
 }
