@@ -214,6 +214,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()>;
 
+    /// Gives webhooks back unsent, each due at a moment; that they were taken does not count.
+    /// Those that were taken once more meanwhile are passed over.
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()>;
+
     // ---- watching ----------------------------------------------------------------------------
 
     /// How many Items there are in each state, what is late, and what waits to be sent.

@@ -398,6 +398,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
+        let mut inner = self.lock();
+        for (webhook, due_at) in webhooks {
+            let queued = inner.outbox.get_mut(&webhook.id);
+            if let Some(queued) = queued.filter(|queued| queued.what.attempt == webhook.attempt) {
+                queued.due_at = *due_at;
+                queued.what.attempt -= 1;
+            }
+        }
+        Ok(())
+    }
+
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
         Ok(self.lock().overview(now))
     }
