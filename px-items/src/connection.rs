@@ -96,7 +96,8 @@ impl Connection {
     /// Takes the place of an earlier connection of the same application.
     ///
     /// When it may see the same, sync cursors go on: a user who only signs in again, or another
-    /// address for webhooks, makes nobody read everything anew. Else the epoch is raised.
+    /// address for webhooks, makes nobody read everything anew. Else it has an epoch of its own:
+    /// the one that it came with, if that is later.
     pub fn take_place_of(&mut self, earlier: &Self) {
         let same = self.products == earlier.products
             && self.accounts == earlier.accounts
@@ -105,7 +106,7 @@ impl Connection {
             self.epoch = earlier.epoch;
             self.cursor_key = earlier.cursor_key.clone();
         } else {
-            self.epoch = earlier.epoch + 1;
+            self.epoch = self.epoch.max(earlier.epoch + 1);
         }
     }
 

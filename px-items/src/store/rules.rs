@@ -94,8 +94,8 @@ pub(super) fn join(
     Ok(joined)
 }
 
-/// Adds or replaces a connection. Its epoch is one that the Item never used before, so that no
-/// cursor of an earlier connection of the same application goes on.
+/// Adds or replaces a connection. `epoch` is one that the Item never used before, so that no
+/// cursor of an application that left goes on when it comes back, nor one that sees something else.
 pub(super) fn connect(
     (state, life): (State, &Life),
     connections: &[Connection],
@@ -103,6 +103,10 @@ pub(super) fn connect(
     mut connection: Connection,
 ) -> Joined {
     connection.epoch = epoch;
+    let mut same = connections.iter();
+    if let Some(old) = same.find(|old| old.application_id == connection.application_id) {
+        connection.take_place_of(old);
+    }
     let needs = connection.needs_transactions();
     let (mut needed, mut needed_itself) = (false, false);
     for old in connections.iter().filter(|old| old.needs_transactions()) {
