@@ -2,13 +2,14 @@
 //!
 //! What an answer means is not decided here.
 
+mod address;
 mod in_process;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
-pub use self::in_process::InProcess;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::{ReqwestBuilder, ReqwestTransport};
+pub use self::{address::is_public, in_process::InProcess};
 
 use crate::error::Source;
 use async_trait::async_trait;

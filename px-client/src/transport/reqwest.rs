@@ -1,10 +1,13 @@
 //! A transport over reqwest: HTTP/1.1 and HTTP/2, TLS by rustls.
 
+mod guard;
+
+use self::guard::{Lookup, NotPublic, PublicOnly, System};
 use super::{HttpTransport, Limits, TransportError, TransportErrorKind, check_headers, grow};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header, uri::Scheme};
-use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
+use std::{error::Error as StdError, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 /// How long connecting may take, unless the builder is told otherwise.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -12,11 +15,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Calls partners over the network.
 ///
 /// It follows no redirect, keeps no cookie, asks no proxy of the environment and sends
-/// nothing over plain `http` but to this machine, unless it is told to.
+/// nothing over plain `http` but to this machine, unless it is told to. Where the addresses
+/// come from others, let it reach [public ones only](ReqwestBuilder::public_addresses_only).
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
     allow_plain_http: bool,
+    public_only: bool,
     no_roots: bool,
 }
 
@@ -25,16 +30,27 @@ pub struct ReqwestTransport {
 pub struct ReqwestBuilder {
     connect: Duration,
     allow_plain_http: bool,
+    public_only: Option<Guarding>,
     roots: Vec<Vec<u8>>,
     identity: Option<Identity>,
+}
+
+/// How names are looked up when only public addresses are reached.
+#[derive(Clone)]
+struct Guarding(Arc<dyn Lookup>);
+
+impl fmt::Debug for Guarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guarding")
+    }
 }
 
 /// A client's certificate and key; masked.
 #[derive(Clone)]
 struct Identity(Vec<u8>);
 
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity(***)")
     }
 }
@@ -44,6 +60,21 @@ impl ReqwestBuilder {
     #[must_use]
     pub fn allow_plain_http(mut self) -> Self {
         self.allow_plain_http = true;
+        self
+    }
+
+    /// Reaches the public internet only: for addresses that others chose, such as webhooks.
+    ///
+    /// An address of this machine, of its networks or of no network is
+    /// [`TransportErrorKind::Refused`], whether it is written out or a name leads there, and
+    /// nothing is sent. A name is looked up once, and the connection goes to an address that was
+    /// checked. See [`is_public`](super::is_public).
+    ///
+    /// Nothing goes over plain `http` then, unless [`allow_plain_http`](Self::allow_plain_http)
+    /// says so.
+    #[must_use]
+    pub fn public_addresses_only(mut self) -> Self {
+        self.public_only = Some(Guarding(Arc::new(System)));
         self
     }
 
@@ -104,6 +135,9 @@ impl ReqwestBuilder {
             if let Some(identity) = identity.clone() {
                 builder = builder.identity(identity);
             }
+            if let Some(Guarding(lookup)) = &self.public_only {
+                builder = builder.dns_resolver(Arc::new(PublicOnly(lookup.clone())));
+            }
             builder
         };
         let (client, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
@@ -117,7 +151,12 @@ impl ReqwestBuilder {
                 self.roots.is_empty(),
             ),
         };
-        Ok(ReqwestTransport { client, allow_plain_http: self.allow_plain_http, no_roots })
+        Ok(ReqwestTransport {
+            client,
+            allow_plain_http: self.allow_plain_http,
+            public_only: self.public_only.is_some(),
+            no_roots,
+        })
     }
 }
 
@@ -136,6 +175,7 @@ impl ReqwestTransport {
         ReqwestBuilder {
             connect: CONNECT,
             allow_plain_http: false,
+            public_only: None,
             roots: Vec::new(),
             identity: None,
         }
@@ -170,6 +210,10 @@ impl HttpTransport for ReqwestTransport {
             TransportError::new(TransportErrorKind::Refused, "the address is not a URL")
                 .caused_by(e.without_url())
         })?;
+        if self.public_only {
+            // Of the URL as it will be used: odd spellings of an address are plain in it.
+            guard::check(request.url()).map_err(|refused| not_public(&refused))?;
+        }
         let mut answer = self.client.execute(request).await.map_err(before_answer)?;
         check_headers(answer.headers(), limits)?;
         // What is packed otherwise than asked for is refused by its name, not as garbage.
@@ -194,6 +238,9 @@ impl HttpTransport for ReqwestTransport {
 /// An error before the head of the answer was read.
 fn before_answer(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
+    if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<NotPublic>()) {
+        return not_public(refused);
+    }
     let io = io_kind(&error);
     let (kind, reason) = if error.is_connect() {
         let reason = match io {
@@ -214,6 +261,10 @@ fn before_answer(error: reqwest::Error) -> TransportError {
         (TransportErrorKind::Cut, "the connection broke before there was an answer")
     };
     TransportError::new(kind, reason).caused_by(error)
+}
+
+fn not_public(refused: &NotPublic) -> TransportError {
+    TransportError::new(TransportErrorKind::Refused, refused.to_string())
 }
 
 /// An error in the body of the answer.
@@ -269,5 +320,52 @@ mod tests {
         }
         let open = ReqwestTransport::builder().allow_plain_http().build().unwrap();
         assert!(open.check(&"http://bank.example/".parse().unwrap()).is_ok());
+    }
+
+    /// A name that leads to this machine.
+    struct Inside;
+
+    impl Lookup for Inside {
+        fn look_up(
+            &self,
+            _: String,
+        ) -> futures_util::future::BoxFuture<'static, io::Result<Vec<std::net::SocketAddr>>>
+        {
+            Box::pin(async { Ok(vec![([127, 0, 0, 1], 0).into()]) })
+        }
+    }
+
+    #[tokio::test]
+    async fn ssrf_corpus_no_connection_is_made_to_what_is_not_public() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut builder = ReqwestTransport::builder().allow_plain_http().public_addresses_only();
+        builder.public_only = Some(Guarding(Arc::new(Inside)));
+        let transport = builder.build().unwrap();
+        for host in [
+            "bank.example",
+            "127.0.0.1",
+            "127.0.0.1.",
+            "localhost",
+            "[::ffff:127.0.0.1]",
+            "2130706433",
+        ] {
+            for scheme in ["http", "https"] {
+                let uri = format!("{scheme}://{host}:{port}/hook");
+                let request = Request::post(uri).body(Bytes::new()).unwrap();
+                let error = transport.send(request, &Limits::default()).await.unwrap_err();
+                assert_eq!(error.kind(), TransportErrorKind::Refused, "{scheme} {host}");
+                assert!(!error.may_have_been_sent());
+            }
+        }
+        let connection = futures_util::FutureExt::now_or_never(listener.accept());
+        assert!(connection.is_none(), "someone connected");
+    }
+
+    #[test]
+    fn public_addresses_only_does_not_mean_plain_http() {
+        let transport = ReqwestTransport::builder().public_addresses_only().build().unwrap();
+        let refused = transport.check(&"http://1.1.1.1/".parse().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), TransportErrorKind::Refused);
     }
 }
