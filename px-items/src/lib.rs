@@ -11,15 +11,19 @@
 //! - `testing` (feature): what tests need.
 
 pub mod connection;
+pub mod engine;
 pub mod item;
 pub mod items;
 pub mod life;
 pub mod merge;
+mod metrics;
 pub mod news;
 pub mod partners;
 pub mod plan;
 pub mod random;
+pub mod schedule;
 pub mod store;
+pub mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vault;

@@ -129,8 +129,25 @@ pub enum FailureKind {
     Internal,
 }
 
+impl FailureKind {
+    /// The name of it, as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::Network => "network",
+            Self::Invalid => "invalid",
+            Self::Moving => "moving",
+            Self::Rejected => "rejected",
+            Self::Tokens => "tokens",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// Why data of a partner is not imported though it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Suspicion {

@@ -1,0 +1,216 @@
+//! The engine: takes Items that are due, reads their partners, merges and stores.
+//!
+//! The only place where the pure parts meet a store and a network. What is read and stored is
+//! decided in [`crate::sync`], when in [`crate::schedule`]; delivering webhooks is
+//! [`crate::webhook`]'s. Many engines may work on one store: an Item is one worker's at a time.
+//!
+//! Stopping finishes or hands back what is held. A kill at any moment loses nothing: what was
+//! stored stays, the rest is read again once the lease has run out.
+
+mod circuit;
+mod error;
+mod failure;
+mod gate;
+mod observe;
+mod revoke;
+mod run;
+mod session;
+mod settings;
+mod tokens;
+mod work;
+
+pub use circuit::CircuitSettings;
+pub use error::{EngineError, EngineErrorKind};
+pub use observe::{Observed, Observer, Outcome, Report};
+pub use settings::Settings;
+
+use crate::{
+    partners::Partners,
+    random::{Random, SystemRandom},
+    store::{ItemRecord, Store},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use gate::Gates;
+use observe::Nobody;
+use px_client::clock::{Clock, TokioClock};
+use px_types::ItemId;
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// Keeps the Items of a store in step with their partners.
+///
+/// Cheap to clone; all clones share budgets, circuits and what they learned of partners.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    partners: Arc<dyn Partners>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    observer: Arc<dyn Observer>,
+    settings: Settings,
+    gates: Arc<Gates>,
+    wake: Arc<Notify>,
+    stopping: AtomicBool,
+}
+
+/// Sets up an [`Engine`].
+#[derive(Debug)]
+#[must_use]
+pub struct EngineBuilder {
+    store: Arc<dyn Store>,
+    partners: Arc<dyn Partners>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    observer: Arc<dyn Observer>,
+    settings: Settings,
+}
+
+/// Tells a running engine that an Item may be due now, so that it does not wait for its next look.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Notify>);
+
+impl Waker {
+    /// An Item may be due now.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl EngineBuilder {
+    /// What time it is.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where randomness comes from: it spreads work over time.
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// The figures.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Who watches.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Makes the engine. It does nothing before it is run.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        Engine(Arc::new(Inner {
+            gates: Gates::new(self.settings.circuit.clone(), clock, random),
+            store: self.store,
+            partners: self.partners,
+            clock: self.clock,
+            random: self.random,
+            observer: self.observer,
+            settings: self.settings,
+            wake: Arc::default(),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Engine {
+    /// Sets up an engine over a store.
+    pub fn builder(store: Arc<dyn Store>, partners: Arc<dyn Partners>) -> EngineBuilder {
+        EngineBuilder {
+            store,
+            partners,
+            clock: Arc::new(TokioClock::new()),
+            random: Arc::new(SystemRandom),
+            observer: Arc::new(Nobody),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Works until `stop`: on so many Items at once, and on tokens that are to be revoked.
+    ///
+    /// After `stop` nothing new is begun. What is under way ends, or is handed back at the next
+    /// window that was stored; what goes on beyond [`Settings::grace`] is cut off and handed back.
+    /// A future that is dropped before that is like a kill: nothing is lost, but what it held
+    /// waits for its lease to run out.
+    pub async fn run(&self, workers: usize, stop: impl Future<Output = ()> + Send) {
+        self.0.run(workers.max(1), stop).await;
+    }
+
+    /// Works on everything that is due now, one after the other; how many Items that were.
+    ///
+    /// What becomes due meanwhile is left. Tokens that are to be revoked are, too.
+    pub async fn work_off(&self) -> usize {
+        self.0.work_off().await
+    }
+
+    /// Works on one Item now, due or not, whatever its partner's circuit says.
+    ///
+    /// # Errors
+    /// When there is no such Item, when a worker has it already, when its user must authorize
+    /// again first, or when the store fails. What fails at the partner is in the report.
+    pub async fn update(&self, item: &ItemId) -> Result<Report, EngineError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        match inner.store.claim_one(item, now, inner.lease_end(now)).await? {
+            Some(record) => {
+                let permit = inner.gates.enter_anyway(&record.institution_id);
+                Ok(inner.work(record, permit).await)
+            }
+            None => Err(EngineError::why_not(inner.store.item(item).await?)),
+        }
+    }
+
+    /// Wakes the engine while it runs.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.0.wake))
+    }
+}
+
+impl Inner {
+    fn lease_end(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + TimeDelta::from_std(self.settings.lease).unwrap_or(TimeDelta::MAX)
+    }
+
+    fn observe(&self, event: Observed) {
+        self.observer.observe(&event);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Leave to work on an Item, or until when it is put off. Who has no partner goes in, to be
+    /// told so.
+    fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, DateTime<Utc>> {
+        match self.partners.partner(&record.institution_id) {
+            Some(partner) => self.gates.enter(&record.institution_id, &partner.budget),
+            None => Ok(self.gates.enter_anyway(&record.institution_id)),
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", &self.store)
+            .field("partners", &self.partners)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

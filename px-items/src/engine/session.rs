@@ -1,0 +1,239 @@
+//! Calls for one Item: with its tokens, within its partner's budget, by the rule for 401.
+//!
+//! The rule: a refused token ends nothing yet. The store is read again; if other tokens are
+//! there by now, they are used. Else they are refreshed, once. Only what is refused then is lost.
+
+use super::{failure::Failure, gate::Gated, tokens::ItemTokens};
+use crate::{
+    merge::ReadWindow,
+    store::{ItemRecord, Store, StoreError},
+};
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use px_client::{
+    Error, PageEvent, PartnerClient, RefreshingTokens, TokenSource as _, Window, clock::Clock,
+};
+use px_types::{
+    ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How many times tokens may turn out to be others before an attempt is given up.
+const MOST_CHANGES: u32 = 4;
+
+/// Why work on an Item does not go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The authorization is lost; the tokens were of this version.
+    Refused(Option<u64>),
+    /// Another attempt may succeed.
+    Failed(Failure),
+    /// The store failed, or has given the Item to someone else.
+    Store(StoreError),
+    /// This process stops: the Item is given back.
+    Stopping,
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What became of the reading of a window.
+#[derive(Debug)]
+pub(super) enum Read {
+    Whole(ReadWindow, Vec<Security>),
+    /// It has that many transactions, more than are read at once.
+    TooMany(u64),
+    /// The partner refuses it for its length.
+    TooLong,
+}
+
+/// Calls for one Item.
+pub(super) struct Session {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    gated: Gated,
+    item: ItemId,
+    user: UserId,
+    tokens: Arc<ItemTokens>,
+    client: PartnerClient,
+    changes: u32,
+    refreshed: bool,
+}
+
+impl Session {
+    pub(super) fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        gated: Gated,
+        record: &ItemRecord,
+    ) -> Self {
+        let tokens = ItemTokens::new(Arc::clone(&store), record.id.clone(), None);
+        let client = calling(&gated, &tokens);
+        Self {
+            store,
+            clock,
+            gated,
+            item: record.id.clone(),
+            user: record.user_id.clone(),
+            tokens,
+            client,
+            changes: 0,
+            refreshed: false,
+        }
+    }
+
+    /// Refreshes the tokens because the partner asked for it. What fails is only noted: the
+    /// tokens that are there may do, and if not, the calls will tell.
+    pub(super) async fn cycle(&mut self) -> Result<(), Stop> {
+        let Some((_, version)) = self.store.tokens(&self.item).await? else {
+            return Ok(());
+        };
+        if let Err(error) = self.refresh(version).await {
+            tracing::info!(item = %self.item, %error, "tokens could not be cycled");
+            self.with_tokens(None);
+        }
+        Ok(())
+    }
+
+    /// Reads accounts, identities and securities, and says when that began.
+    pub(super) async fn user(&mut self) -> Result<(UserAccountInfoResponse, DateTime<Utc>), Stop> {
+        loop {
+            self.gated.request().await;
+            let began_at = self.clock.now();
+            match self.client.user(&self.user).await {
+                Ok(answer) => return Ok((answer, began_at)),
+                Err(error) => self.after(error).await?,
+            }
+        }
+    }
+
+    /// Reads a window, if it has at most that many transactions.
+    pub(super) async fn window(
+        &mut self,
+        window: Window,
+        at_most: Option<u64>,
+    ) -> Result<Read, Stop> {
+        loop {
+            match self.walk(window, at_most).await {
+                Ok(read) => return Ok(read),
+                Err(error) if error.error_id() == Some(error_id::WINDOW_TOO_LONG) => {
+                    return Ok(Read::TooLong);
+                }
+                Err(error) => self.after(error).await?,
+            }
+        }
+    }
+
+    async fn walk(&self, window: Window, at_most: Option<u64>) -> Result<Read, Error> {
+        let began_at = self.clock.now();
+        let mut pages = self.client.pages(&self.user, window);
+        let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
+        let mut more = true;
+        loop {
+            // The end of a walk is no request.
+            if more {
+                self.gated.request().await;
+            }
+            match pages.next().await {
+                None => break,
+                Some(Err(error)) => return Err(error),
+                Some(Ok(PageEvent::Page(page))) => {
+                    if at_most.is_some_and(|at_most| page.total > at_most) {
+                        return Ok(Read::TooMany(page.total));
+                    }
+                    rows.extend(page.transactions);
+                    let new = page.securities.into_iter();
+                    securities.extend(new.map(|security| (security.id.clone(), security)));
+                    more = page.next_cursor.is_some() || (rows.len() as u64) < page.total;
+                }
+                // Begun again; anything else that a later client may tell ends the same way.
+                Some(Ok(_)) => {
+                    rows.clear();
+                    securities.clear();
+                    more = true;
+                }
+            }
+        }
+        let read = ReadWindow::new(window, rows, began_at);
+        Ok(Read::Whole(read, securities.into_values().collect()))
+    }
+
+    /// What follows a failed call: other tokens to call with, or the end.
+    async fn after(&mut self, error: Error) -> Result<(), Stop> {
+        let lost = self.tokens.lost();
+        if !lost && !error.ends_token() {
+            // Without tokens there is nothing to call with, whatever the reason.
+            return Err(match self.tokens.version() {
+                None if error.kind() == px_client::Kind::Auth => self.without_tokens().await,
+                _ => Stop::Failed(Failure::of(&error)),
+            });
+        }
+        self.changes += 1;
+        if self.changes > MOST_CHANGES {
+            return Err(Stop::Failed(Failure::internal("the tokens never stayed the same")));
+        }
+        let used = self.tokens.version();
+        let stored = self.store.tokens(&self.item).await?.map(|(_, version)| version);
+        let Some(stored) = stored else {
+            return Err(Stop::Refused(None));
+        };
+        if lost || used != Some(stored) {
+            tracing::debug!(item = %self.item, "there are other tokens by now");
+            self.with_tokens(None);
+            return Ok(());
+        }
+        // A refresh that was refused is not tried again, nor is one that did not help.
+        if error.operation() == "token" || self.refreshed {
+            return Err(Stop::Refused(Some(stored)));
+        }
+        self.refreshed = true;
+        let Err(error) = self.refresh(stored).await else {
+            return Ok(());
+        };
+        let now = self.store.tokens(&self.item).await?.map(|(_, version)| version);
+        match now {
+            Some(now) if now != stored => {
+                self.with_tokens(None);
+                Ok(())
+            }
+            _ if error.ends_token() => Err(Stop::Refused(Some(stored))),
+            _ => Err(Stop::Failed(Failure::of(&error))),
+        }
+    }
+
+    async fn without_tokens(&self) -> Stop {
+        match self.store.tokens(&self.item).await {
+            Ok(None) => Stop::Refused(None),
+            Ok(Some(_)) => {
+                Stop::Failed(Failure::internal("the tokens changed while they were read"))
+            }
+            Err(error) => Stop::Store(error),
+        }
+    }
+
+    /// Refreshes the tokens of a version, due or not, and calls with the new ones.
+    async fn refresh(&mut self, version: u64) -> Result<(), Error> {
+        self.with_tokens(Some(version));
+        let source =
+            RefreshingTokens::new(self.gated.partner.client.clone(), Arc::clone(&self.tokens) as _);
+        self.gated.request().await;
+        source.token().await?;
+        self.client = self.gated.partner.client.with_tokens(Arc::new(source));
+        Ok(())
+    }
+
+    fn with_tokens(&mut self, expired: Option<u64>) {
+        self.tokens = ItemTokens::new(Arc::clone(&self.store), self.item.clone(), expired);
+        self.client = calling(&self.gated, &self.tokens);
+    }
+}
+
+/// The partner's client, calling with an Item's tokens.
+fn calling(gated: &Gated, tokens: &Arc<ItemTokens>) -> PartnerClient {
+    let client = &gated.partner.client;
+    let source = RefreshingTokens::new(client.clone(), Arc::clone(tokens) as _);
+    client.with_tokens(Arc::new(source))
+}

@@ -1,0 +1,52 @@
+//! The figures of the engine.
+
+use super::circuit::CircuitSettings;
+use crate::{plan::PlanSettings, schedule::ScheduleSettings};
+use chrono::TimeDelta;
+use std::time::Duration;
+
+/// The figures of the engine. The defaults are fit for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// How long an Item is held without a word of its worker; prolonged at every third of it.
+    ///
+    /// Default: 20 seconds. When a worker dies with a new pair of tokens on its way, the old
+    /// refresh token serves for 30 seconds more: the next worker must come before that.
+    pub lease: Duration,
+    /// How often the store is asked for Items that are due. Default: 1 second, give or take a quarter.
+    pub poll: Duration,
+    /// How long work may go on once the engine stops, before it is cut off. Default: 20 seconds.
+    pub grace: Duration,
+    /// Which windows are read.
+    pub plan: PlanSettings,
+    /// When Items are due.
+    pub schedule: ScheduleSettings,
+    /// When a partner that fails is left alone.
+    pub circuit: CircuitSettings,
+    /// How many transactions are read at once; a window with more is split. Default: 5000.
+    pub rows_at_once: u64,
+    /// How often Items are counted for the metrics; `None` for never. Default: every 30 seconds.
+    pub count_every: Option<Duration>,
+    /// How often tokens that are to be revoked are looked for. Default: every 10 seconds.
+    pub revoke_every: Duration,
+    /// After this a partner that does not revoke tokens is asked no more. Default: 30 days.
+    pub revoke_for: TimeDelta,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(20),
+            poll: Duration::from_secs(1),
+            grace: Duration::from_secs(20),
+            plan: PlanSettings::default(),
+            schedule: ScheduleSettings::default(),
+            circuit: CircuitSettings::default(),
+            rows_at_once: 5000,
+            count_every: Some(Duration::from_secs(30)),
+            revoke_every: Duration::from_secs(10),
+            revoke_for: TimeDelta::days(30),
+        }
+    }
+}

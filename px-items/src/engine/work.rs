@@ -1,0 +1,359 @@
+//! Work on one Item, from its claim to the commit that gives it back.
+
+use super::{
+    Inner,
+    failure::Failure,
+    gate::{Gated, Permit},
+    observe::{Observed, Outcome, Report},
+    session::{Read, Session, Stop},
+};
+use crate::{
+    item::Impossible,
+    metrics, schedule,
+    store::{Commit, ItemRecord, StoreError, StoreErrorKind, Then},
+    sync::{self, Moment, Run, Step},
+};
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
+use std::{panic::AssertUnwindSafe, sync::Arc};
+use tracing::Instrument as _;
+
+/// How many times work begins again because the user authorized anew meanwhile.
+const MOST_RESTARTS: u32 = 3;
+
+/// How a piece of work ended.
+struct End {
+    outcome: Outcome,
+    failure: Option<Failure>,
+    due_at: Option<DateTime<Utc>>,
+}
+
+impl End {
+    fn new(outcome: Outcome) -> Self {
+        Self { outcome, failure: None, due_at: None }
+    }
+}
+
+/// What the work has come to, seen from outside of it: it may be cut off or panic.
+#[derive(Default)]
+struct Progress {
+    counts: sync::Counts,
+    suspicion: Option<crate::life::Suspicion>,
+}
+
+impl Inner {
+    /// Works on an Item that was claimed. It never fails: what fails is reported and planned.
+    pub(super) async fn work(self: &Arc<Self>, record: ItemRecord, permit: Permit) -> Report {
+        let span = tracing::info_span!(
+            "item",
+            item = %record.id,
+            institution = %record.institution_id,
+            state = %record.state,
+        );
+        self.work_in_span(record, permit).instrument(span).await
+    }
+
+    async fn work_in_span(self: &Arc<Self>, record: ItemRecord, permit: Permit) -> Report {
+        let started = self.clock.elapsed();
+        self.observe(Observed::Claimed {
+            item_id: record.id.clone(),
+            institution_id: record.institution_id.clone(),
+            state: record.state,
+        });
+        let mut progress = Progress::default();
+        let end = {
+            let work = AssertUnwindSafe(self.attempts(&record, &mut progress)).catch_unwind();
+            tokio::select! {
+                biased;
+                end = work => Some(end),
+                () = self.keep_lease(&record) => None,
+            }
+        };
+        let end = match end {
+            Some(Ok(end)) => end,
+            Some(Err(_)) => self.after_panic(&record).await,
+            None => End::new(Outcome::Lost),
+        };
+        settle(permit, &end);
+        let report = Report {
+            item_id: record.id,
+            institution_id: record.institution_id,
+            outcome: end.outcome,
+            counts: progress.counts,
+            took: self.clock.elapsed().saturating_sub(started),
+            failure: end.failure.map(|failure| failure.note(self.clock.now())),
+            suspicion: progress.suspicion,
+            due_at: end.due_at,
+        };
+        tell(&report);
+        metrics::ended(&report);
+        self.observe(Observed::Ended(report.clone()));
+        report
+    }
+
+    /// Works on it, again when the user authorized anew while the old tokens were refused.
+    async fn attempts(&self, record: &ItemRecord, progress: &mut Progress) -> End {
+        let mut record = record.clone();
+        for _ in 0..MOST_RESTARTS {
+            match self.attempt(&record, progress).await {
+                Ok(end) => return end,
+                Err(error) if error.kind() == StoreErrorKind::TokensChanged => {}
+                Err(error) if error.kind() == StoreErrorKind::Fenced => {
+                    return End::new(Outcome::Lost);
+                }
+                Err(error) => return self.after_store_error(&record, &error).await,
+            }
+            match self.present(&record).await {
+                Some(present) => record = present,
+                None => return End::new(Outcome::Lost),
+            }
+        }
+        let failure = Failure::internal("the tokens never stayed the same");
+        self.fail(&record, failure).await
+    }
+
+    /// One attempt; an error is the store's.
+    async fn attempt(
+        &self,
+        record: &ItemRecord,
+        progress: &mut Progress,
+    ) -> Result<End, StoreError> {
+        let Some(partner) = self.partners.partner(&record.institution_id) else {
+            let failure = Failure::internal("no partner is known by the id of its institution");
+            return Ok(self.fail(record, failure).await);
+        };
+        let institution = record.institution_id.clone();
+        let gated = Gated { partner, institution, gates: Arc::clone(&self.gates) };
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let mut session = Session::open(store, clock, gated, record);
+        let accounts = self.store.accounts(&record.id).await?;
+        let lengths = self.gates.lengths(&record.institution_id);
+        let (plan, now) = (self.settings.plan.clone(), self.clock.now());
+        let mut run = Run::begin(record.clone(), accounts, plan, lengths, now);
+        let stopped = self.drive(&mut run, &mut session, progress).await;
+        self.gates.learn(&record.institution_id, run.partner_lengths());
+        match stopped {
+            Ok(end) => Ok(end),
+            Err(Stop::Failed(failure)) => Ok(self.fail(run.record(), failure).await),
+            Err(Stop::Store(error)) => match error.kind() {
+                StoreErrorKind::Fenced | StoreErrorKind::TokensChanged => Err(error),
+                _ => Ok(self.after_store_error(run.record(), &error).await),
+            },
+            Err(Stop::Stopping) => {
+                let now = self.clock.now();
+                let record = run.record();
+                self.store.hand_back(&[(record.id.clone(), record.fence, now)]).await?;
+                Ok(End { due_at: Some(now), ..End::new(Outcome::HandedBack) })
+            }
+            Err(Stop::Refused(version)) => match run.refused(version, self.clock.now()) {
+                Ok(commit) => {
+                    self.store.commit(commit).await?;
+                    Ok(End::new(Outcome::LoginRequired))
+                }
+                Err(impossible) => Ok(self.fail(run.record(), fault(impossible)).await),
+            },
+        }
+    }
+
+    /// Reads and stores, step by step, until all is done.
+    async fn drive(
+        &self,
+        run: &mut Run,
+        session: &mut Session,
+        progress: &mut Progress,
+    ) -> Result<End, Stop> {
+        let item_id = run.record().id.clone();
+        if run.record().cycle_tokens {
+            session.cycle().await?;
+        }
+        let mut due = None;
+        loop {
+            match run.next() {
+                Step::ReadUser => {
+                    let (answer, began_at) = session.user().await?;
+                    let accounts = answer.accounts.len();
+                    run.user_read(answer, began_at);
+                    self.observe(Observed::UserRead { item_id: item_id.clone(), accounts });
+                }
+                Step::ReadWindow(window) => {
+                    // A day cannot be split.
+                    let at_most = (window.days() > 1).then_some(self.settings.rows_at_once);
+                    match session.window(window, at_most).await? {
+                        Read::TooMany(total) => {
+                            run.too_many(window, total, self.settings.rows_at_once);
+                        }
+                        Read::TooLong if run.too_long(window) => {
+                            // Others may learn it at once.
+                            let institution = &run.record().institution_id;
+                            self.gates.learn(institution, run.partner_lengths());
+                        }
+                        Read::TooLong => return Err(Stop::Failed(Failure::rejected_day())),
+                        Read::Whole(read, securities) => {
+                            let ids: Vec<_> = read.rows.iter().map(|row| row.id.clone()).collect();
+                            let rows = ids.len() as u64;
+                            let known = self.store.known(&item_id, window, &ids).await?;
+                            run.window_read(read, securities, &known);
+                            let (item_id, left) = (item_id.clone(), run.walk());
+                            self.observe(Observed::WindowRead { item_id, window, rows, left });
+                        }
+                    }
+                }
+                Step::Store => {
+                    let commit = run.commit(self.moment()).map_err(|e| Stop::Failed(fault(e)))?;
+                    let keeps = matches!(commit.then, Then::Keep { .. });
+                    due = due_of(&commit);
+                    self.store.commit(commit).await?;
+                    (progress.counts, progress.suspicion) = (run.counts(), run.suspicion());
+                    if keeps && self.is_stopping() {
+                        return Err(Stop::Stopping);
+                    }
+                }
+                Step::Done => {
+                    let outcome = match run.suspicion() {
+                        Some(_) => Outcome::Suspicious,
+                        None => Outcome::Finished,
+                    };
+                    return Ok(End { due_at: due, ..End::new(outcome) });
+                }
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        let now = self.clock.now();
+        let timeout = schedule::timeout(&self.settings.schedule, &*self.random);
+        Moment { now, lease_until: self.lease_end(now), timeout }
+    }
+
+    /// Prolongs the lease while the work goes on; ends when it is lost.
+    async fn keep_lease(&self, record: &ItemRecord) {
+        let mut held_until = self.lease_end(self.clock.now());
+        loop {
+            self.clock.sleep(self.settings.lease / 3).await;
+            let now = self.clock.now();
+            let until = self.lease_end(now);
+            match self.store.renew(&record.id, record.fence, until).await {
+                Ok(true) => held_until = until,
+                Ok(false) => return,
+                // The store may be back before the lease has run out.
+                Err(error) if now < held_until => {
+                    tracing::warn!(%error, "a lease could not be prolonged");
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Records a failure and plans the next attempt.
+    async fn fail(&self, record: &ItemRecord, failure: Failure) -> End {
+        let now = self.clock.now();
+        let retry = schedule::retry(
+            &self.settings.schedule,
+            now,
+            (failure.kind, failure.retry_at),
+            record.life.wait_secs,
+            &*self.random,
+        );
+        let commit = match sync::failed(record, failure.note(now), retry) {
+            Ok(commit) => commit,
+            Err(impossible) => {
+                tracing::error!(%impossible, "work on an Item that nobody works on");
+                return End::new(Outcome::Lost);
+            }
+        };
+        let due_at = due_of(&commit);
+        match self.store.commit(commit).await {
+            Ok(()) => End { failure: Some(failure), due_at, ..End::new(Outcome::Failed) },
+            Err(error) if error.kind() == StoreErrorKind::Fenced => End::new(Outcome::Lost),
+            Err(error) => {
+                // The lease runs out by itself, and another worker takes it from there.
+                tracing::warn!(%error, "a failure could not be stored");
+                End { failure: Some(failure), ..End::new(Outcome::Failed) }
+            }
+        }
+    }
+
+    /// The store failed. What it did before that is not certain, so the Item is read again.
+    async fn after_store_error(&self, record: &ItemRecord, error: &StoreError) -> End {
+        tracing::warn!(%error, "the store failed");
+        match self.present(record).await {
+            Some(present) => self.fail(&present, Failure::store(error)).await,
+            None => End::new(Outcome::Lost),
+        }
+    }
+
+    async fn after_panic(&self, record: &ItemRecord) -> End {
+        tracing::error!("work on an Item panicked: a fault of this program");
+        match self.present(record).await {
+            Some(present) => {
+                self.fail(&present, Failure::internal("the work on it panicked")).await
+            }
+            None => End::new(Outcome::Lost),
+        }
+    }
+
+    /// The Item as it is stored, if this worker still has it.
+    async fn present(&self, record: &ItemRecord) -> Option<ItemRecord> {
+        match self.store.item(&record.id).await {
+            Ok(present) => present
+                .filter(|present| present.fence == record.fence && present.leased_until.is_some()),
+            Err(error) => {
+                tracing::warn!(%error, "an Item could not be read again");
+                None
+            }
+        }
+    }
+}
+
+/// Says to the partner's circuit what the work told of it.
+fn settle(permit: Permit, end: &End) {
+    match (&end.failure, end.outcome) {
+        (Some(failure), _) if failure.partner_is_down() => permit.down(failure.retry_at),
+        (Some(failure), _) if failure.is_ours() => {}
+        (None, Outcome::HandedBack | Outcome::Lost) => {}
+        _ => permit.alive(),
+    }
+}
+
+fn due_of(commit: &Commit) -> Option<DateTime<Utc>> {
+    match commit.then {
+        Then::Keep { .. } => None,
+        Then::Release { due_at, .. } => due_at,
+    }
+}
+
+fn fault(impossible: Impossible) -> Failure {
+    Failure::internal(impossible.to_string())
+}
+
+/// One line in the log for each piece of work.
+fn tell(report: &Report) {
+    let outcome = report.outcome.as_str();
+    let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    let counts = report.counts;
+    match report.outcome {
+        Outcome::Finished | Outcome::HandedBack => tracing::debug!(
+            outcome,
+            took_ms,
+            read = counts.rows_read,
+            added = counts.added,
+            modified = counts.modified,
+            removed = counts.removed,
+            "worked on an Item"
+        ),
+        Outcome::Lost => tracing::info!(outcome, took_ms, "an Item is another worker's by now"),
+        Outcome::LoginRequired => {
+            tracing::info!(outcome, took_ms, "a partner refuses the tokens of an Item");
+        }
+        Outcome::Failed => {
+            let why = report.failure.as_ref().map(|failure| &*failure.what);
+            tracing::info!(outcome, took_ms, why, "an Item could not be updated");
+        }
+        Outcome::Suspicious => tracing::warn!(
+            outcome,
+            took_ms,
+            suspicion = ?report.suspicion,
+            "ids of a partner changed under the same data: nothing of it was imported"
+        ),
+    }
+}

@@ -1,0 +1,549 @@
+//! One piece of work on an Item, as a step function: what to read next, and what to store. Pure.
+//!
+//! The engine asks [`Run::next`], reads what it says, and hands the answer in. Nothing here
+//! waits, calls or knows a clock, so every order of events can be tested. What an answer
+//! changes is [`crate::merge`]'s; which windows there are is [`crate::plan`]'s; when an Item is
+//! due again is [`crate::schedule`]'s.
+//!
+//! - Created: the user, then the last 30 days, then older windows, each stored on its own.
+//! - Updating: the user and the recent transactions, stored at once; then the rest of a history
+//!   that is under way, or a deep resync that is due, window by window.
+//! - An Item that is current and only lacks its history reads that and nothing else.
+
+mod gathered;
+mod lengths;
+
+pub use gathered::Counts;
+pub use lengths::{Lengths, PartnerLengths};
+
+use crate::{
+    item::{Event, Impossible, State, step},
+    life::{FailureNote, Freshness, History, Life, Suspicion, Walk},
+    merge::{
+        AccountIds, Digest, KnownAccount, KnownTransaction, ReadWindow, merge_accounts,
+        merge_transactions, updated,
+    },
+    news::Milestone,
+    plan::{self, PlanSettings},
+    schedule::Retry,
+    store::{AccountsWrite, Commit, ItemRecord, Then},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use gathered::Gathered;
+use px_client::Window;
+use px_types::{
+    Date,
+    model::{
+        plaid_error::{PlaidError, PlaidErrorType},
+        security::Security,
+    },
+    partner::UserAccountInfoResponse,
+};
+
+/// How old accounts may be when only the history is fetched for an application that joins.
+const CURRENT: TimeDelta = TimeDelta::hours(24);
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read accounts, identities and securities.
+    ReadUser,
+    /// Read the transactions of a window.
+    ReadWindow(Window),
+    /// Store what [`Run::commit`] gives.
+    Store,
+    /// Nothing: the last commit gave the Item back.
+    Done,
+}
+
+/// What a commit has to know of the present.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// Until when the Item is kept if there is more to do.
+    pub lease_until: DateTime<Utc>,
+    /// The time to the next update if there is not.
+    pub timeout: TimeDelta,
+}
+
+/// Work on one Item from its claim to its end.
+#[derive(Debug)]
+pub struct Run {
+    plan: PlanSettings,
+    /// As stored: its life is what the last commit wrote.
+    record: ItemRecord,
+    /// What the Item remembers once what was read is stored.
+    life: Life,
+    accounts: Vec<KnownAccount>,
+    lengths: Lengths,
+    stage: Stage,
+    gathered: Gathered,
+    /// Whether what was gathered is to be stored before anything else is read.
+    store: bool,
+    suspicion: Option<Suspicion>,
+    counts: Counts,
+}
+
+/// Where the work is.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    User,
+    /// The window of an update, and when the reading of its newest part began.
+    Recent(Walk, Option<DateTime<Utc>>),
+    /// The walk is in the Item's life.
+    History,
+    /// The walk is in the Item's life.
+    Deep,
+    /// The partner's ids changed: nothing more is read.
+    Halted,
+    Over,
+    Done,
+}
+
+impl Run {
+    /// Begins work on an Item that was just claimed. `accounts` are those that are stored.
+    #[must_use]
+    pub fn begin(
+        record: ItemRecord,
+        accounts: Vec<KnownAccount>,
+        plan: PlanSettings,
+        partner: PartnerLengths,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut run = Self {
+            life: record.life.clone(),
+            lengths: Lengths::new(plan.window_days, partner),
+            plan,
+            record,
+            accounts,
+            stage: Stage::User,
+            gathered: Gathered::default(),
+            store: false,
+            suspicion: None,
+            counts: Counts::default(),
+        };
+        if run.user_is_current(now) {
+            // Only another answer about the user can clear it.
+            let accounts = |suspicion: &Suspicion| *suspicion == Suspicion::AccountIdsChanged;
+            run.suspicion = run.life.suspicion.filter(accounts);
+            if run.life.history == History::Missing {
+                run.asked_done();
+            }
+            run.begin_walk(now);
+        }
+        run
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> Step {
+        if self.store {
+            return Step::Store;
+        }
+        match self.stage {
+            Stage::User => Step::ReadUser,
+            Stage::Halted | Stage::Over => Step::Store,
+            Stage::Done => Step::Done,
+            Stage::Recent(..) | Stage::History | Stage::Deep => {
+                self.window().map_or(Step::Store, Step::ReadWindow)
+            }
+        }
+    }
+
+    /// Takes in the answer about the user.
+    pub fn user_read(&mut self, answer: UserAccountInfoResponse, began_at: DateTime<Utc>) {
+        let first = self.accounts.is_empty();
+        let merged = merge_accounts(&self.accounts, answer);
+        let mut write = AccountsWrite { first, ..AccountsWrite::default() };
+        let digest = digest(&(&merged.user_identity_id, &merged.identities));
+        if self.life.identities_digest != digest {
+            self.life.identities_digest = digest;
+            write.identities = Some((merged.user_identity_id, merged.identities));
+        }
+        let digest = self::digest(&merged.securities);
+        if self.life.securities_digest != digest {
+            self.life.securities_digest = digest;
+            write.securities = merged.securities;
+        }
+        for account in &merged.writes {
+            if account.new && !first {
+                self.gathered.news.new_accounts.push(account.known.account.id.clone());
+            }
+        }
+        self.accounts = updated(std::mem::take(&mut self.accounts), &merged.writes);
+        self.counts.accounts_changed += merged.writes.len() as u64;
+        write.accounts = merged.writes;
+        self.gathered.accounts = Some(write);
+        let at = Some(began_at);
+        let transactions = self.life.fresh.transactions;
+        self.life.fresh = Freshness { accounts: at, identities: at, holdings: at, transactions };
+        // The accounts in question are held; the others are as good as ever.
+        self.suspicion = merged.ids_changed.then_some(Suspicion::AccountIdsChanged);
+        self.after_user(began_at);
+    }
+
+    /// Takes in a window that was read whole, with the securities that came with it. `known` is
+    /// what the store has of it.
+    pub fn window_read(
+        &mut self,
+        mut read: ReadWindow,
+        securities: Vec<Security>,
+        known: &[KnownTransaction],
+    ) {
+        let (window, began_at) = (read.window, read.began_at);
+        self.lengths.accepted(window, read.rows.len() as u64);
+        self.counts.windows += 1;
+        self.counts.rows_read += read.rows.len() as u64;
+        let ids = AccountIds::of(&self.accounts);
+        read.rows = ids.translate(read.rows);
+        let merged = merge_transactions(known, read, ids.silent());
+        self.life.ambiguous += merged.ambiguous;
+        self.life.id_collisions += merged.collisions;
+        self.store = true;
+        if merged.ids_changed {
+            self.suspicion = Some(Suspicion::TransactionIdsChanged);
+            self.stage = Stage::Halted;
+            return;
+        }
+        self.counts.take(&merged);
+        let straddling = merged.straddling;
+        self.gathered.take(merged, securities);
+        self.advance(window, straddling, began_at);
+    }
+
+    /// The window has more transactions than are read at once: it is split.
+    pub fn too_many(&mut self, window: Window, total: u64, at_most: u64) {
+        self.lengths.too_many(window, total, at_most);
+    }
+
+    /// The partner refuses the window for its length. `false`: it cannot be split any more.
+    #[must_use]
+    pub fn too_long(&mut self, window: Window) -> bool {
+        self.lengths.too_long(window)
+    }
+
+    /// What is to be stored now; the run goes on as if it were.
+    ///
+    /// # Errors
+    /// When the Item cannot make that move, which is a fault of this program.
+    pub fn commit(&mut self, moment: Moment) -> Result<Commit, Impossible> {
+        let over = self.window().is_none() && !matches!(self.stage, Stage::User);
+        let halted = matches!(self.stage, Stage::Halted);
+        let event = match (halted, over) {
+            (true, _) => Event::Failed,
+            (false, true) => Event::Finished,
+            (false, false) => Event::PartStored,
+        };
+        let (state, _) = step(self.record.state, event)?;
+        self.life.suspicion = self.suspicion;
+        self.life.failures = 0;
+        self.life.wait_secs = 0;
+        self.life.last_failure = None;
+        let then = match (halted, over) {
+            (false, false) => Then::Keep { lease_until: moment.lease_until },
+            (false, true) => Then::Release {
+                due_at: Some(self.due_at(moment)),
+                not_before: None,
+                seen: self.life.done_for,
+            },
+            // To ask again at once would not make it right.
+            (true, _) => Then::Release {
+                due_at: Some(moment.now + moment.timeout),
+                not_before: None,
+                seen: self.record.notified,
+            },
+        };
+        let mut commit = Commit::new(&self.record, state, moment.now, then);
+        commit.life = self.life.clone();
+        std::mem::take(&mut self.gathered).put(&mut commit, &self.life.history);
+        self.record.life = self.life.clone();
+        self.record.state = state;
+        self.store = false;
+        if over {
+            self.stage = Stage::Done;
+        }
+        Ok(commit)
+    }
+
+    /// What is to be stored when an attempt failed. What was read and not stored is lost.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn failed(&self, note: FailureNote, retry: Retry) -> Result<Commit, Impossible> {
+        failed(&self.record, note, retry)
+    }
+
+    /// What is to be stored when the partner refuses the tokens of that version for good.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn refused(&self, version: Option<u64>, now: DateTime<Utc>) -> Result<Commit, Impossible> {
+        let (state, _) = step(self.record.state, Event::Refused)?;
+        let then =
+            Then::Release { due_at: None, not_before: None, seen: self.record.life.done_for };
+        let mut commit = Commit::new(&self.record, state, now, then);
+        commit.life.owed_since = owed(&self.record);
+        commit.refused_tokens = version;
+        commit.news.fault = Some(login_required());
+        Ok(commit)
+    }
+
+    /// The Item as it was last stored.
+    #[must_use]
+    pub fn record(&self) -> &ItemRecord {
+        &self.record
+    }
+
+    /// What was read and what it changed.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What was learned of the windows that the partner answers.
+    #[must_use]
+    pub fn partner_lengths(&self) -> PartnerLengths {
+        self.lengths.partner()
+    }
+
+    /// What is wrong with the partner's data, once something was found to be.
+    #[must_use]
+    pub fn suspicion(&self) -> Option<Suspicion> {
+        self.suspicion
+    }
+
+    /// The walk that is under way, for those who watch.
+    #[must_use]
+    pub fn walk(&self) -> Option<Walk> {
+        match self.stage {
+            Stage::Recent(walk, _) => Some(walk),
+            Stage::History => match &self.life.history {
+                History::Fetching { walk, .. } => Some(*walk),
+                History::Missing | History::Complete => None,
+            },
+            Stage::Deep => self.life.deep,
+            Stage::User | Stage::Halted | Stage::Over | Stage::Done => None,
+        }
+    }
+
+    /// Whether the user's data are there and need not be read for what is to be done.
+    fn user_is_current(&self, now: DateTime<Utc>) -> bool {
+        let current = self.life.fresh.accounts.is_some_and(|at| now - at < CURRENT);
+        // The application that joined and needs the history counts as one who asked.
+        let joined = i64::from(self.life.history == History::Missing);
+        let asked = self.record.notified - joined > self.life.done_for;
+        match self.record.state {
+            State::Created => current,
+            _ => current && !asked && self.life.owed_since.is_none() && self.needs_history(),
+        }
+    }
+
+    fn needs_history(&self) -> bool {
+        self.record.needs_transactions && self.life.history != History::Complete
+    }
+
+    /// The user's answer was taken in.
+    fn after_user(&mut self, now: DateTime<Utc>) {
+        let updating = self.record.state != State::Created;
+        let needs = self.record.needs_transactions;
+        match &self.life.history {
+            // The window of the update comes first, and is stored together with the user.
+            History::Complete | History::Fetching { recent: true, .. } if needs && updating => {
+                let window = plan::update_window(
+                    &self.plan,
+                    now,
+                    self.life.fresh.transactions,
+                    self.record.oldest_pending,
+                    owed(&self.record),
+                );
+                if let Some(window) = window {
+                    let walk = Walk { next_end: window.end(), start: window.start() };
+                    self.stage = Stage::Recent(walk, None);
+                    return;
+                }
+            }
+            // What was asked for is not in what is still to be read: one more update follows.
+            History::Fetching { .. } if needs => {}
+            History::Missing | History::Fetching { .. } | History::Complete => self.asked_done(),
+        }
+        self.store = true;
+        self.begin_walk(now);
+    }
+
+    /// Everything that notifications asked for before the claim was done.
+    fn asked_done(&mut self) {
+        self.life.done_for = self.record.notified;
+        self.life.owed_since = None;
+    }
+
+    /// Goes on with the history, or with a deep resync that is due, or ends.
+    fn begin_walk(&mut self, now: DateTime<Utc>) {
+        self.stage = Stage::Over;
+        if !self.record.needs_transactions {
+            return;
+        }
+        // Where nothing was read yet, the walk begins today, not when it was planned.
+        if self.life.history != History::Complete && self.life.fresh.transactions.is_none() {
+            self.life.history = History::Missing;
+        }
+        match self.life.history {
+            History::Missing => {
+                let walk = plan::history(&self.plan, now);
+                self.life.history = History::Fetching { walk, recent: false };
+                self.life.fetched.clear();
+                self.stage = Stage::History;
+            }
+            History::Fetching { .. } => self.stage = Stage::History,
+            History::Complete => {
+                let due = plan::deep_due(&self.plan, self.life.deep_at, now);
+                if due && self.life.deep.is_none() {
+                    self.life.deep = Some(plan::history(&self.plan, now));
+                }
+                if self.life.deep.is_some() && self.record.state != State::Created {
+                    self.stage = Stage::Deep;
+                }
+            }
+        }
+    }
+
+    /// The next window; `None` when none is left to be read.
+    fn window(&self) -> Option<Window> {
+        let mut walk = self.walk()?;
+        if let Some(recent) = self.recent_start()
+            && walk.next_end >= recent
+        {
+            walk.start = walk.start.max(recent);
+        }
+        plan::next_window(walk, self.lengths.longest())
+    }
+
+    /// The first of the last 30 days, while the history is fetched and they are not in.
+    fn recent_start(&self) -> Option<Date> {
+        match (&self.stage, &self.life.history) {
+            (Stage::History, History::Fetching { walk, recent: false }) => {
+                let older = self.plan.history_days.saturating_sub(self.plan.recent_days);
+                Some(walk.start.plus_days(older))
+            }
+            _ => None,
+        }
+    }
+
+    /// A window was read: where the work is then.
+    fn advance(&mut self, window: Window, straddling: Option<Date>, began_at: DateTime<Utc>) {
+        match self.stage {
+            Stage::Recent(walk, newest) => {
+                let newest = newest.unwrap_or(began_at);
+                match plan::after(walk, window, straddling) {
+                    Some(walk) => self.stage = Stage::Recent(walk, Some(newest)),
+                    None => {
+                        self.life.fresh.transactions = Some(newest);
+                        self.asked_done();
+                        self.begin_walk(began_at);
+                    }
+                }
+            }
+            Stage::History => self.advance_history(window, straddling, began_at),
+            Stage::Deep => {
+                let walk = self.life.deep;
+                self.life.deep = walk.and_then(|walk| plan::after(walk, window, straddling));
+                if self.life.deep.is_none() {
+                    self.life.deep_at = Some(began_at);
+                    self.stage = Stage::Over;
+                }
+            }
+            Stage::User | Stage::Halted | Stage::Over | Stage::Done => {}
+        }
+    }
+
+    fn advance_history(
+        &mut self,
+        window: Window,
+        straddling: Option<Date>,
+        began_at: DateTime<Utc>,
+    ) {
+        let recent_start = self.recent_start();
+        let History::Fetching { walk, recent } = &mut self.life.history else {
+            self.stage = Stage::Over;
+            return;
+        };
+        // The newest window is the first one that is read.
+        self.life.fresh.transactions.get_or_insert(began_at);
+        let left = plan::after(*walk, window, straddling);
+        let was_recent = *recent;
+        *recent = recent_start.is_none_or(|start| window.start() <= start) || left.is_none();
+        let is_recent = *recent;
+        if let Some(left) = left {
+            *walk = left;
+        }
+        for (account, count) in &self.gathered.news.added {
+            *self.life.fetched.entry(account.clone()).or_default() += count;
+        }
+        if left.is_none() {
+            self.life.history = History::Complete;
+            self.life.deep_at = Some(began_at);
+            self.life.deep = None;
+            self.stage = Stage::Over;
+        }
+        let reached = (is_recent && !was_recent, left.is_none());
+        if reached != (false, false) {
+            let counts = std::mem::take(&mut self.life.fetched);
+            self.gathered.news.milestone = Some(match reached {
+                (true, true) => Milestone::Both(counts),
+                (true, false) => Milestone::Initial(counts),
+                (false, _) => Milestone::Historical(counts),
+            });
+        }
+    }
+
+    /// When the Item is due after everything was read: a timeout after the oldest of its data.
+    fn due_at(&self, moment: Moment) -> DateTime<Utc> {
+        let fresh = self.life.fresh;
+        let transactions = fresh.transactions.filter(|_| self.record.needs_transactions);
+        let oldest = [fresh.accounts, transactions].into_iter().flatten().min();
+        (oldest.unwrap_or(moment.now).min(moment.now) + moment.timeout).max(moment.now)
+    }
+}
+
+/// What is to be stored when work on an Item failed.
+///
+/// # Errors
+/// When the Item is not being worked on, which is a fault of this program.
+pub fn failed(record: &ItemRecord, note: FailureNote, retry: Retry) -> Result<Commit, Impossible> {
+    let (state, _) = step(record.state, Event::Failed)?;
+    // What was asked for stays owed; the retry comes when it is time, not at once.
+    let then = Then::Release {
+        due_at: Some(retry.due_at),
+        not_before: Some(retry.not_before),
+        seen: record.notified,
+    };
+    let mut commit = Commit::new(record, state, note.at, then);
+    commit.life.owed_since = owed(record);
+    commit.life.failures = record.life.failures.saturating_add(1);
+    commit.life.wait_secs = retry.wait_secs;
+    commit.life.last_failure = Some(note);
+    Ok(commit)
+}
+
+/// The earliest date that was asked for and not read yet.
+fn owed(record: &ItemRecord) -> Option<Date> {
+    let asked = record.notified_since.filter(|_| record.notified > record.life.done_for);
+    [asked, record.life.owed_since].into_iter().flatten().min()
+}
+
+/// What applications are told when the authorization is lost.
+fn login_required() -> PlaidError {
+    let mut error = PlaidError::new(
+        PlaidErrorType::ItemError,
+        "ITEM_LOGIN_REQUIRED",
+        "the institution no longer accepts this authorization; have the user authorize again",
+    );
+    error.display_message =
+        Some("Your institution asks you to sign in again to keep your accounts up to date.".into());
+    error
+}
+
+/// A digest of a value, as text.
+fn digest(value: &impl serde::Serialize) -> String {
+    Digest::of_json(value).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
