@@ -2,11 +2,16 @@
 //!
 //! What they say is composed in [`crate::news`] and queued with the commit that caused it.
 
+mod schedule;
+mod sender;
 mod signer;
 mod token;
+mod url;
 mod verifier;
 
 pub use self::{
+    sender::{Sender, SenderBuilder, SenderSettings},
     signer::{SignError, Signer, SigningKey},
+    url::{Allow, UrlError, check_url},
     verifier::{FixedKeys, KeySource, Verified, Verifier, VerifyError, VerifyErrorKind},
 };

@@ -1,0 +1,234 @@
+//! Sending webhooks: what is due in the outbox is signed, sent, and sent again until it is taken.
+//!
+//! Which address is accepted is said in [`check_url`](super::check_url); where connections may
+//! go is the transport's matter.
+
+mod circuit;
+mod delivery;
+mod desk;
+
+use self::{
+    circuit::Circuit,
+    desk::{Desk, Endpoint, Look},
+};
+use super::Signer;
+use crate::{
+    random::{Random, SystemRandom},
+    store::Store,
+};
+use px_client::{
+    HttpTransport, Limits,
+    clock::{Clock, TokioClock},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// The most that is read of an answer's body, which says nothing.
+const BODY: usize = 1 << 20;
+
+/// How webhooks are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SenderSettings {
+    /// The time within which 200 must be answered: 10 s.
+    pub answer: Duration,
+    /// How many are sent at once: 256.
+    pub at_once: usize,
+    /// How many are sent at once to one endpoint: 4.
+    pub per_endpoint: usize,
+    /// How often the outbox is looked into when nobody says that there is something: each second.
+    pub poll: Duration,
+    /// For how long this process takes a webhook: 2 minutes. When it stops without a word,
+    /// another one sends it after that.
+    pub lease: Duration,
+}
+
+impl Default for SenderSettings {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(10),
+            at_once: 256,
+            per_endpoint: 4,
+            poll: Duration::from_secs(1),
+            lease: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Sends the webhooks of the outbox. Any number may, in any number of processes.
+///
+/// A webhook is delivered when it was answered 200 within 10 s; any other answer, a redirect
+/// too, is a failure. It is sent again after 30 s and then after four times as long each
+/// time, for 24 hours. What a 429 says in `Retry-After` is kept up to 4 hours. Each attempt is
+/// signed anew. So a webhook arrives at least once, or is given up; several arrive in any order.
+///
+/// An endpoint (an application and its host) that keeps failing is probed and not called for
+/// each of its webhooks; one that is slow has a few lanes of its own. Others wait for neither.
+///
+/// The transport is to reach public addresses only
+/// ([`public_addresses_only`](px_client::transport::ReqwestBuilder::public_addresses_only)),
+/// since applications choose the addresses, and is to follow no redirect.
+///
+/// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed` or `given_up`;
+/// `px_webhook_lag_seconds`, from the commit to the 200; `px_webhook_pending`, how many this
+/// process holds.
+///
+/// Contract: `px.md` section 9.
+#[derive(Clone)]
+pub struct Sender(Arc<Inner>);
+
+/// Sets up a [`Sender`].
+#[derive(Debug)]
+pub struct SenderBuilder {
+    store: Arc<dyn Store>,
+    transport: Arc<dyn HttpTransport>,
+    signer: Arc<Signer>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: SenderSettings,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    transport: Arc<dyn HttpTransport>,
+    signer: Arc<Signer>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: SenderSettings,
+    limits: Limits,
+    circuits: Mutex<BTreeMap<Endpoint, Circuit>>,
+    wake: Arc<Notify>,
+}
+
+impl Sender {
+    /// Begins to set one up.
+    #[must_use]
+    pub fn builder(
+        store: Arc<dyn Store>,
+        transport: Arc<dyn HttpTransport>,
+        signer: Arc<Signer>,
+    ) -> SenderBuilder {
+        SenderBuilder {
+            store,
+            transport,
+            signer,
+            clock: Arc::new(TokioClock::new()),
+            random: Arc::new(SystemRandom),
+            settings: SenderSettings::default(),
+        }
+    }
+
+    /// To be notified (`notify_one`) after a commit that may have put something into the outbox:
+    /// it is then sent at once, and not with the next look.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Notify> {
+        self.0.wake.clone()
+    }
+
+    /// Sends what is due, until `stop`; then ends what is under way and gives the rest back.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
+        let inner = &self.0;
+        let mut stop = pin!(stop);
+        let mut desk = Desk::new(inner.clone());
+        let mut poll = inner.clock.sleep(inner.settings.poll);
+        let mut look = Look::More;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = desk.landed() => look = desk.go_on(look).await,
+                () = inner.wake.notified() => look = Look::More,
+                () = &mut poll => {
+                    poll = inner.clock.sleep(inner.settings.poll);
+                    look = Look::More;
+                }
+                () = std::future::ready(()), if look == Look::More => {
+                    look = desk.take(inner.clock.now()).await;
+                }
+            }
+        }
+        desk.close().await;
+    }
+
+    /// Sends everything that is due now, once; answers how many attempts were made.
+    ///
+    /// What fails is due again later, and is not waited for.
+    pub async fn deliver_due(&self) -> usize {
+        let due = self.0.clock.now();
+        let mut desk = Desk::new(self.0.clone());
+        let mut look = Look::More;
+        while look == Look::More || !desk.is_idle() {
+            tokio::select! {
+                biased;
+                () = desk.landed() => look = desk.go_on(look).await,
+                () = std::future::ready(()), if look == Look::More => {
+                    look = desk.take(due).await;
+                }
+            }
+        }
+        desk.sent()
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("signer", &self.0.signer)
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SenderBuilder {
+    /// Takes the time from elsewhere than the machine.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes randomness from elsewhere than the machine.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Other settings.
+    #[must_use]
+    pub fn settings(mut self, settings: SenderSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Makes the sender.
+    #[must_use]
+    pub fn build(self) -> Sender {
+        let mut limits = Limits::default();
+        limits.answer = self.settings.answer;
+        limits.body = BODY;
+        Sender(Arc::new(Inner {
+            store: self.store,
+            transport: self.transport,
+            signer: self.signer,
+            clock: self.clock,
+            random: self.random,
+            settings: self.settings,
+            limits,
+            circuits: Mutex::default(),
+            wake: Arc::default(),
+        }))
+    }
+}
+
+impl Inner {
+    fn circuits(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Circuit>> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

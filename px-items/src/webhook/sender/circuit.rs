@@ -1,0 +1,181 @@
+//! Whether an endpoint is called: one that keeps failing is called less. Pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// So many failures in a row open the circuit.
+const FAILURES: u32 = 5;
+/// How long it is open at first.
+const OPEN: TimeDelta = TimeDelta::seconds(30);
+/// It doubles with every probe that fails, up to this.
+const LONGEST: TimeDelta = TimeDelta::minutes(15);
+
+/// What is known of an endpoint in this process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Circuit {
+    /// In a row.
+    failures: u32,
+    open: Option<Open>,
+    last_failure_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Open {
+    until: DateTime<Utc>,
+    length: TimeDelta,
+    probing: bool,
+}
+
+/// Whether a call may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permit {
+    /// It may; when the circuit is open this is the one probe.
+    Go,
+    /// A probe is under way; what it finds decides.
+    Wait,
+    /// Not before that.
+    NotBefore(DateTime<Utc>),
+}
+
+impl Circuit {
+    /// Whether a call may be made now.
+    pub(super) fn permit(&self, now: DateTime<Utc>) -> Permit {
+        match &self.open {
+            None => Permit::Go,
+            Some(open) if open.probing => Permit::Wait,
+            Some(open) if now < open.until => Permit::NotBefore(open.until),
+            Some(_) => Permit::Go,
+        }
+    }
+
+    /// A call begins that was permitted.
+    pub(super) fn begin(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.probing = true;
+        }
+    }
+
+    /// A call was answered as it should be.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A call failed. `asked` is until when the endpoint wants to be left alone.
+    pub(super) fn failed(&mut self, now: DateTime<Utc>, asked: Option<DateTime<Utc>>) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure_at = Some(now);
+        let length = match &self.open {
+            Some(open) if open.probing => (open.length * 2).min(LONGEST),
+            // A call that was under way when others opened it.
+            Some(open) => open.length,
+            None if self.failures >= FAILURES || asked.is_some() => OPEN,
+            None => return,
+        };
+        let until = (now + length).max(asked.unwrap_or(now));
+        let before = self.open.as_ref().filter(|open| !open.probing).map(|open| open.until);
+        let until = before.map_or(until, |before| before.max(asked.unwrap_or(before)));
+        self.open = Some(Open { until, length, probing: false });
+    }
+
+    /// A call was permitted and not made.
+    pub(super) fn abandoned(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.probing = false;
+        }
+    }
+
+    /// Whether there is nothing left to know: it never failed, or so long ago that it is forgotten.
+    pub(super) fn is_forgotten(&self, now: DateTime<Utc>) -> bool {
+        let long_ago = |at: DateTime<Utc>| now - at > TimeDelta::hours(5);
+        let probing = self.open.as_ref().is_some_and(|open| open.probing);
+        !probing && self.last_failure_at.is_none_or(long_ago)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn opened() -> Circuit {
+        let mut circuit = Circuit::default();
+        for _ in 0..FAILURES {
+            assert_eq!(circuit.permit(at(0)), Permit::Go);
+            circuit.begin();
+            circuit.failed(at(0), None);
+        }
+        circuit
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_one_probe_closes_it() {
+        let mut circuit = opened();
+        assert_eq!(circuit.permit(at(29)), Permit::NotBefore(at(30)));
+        assert_eq!(circuit.permit(at(30)), Permit::Go);
+        circuit.begin();
+        assert_eq!(circuit.permit(at(31)), Permit::Wait);
+        circuit.succeeded();
+        assert_eq!(circuit, Circuit::default());
+    }
+
+    #[test]
+    fn a_success_between_failures_keeps_it_closed() {
+        let mut circuit = Circuit::default();
+        for n in 0..40 {
+            assert_eq!(circuit.permit(at(n)), Permit::Go);
+            circuit.begin();
+            if n % 5 == 4 { circuit.succeeded() } else { circuit.failed(at(n), None) }
+        }
+    }
+
+    #[test]
+    fn each_probe_that_fails_doubles_the_time_up_to_a_limit() {
+        let mut circuit = opened();
+        let (mut now, mut waits) = (at(30), Vec::new());
+        for _ in 0..8 {
+            assert_eq!(circuit.permit(now), Permit::Go);
+            circuit.begin();
+            circuit.failed(now, None);
+            let Permit::NotBefore(until) = circuit.permit(now) else { panic!("it is open") };
+            waits.push((until - now).num_seconds());
+            now = until;
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 900, 900, 900, 900]);
+    }
+
+    #[test]
+    fn calls_that_were_under_way_do_not_prolong_it() {
+        let mut circuit = opened();
+        circuit.failed(at(9), None);
+        assert_eq!(circuit.permit(at(9)), Permit::NotBefore(at(30)));
+    }
+
+    #[test]
+    fn an_endpoint_that_asks_to_be_left_alone_is() {
+        let mut circuit = Circuit::default();
+        circuit.begin();
+        circuit.failed(at(0), Some(at(600)));
+        assert_eq!(circuit.permit(at(599)), Permit::NotBefore(at(600)));
+        circuit.failed(at(1), None);
+        assert_eq!(circuit.permit(at(599)), Permit::NotBefore(at(600)));
+        assert_eq!(circuit.permit(at(600)), Permit::Go);
+    }
+
+    #[test]
+    fn a_probe_that_was_not_made_leaves_it_to_another() {
+        let mut circuit = opened();
+        circuit.begin();
+        circuit.abandoned();
+        assert_eq!(circuit.permit(at(30)), Permit::Go);
+    }
+
+    #[test]
+    fn what_is_long_past_is_forgotten() {
+        let circuit = opened();
+        assert!(!circuit.is_forgotten(at(5 * 3_600)));
+        assert!(circuit.is_forgotten(at(5 * 3_600 + 1)));
+        assert!(Circuit::default().is_forgotten(at(0)));
+    }
+}
