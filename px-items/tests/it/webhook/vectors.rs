@@ -120,6 +120,7 @@ fn made() -> Vectors {
         "`header` is the value of `Plaid-Verification`; `body` is the raw body, as UTF-8.",
         "Check each at the moment `at` (your clock set to it), with `keys` as the answers of POST /webhook_verification_key/get, and no memory of the others.",
         "`expect` is `accepted`, or what is wrong: malformed, algorithm, unknown_key, expired_key, signature, too_old, too_early, body. Refusing for another reason is fine; accepting is not.",
+        "`padded`, `alg_twice`, `crit` and `other_typ` are rightly signed oddities: a library that accepts them is lenient, not unsafe.",
         "The key was made for these vectors, is public, and must be trusted nowhere.",
     ];
     Vectors {

@@ -1,0 +1,120 @@
+//! The arguments, read without a library: there are few.
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+The simulation: banks, workers, applications and faults from a seed.
+
+Usage: cargo test -p px-items --all-features --test sim -- [OPTIONS]
+
+  --seeds N        run N seeds (default 12)
+  --from S         the first of them (default 1)
+  --seed S         run this one alone
+  --trace          print what happens, line by line
+  --threads N      seeds at a time (default: the machine's processors)
+  --twice N        run every Nth seed a second time and compare (default 25; 0: none)
+  --sabotage WHAT  break something on purpose, and look for it: merge, fencing or outbox
+  --help           print this
+
+Exit codes:
+  0  every promise was kept; with --sabotage: a seed found it
+  1  a promise was broken, or a seed did not repeat; with --sabotage: no seed found it
+  2  the arguments are wrong
+";
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    Merge,
+    Fencing,
+    Outbox,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Arguments {
+    pub(crate) first: u64,
+    pub(crate) seeds: u64,
+    pub(crate) trace: bool,
+    pub(crate) threads: usize,
+    pub(crate) twice: u64,
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// What is wanted of the program.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Run(Arguments),
+    Say(String),
+}
+
+/// Reads the arguments. Those that `cargo test` passes on to every test are taken and do nothing.
+pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments = Arguments {
+        first: 1,
+        seeds: 12,
+        trace: false,
+        threads: processors,
+        twice: 25,
+        sabotage: None,
+    };
+    let mut filters = Vec::new();
+    let mut given = given.peekable();
+    while let Some(argument) = given.next() {
+        let (name, inline) = match argument.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (argument.clone(), None),
+        };
+        let mut value = || {
+            inline.clone().or_else(|| given.next()).ok_or_else(|| format!("{name} needs a value"))
+        };
+        match name.as_str() {
+            "--help" | "-h" => return Ok(Wanted::Say(HELP.to_owned())),
+            "--list" => return Ok(Wanted::Say("simulation: test".to_owned())),
+            "--seeds" => arguments.seeds = number(&value()?)?,
+            "--from" => arguments.first = number(&value()?)?,
+            "--seed" => (arguments.first, arguments.seeds) = (number(&value()?)?, 1),
+            "--threads" => arguments.threads = usize::try_from(number(&value()?)?).unwrap_or(1),
+            "--twice" => arguments.twice = number(&value()?)?,
+            "--trace" => arguments.trace = true,
+            "--sabotage" => arguments.sabotage = Some(sabotage(&value()?)?),
+            // What the test harness would take.
+            "--nocapture" | "--no-capture" | "--include-ignored" | "--ignored" | "--exact"
+            | "-q" | "--quiet" | "--show-output" => {}
+            "--test-threads" | "--format" | "--color" | "--skip" | "-Z" => drop(value()?),
+            _ if name.starts_with('-') => return Err(format!("there is no {name}")),
+            _ => filters.push(argument),
+        }
+    }
+    if !filters.is_empty() && !filters.iter().any(|filter| "simulation".contains(&**filter)) {
+        return Ok(Wanted::Say("simulation: filtered out".to_owned()));
+    }
+    if arguments.trace {
+        (arguments.threads, arguments.twice) = (1, 0);
+    }
+    arguments.threads = arguments.threads.max(1);
+    Ok(Wanted::Run(arguments))
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+fn sabotage(text: &str) -> Result<Sabotage, String> {
+    match text {
+        "merge" => Ok(Sabotage::Merge),
+        "fencing" => Ok(Sabotage::Fencing),
+        "outbox" => Ok(Sabotage::Outbox),
+        _ => Err(format!("there is no sabotage {text:?}: merge, fencing or outbox")),
+    }
+}
+
+impl Sabotage {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Fencing => "fencing",
+            Self::Outbox => "outbox",
+        }
+    }
+}

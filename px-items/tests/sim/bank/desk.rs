@@ -1,0 +1,147 @@
+//! Serving the ledger: pages by cursor or offset, and windows that are too long.
+
+use super::{Bank, Style};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::clock::Clock as _;
+use px_server::{Caller, Error, Partner};
+use px_types::{
+    Date, UserId,
+    model::transaction::Transaction,
+    partner::{
+        GetUser, ListTransactions, Position, TransactionsQuery, TransactionsResponse,
+        UserAccountInfoResponse,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
+
+/// How long a cursor is good; the contract asks for ten minutes.
+const CURSOR_LIFE: TimeDelta = TimeDelta::minutes(12);
+
+/// The bank's own code behind the API.
+pub(super) struct Desk(pub(super) Arc<Bank>);
+
+/// The walks that cursors lead through.
+#[derive(Default)]
+pub(super) struct Cursors {
+    walks: BTreeMap<u64, Walk>,
+    next: u64,
+}
+
+/// A window as it was when its first page was served.
+#[derive(Clone)]
+struct Walk {
+    user: UserId,
+    dates: (Date, Date),
+    rows: Vec<Transaction>,
+    version: u64,
+    begun: DateTime<Utc>,
+}
+
+#[async_trait]
+impl Partner for Desk {
+    async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
+        let ledgers = self.0.ledgers();
+        let ledger = ledgers.get(caller.principal()).ok_or_else(Error::not_offered)?;
+        Ok(ledger.answer())
+    }
+
+    async fn transactions(
+        &self,
+        caller: &Caller,
+        request: ListTransactions,
+    ) -> Result<TransactionsResponse, Error> {
+        let (bank, query) = (&self.0, &request.query);
+        let days = query.end_date.days_since(query.start_date).unsigned_abs() + 1;
+        if let Some(longest) = bank.style.longest
+            && days > longest
+        {
+            return Err(Error::window_too_long(u32::try_from(longest).unwrap_or(u32::MAX)));
+        }
+        let page = match &query.position {
+            Position::Offset(offset) => bank.page_by_offset(caller.principal(), query, *offset),
+            Position::Cursor(cursor) => bank.page_by_cursor(caller.principal(), query, cursor),
+        };
+        page.ok_or_else(Error::cursor_expired)
+    }
+}
+
+impl Bank {
+    fn page_by_offset(
+        &self,
+        user: &UserId,
+        query: &TransactionsQuery,
+        offset: u64,
+    ) -> Option<TransactionsResponse> {
+        let (rows, version) = self.window(user, query)?;
+        let length = page_length(&self.style, query);
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let total = rows.len();
+        let page: Vec<_> = rows.iter().skip(skip).take(length).cloned().collect();
+        let more = skip.saturating_add(page.len()) < total;
+        let mut answer = TransactionsResponse::new(total as u64, page);
+        if self.style.by_cursor && more {
+            let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+            cursors.next += 1;
+            let number = cursors.next;
+            let walk = Walk {
+                user: user.clone(),
+                dates: (query.start_date, query.end_date),
+                rows,
+                version,
+                begun: self.clock.now(),
+            };
+            cursors.walks.insert(number, walk);
+            answer.next_cursor = Some(format!("{number}.{}", skip + answer.transactions.len()));
+        }
+        Some(answer)
+    }
+
+    /// `None` when the cursor is unknown, too old or of another window.
+    fn page_by_cursor(
+        &self,
+        user: &UserId,
+        query: &TransactionsQuery,
+        cursor: &str,
+    ) -> Option<TransactionsResponse> {
+        let (number, at) = cursor.split_once('.')?;
+        let (number, at): (u64, usize) = (number.parse().ok()?, at.parse().ok()?);
+        let walk = {
+            let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now();
+            cursors.walks.retain(|_, walk| now - walk.begun < CURSOR_LIFE);
+            cursors.walks.get(&number)?.clone()
+        };
+        let same = walk.user == *user && walk.dates == (query.start_date, query.end_date);
+        let (_, version) = self.window(user, query)?;
+        if !same || (!self.style.snapshots && version != walk.version) {
+            return None;
+        }
+        let page: Vec<_> =
+            walk.rows.iter().skip(at).take(page_length(&self.style, query)).cloned().collect();
+        let next = at + page.len();
+        let mut answer = TransactionsResponse::new(walk.rows.len() as u64, page);
+        answer.next_cursor = (next < walk.rows.len()).then(|| format!("{number}.{next}"));
+        Some(answer)
+    }
+
+    /// The rows of a window in the contract's order, and the version of the ledger.
+    fn window(&self, user: &UserId, query: &TransactionsQuery) -> Option<(Vec<Transaction>, u64)> {
+        let ledgers = self.ledgers();
+        let ledger = ledgers.get(user)?;
+        let mut rows: Vec<_> = ledger
+            .shown()
+            .filter(|row| (query.start_date..=query.end_date).contains(&row.date()))
+            .cloned()
+            .collect();
+        rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
+        Some((rows, ledger.version))
+    }
+}
+
+fn page_length(style: &Style, query: &TransactionsQuery) -> usize {
+    style.page.min(usize::try_from(query.limit).unwrap_or(usize::MAX))
+}

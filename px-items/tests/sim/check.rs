@@ -1,0 +1,229 @@
+//! What must be true in the end, when nothing goes wrong any more and everything was read once
+//! more: the Items have what the banks have, and the readers have what they may.
+
+use crate::{application::User, bank::Bank, world::World};
+use px_client::Window;
+use px_items::{
+    item::State,
+    merge::{AccountStanding, KnownAccount, KnownTransaction},
+    store::{ItemRecord, TransactionQuery},
+};
+use px_types::{AccountId, Date, ItemId, TransactionId, UserId, model::transaction::Transaction};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// All dates.
+fn always() -> Window {
+    Window::new(Date::from_ymd(2000, 1, 1).unwrap(), Date::from_ymd(2100, 1, 1).unwrap()).unwrap()
+}
+
+/// Checks everything about all Items, and what their readers have.
+pub(crate) async fn everything(world: &World, users: &mut [User]) {
+    for (item, institution, user) in world.witness.items() {
+        let Some(bank) = world.witness.bank(&institution) else { continue };
+        match world.store.item(&item).await.unwrap() {
+            None => world.trace.wrong(format!("{item} of {user} is gone, and nobody left it")),
+            Some(record) => one(world, &bank, &user, &record, users).await,
+        }
+    }
+    authorizations(world).await;
+    for what in world.witness.undelivered() {
+        world.trace.wrong(what);
+    }
+}
+
+async fn one(
+    world: &World,
+    bank: &Arc<Bank>,
+    user: &UserId,
+    record: &ItemRecord,
+    users: &mut [User],
+) {
+    let item = &record.id;
+    if record.state != State::Idle {
+        world.trace.wrong(format!("{item} of {user} is {} in the end", record.state));
+        return;
+    }
+    if let Some(suspicion) = record.life.suspicion {
+        world.trace.wrong(format!("{item} of {user} is under suspicion: {suspicion:?}"));
+    }
+    let accounts = world.store.accounts(item).await.unwrap();
+    same_accounts(world, bank, user, &accounts);
+    same_identities(world, bank, user, item).await;
+    let rows = stored_rows(world, item).await;
+    if record.needs_transactions {
+        let known = world.store.known(item, always(), &[]).await.unwrap();
+        same_rows(world, bank, user, (&accounts, &known, &rows));
+    }
+    for reader in users.iter_mut().filter(|reader| reader.item() == Some(item)) {
+        same_replica(world, item, &rows, reader).await;
+    }
+}
+
+async fn stored_rows(world: &World, item: &ItemId) -> BTreeMap<TransactionId, Transaction> {
+    let query = TransactionQuery::new(always(), 100_000);
+    let page = world.store.transactions(item, &query).await.unwrap();
+    page.rows.into_iter().map(|row| (row.id.clone(), row)).collect()
+}
+
+/// Every account of the bank is there once, as it is; what the bank lists no more is closed.
+fn same_accounts(world: &World, bank: &Bank, user: &UserId, known: &[KnownAccount]) {
+    let ledgers = bank.ledgers();
+    let Some(ledger) = ledgers.get(user) else { return };
+    let mut ids = BTreeSet::new();
+    for stored in known {
+        let id = &stored.partner_id;
+        if !ids.insert(id) {
+            world.trace.wrong(format!("{user}: account {id} is there twice"));
+        }
+        let Some(listing) = ledger.accounts.get(id) else {
+            world.trace.wrong(format!("{user}: account {id} is there, and not at the bank"));
+            continue;
+        };
+        let expected =
+            if listing.listed { AccountStanding::Listed } else { AccountStanding::Closed };
+        if stored.standing != expected {
+            let standing = stored.standing;
+            world.trace.wrong(format!("{user}: account {id} is {standing:?}, not {expected:?}"));
+        }
+        let mut account = listing.account.clone();
+        account.id = stored.account.id.clone();
+        if listing.listed && account != stored.account {
+            world.trace.wrong(format!("{user}: account {id} is not as the bank's"));
+        }
+    }
+    for (id, _) in ledger.accounts.iter().filter(|(_, listing)| listing.listed) {
+        if !ids.contains(id) {
+            world.trace.wrong(format!("{user}: account {id} is missing"));
+        }
+    }
+}
+
+async fn same_identities(world: &World, bank: &Bank, user: &UserId, item: &ItemId) {
+    let stored = world.store.identities(item).await.unwrap();
+    let expected = bank.ledgers().get(user).map(|ledger| ledger.identity());
+    let same = match (&stored, &expected) {
+        (Some((id, all)), Some(expected)) => {
+            *id == expected.id && all.as_slice() == std::slice::from_ref(expected)
+        }
+        _ => false,
+    };
+    if !same {
+        world.trace.wrong(format!("{user}: the holder is not as the bank's"));
+    }
+}
+
+/// Every transaction of the bank's listed accounts is there once, as it is, and no other.
+fn same_rows(
+    world: &World,
+    bank: &Bank,
+    user: &UserId,
+    (accounts, known, rows): (
+        &[KnownAccount],
+        &[KnownTransaction],
+        &BTreeMap<TransactionId, Transaction>,
+    ),
+) {
+    let ledgers = bank.ledgers();
+    let Some(ledger) = ledgers.get(user) else { return };
+    let own: BTreeMap<&AccountId, &AccountId> =
+        accounts.iter().map(|known| (&known.partner_id, &known.account.id)).collect();
+    let listed: BTreeSet<&AccountId> = accounts
+        .iter()
+        .filter(|known| known.standing == AccountStanding::Listed)
+        .map(|known| &known.account.id)
+        .collect();
+    let mut stored = BTreeMap::new();
+    for known in known.iter().filter(|known| known.removed_at.is_none()) {
+        let Some(row) = rows.get(&known.id) else {
+            world.trace.wrong(format!("{user}: {} is known, and not there", known.id));
+            continue;
+        };
+        if !listed.contains(&known.account_id) {
+            continue;
+        }
+        if stored.insert(&known.partner_id, row).is_some() {
+            world.trace.wrong(format!("{user}: {} is there twice", known.partner_id));
+        }
+    }
+    for row in ledger.shown() {
+        let Some(stored) = stored.remove(&row.id) else {
+            let (id, date) = (&row.id, row.date());
+            world.trace.wrong(format!("{user}: transaction {id} of {date} is missing"));
+            continue;
+        };
+        let mut expected = row.clone();
+        expected.id = stored.id.clone();
+        if let Some(account) = own.get(&row.account_id) {
+            expected.account_id = (*account).clone();
+        }
+        if expected != *stored {
+            world.trace.wrong(format!(
+                "{user}: transaction {} is not as the bank's: {stored:?}, not {expected:?}",
+                row.id
+            ));
+        }
+    }
+    for (id, row) in stored {
+        let date = row.date();
+        world.trace.wrong(format!("{user}: transaction {id} of {date} is there, not at the bank"));
+    }
+}
+
+/// A reader has the transactions of the accounts that it sees, as they are stored.
+async fn same_replica(
+    world: &World,
+    item: &ItemId,
+    rows: &BTreeMap<TransactionId, Transaction>,
+    reader: &mut User,
+) {
+    let Some(replica) = reader.finish().await else { return };
+    let application = reader.application();
+    let visible = world.witness.visible(item, application).unwrap_or_default();
+    for (id, row) in rows.iter().filter(|(_, row)| visible.contains(&row.account_id)) {
+        match replica.get(id) {
+            None => world.trace.wrong(format!("{application} does not have {id}")),
+            Some(own) if own != row => {
+                world
+                    .trace
+                    .wrong(format!("{application} has {id} otherwise: {own:?}, not {row:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (id, row) in &replica {
+        if !rows.contains_key(id) {
+            world.trace.wrong(format!("{application} has {id}, which is gone"));
+        } else if !visible.contains(&row.account_id) {
+            world.trace.wrong(format!("{application} has {id}, and may not see its account"));
+        }
+    }
+}
+
+/// An Item has one authorization; every other one that it was given was revoked at the bank.
+async fn authorizations(world: &World) {
+    let mut present = BTreeSet::new();
+    for (item, institution, _) in world.witness.items() {
+        let Some(bank) = world.witness.bank(&institution) else { continue };
+        let Ok(Some((tokens, _))) = world.store.tokens(&item).await else {
+            world.trace.wrong(format!("{item} has no tokens in the end"));
+            continue;
+        };
+        let token = tokens.refresh_token.as_ref().map_or("", |token| token.expose());
+        present.extend(bank.grant_of_any(token).await);
+    }
+    for bank in &world.banks {
+        let users: Vec<_> = bank.ledgers().keys().cloned().collect();
+        for user in users {
+            let given = world.witness.grants_of(&bank.id, &user);
+            for grant in bank.live_grants(&user).await {
+                if given.contains(&grant) && !present.contains(&grant) {
+                    let what = format!("{user}: an authorization that was replaced still lives");
+                    world.trace.wrong(what);
+                }
+            }
+        }
+    }
+}

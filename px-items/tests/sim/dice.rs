@@ -1,0 +1,95 @@
+//! Chance from a seed. Each part of a run has dice of its own, so that what one part asks does
+//! not shift what another one gets.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+/// A source of chance that repeats itself exactly (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    /// The dice of one part of a run.
+    pub(crate) fn new(seed: u64, part: &str) -> Self {
+        // FNV-1a over the part's name, so that its place in the code does not matter.
+        let name = part.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name);
+        dice.bits();
+        dice
+    }
+
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `end`, `end` not included.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.bits() % end.max(1)
+    }
+
+    /// From one number to another, both included.
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True that many times of a thousand.
+    pub(crate) fn chance(&mut self, of_thousand: u64) -> bool {
+        self.below(1000) < of_thousand
+    }
+
+    /// One of several.
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        let index = self.below(of.len() as u64);
+        of.get(usize::try_from(index).unwrap_or_default())
+    }
+}
+
+/// Dice that several tasks share, and the randomness of the parts under test.
+pub(crate) struct SharedDice(Mutex<Dice>);
+
+impl SharedDice {
+    pub(crate) fn new(seed: u64, part: &str) -> Self {
+        Self(Mutex::new(Dice::new(seed, part)))
+    }
+
+    /// Throws them.
+    pub(crate) fn throw<T>(&self, throw: impl FnOnce(&mut Dice) -> T) -> T {
+        throw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn fill(&self, buffer: &mut [u8]) {
+        self.throw(|dice| {
+            for chunk in buffer.chunks_mut(8) {
+                let bits = dice.bits().to_le_bytes();
+                chunk.copy_from_slice(&bits[..chunk.len()]);
+            }
+        });
+    }
+}
+
+impl fmt::Debug for SharedDice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedDice")
+    }
+}
+
+impl px_items::random::Random for SharedDice {
+    fn fill(&self, buffer: &mut [u8]) {
+        self.fill(buffer);
+    }
+}
+
+impl px_server::clock::Random for SharedDice {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), px_server::clock::NoRandomness> {
+        self.fill(buffer);
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Machines that workers and senders run on: they are killed at any step, stand still, lose their
+//! network, stop in good order, and start again.
+
+use crate::{
+    bank,
+    dice::SharedDice,
+    life::Life,
+    network::{Network, Rates},
+    store::{StoreRates, WatchedStore},
+    world::{Phase, World},
+};
+use px_client::{PartnerClient, RetryPolicy, clock::Clock as _, transport::InProcess};
+use px_items::{
+    engine::{Engine, Settings},
+    partners::{FixedPartners, Partner},
+    store::Store,
+};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// How bad things are in a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Badness {
+    pub(crate) network: Rates,
+    pub(crate) store: StoreRates,
+    /// How often of a thousand starts end by a kill.
+    pub(crate) kills: u64,
+    /// How often of a thousand starts stand still at times.
+    pub(crate) stalls: u64,
+    /// How often of a thousand webhooks their receiver fails.
+    pub(crate) receivers: u64,
+}
+
+/// A machine.
+pub(crate) struct Machine {
+    pub(crate) world: Arc<World>,
+    pub(crate) name: String,
+    pub(crate) badness: Badness,
+    pub(crate) dice: SharedDice,
+}
+
+/// How a start of a machine ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    KilledAtGate(u64),
+    KilledAfter(u64),
+    StoppedAfter(u64),
+}
+
+impl Machine {
+    pub(crate) fn new(world: &Arc<World>, name: String, badness: Badness) -> Self {
+        let dice = SharedDice::new(world.seed, &name);
+        Self { world: world.clone(), name, badness, dice }
+    }
+
+    /// Starts again and again until the run is over.
+    ///
+    /// `run` runs what the machine is for, until the future that it is given is over.
+    pub(crate) async fn live<F: Future<Output = ()>>(
+        self,
+        run: impl Fn(&Self, Arc<Life>, u64, StopSignal) -> F,
+    ) {
+        let mut start = 0;
+        while self.world.phase() != Phase::Over {
+            start += 1;
+            let life = Arc::new(Life::new(format!("{}.{start}", self.name), self.world.clock));
+            self.one_start(&life, start, &run).await;
+            let rest = self.dice.throw(|dice| match dice.below(10) {
+                0..=6 => dice.between(1, 20),
+                7 | 8 => dice.between(20, 600),
+                _ => dice.between(600, 7200),
+            });
+            if self.world.phase() == Phase::Busy {
+                self.world.clock.sleep(Duration::from_secs(rest)).await;
+            }
+        }
+    }
+
+    async fn one_start<F: Future<Output = ()>>(
+        &self,
+        life: &Arc<Life>,
+        start: u64,
+        run: impl Fn(&Self, Arc<Life>, u64, StopSignal) -> F,
+    ) {
+        let end = self.end();
+        self.world.trace.note(&life.name, format_args!("starts"));
+        let stop = StopSignal {
+            world: self.world.clone(),
+            after: match end {
+                Some(End::StoppedAfter(seconds)) => Some(Duration::from_secs(seconds)),
+                _ => None,
+            },
+        };
+        if let Some(End::KilledAtGate(gate)) = end {
+            life.end_at_gate(Some(gate));
+        }
+        let killed = async {
+            if let Some(End::KilledAfter(seconds)) = end {
+                self.world.sleep_while_busy(Duration::from_secs(seconds)).await;
+                life.end();
+            } else {
+                // Nothing kills it any more once all is well.
+                self.world.until_calm().await;
+                life.end_at_gate(None);
+            }
+            std::future::pending::<()>().await;
+        };
+        let over = tokio::select! {
+            biased;
+            () = life.until_end() => false,
+            () = killed => false,
+            () = self.trouble(life) => false,
+            () = run(self, life.clone(), start, stop) => true,
+        };
+        if over {
+            self.world.trace.note(&life.name, format_args!("stopped"));
+            let clean = self.badness.store.is_good() && !life.stood();
+            if let Some(item) = self.world.witness.holds(life).filter(|_| clean) {
+                let what = format!("{} stopped in good order and still holds {item}", life.name);
+                self.world.trace.wrong(what);
+            }
+        } else {
+            self.world.trace.note(&life.name, format_args!("is killed"));
+            self.world.witness.count(|stats| stats.crashes += 1);
+        }
+        life.end();
+    }
+
+    fn end(&self) -> Option<End> {
+        if self.world.phase() != Phase::Busy {
+            return None;
+        }
+        self.dice.throw(|dice| match dice.below(3) {
+            _ if !dice.chance(self.badness.kills) => None,
+            0 => Some(End::KilledAfter(dice.between(1, 40_000))),
+            1 => Some(End::StoppedAfter(dice.between(1, 40_000))),
+            _ => Some(End::KilledAtGate(dice.between(1, 400))),
+        })
+    }
+
+    /// It stands still or loses its network, now and then.
+    async fn trouble(&self, life: &Life) {
+        loop {
+            let wait = self.dice.throw(|dice| dice.between(10, 20_000));
+            self.world.sleep_while_busy(Duration::from_secs(wait)).await;
+            let (stall, which, time) = self.dice.throw(|dice| {
+                (dice.chance(self.badness.stalls), dice.chance(500), dice.between(1, 300))
+            });
+            let time = Duration::from_secs(time);
+            match which {
+                _ if !stall => {}
+                true => {
+                    self.world.trace.note(&life.name, format_args!("stands still for {time:?}"));
+                    life.stand(time);
+                }
+                false => {
+                    self.world.trace.note(&life.name, format_args!("is cut off for {time:?}"));
+                    life.cut_off(time);
+                }
+            }
+        }
+    }
+
+    /// The store as this start of the machine reaches it.
+    pub(crate) fn store(&self, life: &Arc<Life>) -> Arc<dyn Store> {
+        Arc::new(WatchedStore {
+            inner: self.world.store.clone(),
+            witness: self.world.witness.clone(),
+            life: life.clone(),
+            rates: self.badness.store,
+            bad: self.world.bad.clone(),
+            dice: SharedDice::new(self.world.seed, &format!("{} store", life.name)),
+            clock: self.world.clock,
+            trace: self.world.trace.clone(),
+            spare_next_save: AtomicBool::new(false),
+        })
+    }
+
+    /// The banks as this start of the machine reaches them.
+    fn partners(&self, life: &Arc<Life>) -> FixedPartners {
+        let mut partners = FixedPartners::new();
+        for bank in &self.world.banks {
+            let name = format!("{} {}", life.name, bank.id);
+            let network = Network {
+                bank: bank.clone(),
+                service: InProcess::new(bank.service(self.world.seed)),
+                life: life.clone(),
+                rates: self.badness.network,
+                bad: self.world.bad.clone(),
+                dice: SharedDice::new(self.world.seed, &name),
+                clock: self.world.clock,
+                trace: self.world.trace.clone(),
+                witness: self.world.witness.clone(),
+                spare_next_refresh: AtomicBool::new(false),
+            };
+            let (id, secret) = bank::credentials();
+            let mut retry = RetryPolicy::default();
+            retry.attempts = 2;
+            let client = PartnerClient::builder("https://bank.example", network)
+                .client(id, secret)
+                .clock(Arc::new(self.world.clock))
+                .retry(retry)
+                .seed(self.dice.throw(|dice| dice.bits()))
+                .build()
+                .unwrap();
+            partners = partners.with(bank.id.clone(), Partner::new(client));
+        }
+        partners
+    }
+
+    /// A worker's engine on this start of the machine.
+    pub(crate) fn engine(&self, life: &Arc<Life>, settings: Settings) -> Engine {
+        Engine::builder(self.store(life), Arc::new(self.partners(life)))
+            .clock(Arc::new(self.world.clock))
+            .random(Arc::new(SharedDice::new(self.world.seed, &format!("{} random", life.name))))
+            .settings(settings)
+            .build()
+    }
+}
+
+/// When what runs on a machine is to stop in good order.
+pub(crate) struct StopSignal {
+    world: Arc<World>,
+    after: Option<Duration>,
+}
+
+impl StopSignal {
+    pub(crate) async fn wait(self) {
+        let planned = async {
+            match self.after {
+                Some(after) => self.world.sleep_while_busy(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.world.until_over() => {}
+            () = planned => {}
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The network between a machine and a bank: it delays, loses, doubles, cuts and lies.
+//!
+//! It does two things never, for no client could survive them: it invents no 401, and after it
+//! lost the answer to a refresh it lets the next one of that machine through (a refresh token that
+//! is used again after 30 s ends the user's authorization, by the contract).
+
+use crate::{
+    bank::Bank,
+    dice::{Dice, SharedDice},
+    life::Life,
+    time::SimClock,
+    trace::Trace,
+    witness::Witness,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::TimeDelta;
+use http::{Request, Response, header};
+use px_client::{
+    clock::Clock as _,
+    transport::{HttpTransport, InProcess, Limits, TransportError, TransportErrorKind},
+};
+use px_server::PartnerService;
+use px_types::Timestamp;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How bad a network is; per thousand calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    pub(crate) slow: u64,
+    pub(crate) never_sent: u64,
+    pub(crate) lost_before: u64,
+    pub(crate) lost_after: u64,
+    pub(crate) doubled: u64,
+    pub(crate) cut: u64,
+    pub(crate) too_many: u64,
+    pub(crate) broken: u64,
+    pub(crate) unavailable: u64,
+    pub(crate) html: u64,
+}
+
+impl Rates {
+    /// Some network; in one run of five a good one.
+    pub(crate) fn random(dice: &mut Dice) -> Self {
+        let worst = match dice.below(5) {
+            0 => 0,
+            1 => 10,
+            2 | 3 => 40,
+            _ => 100,
+        };
+        Self {
+            slow: dice.below(worst + 1),
+            never_sent: dice.below(worst + 1),
+            lost_before: dice.below(worst + 1),
+            lost_after: dice.below(worst + 1),
+            doubled: dice.below(worst + 1),
+            cut: dice.below(worst + 1),
+            too_many: dice.below(worst + 1),
+            broken: dice.below(worst + 1),
+            unavailable: dice.below(worst + 1),
+            html: dice.below(worst + 1),
+        }
+    }
+}
+
+/// The network of one machine to one bank.
+pub(crate) struct Network {
+    pub(crate) bank: Arc<Bank>,
+    pub(crate) service: InProcess<PartnerService>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) rates: Rates,
+    /// Whether it is bad at all; all networks of a run share it.
+    pub(crate) bad: Arc<AtomicBool>,
+    pub(crate) dice: SharedDice,
+    pub(crate) clock: SimClock,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) witness: Arc<Witness>,
+    /// The last refresh was lost on its way back.
+    pub(crate) spare_next_refresh: AtomicBool,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Network").field(&self.life.name).finish()
+    }
+}
+
+/// What the network does to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    Slow,
+    NeverSent,
+    LostBefore,
+    LostAfter,
+    Doubled,
+    Cut,
+    TooMany { header: bool },
+    Broken,
+    Unavailable { at: bool },
+    Html,
+}
+
+impl Fate {
+    fn random(rates: &Rates, dice: &mut Dice) -> Self {
+        let fates = [
+            (rates.slow, Self::Slow),
+            (rates.never_sent, Self::NeverSent),
+            (rates.lost_before, Self::LostBefore),
+            (rates.lost_after, Self::LostAfter),
+            (rates.doubled, Self::Doubled),
+            (rates.cut, Self::Cut),
+            (rates.too_many, Self::TooMany { header: dice.chance(500) }),
+            (rates.broken, Self::Broken),
+            (rates.unavailable, Self::Unavailable { at: dice.chance(500) }),
+            (rates.html, Self::Html),
+        ];
+        let mut left = dice.below(1000);
+        for (rate, fate) in fates {
+            match left.checked_sub(rate) {
+                Some(rest) => left = rest,
+                None => return fate,
+            }
+        }
+        Self::Fine
+    }
+
+    /// Whether the bank sees the request and the machine not its answer.
+    fn loses_the_answer(self) -> bool {
+        matches!(self, Self::LostAfter | Self::Cut)
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Network {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        self.life.gate().await;
+        let what = format!("{} {}", request.method(), short(&request));
+        let refresh = is_refresh(&request);
+        let fate = self.fate(refresh);
+        if fate != Fate::Fine {
+            self.trace.note(&self.life.name, format_args!("{what}: {fate:?}"));
+        }
+        self.wait(1, 60).await;
+        let answer = self.send_with(fate, request, limits).await;
+        self.wait(1, 60).await;
+        self.life.gate().await;
+        match &answer {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                self.trace.note(&self.life.name, format_args!("{what}: {status}"));
+            }
+            Err(error) => self.trace.note(&self.life.name, format_args!("{what}: {error}")),
+        }
+        answer
+    }
+}
+
+impl Network {
+    fn fate(&self, refresh: bool) -> Fate {
+        if !self.bad.load(Ordering::Relaxed) {
+            return Fate::Fine;
+        }
+        if refresh && self.spare_next_refresh.swap(false, Ordering::Relaxed) {
+            return Fate::Fine;
+        }
+        if self.life.is_cut_off() {
+            return Fate::NeverSent;
+        }
+        let fate = self.dice.throw(|dice| Fate::random(&self.rates, dice));
+        if refresh && (fate.loses_the_answer() || fate == Fate::Slow) {
+            self.spare_next_refresh.store(true, Ordering::Relaxed);
+        }
+        fate
+    }
+
+    async fn send_with(
+        &self,
+        fate: Fate,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let now = self.clock.now();
+        match fate {
+            Fate::Fine => self.ask(request, limits).await,
+            Fate::Slow => {
+                // On both ways together it can be longer than the client waits.
+                self.wait(1000, 20_000).await;
+                let answer = self.ask(request, limits).await;
+                self.wait(1000, 20_000).await;
+                answer
+            }
+            Fate::NeverSent => {
+                Err(TransportError::new(TransportErrorKind::Connect, "no connection"))
+            }
+            Fate::LostBefore => std::future::pending().await,
+            Fate::LostAfter => {
+                self.ask(request, limits).await?;
+                std::future::pending().await
+            }
+            Fate::Doubled => {
+                let first = self.ask(request.clone(), limits).await;
+                self.ask(request, limits).await.ok();
+                first
+            }
+            Fate::Cut => self.cut(request, limits).await,
+            Fate::TooMany { header } => {
+                let mut answer = error(429, "too_many_requests");
+                if header {
+                    let seconds = self.dice.throw(|dice| dice.between(1, 900));
+                    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                }
+                Ok(answer)
+            }
+            Fate::Broken => Ok(error(500, "internal_error")),
+            Fate::Unavailable { at } => {
+                let seconds = self.dice.throw(|dice| dice.between(10, 7200)).cast_signed();
+                let retry_at = Timestamp::from(now + TimeDelta::seconds(seconds));
+                let mut body = serde_json::json!({
+                    "error": { "id": "institution_unavailable", "message": "Not now." },
+                });
+                if at {
+                    body["retry_at"] = serde_json::json!(retry_at.to_string());
+                }
+                Ok(json(503, body.to_string()))
+            }
+            Fate::Html => {
+                let status = self.dice.throw(|dice| *dice.pick(&[200, 502, 504]).unwrap_or(&200));
+                let mut answer = Response::new(Bytes::from_static(b"<html>Maintenance</html>"));
+                *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                let html = header::HeaderValue::from_static("text/html");
+                answer.headers_mut().insert(header::CONTENT_TYPE, html);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// The answer breaks off: noticed by the transport, or only by the reader.
+    async fn cut(
+        &self,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let answer = self.ask(request, limits).await?;
+        if self.dice.throw(|dice| dice.chance(500)) {
+            return Err(TransportError::new(TransportErrorKind::Cut, "cut off"));
+        }
+        let (parts, body) = answer.into_parts();
+        let length = self.dice.throw(|dice| dice.below(body.len() as u64));
+        let length = usize::try_from(length).unwrap_or_default();
+        Ok(Response::from_parts(parts, body.slice(..length)))
+    }
+
+    async fn ask(
+        &self,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        if let Some(token) = revoked_token(&request)
+            && let Some(grant) = self.bank.grant_of_any(&token).await
+        {
+            self.bank.note_end(&grant, "this side");
+        }
+        let refreshed = match field(&request, "refresh_token=").filter(|_| is_refresh(&request)) {
+            Some(token) => self.bank.grant_of_any(&token).await,
+            None => None,
+        };
+        let Some(grant) = refreshed else { return self.service.send(request, limits).await };
+        let lived = self.bank.is_alive(&grant).await;
+        let answer = self.service.send(request, limits).await;
+        if lived && !self.bank.is_alive(&grant).await {
+            self.witness.reused(&self.life, grant);
+        } else if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+            self.witness.refreshed(&self.life, grant);
+        }
+        answer
+    }
+
+    async fn wait(&self, shortest: u64, longest: u64) {
+        let millis = self.dice.throw(|dice| dice.between(shortest, longest));
+        self.clock.sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+/// The end of the path with the dates: enough to follow a trace.
+fn short(request: &Request<Bytes>) -> String {
+    let path = request.uri().path();
+    match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+fn is_refresh(request: &Request<Bytes>) -> bool {
+    request.uri().path().ends_with("/oauth2/token")
+        && request.body().windows(13).any(|part| part == b"refresh_token")
+}
+
+/// The token that a request asks to be revoked.
+fn revoked_token(request: &Request<Bytes>) -> Option<String> {
+    if !request.uri().path().ends_with("/oauth2/revoke") {
+        return None;
+    }
+    field(request, "token=")
+}
+
+/// A field of a form.
+fn field(request: &Request<Bytes>, name: &str) -> Option<String> {
+    let body = std::str::from_utf8(request.body()).ok()?;
+    body.split('&').find_map(|pair| pair.strip_prefix(name)).map(str::to_owned)
+}
+
+fn error(status: u16, id: &str) -> Response<Bytes> {
+    json(status, format!(r#"{{"error":{{"id":"{id}","message":"Not now."}}}}"#))
+}
+
+fn json(status: u16, body: String) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::from(body));
+    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    let json = header::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}

@@ -1,0 +1,285 @@
+//! One seed, from its beginning to its end.
+
+use crate::{
+    application::{Mailbox, User},
+    arguments::Sabotage,
+    bank::Bank,
+    check,
+    dice::{Dice, SharedDice},
+    life::Life,
+    machine::{Badness, Machine},
+    network::Rates,
+    store::StoreRates,
+    time::SimClock,
+    town::Customer,
+    trace::{Keep, Trace},
+    witness::{Stats, Witness},
+    world::{Phase, World},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
+use px_client::clock::Clock as _;
+use px_items::{
+    engine::{Outcome as Ended, Settings},
+    items::Items,
+    store::{MemoryStore, Sabotage as StoreSabotage, Store},
+};
+use px_types::{ApplicationId, UserId, webhook::Environment};
+use std::{
+    cell::RefCell,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+/// What became of a seed.
+pub(crate) struct Outcome {
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) stats: Stats,
+}
+
+thread_local! {
+    /// The panics of the seed that runs on this thread.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes panics with the seed that they are of, and prints none.
+pub(crate) fn catch_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.with_borrow_mut(|panics| panics.push(format!("a panic: {panic}")));
+    }));
+}
+
+/// Runs a seed.
+pub(crate) fn seed(seed: u64, sabotage: Option<Sabotage>, keep: Keep) -> Outcome {
+    PANICS.take();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let outcome = runtime.block_on(async {
+        let start: DateTime<Utc> = "2026-03-02T08:00:00Z".parse().unwrap();
+        let clock = SimClock::starting_at(start);
+        let trace = Arc::new(Trace::new(clock, keep));
+        let run = AssertUnwindSafe(Run::new(seed, sabotage, clock, trace.clone()).play());
+        let stats = run.catch_unwind().await.unwrap_or_default();
+        for panic in PANICS.take() {
+            trace.wrong(panic);
+        }
+        let (hash, events, wrong, lines) = trace.finish();
+        Outcome { hash, events, wrong, lines, stats }
+    });
+    // What still runs belongs to machines that are gone.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A run of a seed.
+struct Run {
+    world: Arc<World>,
+    dice: Dice,
+    badness: Badness,
+    settings: Settings,
+}
+
+impl Run {
+    fn new(seed: u64, sabotage: Option<Sabotage>, clock: SimClock, trace: Arc<Trace>) -> Self {
+        let mut dice = Dice::new(seed, "run");
+        let badness = Badness {
+            network: Rates::random(&mut dice),
+            store: StoreRates::random(&mut dice),
+            kills: dice.below(1001),
+            stalls: dice.below(400),
+            receivers: dice.below(400),
+        };
+        trace.note("world", format_args!("seed {seed}: {badness:?}"));
+        let banks: Vec<_> = (1..=dice.between(1, 2))
+            .map(|number| {
+                let users: Vec<_> = (1..=dice.between(1, 2))
+                    .map(|user| UserId::new(format!("u{number}{user}")).unwrap())
+                    .collect();
+                Bank::open(&format!("bank{number}"), seed, &users, clock, trace.clone())
+            })
+            .collect();
+        let witness = Arc::new(Witness::new(&banks, clock, trace.clone()));
+        let store: Arc<dyn Store> = Arc::new(match sabotage {
+            Some(Sabotage::Fencing) => {
+                MemoryStore::sabotaged(Environment::Sandbox, StoreSabotage::Fencing)
+            }
+            Some(Sabotage::Outbox) => {
+                MemoryStore::sabotaged(Environment::Sandbox, StoreSabotage::Outbox)
+            }
+            Some(Sabotage::Merge) | None => MemoryStore::new(Environment::Sandbox),
+        });
+        let world = World {
+            seed,
+            clock,
+            items: Items::builder(store.clone()).build(),
+            good_items: Items::builder(store.clone()).build(),
+            trace,
+            witness,
+            store,
+            banks,
+            bad: Arc::new(AtomicBool::new(true)),
+            phase: watch::Sender::new(Phase::Busy),
+        };
+        let world = Arc::new(world.with_watched_items(badness.store));
+        let settings = settings(&mut dice, sabotage);
+        Self { world, dice, badness, settings }
+    }
+
+    async fn play(mut self) -> Stats {
+        let machines = self.machines();
+        let mailboxes: Vec<_> = (1..=self.dice.between(1, 3))
+            .map(|number| {
+                let id = ApplicationId::new(format!("app{number}")).unwrap();
+                (id, Arc::new(Mailbox::default()))
+            })
+            .collect();
+        let users = self.people(&mailboxes);
+        let days = self.dice.between(2, 5);
+        self.sleep(TimeDelta::days(days.cast_signed())).await;
+        self.world.set_phase(Phase::Calm);
+        let mut people = Vec::new();
+        for user in users {
+            people.extend(user.await.ok());
+        }
+        // What is under way ends, leases run out, and what partners asked for passes.
+        self.sleep(TimeDelta::minutes(5)).await;
+        self.authorize_again(&mut people).await;
+        // So long every Item is updated at least once, and every webhook was tried to the end.
+        self.sleep(TimeDelta::hours(50)).await;
+        self.nothing_is_stuck().await;
+        self.world.set_phase(Phase::Over);
+        for machine in machines {
+            machine.await.ok();
+        }
+        self.sleep(TimeDelta::minutes(2)).await;
+        self.read_everything().await;
+        check::everything(&self.world, &mut people).await;
+        self.world.witness.stats()
+    }
+
+    async fn sleep(&self, time: TimeDelta) {
+        self.world.clock.sleep(time.to_std().unwrap_or_default()).await;
+    }
+
+    fn machines(&mut self) -> Vec<JoinHandle<()>> {
+        (1..=self.dice.between(1, 3))
+            .map(|number| {
+                let machine = Machine::new(&self.world, format!("worker{number}"), self.badness);
+                let settings = self.settings.clone();
+                tokio::spawn(async move {
+                    machine
+                        .live(|machine, life, _, stop| {
+                            let engine = machine.engine(&life, settings.clone());
+                            async move { engine.run(2, stop.wait()).await }
+                        })
+                        .await;
+                })
+            })
+            .collect()
+    }
+
+    /// The users of every bank, at the bank and at the applications.
+    fn people(&mut self, mailboxes: &[(ApplicationId, Arc<Mailbox>)]) -> Vec<JoinHandle<User>> {
+        let mut users = Vec::new();
+        for bank in &self.world.banks {
+            let names: Vec<_> = bank.ledgers().keys().cloned().collect();
+            for name in names {
+                let customer = Customer::new(self.world.clone(), bank.clone(), name.clone());
+                tokio::spawn(customer.live());
+                for mailbox in mailboxes {
+                    let (world, bank) = (self.world.clone(), bank.clone());
+                    let user = User::new(world, bank, name.clone(), mailbox.clone());
+                    users.push(tokio::spawn(user.live()));
+                }
+            }
+        }
+        users
+    }
+
+    /// Users who are asked to sign in at their bank again do so.
+    async fn authorize_again(&self, people: &mut [User]) {
+        for user in people.iter_mut() {
+            user.find_again().await;
+        }
+        for (item, institution, name) in self.world.witness.items() {
+            let record = self.world.store.item(&item).await.unwrap();
+            if !record.is_some_and(|record| record.state.login_required()) {
+                continue;
+            }
+            match people.iter_mut().find(|user| user.item() == Some(&item)) {
+                Some(user) => user.connect().await,
+                None => {
+                    let Some(bank) = self.world.witness.bank(&institution) else { continue };
+                    let dice = SharedDice::new(self.world.seed, "the end");
+                    let tokens = self.world.authorize(&bank, &name, &dice).await;
+                    let linked = self.world.good_items.import(&institution, &name, tokens).await;
+                    if let Err(error) = linked {
+                        self.world.trace.wrong(format!("{item} cannot be repaired: {error:?}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every Item was updated by itself since nothing goes wrong any more.
+    async fn nothing_is_stuck(&self) {
+        let since = self.world.clock.now() - TimeDelta::hours(49);
+        for (item, _, user) in self.world.witness.items() {
+            let Some(record) = self.world.store.item(&item).await.unwrap() else { continue };
+            if record.life.fresh.accounts.is_none_or(|at| at < since) {
+                self.world.trace.wrong(format!(
+                    "{item} of {user} is stuck: {}, due {:?}, leased until {:?}, last failure {:?}",
+                    record.state, record.due_at, record.leased_until, record.life.last_failure
+                ));
+            }
+        }
+    }
+
+    /// A deep resync of everything, twice: what was missing once is gone when it is missing again.
+    async fn read_everything(&self) {
+        let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
+        let life = Arc::new(Life::new("the end".to_owned(), self.world.clock));
+        let mut settings = self.settings.clone();
+        settings.plan.deep_every = TimeDelta::zero();
+        let engine = machine.engine(&life, settings);
+        for _ in 0..2 {
+            for (item, _, _) in self.world.witness.items() {
+                match engine.update(&item).await {
+                    Ok(report) if report.outcome == Ended::Finished => {}
+                    Ok(report) => self.world.trace.wrong(format!(
+                        "{item} cannot be updated in the end: {:?} {:?} {:?}",
+                        report.outcome, report.failure, report.suspicion
+                    )),
+                    Err(error) => {
+                        self.world
+                            .trace
+                            .wrong(format!("{item} cannot be updated in the end: {error}"));
+                    }
+                }
+            }
+            self.sleep(TimeDelta::minutes(1)).await;
+        }
+    }
+}
+
+fn settings(dice: &mut Dice, sabotage: Option<Sabotage>) -> Settings {
+    let _ = sabotage;
+    let mut settings = Settings::default();
+    settings.lease = Duration::from_secs(dice.between(10, 60));
+    settings.poll = Duration::from_secs(dice.between(5, 60));
+    settings.revoke_every = Duration::from_secs(dice.between(60, 600));
+    settings.count_every = None;
+    settings.rows_at_once = dice.between(5, 200);
+    settings.plan.history_days = 60;
+    settings.plan.window_days = dice.between(7, 40);
+    settings.plan.deep_every = TimeDelta::hours(dice.between(20, 100).cast_signed());
+    settings
+}

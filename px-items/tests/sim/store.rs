@@ -1,0 +1,387 @@
+//! The store as a machine reaches it: slow at times, out of reach at times, before a call took
+//! effect or after. What took effect is told to the witness at that moment.
+
+use crate::{
+    dice::{Dice, SharedDice},
+    life::Life,
+    time::SimClock,
+    trace::Trace,
+    witness::Witness,
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use px_client::{Window, clock::Clock as _, oauth::TokenSet};
+use px_items::{
+    connection::Connection,
+    merge::{KnownAccount, KnownTransaction},
+    store::{
+        Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
+        NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
+        StoreErrorKind, TransactionPage, TransactionQuery, Unlinked,
+    },
+};
+use px_types::{
+    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{identity::Identity, security::Security},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How bad the way to the store is; per thousand calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreRates {
+    pub(crate) slow: u64,
+    pub(crate) fails_before: u64,
+    pub(crate) fails_after: u64,
+}
+
+impl StoreRates {
+    /// Some store; in one run of three a good one.
+    pub(crate) fn random(dice: &mut Dice) -> Self {
+        let worst = dice.pick(&[0, 4, 20]).copied().unwrap_or_default();
+        Self {
+            slow: dice.below(worst + 1),
+            fails_before: dice.below(worst + 1),
+            fails_after: dice.below(worst + 1),
+        }
+    }
+}
+
+impl StoreRates {
+    /// Whether nothing ever fails.
+    pub(crate) fn is_good(&self) -> bool {
+        self.fails_before == 0 && self.fails_after == 0
+    }
+}
+
+/// The store as one machine reaches it.
+pub(crate) struct WatchedStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) rates: StoreRates,
+    pub(crate) bad: Arc<AtomicBool>,
+    pub(crate) dice: SharedDice,
+    pub(crate) clock: SimClock,
+    pub(crate) trace: Arc<Trace>,
+    /// The last saving of tokens failed: the next one must not, for tokens that nobody keeps end
+    /// the user's authorization, and no program can help that.
+    pub(crate) spare_next_save: AtomicBool,
+}
+
+impl std::fmt::Debug for WatchedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WatchedStore").field(&self.life.name).finish()
+    }
+}
+
+impl WatchedStore {
+    fn is_bad(&self) -> bool {
+        self.bad.load(Ordering::Relaxed)
+    }
+
+    /// The way there. An error: the call took no effect.
+    async fn before(&self, what: &str) -> Result<()> {
+        self.life.gate().await;
+        let (fails, slow, wait) = self.dice.throw(|dice| {
+            let slow = dice.chance(self.rates.slow);
+            let wait = if slow { dice.between(500, 5000) } else { dice.below(8) };
+            (dice.chance(self.rates.fails_before), slow, wait)
+        });
+        if wait > 0 && (!slow || self.is_bad()) {
+            self.clock.sleep(Duration::from_millis(wait)).await;
+        }
+        self.life.gate().await;
+        if fails && self.is_bad() && self.may_fail(what) {
+            self.trace.note(&self.life.name, format_args!("store: {what} did not get there"));
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "the store is out of reach"));
+        }
+        Ok(())
+    }
+
+    /// The way back. An error: the call took effect, and the machine does not learn of it.
+    async fn after<T>(&self, what: &str, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            let kind = error.kind();
+            self.trace.note(&self.life.name, format_args!("store: {what}: {kind:?}"));
+        }
+        let (fails, wait) =
+            self.dice.throw(|dice| (dice.chance(self.rates.fails_after), dice.below(8)));
+        if wait > 0 {
+            self.clock.sleep(Duration::from_millis(wait)).await;
+        }
+        self.life.gate().await;
+        if fails && self.is_bad() && self.may_fail(what) {
+            self.trace.note(&self.life.name, format_args!("store: {what}: answer lost"));
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "the store went away"));
+        }
+        result
+    }
+
+    fn may_fail(&self, what: &str) -> bool {
+        what != "save_tokens" || !self.spare_next_save.swap(true, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Store for WatchedStore {
+    async fn link(&self, new: NewLink) -> Result<Linked> {
+        self.before("link").await?;
+        let old = self.witness.before_link(&*self.inner, &new).await;
+        let result = self.inner.link(new.clone()).await;
+        if let Ok(linked) = &result {
+            self.witness.linked(&*self.inner, &self.life, &new, linked, old).await;
+        }
+        self.after("link", result).await
+    }
+
+    async fn unlink(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        self.before("unlink").await?;
+        let result = self.inner.unlink(item, application, now).await;
+        if let Ok(unlinked) = &result {
+            self.witness.unlinked(&self.life, item, application, *unlinked);
+        }
+        self.after("unlink", result).await
+    }
+
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.before("set_connection").await?;
+        let result = self.inner.set_connection(item, connection.clone(), now).await;
+        if let Ok(true) = &result {
+            self.witness.connection_set(&*self.inner, &self.life, item, &connection).await;
+        }
+        self.after("set_connection", result).await
+    }
+
+    async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
+        self.before("connections").await?;
+        let result = self.inner.connections(item).await;
+        self.after("connections", result).await
+    }
+
+    async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+        self.before("access").await?;
+        let result = self.inner.access(token).await;
+        self.after("access", result).await
+    }
+
+    async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        self.before("replace_access").await?;
+        let result = self.inner.replace_access(old, new).await;
+        self.after("replace_access", result).await
+    }
+
+    async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+        self.before("item").await?;
+        let result = self.inner.item(item).await;
+        self.after("item", result).await
+    }
+
+    async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
+        self.before("find").await?;
+        let result = self.inner.find(institution, user).await;
+        self.after("find", result).await
+    }
+
+    async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+        self.before("accounts").await?;
+        let result = self.inner.accounts(item).await;
+        self.after("accounts", result).await
+    }
+
+    async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
+        self.before("identities").await?;
+        let result = self.inner.identities(item).await;
+        self.after("identities", result).await
+    }
+
+    async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+        self.before("securities").await?;
+        let result = self.inner.securities(item).await;
+        self.after("securities", result).await
+    }
+
+    async fn transactions(
+        &self,
+        item: &ItemId,
+        query: &TransactionQuery,
+    ) -> Result<TransactionPage> {
+        self.before("transactions").await?;
+        let result = self.inner.transactions(item, query).await;
+        self.after("transactions", result).await
+    }
+
+    async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
+        self.before("changes").await?;
+        let result = self.inner.changes(item, query).await;
+        self.after("changes", result).await
+    }
+
+    async fn claim(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.before("claim").await?;
+        let result = self.inner.claim(now, lease_until, limit).await;
+        for record in result.iter().flatten() {
+            self.witness.claimed(&self.life, record, lease_until);
+        }
+        self.after("claim", result).await
+    }
+
+    async fn claim_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        self.before("claim_one").await?;
+        let result = self.inner.claim_one(item, now, lease_until).await;
+        if let Ok(Some(record)) = &result {
+            self.witness.claimed(&self.life, record, lease_until);
+        }
+        self.after("claim_one", result).await
+    }
+
+    async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        self.before("renew").await?;
+        let result = self.inner.renew(item, fence, lease_until).await;
+        if let Ok(true) = result {
+            self.witness.renewed(item, fence, lease_until);
+        }
+        self.after("renew", result).await
+    }
+
+    async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        self.before("hand_back").await?;
+        let result = self.inner.hand_back(items).await;
+        if result.is_ok() {
+            for (item, fence, _) in items {
+                self.witness.released(&self.life, item, *fence);
+            }
+        }
+        self.after("hand_back", result).await
+    }
+
+    async fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        self.before("known").await?;
+        let result = self.inner.known(item, window, ids).await;
+        self.after("known", result).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        self.before("commit").await?;
+        let before = self.witness.before_commit(&*self.inner, &commit).await;
+        let result = self.inner.commit(commit.clone()).await;
+        if result.is_ok() {
+            self.witness.committed(&*self.inner, &self.life, &commit, before).await;
+        }
+        self.after("commit", result).await
+    }
+
+    async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
+        self.before("tokens").await?;
+        let result = self.inner.tokens(item).await;
+        self.after("tokens", result).await
+    }
+
+    async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
+        self.before("save_tokens").await?;
+        let result = self.inner.save_tokens(item, version, tokens).await;
+        if let Ok(true) = result {
+            self.witness.saved_tokens(&self.life, item, tokens).await;
+        }
+        let result = self.after("save_tokens", result).await;
+        if result.is_ok() {
+            self.spare_next_save.store(false, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn claim_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        self.before("claim_revocations").await?;
+        let result = self.inner.claim_revocations(now, lease_until, limit).await;
+        self.after("claim_revocations", result).await
+    }
+
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        self.before("settle_revocation").await?;
+        let result = self.inner.settle_revocation(revocation, again_at).await;
+        self.after("settle_revocation", result).await
+    }
+
+    async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        self.before("notify").await?;
+        let result = self.inner.notify(batch).await;
+        self.after("notify", result).await
+    }
+
+    async fn claim_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        self.before("claim_webhooks").await?;
+        let result = self.inner.claim_webhooks(now, lease_until, limit).await;
+        self.after("claim_webhooks", result).await
+    }
+
+    async fn settle_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        self.before("settle_webhook").await?;
+        let result = self.inner.settle_webhook(webhook, again_at).await;
+        if result.is_ok() && again_at.is_none() {
+            self.witness.settled(&self.life, webhook);
+        }
+        self.after("settle_webhook", result).await
+    }
+
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
+        self.before("hand_back_webhooks").await?;
+        let result = self.inner.hand_back_webhooks(webhooks).await;
+        self.after("hand_back_webhooks", result).await
+    }
+
+    async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+        self.inner.overview(now).await
+    }
+
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+        self.inner.list(after, limit).await
+    }
+}
