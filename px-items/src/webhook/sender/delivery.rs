@@ -57,6 +57,8 @@ pub(super) async fn attempt(
     let Some(token) = token else { return Outcome::NotSigned };
     let Some(request) = request(webhook, token) else { return Outcome::NoAddress };
     let answer = tokio::select! {
+        // In this order, so that a simulation repeats.
+        biased;
         answer = transport.send(request, limits) => answer,
         () = clock.sleep(limits.answer) => {
             Err(TransportError::new(TransportErrorKind::Timeout, "no answer in time"))
