@@ -17,16 +17,34 @@ const MAX_BYTES: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum SyncCursor {
     /// It has everything up to the change of that number.
-    Rest(i64),
+    Rest(#[serde(with = "wide")] i64),
     /// It is in the middle of a pass.
     Pass {
         /// Where the pass began.
+        #[serde(with = "wide")]
         base: i64,
-        /// The change after which the next page begins.
-        after: (i64, Option<TransactionId>),
+        /// The number of the change after which the next page begins.
+        #[serde(with = "wide")]
+        after: i64,
+        /// The transaction of that change.
+        id: Option<TransactionId>,
         /// The Item's number when the pass began.
+        #[serde(with = "wide")]
         head: i64,
     },
+}
+
+/// Numbers that are all as long: how long a cursor is tells nothing of them.
+mod wide {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(number: &i64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{number:020}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Where a reader of a window is.
@@ -129,7 +147,8 @@ mod tests {
         let random = SeededRandom::new(1);
         let cursor = SyncCursor::Pass {
             base: 3,
-            after: (4, Some(TransactionId::new("secret-row").unwrap())),
+            after: 4,
+            id: Some(TransactionId::new("secret-row").unwrap()),
             head: 9,
         };
         let mine = connection("app", 2, 1);
@@ -164,6 +183,8 @@ mod tests {
         let mine = connection("app", 0, 0);
         let one = seal(&SyncCursor::Rest(7), &item("i"), &mine, &random).unwrap();
         let two = seal(&SyncCursor::Rest(8), &item("i"), &mine, &random).unwrap();
+        let far = seal(&SyncCursor::Rest(123_456), &item("i"), &mine, &random).unwrap();
+        assert_eq!(one.len(), far.len());
         let apart = one.bytes().zip(two.bytes()).filter(|(a, b)| a != b).count();
         assert!(apart > one.len() / 2, "positions that are near do not look alike");
     }

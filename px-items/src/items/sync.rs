@@ -90,7 +90,8 @@ impl Items {
         let (page, head) = self.page(&session, &start, accounts, count).await?;
 
         let next = if page.more {
-            Some(SyncCursor::Pass { base: start.base, after: page.last.clone(), head })
+            let (after, id) = page.last.clone();
+            Some(SyncCursor::Pass { base: start.base, after, id, head })
         } else if start.head.is_some() || page.last != start.after {
             // The last change that it sees, not the Item's: others leave no trace.
             Some(SyncCursor::Rest(page.last.0))
@@ -160,8 +161,8 @@ impl Start {
         match cursor::open(text, &session.record.id, &session.connection) {
             None => Err(ItemsError::invalid_cursor()),
             Some(SyncCursor::Rest(base)) => Ok(Self::resting(base)),
-            Some(SyncCursor::Pass { base, after, head }) => {
-                Ok(Self { base, after, head: Some(head) })
+            Some(SyncCursor::Pass { base, after, id, head }) => {
+                Ok(Self { base, after: (after, id), head: Some(head) })
             }
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod cases;
+mod items;
 #[cfg(unix)]
 mod postgres;
 mod webhook;

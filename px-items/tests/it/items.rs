@@ -1,0 +1,10 @@
+//! The facade for applications and partners, over a store in memory that is filled by hand.
+
+mod access;
+mod life;
+mod notify;
+mod reading;
+mod remap;
+mod secrets;
+mod sync;
+mod world;

@@ -1,0 +1,220 @@
+//! Accounts that came back under other ids: held, until a person says what they are.
+
+use super::world::{
+    ALL, World, account_id, account_like, added, bank, date, ids, row, user, with_standing,
+};
+use px_client::{Window, clock::Clock as _};
+use px_items::{
+    item::State,
+    items::{ItemsErrorKind, LinkedApplication, TransactionsRequest},
+    life::Suspicion,
+    merge::{AccountIds, AccountStanding, KnownAccount, merge_accounts},
+    store::{AccountsWrite, Store as _},
+};
+use px_types::{ItemId, model::account::Account, partner::UserAccountInfoResponse};
+
+/// Stores a complete answer as an update does.
+async fn update(world: &World, item: &ItemId, answer: UserAccountInfoResponse) {
+    let known = world.store.accounts(item).await.unwrap();
+    let merged = merge_accounts(&known, answer);
+    world
+        .work(item, |commit| {
+            let mut write = AccountsWrite::default();
+            write.accounts = merged.writes;
+            write.identities = Some((merged.user_identity_id, merged.identities));
+            commit.accounts = Some(write);
+            if merged.ids_changed {
+                commit.life.suspicion = Some(Suspicion::AccountIdsChanged);
+            }
+        })
+        .await;
+}
+
+/// The fixture's answer with all accounts under other ids.
+fn renumbered() -> UserAccountInfoResponse {
+    let mut answer = user();
+    for account in &mut answer.accounts {
+        account.id = account_id(&format!("new-{}", account.id));
+    }
+    answer
+}
+
+async fn known(world: &World, item: &ItemId, id: &str) -> Option<KnownAccount> {
+    let all = world.store.accounts(item).await.unwrap();
+    all.into_iter().find(|known| known.account.id == account_id(id))
+}
+
+async fn seen(world: &World, linked: &LinkedApplication) -> Vec<String> {
+    let accounts = world.items.accounts(&linked.access_token).await.unwrap().data;
+    accounts.into_iter().map(|account: Account| account.id.to_string()).collect()
+}
+
+async fn history(world: &World, linked: &LinkedApplication) -> Vec<String> {
+    let window = Window::new(date("2020-01-01"), date("2030-01-01")).unwrap();
+    let request = TransactionsRequest::new(window);
+    let page = world.items.transactions(&linked.access_token, &request).await.unwrap().data;
+    ids(&page.transactions).into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn case_09_accounts_under_new_ids_are_imported_once_and_go_on_after_a_remap() {
+    let (world, linked) = World::complete().await;
+    let item = &linked.item_id;
+    world.add(item, [row("t1", "account-checking", "2026-02-01", "1.00")]).await;
+    let before = seen(&world, &linked).await;
+    let cursor = world.items.transactions_sync(&linked.access_token, None, None).await.unwrap();
+    let cursor = cursor.data.next_cursor;
+
+    // The bank gives every account another id: nothing of it is taken for new.
+    for _ in 0..3 {
+        update(&world, item, renumbered()).await;
+    }
+    assert_eq!(seen(&world, &linked).await, before);
+    let held = world.items.held_accounts(item).await.unwrap();
+    assert_eq!(held.len(), before.len());
+    let ids = AccountIds::of(&world.store.accounts(item).await.unwrap());
+    let under_new_id = row("t1", "new-account-checking", "2026-02-01", "1.00");
+    let rows = ids.translate(vec![under_new_id.clone()]);
+    assert_eq!(rows, [], "and none of its transactions is read");
+
+    // A person says what each is.
+    for id in &before {
+        let new = account_id(&format!("new-{id}"));
+        world.items.remap_account(item, &new, &account_id(id)).await.unwrap();
+    }
+    assert!(world.items.held_accounts(item).await.unwrap().is_empty());
+    assert_eq!(seen(&world, &linked).await, before, "applications know them by the old ids");
+    let record = world.store.item(item).await.unwrap().unwrap();
+    assert_eq!((record.state, record.life.suspicion), (State::Idle, None));
+    assert_eq!(record.due_at, Some(world.clock.now()), "and it is read at once");
+    assert!(record.life.deep.is_some(), "all of it: what came meanwhile may lie far back");
+
+    // The bank's new id is the account from then on; nothing comes twice.
+    update(&world, item, renumbered()).await;
+    assert_eq!(seen(&world, &linked).await, before);
+    assert!(world.items.held_accounts(item).await.unwrap().is_empty());
+    let checking = known(&world, item, "account-checking").await.unwrap();
+    assert_eq!(checking.partner_id, account_id("new-account-checking"));
+    assert_eq!(checking.standing, AccountStanding::Listed);
+    let ids = AccountIds::of(&world.store.accounts(item).await.unwrap());
+    let rows = ids.translate(vec![under_new_id]);
+    assert_eq!(rows[0].account_id, account_id("account-checking"));
+    assert_eq!(history(&world, &linked).await, ["t1"]);
+    let page = world.items.transactions_sync(&linked.access_token, Some(&cursor), None).await;
+    let page = page.unwrap().data;
+    assert_eq!((page.added.len(), page.removed.len()), (0, 0));
+}
+
+async fn with_held() -> (World, LinkedApplication) {
+    let (world, linked) = World::complete().await;
+    world
+        .work(&linked.item_id, |commit| {
+            let mut write = AccountsWrite::default();
+            let held = |id| {
+                let account = account_like("account-checking", id);
+                with_standing(account, AccountStanding::Held, false)
+            };
+            let missing = account_like("account-checking", "account-checking");
+            write.accounts = vec![
+                held("held-1"),
+                held("held-2"),
+                with_standing(missing, AccountStanding::Missing, false),
+            ];
+            commit.accounts = Some(write);
+            commit.life.suspicion = Some(Suspicion::AccountIdsChanged);
+        })
+        .await;
+    (world, linked)
+}
+
+#[tokio::test]
+async fn an_account_that_is_new_after_all_is_for_those_who_were_promised_later_ones() {
+    let (world, all) = with_held().await;
+    let mut those = world.connection("those", ALL);
+    those.new_accounts = false;
+    let those = world.connect(those).await;
+    let second = world.connect(world.connection_to("second", &["account-credit"])).await;
+    world.items.accept_account(&all.item_id, &account_id("held-1")).await.unwrap();
+    assert!(seen(&world, &all).await.contains(&"held-1".to_owned()));
+    assert_eq!(seen(&world, &those).await.len(), 6);
+    assert_eq!(seen(&world, &second).await, ["account-credit"]);
+    let record = world.store.item(&all.item_id).await.unwrap().unwrap();
+    assert!(record.life.deep.is_some());
+    let suspicion = record.life.suspicion;
+    assert_eq!(suspicion, Some(Suspicion::AccountIdsChanged), "another one still waits");
+    world.items.accept_account(&all.item_id, &account_id("held-2")).await.unwrap();
+    let record = world.store.item(&all.item_id).await.unwrap().unwrap();
+    assert_eq!(record.life.suspicion, None);
+
+    // It has transactions like any other from then on.
+    world.add(&all.item_id, [row("t1", "held-1", "2026-02-01", "1.00")]).await;
+    assert_eq!(history(&world, &all).await, ["t1"]);
+    assert!(history(&world, &second).await.is_empty());
+    let _ = added;
+}
+
+#[tokio::test]
+async fn a_decision_that_makes_no_sense_changes_nothing() {
+    let (world, linked) = with_held().await;
+    let item = &linked.item_id;
+    let before = world.store.accounts(item).await.unwrap();
+    let id = account_id;
+    for (held, onto) in [
+        ("held-1", "account-credit"), // The partner lists that one.
+        ("held-1", "held-2"),
+        ("held-1", "held-1"),
+        ("held-1", "no-such"),
+        ("no-such", "account-checking"),
+        ("account-credit", "account-checking"),
+    ] {
+        let error = world.items.remap_account(item, &id(held), &id(onto)).await.unwrap_err();
+        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{held} onto {onto}");
+    }
+    for held in ["account-credit", "account-checking", "no-such"] {
+        let error = world.items.accept_account(item, &id(held)).await.unwrap_err();
+        assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount, "{held}");
+    }
+    assert_eq!(world.store.accounts(item).await.unwrap(), before);
+    let record = world.store.item(item).await.unwrap().unwrap();
+    assert_eq!((record.state, record.leased_until), (State::Idle, None), "nobody holds it");
+}
+
+#[tokio::test]
+async fn a_decision_waits_for_workers_and_users() {
+    let (world, linked) = with_held().await;
+    let item = &linked.item_id;
+    let (held, onto) = (account_id("held-1"), account_id("account-checking"));
+    let now = world.clock.now();
+    let lease = now + chrono::TimeDelta::minutes(1);
+    let record = world.store.claim_one(item, now, lease).await.unwrap().unwrap();
+    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::Busy);
+    world.store.hand_back(&[(item.clone(), record.fence, now)]).await.unwrap();
+
+    world.refuse(item).await;
+    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::Busy);
+    world.link("first", ALL).await;
+    world.items.remap_account(item, &held, &onto).await.unwrap();
+    let gone = ItemId::new("no-such-item").unwrap();
+    let error = world.items.remap_account(&gone, &held, &onto).await.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
+    let _ = bank;
+}
+
+#[tokio::test]
+async fn a_notification_that_waits_survives_a_decision() {
+    let (world, linked) = with_held().await;
+    let notification = serde_json::json!({
+        "notifications": [
+            { "access_token": linked.access_token.expose(), "account_id": "account-checking" }
+        ],
+        "new_since": "2026-01-05",
+    });
+    let notification = serde_json::from_value(notification).unwrap();
+    world.items.handle_transactions_notification(&bank(), &notification).await.unwrap();
+    let (held, onto) = (account_id("held-1"), account_id("account-checking"));
+    world.items.remap_account(&linked.item_id, &held, &onto).await.unwrap();
+    let record = world.store.item(&linked.item_id).await.unwrap().unwrap();
+    assert_eq!(record.notified_since, Some(date("2026-01-05")));
+}

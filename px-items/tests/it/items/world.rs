@@ -1,0 +1,288 @@
+//! A store in memory with one Item, filled by hand as a worker would.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::{clock::Clock, oauth::TokenSet};
+use px_items::{
+    connection::Connection,
+    item::{Event, State, step},
+    items::{Items, LinkedApplication},
+    life::History,
+    merge::{AccountStanding, AccountWrite, Change, KnownAccount, TransactionWrite},
+    random::SeededRandom,
+    store::{AccountsWrite, Commit, MemoryStore, Store, Then},
+};
+use px_types::{
+    AccessToken, AccountId, Amount, ApplicationId, Date, InstitutionId, ItemAccessToken, ItemId,
+    TransactionId, UserId,
+    model::{
+        account::{Account, AccountType},
+        product::Product,
+        transaction::Transaction,
+    },
+    partner::UserAccountInfoResponse,
+    primitive::date::Iso8601,
+    webhook::Environment,
+};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// The products that this facade knows.
+pub(crate) const ALL: [Product; 5] = [
+    Product::Auth,
+    Product::Identity,
+    Product::Investments,
+    Product::Liabilities,
+    Product::Transactions,
+];
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub(crate) struct HandClock(Mutex<DateTime<Utc>>);
+
+impl HandClock {
+    pub(crate) fn advance(&self, time: TimeDelta) {
+        *self.0.lock().unwrap() += time;
+    }
+}
+
+#[async_trait::async_trait]
+impl Clock for HandClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        (self.now() - DateTime::UNIX_EPOCH).to_std().unwrap()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.advance(TimeDelta::from_std(time).unwrap());
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) items: Items,
+    woken: Arc<AtomicUsize>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let store = Arc::new(MemoryStore::new(Environment::Sandbox));
+        let start = "2026-03-01T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(HandClock(Mutex::new(start)));
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let items = Items::builder(Arc::clone(&store) as Arc<dyn Store>)
+            .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+            .random(Arc::new(SeededRandom::new(1)))
+            .wake(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .build();
+        Self { store, clock, items, woken }
+    }
+
+    /// A world with an Item that is complete and has the accounts of the fixture, and one
+    /// application that sees and uses all of it.
+    pub(crate) async fn complete() -> (Self, LinkedApplication) {
+        let world = Self::new();
+        let linked = world.link("first", ALL).await;
+        world.fill(&linked.item_id, user()).await;
+        (world, linked)
+    }
+
+    pub(crate) async fn link(
+        &self,
+        application: &str,
+        products: impl IntoIterator<Item = Product>,
+    ) -> LinkedApplication {
+        self.connect(self.connection(application, products)).await
+    }
+
+    pub(crate) async fn connect(&self, connection: Connection) -> LinkedApplication {
+        self.connect_user("user-1", connection).await
+    }
+
+    pub(crate) async fn connect_user(
+        &self,
+        user: &str,
+        connection: Connection,
+    ) -> LinkedApplication {
+        let user = UserId::new(user).unwrap();
+        self.items.link(&bank(), &user, self.tokens("a"), connection).await.unwrap()
+    }
+
+    pub(crate) fn tokens(&self, text: &str) -> TokenSet {
+        TokenSet::new(AccessToken::new(format!("bank-token-{text}")), self.clock.now())
+    }
+
+    pub(crate) fn connection(
+        &self,
+        application: &str,
+        products: impl IntoIterator<Item = Product>,
+    ) -> Connection {
+        Connection::new(ApplicationId::new(application).unwrap(), products, self.clock.now())
+    }
+
+    /// A connection of an application that sees some accounts, and no later ones.
+    pub(crate) fn connection_to(&self, application: &str, accounts: &[&str]) -> Connection {
+        let mut connection = self.connection(application, ALL);
+        connection.accounts = Some(accounts.iter().copied().map(account_id).collect());
+        connection.new_accounts = false;
+        connection
+    }
+
+    /// How often work was announced since the last time.
+    pub(crate) fn woken(&self) -> usize {
+        self.woken.swap(0, Ordering::Relaxed)
+    }
+
+    /// Works on an Item as a worker does, which stores what `work` says, and ends well.
+    pub(crate) async fn work(&self, item: &ItemId, work: impl FnOnce(&mut Commit)) {
+        self.work_until(item, Event::Finished, work).await;
+    }
+
+    pub(crate) async fn work_until(
+        &self,
+        item: &ItemId,
+        end: Event,
+        work: impl FnOnce(&mut Commit),
+    ) {
+        let now = self.clock.now();
+        let lease = now + TimeDelta::minutes(1);
+        let record = self.store.claim_one(item, now, lease).await.unwrap().unwrap();
+        let (state, _) = step(record.state, end).unwrap();
+        let due_at = (!state.login_required()).then_some(now + TimeDelta::days(1));
+        let then = Then::Release { due_at, not_before: None, seen: record.notified };
+        let mut commit = Commit::new(&record, state, now, then);
+        work(&mut commit);
+        self.store.commit(commit).await.unwrap();
+    }
+
+    /// Stores a complete first answer, and says that the history is complete.
+    pub(crate) async fn fill(&self, item: &ItemId, user: UserAccountInfoResponse) {
+        let now = self.clock.now();
+        self.work(item, |commit| {
+            commit.accounts = Some(accounts(user));
+            commit.life.history = History::Complete;
+            let fresh = &mut commit.life.fresh;
+            (fresh.accounts, fresh.identities) = (Some(now), Some(now));
+            (fresh.holdings, fresh.transactions) = (Some(now), Some(now));
+        })
+        .await;
+    }
+
+    /// Stores transactions.
+    pub(crate) async fn add(&self, item: &ItemId, rows: impl IntoIterator<Item = Transaction>) {
+        self.work(item, |commit| {
+            commit.transactions.writes = rows.into_iter().map(added).collect();
+        })
+        .await;
+    }
+
+    /// The Item's authorization is lost.
+    pub(crate) async fn refuse(&self, item: &ItemId) {
+        let version = self.store.tokens(item).await.unwrap().unwrap().1;
+        self.work_until(item, Event::Refused, |commit| commit.refused_tokens = Some(version)).await;
+    }
+
+    pub(crate) async fn state(&self, item: &ItemId) -> State {
+        self.store.item(item).await.unwrap().unwrap().state
+    }
+}
+
+pub(crate) fn bank() -> InstitutionId {
+    InstitutionId::new("bank").unwrap()
+}
+
+pub(crate) fn account_id(id: &str) -> AccountId {
+    AccountId::new(id).unwrap()
+}
+
+pub(crate) fn transaction_id(id: &str) -> TransactionId {
+    TransactionId::new(id).unwrap()
+}
+
+pub(crate) fn date(text: &str) -> Date {
+    text.parse().unwrap()
+}
+
+/// A token that was given to nobody.
+pub(crate) fn foreign() -> ItemAccessToken {
+    ItemAccessToken::new("access-sandbox-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+}
+
+/// The answer with every type of account and every field. The student loan alone has another
+/// holder; everything else is held by the signed-in user.
+pub(crate) fn user() -> UserAccountInfoResponse {
+    let mut user: UserAccountInfoResponse =
+        px_types::decode(px_types::testing::USER.as_bytes()).unwrap();
+    for account in &mut user.accounts {
+        if account.id.as_str() != "account-student" {
+            account.non_owner_identity_ids.clear();
+        }
+    }
+    user
+}
+
+/// A first answer, as it is stored.
+pub(crate) fn accounts(user: UserAccountInfoResponse) -> AccountsWrite {
+    let mut write = AccountsWrite::default();
+    write.accounts = user.accounts.into_iter().map(|account| listed(account, true)).collect();
+    write.first = true;
+    write.identities = Some((user.user_identity_id, user.identities));
+    write.securities = user.securities;
+    write
+}
+
+pub(crate) fn listed(account: Account, new: bool) -> AccountWrite {
+    with_standing(account, AccountStanding::Listed, new)
+}
+
+pub(crate) fn with_standing(
+    account: Account,
+    standing: AccountStanding,
+    new: bool,
+) -> AccountWrite {
+    let id = account.id.clone();
+    AccountWrite::new(KnownAccount::new(account, id, standing), new)
+}
+
+/// One of the fixture's accounts under another id.
+pub(crate) fn account_like(like: &str, id: &str) -> Account {
+    let all = user().accounts;
+    let mut account = all.into_iter().find(|account| account.id.as_str() == like).unwrap();
+    account.id = account_id(id);
+    account
+}
+
+/// A posted transaction.
+pub(crate) fn row(id: &str, account: &str, day: &str, amount: &str) -> Transaction {
+    let day = Iso8601::Date(date(day));
+    let amount: Amount = amount.parse().unwrap();
+    let unit = user().accounts[0].unit.clone();
+    let (id, account) = (transaction_id(id), account_id(account));
+    let mut row = Transaction::new(id, account, amount, day, AccountType::Depository, unit);
+    row.settled_at = Some(day);
+    row.description = Some(format!("description of {}", row.id));
+    row
+}
+
+pub(crate) fn added(row: Transaction) -> TransactionWrite {
+    TransactionWrite::new(row.id.clone(), row, Change::Added, DateTime::UNIX_EPOCH)
+}
+
+pub(crate) fn modified(row: Transaction) -> TransactionWrite {
+    TransactionWrite::new(row.id.clone(), row, Change::Modified, DateTime::UNIX_EPOCH)
+}
+
+pub(crate) fn ids<'a>(rows: impl IntoIterator<Item = &'a Transaction>) -> Vec<&'a str> {
+    rows.into_iter().map(|row| row.id.as_str()).collect()
+}
