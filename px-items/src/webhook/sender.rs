@@ -6,6 +6,7 @@
 mod circuit;
 mod delivery;
 mod desk;
+mod pace;
 
 use self::{
     circuit::Circuit,
@@ -38,7 +39,7 @@ const BODY: usize = 1 << 20;
 pub struct SenderSettings {
     /// The time within which 200 must be answered: 10 s.
     pub answer: Duration,
-    /// How many are sent at once: 256.
+    /// How many are sent at once: 512.
     pub at_once: usize,
     /// How many are sent at once to one endpoint: 4.
     pub per_endpoint: usize,
@@ -53,7 +54,7 @@ impl Default for SenderSettings {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(10),
-            at_once: 256,
+            at_once: 512,
             per_endpoint: 4,
             poll: Duration::from_secs(1),
             lease: Duration::from_secs(120),

@@ -1,7 +1,9 @@
 //! Webhooks: signed, checked, sent.
 
+mod sender;
 mod vectors;
 mod verifier;
+mod world;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

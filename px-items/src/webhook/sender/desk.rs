@@ -6,6 +6,7 @@ use super::{
     Inner,
     circuit::Permit,
     delivery::{self, Outcome, Reason},
+    pace::Pace,
 };
 use crate::{
     store::QueuedWebhook,
@@ -27,10 +28,10 @@ use std::{
 };
 use tracing::Instrument as _;
 
-/// So many webhooks wait at a lane for each that it can send at once.
-const WAITING: usize = 4;
-/// How long one is put off that finds its lane full, or the answer of a probe awaited.
-const PUT_OFF: TimeDelta = TimeDelta::seconds(10);
+/// How many webhooks are held for each that can be sent at once, over all lanes.
+const HELD: usize = 8;
+/// How long one is put off while another run of the sender probes its endpoint.
+const PROBED: TimeDelta = TimeDelta::seconds(10);
 /// How long one is put off that cannot be signed.
 const NO_KEY: TimeDelta = TimeDelta::seconds(30);
 
@@ -52,7 +53,7 @@ impl Endpoint {
 /// What is in hand.
 pub(super) struct Desk {
     inner: Arc<Inner>,
-    flights: FuturesUnordered<BoxFuture<'static, Endpoint>>,
+    flights: FuturesUnordered<BoxFuture<'static, (Endpoint, DateTime<Utc>)>>,
     lanes: BTreeMap<Endpoint, Lane>,
     back: Vec<(QueuedWebhook, DateTime<Utc>)>,
     too_old: Vec<QueuedWebhook>,
@@ -61,8 +62,25 @@ pub(super) struct Desk {
 
 #[derive(Default)]
 struct Lane {
-    in_flight: usize,
+    pace: Pace,
     waiting: VecDeque<Held>,
+}
+
+impl Lane {
+    fn held(&self) -> usize {
+        self.pace.in_flight() + self.waiting.len()
+    }
+
+    /// Keeps a webhook, or answers by how much it is put off.
+    fn admit(&mut self, held: Held, lanes: usize, now: DateTime<Utc>) -> Option<(Held, TimeDelta)> {
+        match self.pace.put_off(self.waiting.len(), lanes, now) {
+            Some(wait) => Some((held, wait)),
+            None => {
+                self.waiting.push_back(held);
+                None
+            }
+        }
+    }
 }
 
 struct Held {
@@ -105,15 +123,19 @@ impl Desk {
 
     /// Takes webhooks that were due at a moment, and begins to send.
     pub(super) async fn take(&mut self, due: DateTime<Utc>) -> Look {
-        let settings = &self.inner.settings;
+        let settings = self.inner.settings;
         let batch = settings.at_once.clamp(1, 64);
-        let held: usize = self.lanes.values().map(|lane| lane.in_flight + lane.waiting.len()).sum();
-        let room = (settings.at_once.max(1) * 2).saturating_sub(held);
-        if room < batch.div_ceil(2) {
+        if self.held() + batch > settings.at_once.max(1).saturating_mul(HELD) {
+            self.make_room();
+        }
+        let room = settings.at_once.max(1).saturating_mul(HELD).saturating_sub(self.held());
+        if room == 0 {
+            self.flush().await;
             return Look::Full;
         }
         let limit = batch.min(room);
-        let leased_until = self.inner.clock.now() + settings.lease;
+        let now = self.inner.clock.now();
+        let leased_until = now + settings.lease;
         let claimed = match self.inner.store.claim_webhooks(due, leased_until, limit).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -122,13 +144,11 @@ impl Desk {
             }
         };
         let look = if claimed.len() < limit { Look::Done } else { Look::More };
-        let most = settings.per_endpoint.max(1) * WAITING;
         for webhook in claimed {
             let lane = self.lanes.entry(Endpoint::of(&webhook)).or_default();
-            if lane.waiting.len() < most {
-                lane.waiting.push_back(Held { webhook, leased_until });
-            } else {
-                self.back.push((webhook, self.inner.spread(PUT_OFF)));
+            let held = Held { webhook, leased_until };
+            if let Some((held, wait)) = lane.admit(held, settings.per_endpoint.max(1), now) {
+                self.back.push((held.webhook, now + wait));
             }
         }
         self.begin().await;
@@ -138,11 +158,11 @@ impl Desk {
     /// Waits until an attempt has ended; for ever when none is under way. May be dropped while
     /// it waits. [`go_on`](Self::go_on) is to follow.
     pub(super) async fn landed(&mut self) {
-        let Some(endpoint) = self.flights.next().await else {
+        let Some((endpoint, began)) = self.flights.next().await else {
             return std::future::pending().await;
         };
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.in_flight -= 1;
+            lane.pace.ended(began, self.inner.clock.now());
         }
     }
 
@@ -178,8 +198,24 @@ impl Desk {
         for endpoint in endpoints {
             while self.begin_one(&endpoint, now) {}
         }
-        self.lanes.retain(|_, lane| lane.in_flight > 0 || !lane.waiting.is_empty());
+        self.lanes.retain(|_, lane| lane.held() > 0);
         self.flush().await;
+    }
+
+    /// Gives back what has come to wait too long, when a lane is slower than it was thought.
+    fn make_room(&mut self) {
+        let (now, lanes) = (self.inner.clock.now(), self.inner.settings.per_endpoint.max(1));
+        for lane in self.lanes.values_mut() {
+            for held in std::mem::take(&mut lane.waiting) {
+                if let Some((held, wait)) = lane.admit(held, lanes, now) {
+                    self.back.push((held.webhook, now + wait));
+                }
+            }
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.lanes.values().map(Lane::held).sum()
     }
 
     /// Sends one webhook of a lane, if there is one and it may be sent.
@@ -188,11 +224,11 @@ impl Desk {
         let Some(lane) = self.lanes.get_mut(endpoint) else { return false };
         match inner.circuits().entry(endpoint.clone()).or_default().permit(now) {
             Permit::Go => {}
-            Permit::Wait if lane.in_flight > 0 => return false,
+            Permit::Wait if lane.pace.in_flight() > 0 => return false,
             // Another run of this sender makes the probe.
             Permit::Wait => {
                 let waiting = lane.waiting.drain(..);
-                self.back.extend(waiting.map(|held| (held.webhook, inner.spread(PUT_OFF))));
+                self.back.extend(waiting.map(|held| (held.webhook, inner.spread(PROBED))));
                 return false;
             }
             Permit::NotBefore(until) => {
@@ -207,7 +243,7 @@ impl Desk {
             }
         }
         let settings = &inner.settings;
-        let busy = lane.in_flight >= settings.per_endpoint.max(1);
+        let busy = lane.pace.in_flight() >= settings.per_endpoint.max(1);
         if busy || self.flights.len() >= settings.at_once.max(1) {
             return false;
         }
@@ -218,9 +254,10 @@ impl Desk {
             return true;
         }
         inner.circuits().entry(endpoint.clone()).or_default().begin();
-        lane.in_flight += 1;
+        lane.pace.began(now);
         self.sent += 1;
-        self.flights.push(Box::pin(fly(inner.clone(), held.webhook, endpoint.clone())));
+        let flight = fly(inner.clone(), held.webhook, endpoint.clone());
+        self.flights.push(Box::pin(async move { (flight.await, now) }));
         true
     }
 
@@ -236,8 +273,7 @@ impl Desk {
             give_up(&webhook, "its endpoint has been down");
             self.inner.settle(&webhook, None).await;
         }
-        let held: usize = self.lanes.values().map(|lane| lane.in_flight + lane.waiting.len()).sum();
-        gauge!("px_webhook_pending").set(u32::try_from(held).unwrap_or(u32::MAX));
+        gauge!("px_webhook_pending").set(u32::try_from(self.held()).unwrap_or(u32::MAX));
     }
 }
 

@@ -1,0 +1,230 @@
+//! A store with webhooks in its outbox, and receivers that answer as a script says.
+
+use super::{at, kid};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{Request, Response, StatusCode, Uri};
+use px_client::{
+    HttpTransport, Limits,
+    clock::{Clock, TokioClock},
+    oauth::TokenSet,
+    transport::{TransportError, TransportErrorKind},
+};
+use px_items::{
+    connection::Connection,
+    item::State,
+    life::History,
+    news::News,
+    random::SeededRandom,
+    store::{AccessDigest, Commit, MemoryStore, NewHolder, NewLink, Store, Then},
+    webhook::{FixedKeys, Sender, SenderSettings, Signer, SigningKey, Verifier},
+};
+use px_types::{
+    AccessToken, AccountId, ApplicationId, InstitutionId, ItemId, UserId,
+    model::product::Product,
+    webhook::{Environment, VERIFICATION_HEADER},
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+pub(crate) const START: &str = "2024-05-01T12:00:00Z";
+
+/// A request as a receiver saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    /// Seconds since the start.
+    pub(crate) second: i64,
+    pub(crate) url: String,
+    pub(crate) header: String,
+    pub(crate) body: String,
+}
+
+/// What a receiver does.
+pub(crate) enum Answer {
+    Status(u16),
+    RetryAfter(u16, &'static str),
+    /// Answers 200 after so many milliseconds.
+    After(u64),
+    Never,
+    NoConnection,
+}
+
+type Script = dyn Fn(&Seen) -> Answer + Send + Sync;
+
+/// Every receiver there is.
+#[derive(Clone)]
+pub(crate) struct Net {
+    clock: Arc<dyn Clock>,
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Net")
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Net {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        _: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        assert_eq!(request.method(), http::Method::POST);
+        assert_eq!(request.headers()["content-type"], "application/json");
+        let seen = Seen {
+            second: (self.clock.now() - at(START)).num_seconds(),
+            url: Uri::to_string(request.uri()),
+            header: request.headers()[VERIFICATION_HEADER].to_str().unwrap().to_owned(),
+            body: String::from_utf8(request.body().to_vec()).unwrap(),
+        };
+        self.seen.lock().unwrap().push(seen.clone());
+        let answer = |status| Response::builder().status(StatusCode::from_u16(status).unwrap());
+        let answer = match (self.script)(&seen) {
+            Answer::Status(status) => answer(status),
+            Answer::RetryAfter(status, when) => answer(status).header("retry-after", when),
+            Answer::After(millis) => {
+                self.clock.sleep(Duration::from_millis(millis)).await;
+                answer(200)
+            }
+            Answer::Never => std::future::pending().await,
+            Answer::NoConnection => {
+                return Err(TransportError::new(TransportErrorKind::Connect, "no connection"));
+            }
+        };
+        Ok(answer.body(Bytes::new()).unwrap())
+    }
+}
+
+/// Items, applications and a sender, under the time of the test.
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) signer: Arc<Signer>,
+    net: Net,
+}
+
+impl World {
+    pub(crate) fn new(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(at(START)));
+        let key = SigningKey::generate(kid("k1"), at(START)).unwrap();
+        let net = Net { clock: clock.clone(), script: Arc::new(script), seen: Arc::default() };
+        let store = Arc::new(MemoryStore::new(Environment::Sandbox));
+        Self { clock, store, signer: Arc::new(Signer::new(key)), net }
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        self.sender_with(SenderSettings::default())
+    }
+
+    pub(crate) fn sender_with(&self, settings: SenderSettings) -> Sender {
+        self.sender_over(Arc::new(self.net.clone()), settings)
+    }
+
+    pub(crate) fn sender_over(
+        &self,
+        transport: Arc<dyn HttpTransport>,
+        settings: SenderSettings,
+    ) -> Sender {
+        Sender::builder(self.store.clone(), transport, self.signer.clone())
+            .clock(self.clock.clone())
+            .random(Arc::new(SeededRandom::new(1)))
+            .settings(settings)
+            .build()
+    }
+
+    pub(crate) fn verifier(&self) -> Verifier {
+        let keys = self.signer.verification_keys(self.clock.now());
+        Verifier::new(Arc::new(FixedKeys::new(keys))).clock(self.clock.clone())
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.net.seen.lock().unwrap().clone()
+    }
+
+    /// The seconds at which something was sent.
+    pub(crate) fn seconds(&self) -> Vec<i64> {
+        self.seen().iter().map(|seen| seen.second).collect()
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) async fn pass(&self, seconds: u64) {
+        self.clock.sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// Sends what is due, every ten seconds.
+    pub(crate) async fn send_for(&self, sender: &Sender, hours: u64) {
+        for _ in 0..hours * 360 {
+            sender.deliver_due().await;
+            self.pass(10).await;
+        }
+    }
+
+    /// How many webhooks wait.
+    pub(crate) async fn waiting(&self) -> u64 {
+        self.store.overview(self.now()).await.unwrap().webhooks
+    }
+
+    /// Connects an application to an Item.
+    pub(crate) async fn link(&self, item: &str, connection: Connection) {
+        let user = (InstitutionId::new("bank").unwrap(), UserId::new(item).unwrap());
+        let mut digest = [0; 32];
+        let token = format!("{item}/{}", connection.application_id);
+        digest[..token.len()].copy_from_slice(token.as_bytes());
+        let tokens = TokenSet::new(AccessToken::new(token), self.now());
+        let item = ItemId::new(item).unwrap();
+        let holder = NewHolder::Application(connection);
+        let link = NewLink::new(user, item, tokens, holder, AccessDigest(digest), self.now());
+        self.store.link(link).await.unwrap();
+    }
+
+    /// A commit that tells something.
+    pub(crate) async fn tell(&self, item: &str, news: News) {
+        self.commit(item, |commit| commit.news = news).await;
+    }
+
+    pub(crate) async fn commit(&self, item: &str, change: impl FnOnce(&mut Commit)) {
+        let (item, now) = (ItemId::new(item).unwrap(), self.now());
+        let lease = now + Duration::from_secs(60);
+        let record = self.store.claim_one(&item, now, lease).await.unwrap().unwrap();
+        let then = Then::Release { due_at: None, not_before: None, seen: record.notified };
+        let mut commit = Commit::new(&record, State::Idle, now, then);
+        commit.life.history = History::Complete;
+        change(&mut commit);
+        self.store.commit(commit).await.unwrap();
+    }
+
+    /// Puts so many webhooks into the outbox, each of an Item of its own.
+    pub(crate) async fn queue(&self, application: &str, webhooks: usize) {
+        for n in 0..webhooks {
+            let item = format!("{application}-{n}");
+            self.link(&item, connection(application)).await;
+            self.tell(&item, news()).await;
+        }
+    }
+}
+
+/// An application that is told at `https://<name>.example/hook?token=hunter2`. It uses no
+/// transactions, so each news is one webhook.
+pub(crate) fn connection(application: &str) -> Connection {
+    let id = ApplicationId::new(application).unwrap();
+    let mut connection = Connection::new(id, [Product::Auth], at(START));
+    connection.webhook = Some(format!("https://{application}.example/hook?token=hunter2"));
+    connection
+}
+
+/// `NEW_ACCOUNTS_AVAILABLE`.
+pub(crate) fn news() -> News {
+    let mut news = News::default();
+    news.new_accounts = vec![AccountId::new("a1").unwrap()];
+    news
+}
