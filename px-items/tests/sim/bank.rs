@@ -8,7 +8,7 @@
 mod desk;
 mod ledger;
 
-pub(crate) use ledger::{Ledger, Listing};
+pub(crate) use ledger::Ledger;
 
 use crate::{
     dice::{Dice, SharedDice},

@@ -6,6 +6,7 @@ use crate::{
     dice::SharedDice,
     life::Life,
     network::{Network, Rates},
+    receiver::{Applications, Receivers},
     store::{StoreRates, WatchedStore},
     world::{Phase, World},
 };
@@ -14,6 +15,7 @@ use px_items::{
     engine::{Engine, Settings},
     partners::{FixedPartners, Partner},
     store::Store,
+    webhook::{Sender, SenderSettings},
 };
 use std::{
     future::Future,
@@ -61,13 +63,13 @@ impl Machine {
     /// `run` runs what the machine is for, until the future that it is given is over.
     pub(crate) async fn live<F: Future<Output = ()>>(
         self,
-        run: impl Fn(&Self, Arc<Life>, u64, StopSignal) -> F,
+        run: impl Fn(&Self, Arc<Life>, StopSignal) -> F,
     ) {
         let mut start = 0;
         while self.world.phase() != Phase::Over {
             start += 1;
             let life = Arc::new(Life::new(format!("{}.{start}", self.name), self.world.clock));
-            self.one_start(&life, start, &run).await;
+            self.one_start(&life, &run).await;
             let rest = self.dice.throw(|dice| match dice.below(10) {
                 0..=6 => dice.between(1, 20),
                 7 | 8 => dice.between(20, 600),
@@ -82,8 +84,7 @@ impl Machine {
     async fn one_start<F: Future<Output = ()>>(
         &self,
         life: &Arc<Life>,
-        start: u64,
-        run: impl Fn(&Self, Arc<Life>, u64, StopSignal) -> F,
+        run: impl Fn(&Self, Arc<Life>, StopSignal) -> F,
     ) {
         let end = self.end();
         self.world.trace.note(&life.name, format_args!("starts"));
@@ -113,7 +114,7 @@ impl Machine {
             () = life.until_end() => false,
             () = killed => false,
             () = self.trouble(life) => false,
-            () = run(self, life.clone(), start, stop) => true,
+            () = run(self, life.clone(), stop) => true,
         };
         if over {
             self.world.trace.note(&life.name, format_args!("stopped"));
@@ -209,6 +210,27 @@ impl Machine {
             partners = partners.with(bank.id.clone(), Partner::new(client));
         }
         partners
+    }
+
+    /// A sender of webhooks on this start of the machine.
+    pub(crate) fn sender(&self, life: &Arc<Life>, applications: &Applications) -> Sender {
+        let receivers = Receivers {
+            applications: applications.clone(),
+            witness: self.world.witness.clone(),
+            life: life.clone(),
+            bad: self.world.bad.clone(),
+            dice: SharedDice::new(self.world.seed, &format!("{} receivers", life.name)),
+            clock: self.world.clock,
+            trace: self.world.trace.clone(),
+            fails: self.badness.receivers,
+        };
+        let mut settings = SenderSettings::default();
+        settings.poll = Duration::from_secs(20);
+        Sender::builder(self.store(life), Arc::new(receivers), applications.signer.clone())
+            .clock(Arc::new(self.world.clock))
+            .random(Arc::new(SharedDice::new(self.world.seed, &format!("{} random", life.name))))
+            .settings(settings)
+            .build()
     }
 
     /// A worker's engine on this start of the machine.

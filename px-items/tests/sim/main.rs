@@ -16,6 +16,7 @@ mod dice;
 mod life;
 mod machine;
 mod network;
+mod receiver;
 mod report;
 mod run;
 mod store;

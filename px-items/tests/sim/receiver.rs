@@ -12,8 +12,8 @@ use px_client::{
     clock::Clock as _,
     transport::{HttpTransport, Limits, TransportError, TransportErrorKind},
 };
-use px_items::webhook::Verifier;
-use px_types::{ApplicationId, webhook::VERIFICATION_HEADER};
+use px_items::webhook::{FixedKeys, Signer, SigningKey, Verifier, VerifyErrorKind};
+use px_types::{ApplicationId, KeyId, webhook::VERIFICATION_HEADER};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -23,10 +23,33 @@ use std::{
     time::Duration,
 };
 
+/// The applications, and the key by which they know who sends.
+#[derive(Clone)]
+pub(crate) struct Applications {
+    pub(crate) mailboxes: BTreeMap<ApplicationId, Arc<Mailbox>>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) verifiers: BTreeMap<ApplicationId, Arc<Verifier>>,
+}
+
+impl Applications {
+    pub(crate) fn new(count: u64, clock: SimClock) -> Self {
+        let ids: Vec<_> =
+            (1..=count).map(|number| ApplicationId::new(format!("app{number}")).unwrap()).collect();
+        let key = SigningKey::generate(KeyId::new("k1").unwrap(), clock.now()).unwrap();
+        let signer = Arc::new(Signer::new(key));
+        let keys = FixedKeys::new(signer.verification_keys(clock.now()));
+        let verifier = || Arc::new(Verifier::new(Arc::new(keys.clone())).clock(Arc::new(clock)));
+        Self {
+            mailboxes: ids.iter().map(|id| (id.clone(), Arc::default())).collect(),
+            verifiers: ids.iter().map(|id| (id.clone(), verifier())).collect(),
+            signer,
+        }
+    }
+}
+
 /// The network between a sender of webhooks and all applications.
 pub(crate) struct Receivers {
-    pub(crate) applications: BTreeMap<ApplicationId, Arc<Mailbox>>,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) applications: Applications,
     pub(crate) witness: Arc<Witness>,
     pub(crate) life: Arc<Life>,
     pub(crate) bad: Arc<AtomicBool>,
@@ -52,8 +75,8 @@ impl HttpTransport for Receivers {
     ) -> Result<Response<Bytes>, TransportError> {
         self.life.gate().await;
         self.wait(1, 200).await;
-        let fails = self.bad.load(Ordering::Relaxed)
-            && self.dice.throw(|dice| dice.chance(self.fails));
+        let fails =
+            self.bad.load(Ordering::Relaxed) && self.dice.throw(|dice| dice.chance(self.fails));
         let answer = if fails { self.badly(request).await } else { self.take(&request).await };
         self.wait(1, 200).await;
         self.life.gate().await;
@@ -65,14 +88,17 @@ impl Receivers {
     /// The application checks the webhook and takes it.
     async fn take(&self, request: &Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
         let name = request.uri().path().trim_start_matches('/');
-        let Some((id, mailbox)) = self.applications.iter().find(|(id, _)| id.as_str() == name)
-        else {
+        let mailbox = self.applications.mailboxes.get_key_value(name);
+        let verifier = self.applications.verifiers.get(name);
+        let (Some((id, mailbox)), Some(verifier)) = (mailbox, verifier) else {
             return Ok(status(404));
         };
         let signature = request.headers().get(VERIFICATION_HEADER);
         let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match self.verifier.verify(signature, request.body()).await {
+        match verifier.verify(signature, request.body()).await {
             Ok(_) => {}
+            // The very same one, or one that says the same in the same second.
+            Err(error) if error.kind() == VerifyErrorKind::Replay => {}
             Err(error) => {
                 let what = format!("{id} got a webhook that is not to be trusted: {error}");
                 self.trace.wrong(what);

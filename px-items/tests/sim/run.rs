@@ -1,19 +1,20 @@
 //! One seed, from its beginning to its end.
 
 use crate::{
-    application::{Mailbox, User},
+    application::User,
     arguments::Sabotage,
     bank::Bank,
     check,
     dice::{Dice, SharedDice},
     life::Life,
-    machine::{Badness, Machine},
+    machine::{Badness, Machine, StopSignal},
     network::Rates,
+    receiver::Applications,
     store::StoreRates,
     time::SimClock,
     town::Customer,
     trace::{Keep, Trace},
-    witness::{Stats, Witness},
+    witness::Stats,
     world::{Phase, World},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,17 +22,11 @@ use futures_util::FutureExt as _;
 use px_client::clock::Clock as _;
 use px_items::{
     engine::{Outcome as Ended, Settings},
-    items::Items,
     store::{MemoryStore, Sabotage as StoreSabotage, Store},
 };
-use px_types::{ApplicationId, UserId, webhook::Environment};
-use std::{
-    cell::RefCell,
-    panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
-use tokio::{sync::watch, task::JoinHandle};
+use px_types::{UserId, webhook::Environment};
+use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 
 /// What became of a seed.
 pub(crate) struct Outcome {
@@ -106,7 +101,6 @@ impl Run {
                 Bank::open(&format!("bank{number}"), seed, &users, clock, trace.clone())
             })
             .collect();
-        let witness = Arc::new(Witness::new(&banks, clock, trace.clone()));
         let store: Arc<dyn Store> = Arc::new(match sabotage {
             Some(Sabotage::Fencing) => {
                 MemoryStore::sabotaged(Environment::Sandbox, StoreSabotage::Fencing)
@@ -116,32 +110,16 @@ impl Run {
             }
             Some(Sabotage::Merge) | None => MemoryStore::new(Environment::Sandbox),
         });
-        let world = World {
-            seed,
-            clock,
-            items: Items::builder(store.clone()).build(),
-            good_items: Items::builder(store.clone()).build(),
-            trace,
-            witness,
-            store,
-            banks,
-            bad: Arc::new(AtomicBool::new(true)),
-            phase: watch::Sender::new(Phase::Busy),
-        };
-        let world = Arc::new(world.with_watched_items(badness.store));
+        let world = World::new(seed, (clock, trace), store, banks, badness.store);
+        let world = Arc::new(world);
         let settings = settings(&mut dice, sabotage);
         Self { world, dice, badness, settings }
     }
 
     async fn play(mut self) -> Stats {
-        let machines = self.machines();
-        let mailboxes: Vec<_> = (1..=self.dice.between(1, 3))
-            .map(|number| {
-                let id = ApplicationId::new(format!("app{number}")).unwrap();
-                (id, Arc::new(Mailbox::default()))
-            })
-            .collect();
-        let users = self.people(&mailboxes);
+        let applications = Applications::new(self.dice.between(1, 3), self.world.clock);
+        let machines = self.machines(&applications);
+        let users = self.people(&applications);
         let days = self.dice.between(2, 5);
         self.sleep(TimeDelta::days(days.cast_signed())).await;
         self.world.set_phase(Phase::Calm);
@@ -161,6 +139,7 @@ impl Run {
         }
         self.sleep(TimeDelta::minutes(2)).await;
         self.read_everything().await;
+        self.deliver_everything(&applications).await;
         check::everything(&self.world, &mut people).await;
         self.world.witness.stats()
     }
@@ -169,34 +148,44 @@ impl Run {
         self.world.clock.sleep(time.to_std().unwrap_or_default()).await;
     }
 
-    fn machines(&mut self) -> Vec<JoinHandle<()>> {
-        (1..=self.dice.between(1, 3))
-            .map(|number| {
-                let machine = Machine::new(&self.world, format!("worker{number}"), self.badness);
-                let settings = self.settings.clone();
-                tokio::spawn(async move {
-                    machine
-                        .live(|machine, life, _, stop| {
-                            let engine = machine.engine(&life, settings.clone());
-                            async move { engine.run(2, stop.wait()).await }
-                        })
-                        .await;
-                })
-            })
-            .collect()
+    fn machines(&mut self, applications: &Applications) -> Vec<JoinHandle<()>> {
+        let mut machines = Vec::new();
+        for number in 1..=self.dice.between(1, 3) {
+            let machine = Machine::new(&self.world, format!("worker{number}"), self.badness);
+            let settings = self.settings.clone();
+            machines.push(tokio::spawn(async move {
+                let run = |machine: &Machine, life, stop: StopSignal| {
+                    let engine = machine.engine(&life, settings.clone());
+                    async move { engine.run(2, stop.wait()).await }
+                };
+                machine.live(run).await;
+            }));
+        }
+        for number in 1..=self.dice.between(1, 2) {
+            let machine = Machine::new(&self.world, format!("sender{number}"), self.badness);
+            let applications = applications.clone();
+            machines.push(tokio::spawn(async move {
+                let run = |machine: &Machine, life, stop: StopSignal| {
+                    let sender = machine.sender(&life, &applications);
+                    async move { sender.run(stop.wait()).await }
+                };
+                machine.live(run).await;
+            }));
+        }
+        machines
     }
 
     /// The users of every bank, at the bank and at the applications.
-    fn people(&mut self, mailboxes: &[(ApplicationId, Arc<Mailbox>)]) -> Vec<JoinHandle<User>> {
+    fn people(&mut self, applications: &Applications) -> Vec<JoinHandle<User>> {
         let mut users = Vec::new();
         for bank in &self.world.banks {
             let names: Vec<_> = bank.ledgers().keys().cloned().collect();
             for name in names {
                 let customer = Customer::new(self.world.clone(), bank.clone(), name.clone());
                 tokio::spawn(customer.live());
-                for mailbox in mailboxes {
+                for (id, mailbox) in &applications.mailboxes {
                     let (world, bank) = (self.world.clone(), bank.clone());
-                    let user = User::new(world, bank, name.clone(), mailbox.clone());
+                    let user = User::new(world, bank, name.clone(), (id.clone(), mailbox.clone()));
                     users.push(tokio::spawn(user.live()));
                 }
             }
@@ -241,6 +230,13 @@ impl Run {
                 ));
             }
         }
+    }
+
+    /// Senders that stopped gave back what they held, or it was taken from them by now.
+    async fn deliver_everything(&self, applications: &Applications) {
+        let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
+        let life = Arc::new(Life::new("the last sender".to_owned(), self.world.clock));
+        machine.sender(&life, applications).deliver_due().await;
     }
 
     /// A deep resync of everything, twice: what was missing once is gone when it is missing again.

@@ -40,6 +40,8 @@ pub(crate) struct Witness {
 struct Facts {
     items: BTreeMap<ItemId, ItemFacts>,
     webhooks: BTreeMap<Told, Delivery>,
+    /// The numbers of those that left the outbox.
+    settled: BTreeSet<i64>,
     /// Refreshes that a bank answered and no store has: the grant, and who asked.
     unsaved: BTreeMap<String, Vec<Arc<Life>>>,
     /// Who used a refresh token too late, so that the bank ended the grant.
@@ -143,7 +145,10 @@ struct Told {
 #[derive(Clone, Copy, Debug, Default)]
 struct Delivery {
     promised: u64,
+    /// How often it arrived, doubles included.
     arrived: u64,
+    /// How many left the outbox because they arrived, and because they were given up.
+    settled: u64,
     given_up: u64,
 }
 
@@ -490,8 +495,12 @@ impl Witness {
         };
         let now = self.clock.now();
         let mut facts = self.facts();
+        if !facts.settled.insert(webhook.id) {
+            return;
+        }
         let delivery = facts.webhooks.entry(told).or_default();
-        if delivery.arrived + delivery.given_up >= delivery.promised.max(1) {
+        if delivery.settled < delivery.arrived {
+            delivery.settled += 1;
             return;
         }
         delivery.given_up += 1;
@@ -548,7 +557,7 @@ impl Witness {
         let missing = facts
             .webhooks
             .iter()
-            .filter(|(_, delivery)| delivery.arrived + delivery.given_up < delivery.promised);
+            .filter(|(_, delivery)| delivery.settled + delivery.given_up < delivery.promised);
         missing
             .map(|(told, delivery)| {
                 format!("{} was not told {} ({delivery:?})", told.application, told.body)

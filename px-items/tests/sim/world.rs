@@ -20,12 +20,12 @@ use px_types::{UserId, webhook::Environment};
 use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// What everyone in a run shares.
 pub(crate) struct World {
@@ -42,7 +42,8 @@ pub(crate) struct World {
     pub(crate) banks: Vec<Arc<Bank>>,
     /// Whether anything is bad: network, store, receivers, machines.
     pub(crate) bad: Arc<AtomicBool>,
-    pub(crate) phase: watch::Sender<Phase>,
+    phase: Mutex<Phase>,
+    next_phase: Notify,
 }
 
 /// How far a run is.
@@ -57,8 +58,53 @@ pub(crate) enum Phase {
 }
 
 impl World {
+    /// A world in which things go wrong; the service reaches its store that well.
+    pub(crate) fn new(
+        seed: u64,
+        (clock, trace): (SimClock, Arc<Trace>),
+        store: Arc<dyn Store>,
+        banks: Vec<Arc<Bank>>,
+        rates: StoreRates,
+    ) -> Self {
+        let witness = Arc::new(Witness::new(&banks, clock, trace.clone()));
+        let bad = Arc::new(AtomicBool::new(true));
+        let items = |name: &str, bad: Arc<AtomicBool>| {
+            let reached = WatchedStore {
+                inner: store.clone(),
+                witness: witness.clone(),
+                life: Arc::new(Life::new(name.to_owned(), clock)),
+                rates,
+                bad,
+                dice: SharedDice::new(seed, name),
+                clock,
+                trace: trace.clone(),
+                spare_next_save: AtomicBool::new(false),
+            };
+            Items::builder(Arc::new(reached))
+                .clock(Arc::new(clock))
+                .random(Arc::new(SharedDice::new(seed, &format!("{name} random"))))
+                .environment(Environment::Sandbox)
+                .build()
+        };
+        let (items, good_items) = (items("service", bad.clone()), items("good", Arc::default()));
+        let (phase, next_phase) = (Mutex::new(Phase::Busy), Notify::new());
+        Self {
+            seed,
+            clock,
+            trace,
+            witness,
+            store,
+            items,
+            good_items,
+            banks,
+            bad,
+            phase,
+            next_phase,
+        }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -68,7 +114,8 @@ impl World {
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.trace.note("world", format_args!("{phase:?}"));
         self.bad.store(phase == Phase::Busy, Ordering::Relaxed);
-        self.phase.send_replace(phase);
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        self.next_phase.notify_waiters();
     }
 
     /// Waits until nothing goes wrong any more.
@@ -82,8 +129,13 @@ impl World {
     }
 
     async fn until(&self, phase: Phase) {
-        // The sender is part of `self`, so it is there while anyone waits.
-        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+        // Not a `watch` of tokio, which wakes those who wait in an order that differs.
+        while self.phase() < phase {
+            let next = self.next_phase.notified();
+            if self.phase() < phase {
+                next.await;
+            }
+        }
     }
 
     /// Waits; if all is calm before, for ever or until the caller is dropped.
@@ -92,28 +144,6 @@ impl World {
         if !self.is_busy() {
             std::future::pending::<()>().await;
         }
-    }
-
-    /// The same, with the service behind a way to the store that fails at times.
-    pub(crate) fn with_watched_items(mut self, rates: StoreRates) -> Self {
-        let store = |name: &str, bad: Arc<AtomicBool>| -> Arc<dyn Store> {
-            Arc::new(WatchedStore {
-                inner: self.store.clone(),
-                witness: self.witness.clone(),
-                life: Arc::new(Life::new(name.to_owned(), self.clock)),
-                rates,
-                bad,
-                dice: SharedDice::new(self.seed, name),
-                clock: self.clock,
-                trace: self.trace.clone(),
-                spare_next_save: AtomicBool::new(false),
-            })
-        };
-        let (service, good) =
-            (store("service", self.bad.clone()), store("good service", Arc::default()));
-        self.items = items(service, self.seed, self.clock, "items");
-        self.good_items = items(good, self.seed, self.clock, "good items");
-        self
     }
 
     /// A user authorizes, on a good network.
@@ -139,12 +169,4 @@ impl World {
         let callback = pending.check_callback(&back).unwrap();
         client.exchange_code(callback).await.unwrap()
     }
-}
-
-fn items(store: Arc<dyn Store>, seed: u64, clock: SimClock, part: &str) -> Items {
-    Items::builder(store)
-        .clock(Arc::new(clock))
-        .random(Arc::new(SharedDice::new(seed, part)))
-        .environment(Environment::Sandbox)
-        .build()
 }
