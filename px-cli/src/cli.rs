@@ -88,8 +88,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Take an application off an Item; the last one takes the Item with it
     Unlink(Unlink),
-    /// Print the public key by which receivers verify webhooks
-    WebhookKey(WebhookKey),
+    /// Make the keys that are missing; print the public one by which receivers verify webhooks
+    Keys(WebhookKey),
 }
 
 const LINK_EXAMPLES: &str = "\
@@ -184,7 +184,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) until_idle: bool,
     /// How long a worker that fell silent keeps an Item from others
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
     pub(crate) lease: Duration,
     /// Serve figures for Prometheus there, under /metrics
     #[arg(long, value_name = "ADDR")]

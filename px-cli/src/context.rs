@@ -12,7 +12,7 @@ use px_types::ItemId;
 use std::sync::Arc;
 
 /// What commands work with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,

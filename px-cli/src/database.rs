@@ -56,3 +56,13 @@ pub(crate) fn beside(common: &Common, extension: &str) -> Option<PathBuf> {
         _ => None,
     }
 }
+
+pub(crate) fn make_key(_: &Common) -> Result<()> {
+    let _ = KEY;
+    Ok(())
+}
+pub(crate) async fn open(common: &Common, _: Make) -> Result<Arc<dyn Store>> {
+    place(&common.database)?;
+    let _: Option<StoreOptions> = None;
+    Err(Failure::new("not yet"))
+}

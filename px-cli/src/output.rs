@@ -9,6 +9,7 @@ use std::{
     fmt,
     io::{self, IsTerminal as _, Write},
     sync::OnceLock,
+    time::Duration,
 };
 
 /// The bars that stand at the bottom of the terminal, if there are any: lines go above them.
@@ -107,6 +108,14 @@ pub(crate) fn length(time: TimeDelta) -> String {
         120..=7_199 => format!("{} min", seconds / 60),
         7_200..=172_799 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A time in seconds, with milliseconds where it is short: `0.035 s`, `12 s`.
+pub(crate) fn seconds(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..10_000 => format!("{}.{:03} s", millis / 1000, millis % 1000),
+        millis => format!("{} s", millis / 1000),
     }
 }
 

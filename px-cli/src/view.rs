@@ -1,5 +1,6 @@
 //! How an Item is shown: for people and as JSON. No token and nothing of its user gets here.
 
+use crate::events::walked;
 use crate::output::{age, colored, length, printable, until};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Color};
@@ -175,8 +176,8 @@ pub(crate) fn trouble(record: &ItemRecord) -> Option<String> {
 
 /// How much of the history's dates is in, in percent; `None` when it is not being fetched.
 pub(crate) fn fetched_percent(life: &Life) -> Option<u64> {
-    const DAYS: i64 = 730;
-    let History::Fetching { walk, .. } = &life.history else { return None };
-    let left = walk.next_end.days_since(walk.start).clamp(0, DAYS);
-    u64::try_from((DAYS - left) * 100 / DAYS).ok()
+    match &life.history {
+        History::Fetching { walk, .. } => Some(walked(*walk)),
+        _ => None,
+    }
 }

@@ -17,8 +17,13 @@ use px_items::{
     plan,
     store::{ItemRecord, TransactionQuery},
 };
-use px_types::model::{account::Account, transaction::Transaction};
+use px_types::{
+    AccountId,
+    model::{account::Account, transaction::Transaction},
+};
 use serde::Serialize;
+use std::collections::BTreeSet;
+use url::Url;
 
 /// How many transactions are read at a time.
 const PAGE: usize = 500;
@@ -38,8 +43,19 @@ enum Line<'a> {
 struct ItemLine<'a> {
     #[serde(flatten)]
     item: ItemView<'a>,
-    connections: &'a [Connection],
+    connections: Vec<ConnectionLine<'a>>,
     accounts: Vec<AccountName<'a>>,
+}
+
+#[derive(Serialize)]
+struct ConnectionLine<'a> {
+    application_id: &'a str,
+    products: &'a BTreeSet<String>,
+    /// `null` is all.
+    accounts: Option<&'a BTreeSet<AccountId>>,
+    new_accounts: bool,
+    webhook: Option<String>,
+    created_at: DateTime<Utc>,
 }
 
 #[derive(Serialize)]
@@ -57,7 +73,8 @@ pub(crate) async fn run(context: &Context, show: &Show) -> Result<()> {
     if context.json {
         let item = ItemView::new(&record, context.now());
         let names = accounts.iter().map(AccountName::of).collect();
-        let line = ItemLine { item, connections: &connections, accounts: names };
+        let connections = connections.iter().map(ConnectionLine::of).collect();
+        let line = ItemLine { item, connections, accounts: names };
         print_json(&Line::Item(Box::new(line)))?;
     } else {
         about(&record, &connections, &accounts, context.now())?;
@@ -107,7 +124,7 @@ fn about(
             connection.application_id.to_string(),
             connection.products.iter().cloned().collect::<Vec<_>>().join(", "),
             sees(connection),
-            connection.webhook.clone().unwrap_or_default(),
+            webhook(connection).unwrap_or_default(),
         ]);
     }
     if !connections.is_empty() {
@@ -154,6 +171,29 @@ fn standing(known: &KnownAccount) -> &'static str {
         AccountStanding::Missing => "missing",
         AccountStanding::Closed => "closed",
         AccountStanding::Held => "held: wants a re-map",
+    }
+}
+
+/// Where its webhooks go. A query or a name in it may be a secret.
+fn webhook(connection: &Connection) -> Option<String> {
+    let mut url = Url::parse(connection.webhook.as_deref()?).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    // It can have neither where there is no host, and then there is nothing to take off.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    Some(printable(url.as_str(), 80))
+}
+
+impl<'a> ConnectionLine<'a> {
+    fn of(connection: &'a Connection) -> Self {
+        Self {
+            application_id: connection.application_id.as_str(),
+            products: &connection.products,
+            accounts: connection.accounts.as_ref(),
+            new_accounts: connection.new_accounts,
+            webhook: webhook(connection),
+            created_at: connection.created_at,
+        }
     }
 }
 

@@ -7,13 +7,13 @@ use crate::{
     output::{print, print_json},
 };
 use px_items::{items::Items, store::Unlinked};
-use px_types::ApplicationId;
+use px_types::{ApplicationId, ItemId};
 use serde::Serialize;
 
 #[derive(Serialize)]
 struct Line<'a> {
     item_id: &'a str,
-    application_id: &'a str,
+    application_id: Option<&'a str>,
     item_removed: bool,
 }
 
@@ -28,9 +28,7 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
         }
     };
     if applications.is_empty() {
-        return Err(Failure::new(format!(
-            "no application is connected to {item}; only the institution holds it"
-        )));
+        return institution(context, item).await;
     }
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
@@ -52,7 +50,7 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
             Unlinked::ItemRemoved => true,
         };
         if context.json {
-            let (item_id, application_id) = (item.as_str(), application.as_str());
+            let (item_id, application_id) = (item.as_str(), Some(application.as_str()));
             print_json(&Line { item_id, application_id, item_removed: removed })?;
         } else if removed {
             print(format_args!(
@@ -64,4 +62,17 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
         }
     }
     Ok(())
+}
+
+/// Takes an Item that only its institution holds.
+async fn institution(context: &Context, item: &ItemId) -> Result<()> {
+    context.store.unlink(item, None, context.now()).await?;
+    if context.json {
+        return print_json(&Line {
+            item_id: item.as_str(),
+            application_id: None,
+            item_removed: true,
+        });
+    }
+    print("no application was connected; the Item's data is deleted")
 }

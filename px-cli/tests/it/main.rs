@@ -1,1 +1,10 @@
+//! The program `px` against a bank in this process, run as a user runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod bank;
+mod kill;
+mod link;
+mod px;
+mod run;
+mod usage;

@@ -1,0 +1,30 @@
+//! The commands, one module each.
+
+mod item;
+mod items;
+mod keys;
+mod link;
+mod run;
+mod sync;
+mod unlink;
+
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    database::Make,
+    failure::Result,
+};
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: &Cli) -> Result<()> {
+    let open = async || Context::open(&cli.common, Make::Nothing).await;
+    match &cli.command {
+        Command::Link(link) => link::run(cli, link).await,
+        Command::Items => items::run(&open().await?).await,
+        Command::Item(show) => item::run(&open().await?, show).await,
+        Command::Sync { item } => sync::run(cli, &open().await?, item).await,
+        Command::Run(options) => run::run(cli, options).await,
+        Command::Unlink(unlink) => unlink::run(cli, &open().await?, unlink).await,
+        Command::Keys(key) => keys::run(&cli.common, key),
+    }
+}

@@ -1,0 +1,70 @@
+//! When there is nothing left to do, and how the Items are then.
+
+use crate::{
+    context::Context,
+    failure::{Failure, Result},
+    view,
+};
+use px_items::store::{ItemRecord, StoreError};
+use std::time::Duration;
+
+/// The time between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often in a row the database may fail to answer.
+const PATIENCE: u32 = 50;
+/// How many Items are read at a time.
+const PAGE: usize = 500;
+
+/// Waits until no Item is due and none is being worked on, by this program or another.
+pub(super) async fn wait(context: &Context) -> Result<()> {
+    let mut failed = 0;
+    loop {
+        match busy(context).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => failed = 0,
+            Err(error) if failed >= PATIENCE => return Err(error.into()),
+            Err(_) => failed += 1,
+        }
+        context.clock.sleep(LOOK).await;
+    }
+}
+
+async fn busy(context: &Context) -> Result<bool, StoreError> {
+    // Cheap, and most often enough.
+    if context.store.overview(context.now()).await?.due > 0 {
+        return Ok(true);
+    }
+    let now = context.now();
+    // A lease that ran out belongs to a program that was killed: that Item is due.
+    let held = |record: &ItemRecord| {
+        record.leased_until.is_some() || record.due_at.is_some_and(|due| due <= now)
+    };
+    Ok(count(context, held).await?.0 > 0)
+}
+
+/// Says so when Items failed.
+pub(super) async fn verdict(context: &Context) -> Result<()> {
+    match count(context, |record| view::trouble(record).is_some()).await? {
+        (0, _) => Ok(()),
+        (failed, all) => {
+            let items = if all == 1 { "Item" } else { "Items" };
+            Err(Failure::items(format!("{failed} of {all} {items} failed; `px items` says why")))
+        }
+    }
+}
+
+/// How many Items are so, of how many.
+async fn count(
+    context: &Context,
+    is_so: impl Fn(&ItemRecord) -> bool,
+) -> Result<(usize, usize), StoreError> {
+    let (mut so, mut all) = (0, 0);
+    let mut after = None;
+    loop {
+        let page = context.store.list(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok((so, all)) };
+        after = Some(last.id.clone());
+        so += page.iter().filter(|record| is_so(record)).count();
+        all += page.len();
+    }
+}

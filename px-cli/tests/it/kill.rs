@@ -1,0 +1,161 @@
+//! `px run` under `kill -9`: nothing is lost and nothing is there twice.
+//!
+//! The bank counts calls, so that a kill hits the middle of a fetch on any machine: after some
+//! call, and some milliseconds. Both come from a seed; `PX_KILL_SEED` and `PX_KILLS` set it
+//! and the number of kills.
+
+use crate::{
+    bank::{Bank, Call},
+    px::{Ended, Px, ended},
+};
+use px_items::{
+    random::{Random as _, SeededRandom},
+    testing::postgres,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{process::Child, time::timeout};
+
+/// Nothing here takes longer on a machine that works.
+const SOON: Duration = Duration::from_secs(60);
+/// Short, so that the next program does not wait long for what a killed one held.
+const LEASE: &str = "300ms";
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Busy users, and enough of them that every kill finds a fetch to hit.
+fn bank(kills: u64) -> (Bank, Vec<String>) {
+    let users: Vec<_> = (0..kills.div_ceil(6) + 1).map(|n| format!("busy{n}")).collect();
+    let mut bank = Bank::new();
+    for (n, user) in users.iter().enumerate() {
+        bank = bank.with_user(user, if n == 0 { 6000 } else { 1500 });
+    }
+    (bank, users)
+}
+
+/// Kills a program outright; nothing of it runs any more when this returns.
+async fn kill(mut child: Child) {
+    child.kill().await.unwrap();
+}
+
+async fn killed_again_and_again(px: Px, bank: Bank, users: &[String], kills: u64) {
+    let seed = number("PX_KILL_SEED", 7);
+    let random = SeededRandom::new(seed);
+    let mut items = BTreeMap::new();
+    for user in users {
+        items.insert(user, px.link(user, &[]).await);
+    }
+    bank.slow(Duration::from_millis(2));
+    let mut calls = bank.begun();
+    let run = ["run", "--until-idle", "--workers", "2", "--lease", LEASE];
+    let mut hits = 0;
+    for kill_number in 0..kills {
+        let mut child = px.command(&run).spawn().unwrap();
+        let until = *calls.borrow_and_update() + 1 + random.below(8);
+        let pause = Duration::from_millis(random.below(20));
+        tokio::select! {
+            seen = timeout(SOON, calls.wait_for(|calls| *calls >= until)) => {
+                seen.expect("the program is at work").unwrap();
+                tokio::time::sleep(pause).await;
+                hits += u64::from(child.try_wait().unwrap().is_none());
+                kill(child).await;
+            }
+            status = child.wait() => panic!("kill {kill_number}: {status:?}; all was done too soon"),
+        }
+    }
+    assert_eq!(hits, kills, "a kill came too late");
+    assert!(
+        px.items().await.iter().any(|item| item["phase"] == "created"),
+        "no fetch was left to hit"
+    );
+
+    bank.slow(Duration::ZERO);
+    let last = timeout(SOON, px.run(&run)).await.expect("it ends");
+    assert_eq!(last.code, 0, "seed {seed}: {last:?}");
+    for (user, item) in &items {
+        assert!(px.transactions(item).await == bank.rows(user), "seed {seed}: {user} differs");
+    }
+    assert!(px.items().await.iter().all(|item| item["phase"] == "idle"), "seed {seed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_during_initial_fetches_on_sqlite() {
+    let kills = number("PX_KILLS", 50);
+    let (bank, users) = bank(kills);
+    let px = Px::at(&bank.door(0).await);
+    killed_again_and_again(px, bank, &users, kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_during_initial_fetches_on_postgres() {
+    let Some(database) = postgres::database().await else { return };
+    let kills = number("PX_KILLS", 50);
+    let (bank, users) = bank(kills);
+    let px = Px::at(&bank.door(0).await).on(database.as_str());
+    std::fs::write(px.path("px.key"), "").unwrap();
+    killed_again_and_again(px, bank, &users, kills).await;
+}
+
+/// Three programs on one database, one of which is killed while it holds Items.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
+    let Some(database) = postgres::database().await else { return };
+    let users: Vec<_> = (0..12).map(|n| format!("user{n}")).collect();
+    let bank = users.iter().fold(Bank::new(), |bank, user| bank.with_user(user, 1200));
+    let px = Px::at(&bank.door(0).await).on(database.as_str());
+    let mut items = BTreeMap::new();
+    for user in &users {
+        items.insert(user, px.link(user, &[]).await);
+    }
+    bank.slow(Duration::from_millis(40));
+    let mut calls = bank.begun();
+    let mut running = Vec::new();
+    for door in 1..=3 {
+        let partners = format!("door{door}.json");
+        px.partners(&partners, &bank.door(door).await);
+        let run =
+            ["run", "--until-idle", "--workers", "2", "--lease", "3s", "--partners", &partners];
+        running.push(px.command(&run).spawn().unwrap());
+    }
+    // Until the second one is in the middle of a fetch.
+    let in_the_middle = |bank: &Bank| {
+        let calls = bank.calls();
+        (1..=3).all(|door| calls.iter().any(|call| call.door == door))
+            && calls.iter().filter(|call| call.door == 2).count() % 10 >= 4
+    };
+    timeout(SOON, calls.wait_for(|_| in_the_middle(&bank))).await.expect("all three work").unwrap();
+    kill(running.remove(1)).await;
+    for child in running {
+        let Ended { code, stdout, stderr } = timeout(SOON, ended(child)).await.expect("it ends");
+        assert_eq!(code, 0, "{stdout}{stderr}");
+    }
+    one_worker_at_a_time(&bank.calls(), 2);
+    for (user, item) in &items {
+        assert!(px.transactions(item).await == bank.rows(user), "{user} differs");
+    }
+    assert!(px.items().await.iter().all(|item| item["phase"] == "idle"));
+}
+
+/// A user is asked for by one program; or by the killed one, and then by one other.
+fn one_worker_at_a_time(calls: &[Call], killed: usize) {
+    let mut taken_over = 0;
+    let mut by_user: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in calls {
+        by_user.entry(&call.user).or_default().push(call);
+    }
+    for (user, calls) in by_user {
+        let mut doors: Vec<_> = calls.iter().map(|call| call.door).collect();
+        doors.dedup();
+        let one = doors.len() == 1 || (doors.len() == 2 && doors[0] == killed);
+        assert!(one, "{user} was asked for at the doors {doors:?}");
+        taken_over += usize::from(doors.len() == 2);
+        // Nor do two walks of one program overlap.
+        for pair in calls.windows(2) {
+            let handed_over = pair[0].door != pair[1].door;
+            let in_turn = pair[0].ended.is_some_and(|ended| ended <= pair[1].begun);
+            assert!(in_turn || handed_over, "two calls for {user} at once");
+        }
+    }
+    assert!(taken_over > 0, "the killed program held nothing");
+}

@@ -1,0 +1,132 @@
+//! `px link`: by a browser, by tokens, again.
+
+use crate::{
+    bank::Bank,
+    px::{Px, ended, tokens},
+};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    process::Child,
+    time::timeout,
+};
+use url::Url;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// What a browser gets at a URL of this machine.
+async fn get(url: &Url) -> String {
+    let address = url.socket_addrs(|| None).unwrap()[0];
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let target = &url[url::Position::BeforePath..];
+    let request = format!("GET {target} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+/// Where a `px link` sends the user.
+async fn sent_to(child: &mut Child) -> Url {
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    loop {
+        let line = timeout(SOON, lines.next_line()).await.unwrap().unwrap().expect("it ended");
+        if let Ok(url) = Url::parse(line.trim()) {
+            return url;
+        }
+    }
+}
+
+fn parameter(url: &Url, name: &str) -> String {
+    url.query_pairs().find(|(found, _)| found == name).unwrap().1.into_owned()
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_user_links_by_a_browser() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let redirect = format!("http://127.0.0.1:{}/back", free_port().await);
+    let arguments = ["link", "--institution", "bank", "--redirect-uri", &redirect, "--json"];
+    let mut child = px.command(&arguments).spawn().unwrap();
+    let url = sent_to(&mut child).await;
+    assert_eq!(parameter(&url, "redirect_uri"), redirect);
+    assert_eq!(parameter(&url, "application_id"), "px");
+    assert_eq!(parameter(&url, "code_challenge_method"), "S256");
+
+    // Whatever else comes by does not end it.
+    let back = |query: &str| Url::parse(&format!("{redirect}?{query}")).unwrap();
+    let favicon = redirect.replace("/back", "/favicon.ico");
+    assert!(get(&Url::parse(&favicon).unwrap()).await.starts_with("HTTP/1.1 404 "));
+    assert!(get(&back("code=evil&state=guessed")).await.starts_with("HTTP/1.1 400 "));
+
+    let state = parameter(&url, "state");
+    let page = get(&back(&format!("code=code-ann&state={state}"))).await;
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("close this window"), "{page}");
+    let ended = timeout(SOON, ended(child)).await.unwrap();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let item = ended.json()[0]["item_id"].as_str().unwrap().to_owned();
+    px.ok(&["sync", &item]).await;
+    assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+}
+
+#[tokio::test]
+async fn a_user_who_refuses_links_nothing() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let redirect = format!("http://127.0.0.1:{}/back", free_port().await);
+    let arguments = ["link", "--institution", "bank", "--redirect-uri", &redirect];
+    let mut child = px.command(&arguments).spawn().unwrap();
+    let state = parameter(&sent_to(&mut child).await, "state");
+    let refusal = format!("{redirect}?error=access_denied&state={state}");
+    get(&Url::parse(&refusal).unwrap()).await;
+    timeout(SOON, ended(child)).await.unwrap().fails(1, "did not consent");
+    assert!(px.items().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_said() {
+    let bank = Bank::new();
+    let px = Px::at(&bank.door(0).await);
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redirect = format!("http://{}/back", taken.local_addr().unwrap());
+    let arguments = ["link", "--institution", "bank", "--redirect-uri", &redirect];
+    px.run(&arguments).await.fails(1, "cannot listen");
+}
+
+#[tokio::test]
+async fn the_access_token_is_shown_once_and_kept_nowhere() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let arguments = ["link", "--institution", "bank", "--tokens", "-"];
+    let linked = px.feed(&arguments, &tokens("ann")).await;
+    assert_eq!(linked.code, 0, "{linked:?}");
+    let token = linked.stdout.lines().find_map(|line| line.strip_prefix("access_token  ")).unwrap();
+    assert!(token.starts_with("access-development-"), "{linked:?}");
+    px.ok(&["run", "--until-idle"]).await;
+    for file in std::fs::read_dir(&px.folder).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for secret in [token, "token-ann"] {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "a secret at rest in the clear");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_say_whose_they_are() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let arguments = ["link", "--institution", "bank", "--tokens", "-", "--json"];
+    let nameless = tokens("ann").replace("user_id", "_");
+    let linked = px.feed(&arguments, &nameless).await.json();
+    // The institution said so: it is the same Item as that of the user who is named.
+    assert_eq!(px.link("ann", &["--application", "two"]).await, linked[0]["item_id"]);
+    let mut wrong = arguments.to_vec();
+    wrong.extend(["--user-id", "bob"]);
+    px.feed(&wrong, &tokens("ann")).await.fails(2, "another user");
+}

@@ -1,0 +1,207 @@
+//! Items from their link to their end: run, sync, items, item, unlink.
+
+use crate::{
+    bank::{Bank, Trouble},
+    px::{Px, ended},
+};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::Child,
+    time::timeout,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn errors(items: &[Value]) -> Vec<&str> {
+    items.iter().map(|item| item["error"]["message"].as_str().unwrap_or("")).collect()
+}
+
+#[tokio::test]
+async fn an_item_from_its_link_to_its_end() {
+    let bank = Bank::new().with_user("ann", 700).with_user("bob", 40);
+    let px = Px::at(&bank.door(0).await);
+    let (ann, bob) = (px.link("ann", &[]).await, px.link("bob", &[]).await);
+    assert!(px.items().await.iter().all(|item| item["phase"] == "created"));
+
+    let run = px.ok(&["run", "--workers", "2", "--until-idle"]).await;
+    assert_eq!(run.stdout.lines().filter(|line| line.contains(&ann)).count(), 1, "{run:?}");
+    for (item, user) in [(&ann, "ann"), (&bob, "bob")] {
+        assert_eq!(px.transactions(item).await, bank.rows(user));
+    }
+    let items = px.items().await;
+    assert!(items.iter().all(|item| item["phase"] == "idle" && item["history"] == "complete"));
+    let table = px.ok(&["items"]).await.stdout;
+    assert!(table.contains(&ann) && table.contains("idle") && table.contains("in 2"), "{table}");
+
+    bank.live_on("ann");
+    let sync = px.ok(&["sync", &ann]).await;
+    assert!(sync.stdout.contains("new"), "{sync:?}");
+    let shown = px.ok(&["item", &ann, "--accounts"]).await.stdout;
+    assert!(shown.contains("checking") && shown.contains("41.50 USD"), "{shown}");
+    assert!(!shown.contains("Ann Example"), "an owner's name: {shown}");
+
+    let off = px.ok(&["unlink", &ann, "--all"]).await;
+    assert!(off.stdout.contains("deleted"), "{off:?}");
+    px.run(&["item", &ann]).await.fails(4, "no Item");
+    assert_eq!(px.items().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sync_alone_does_the_initial_fetch() {
+    let bank = Bank::new().with_user("ann", 300);
+    let px = Px::at(&bank.door(0).await);
+    let item = px.link("ann", &[]).await;
+    let report = px.ok(&["sync", &item, "--json"]).await.json();
+    assert_eq!(report[0]["added"], 300, "{report:?}");
+    assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+    // Nothing changed since.
+    let report = px.ok(&["sync", &item, "--json"]).await.json();
+    assert_eq!(
+        (&report[0]["added"], &report[0]["modified"], &report[0]["removed"]),
+        (&0.into(), &0.into(), &0.into())
+    );
+}
+
+#[tokio::test]
+async fn items_that_fail_end_with_3() {
+    let bank = Bank::new().with_user("ann", 30).with_user("bob", 30);
+    let px = Px::at(&bank.door(0).await);
+    let ann = px.link("ann", &[]).await;
+    bank.trouble("ann", Some(Trouble::Broken));
+    px.run(&["sync", &ann]).await.fails(3, "px item");
+    assert!(!errors(&px.items().await)[0].is_empty());
+    bank.trouble("ann", None);
+    px.ok(&["sync", &ann]).await;
+    assert_eq!(errors(&px.items().await), [""]);
+
+    let bob = px.link("bob", &[]).await;
+    bank.trouble("bob", Some(Trouble::Revoked));
+    px.run(&["run", "--until-idle"]).await.fails(3, "1 of 2 Items");
+    let items = px.items().await;
+    let lost = items.iter().find(|item| item["id"] == *bob).unwrap();
+    assert_eq!(lost["login_required"], true);
+    px.run(&["sync", &bob]).await.fails(3, "sign in again");
+
+    // The user signs in again.
+    bank.trouble("bob", None);
+    assert_eq!(px.link("bob", &[]).await, bob);
+    px.ok(&["run", "--until-idle"]).await;
+    assert_eq!(px.transactions(&bob).await, bank.rows("bob"));
+}
+
+#[tokio::test]
+async fn events_are_json_lines() {
+    let bank = Bank::new().with_user("ann", 300);
+    let px = Px::at(&bank.door(0).await);
+    let item = px.link("ann", &[]).await;
+    let events = px.ok(&["run", "--until-idle", "--json"]).await.json();
+    assert!(events.iter().all(|event| event["item_id"] == *item && event["at"].is_string()));
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!((named("claimed"), named("finished")), (1, 1), "{events:?}");
+    assert!(named("window_stored") > 2, "{events:?}");
+    assert_eq!(events.last().unwrap()["added"], 300, "{events:?}");
+}
+
+#[tokio::test]
+async fn two_applications_share_an_item() {
+    let bank = Bank::new().with_user("ann", 30);
+    let px = Px::at(&bank.door(0).await);
+    let item = px.link("ann", &["--application", "one"]).await;
+    px.ok(&["run", "--until-idle"]).await;
+    let asked = bank.calls().len();
+    let two = ["--application", "two", "--product", "auth", "--account", "ann-savings"];
+    assert_eq!(px.link("ann", &two).await, item);
+    px.ok(&["run", "--until-idle"]).await;
+    assert_eq!(bank.calls().len(), asked, "joining fetches nothing");
+    let shown = px.ok(&["item", &item]).await.stdout;
+    assert!(
+        shown.contains("one") && shown.contains("two") && shown.contains("1 account"),
+        "{shown}"
+    );
+    let off = px.ok(&["unlink", &item, "--application", "one"]).await.stdout;
+    assert!(off.contains("others stay"), "{off}");
+    assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+}
+
+/// A `px run` that is at work: its line about being ready was read.
+async fn started(px: &Px, more: &[&str]) -> (Child, String) {
+    let mut arguments = vec!["run"];
+    arguments.extend(more);
+    let mut child = px.command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let mut said = String::new();
+    while !said.contains("running") {
+        said = timeout(SOON, lines.next_line()).await.unwrap().unwrap().expect("it ended");
+    }
+    (child, said)
+}
+
+async fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    let sent = tokio::process::Command::new("kill").args([name, &id]).status().await;
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_order() {
+    let bank = Bank::new().with_user("ann", 3000);
+    bank.slow(Duration::from_millis(30));
+    let px = Px::at(&bank.door(0).await);
+    let item = px.link("ann", &[]).await;
+    for name in ["-TERM", "-INT"] {
+        let mut calls = bank.begun();
+        let before = *calls.borrow_and_update();
+        let (child, _) = started(&px, &[]).await;
+        timeout(SOON, calls.wait_for(|calls| *calls >= before + 3)).await.unwrap().unwrap();
+        signal(&child, name).await;
+        let ended = timeout(SOON, ended(child)).await.unwrap();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        // It was handed back: nobody has to wait for a lease to run out.
+        let items = px.items().await;
+        assert_eq!((&items[0]["running"], &items[0]["phase"]), (&false.into(), &"created".into()));
+    }
+    bank.slow(Duration::ZERO);
+    px.ok(&["run", "--until-idle"]).await;
+    assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let bank = Bank::new().with_user("ann", 30);
+    bank.slow(Duration::from_secs(60));
+    let px = Px::at(&bank.door(0).await);
+    px.link("ann", &[]).await;
+    let mut calls = bank.begun();
+    let (child, _) = started(&px, &[]).await;
+    timeout(SOON, calls.wait_for(|calls| *calls > 0)).await.unwrap().unwrap();
+    signal(&child, "-TERM").await;
+    tokio::task::yield_now().await;
+    signal(&child, "-TERM").await;
+    let ended = timeout(SOON, ended(child)).await.unwrap();
+    // Both may have been seen as one, and then it ended in order.
+    assert!([0, 143].contains(&ended.code), "{ended:?}");
+}
+
+#[tokio::test]
+async fn figures_are_served() {
+    let bank = Bank::new().with_user("ann", 30);
+    let px = Px::at(&bank.door(0).await);
+    px.link("ann", &[]).await;
+    let (child, said) = started(&px, &["--metrics", "127.0.0.1:0"]).await;
+    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut figures = String::new();
+    // They are there once the first update is over.
+    while !figures.contains("px_items_updates") {
+        figures.clear();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        timeout(SOON, stream.read_to_string(&mut figures)).await.unwrap().unwrap();
+        assert!(figures.starts_with("HTTP/1.1 200 "), "{figures}");
+    }
+    assert!(figures.contains("px_items"), "{figures}");
+    signal(&child, "-TERM").await;
+    assert_eq!(ended(child).await.code, 0);
+}
