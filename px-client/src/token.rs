@@ -7,9 +7,11 @@ use crate::{
     partner::PartnerClient,
 };
 use async_trait::async_trait;
-use px_types::AccessToken;
+use futures_util::future::{Either, select};
+use px_types::{AccessToken, RefreshToken};
 use std::{
     fmt,
+    pin::pin,
     sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
@@ -153,6 +155,10 @@ struct State {
     hold_until: Option<Duration>,
 }
 
+/// How long the answer to a refresh is waited for: so short that a second try, and what a slow
+/// network adds to both, still comes within the partner's 30 s after the first.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// How long a failed refresh is not tried again, unless the partner asks for longer: short
 /// enough for a lost answer to be asked for again within the partner's 30 s.
 const HOLD: Duration = Duration::from_secs(5);
@@ -280,14 +286,26 @@ impl Refresher {
             let kind = matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Decode);
             error.may_have_been_sent() && (kind || matches!(error.status(), Some(502 | 504)))
         };
-        let mut new = match self.client.refresh(refresh_token).await {
-            Err(error) if lost(&error) => self.client.refresh(refresh_token).await?,
+        let mut new = match self.ask_once(refresh_token).await {
+            Err(error) if lost(&error) => self.ask_once(refresh_token).await?,
             other => other?,
         };
         new.refresh_token = new.refresh_token.or_else(|| old.refresh_token.clone());
         new.user_id = new.user_id.or_else(|| old.user_id.clone());
         new.scope = new.scope.or_else(|| old.scope.clone());
         Ok(new)
+    }
+
+    /// Asks for a new pair, and takes an answer that does not come soon for lost.
+    async fn ask_once(&self, refresh_token: &RefreshToken) -> Result<TokenSet, Error> {
+        let asking = pin!(self.client.refresh(refresh_token));
+        match select(asking, self.clock().sleep(ANSWER)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                let what = format!("the partner gave no tokens within {} s", ANSWER.as_secs());
+                Err(Error::new(Kind::Timeout, "token", what).advice("try again later"))
+            }
+        }
     }
 
     async fn save(&self, state: &mut State, new: TokenSet) -> Result<AccessToken, Error> {

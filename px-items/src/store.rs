@@ -11,10 +11,16 @@
 //!
 //! Every table is keyed by Item first. Time is handed in, so that stores can be simulated.
 
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rules;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "testing")]
 pub use memory::Sabotage;
 
@@ -34,7 +40,12 @@ use px_types::{
     model::{identity::Identity, security::Security, transaction::Transaction},
     webhook::Environment,
 };
-use std::{collections::BTreeMap, error::Error as StdError, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error as StdError,
+    fmt,
+    sync::Arc,
+};
 
 /// Keeps Items.
 #[async_trait]
@@ -44,9 +55,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Connects an application to a user's Item, which is made if there is none.
     ///
     /// - No Item of that institution and user: it is made, `Created`, due now, under `new.item_id`.
-    /// - There is one: the connection is added, or takes the place of the earlier one
-    ///   ([`Connection::take_place_of`]). The tokens are replaced by the new ones; the old ones that
-    ///   are not the same go to the revocations. When it had lost its authorization it is repaired: [`Event::Repaired`], every connection is
+    /// - There is one: the connection is added, or replaced with its epoch raised. Its tokens are
+    ///   replaced by the new ones if it had lost its authorization, or if an application brings
+    ///   tokens that show every account that the Item and its other applications see now. The old
+    ///   ones that are not the same go to the revocations. Else the Item keeps its own, and those
+    ///   that an application brought go to the revocations: an Item has one authorization, and a
+    ///   user who shares less with one application takes nothing from another.
+    ///   When it had lost its authorization it is repaired: [`Event::Repaired`], every connection is
     ///   told `LOGIN_REPAIRED`, it is due. When the application is the first that needs
     ///   transactions it is due. When the history is there, the new application is told so.
     ///
@@ -303,6 +318,8 @@ pub struct NewLink {
     pub user_id: UserId,
     /// The partner's tokens.
     pub tokens: TokenSet,
+    /// The accounts that these tokens show, by the partner's ids; `None` is all of the user's.
+    pub covers: Option<BTreeSet<AccountId>>,
     /// Who connects.
     pub holder: NewHolder,
     /// Of the token by which the holder reads from now on.
@@ -331,7 +348,7 @@ impl NewLink {
         access: AccessDigest,
         now: DateTime<Utc>,
     ) -> Self {
-        Self { item_id, institution_id, user_id, tokens, holder, access, now }
+        Self { item_id, institution_id, user_id, tokens, covers: None, holder, access, now }
     }
 }
 

@@ -25,13 +25,18 @@ CREATE TABLE items (
     change_seq bigint NOT NULL DEFAULT 0,
     -- How many epochs its connections have used.
     epochs bigint NOT NULL DEFAULT 0,
-    cycle_tokens boolean NOT NULL DEFAULT false
+    needs_transactions boolean NOT NULL,
+    cycle_tokens boolean NOT NULL DEFAULT false,
+    -- An Item without authorization rests.
+    CHECK (state NOT IN ('created_login_required', 'idle_login_required')
+        OR (due_at IS NULL AND leased_until IS NULL))
 )
 -- Each claim and each commit writes a row anew. Room on the page and a vacuum that comes early
 -- keep the old versions from piling up where claims look.
 WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
-CREATE INDEX items_wake_at ON items (wake_at, item_id) WHERE wake_at IS NOT NULL;
+-- `state` is in it so that counting the states reads the index alone.
+CREATE INDEX items_by_wake ON items (wake_at, item_id) INCLUDE (state);
 
 -- The Item of a user. A table of its own, because it is looked for by another key than the
 -- Item's; that it is unique is what keeps two links at once from making two Items.
@@ -51,12 +56,11 @@ CREATE TABLE access (
     application_id text COLLATE "C"
 );
 
-CREATE INDEX access_item ON access (item_id);
+CREATE INDEX access_by_item ON access (item_id);
 
 CREATE TABLE connections (
     item_id text COLLATE "C" NOT NULL,
     application_id text COLLATE "C" NOT NULL,
-    needs_transactions boolean NOT NULL,
     body text NOT NULL,
     PRIMARY KEY (item_id, application_id)
 );
@@ -102,7 +106,7 @@ CREATE TABLE transactions (
     transacted date NOT NULL,
     settled date,
     -- The date that windows and pages sort by.
-    listed date GENERATED ALWAYS AS (coalesce(settled, transacted)) STORED,
+    date date GENERATED ALWAYS AS (coalesce(settled, transacted)) STORED,
     description bytea,
     digest bytea NOT NULL,
     read_at timestamptz NOT NULL,
@@ -116,46 +120,46 @@ CREATE TABLE transactions (
     PRIMARY KEY (item_id, transaction_id)
 );
 
-CREATE INDEX transactions_listed ON transactions (item_id, listed DESC, transaction_id)
+CREATE INDEX transactions_by_date ON transactions (item_id, date DESC, transaction_id)
     INCLUDE (account_id) WHERE removed_at IS NULL;
 
-CREATE INDEX transactions_changed ON transactions (item_id, changed_seq, transaction_id);
+CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, transaction_id);
 
 CREATE INDEX transactions_pending ON transactions (item_id, transacted)
     WHERE settled IS NULL AND removed_at IS NULL;
 
 -- Nearly every transaction keeps the partner's first id; only the others need a way of their own.
-CREATE INDEX transactions_partner ON transactions (item_id, partner_id)
+CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id)
     WHERE partner_id <> transaction_id;
 
--- What waits to be sent. The number tells rows of one Item apart and keeps their order; whoever
+-- Webhooks to be sent. The number tells rows of one Item apart and keeps their order; whoever
 -- settles one names its Item too.
-CREATE TABLE webhooks (
+CREATE TABLE outbox (
     item_id text COLLATE "C" NOT NULL,
-    webhook_id bigint GENERATED ALWAYS AS IDENTITY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     application_id text COLLATE "C" NOT NULL,
     url text NOT NULL,
     body text NOT NULL,
     created_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
     attempt integer NOT NULL DEFAULT 0,
-    PRIMARY KEY (item_id, webhook_id)
+    PRIMARY KEY (item_id, id)
 )
 WITH (autovacuum_vacuum_scale_factor = 0.02);
 
-CREATE INDEX webhooks_due ON webhooks (due_at, webhook_id);
+CREATE INDEX outbox_by_due ON outbox (due_at, id);
 
 -- Tokens that wait to be revoked; their Item may be gone.
 CREATE TABLE revocations (
     item_id text COLLATE "C" NOT NULL,
-    revocation_id bigint GENERATED ALWAYS AS IDENTITY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     institution_id text COLLATE "C" NOT NULL,
     key_id text NOT NULL,
     sealed bytea NOT NULL,
     created_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
     attempt integer NOT NULL DEFAULT 0,
-    PRIMARY KEY (item_id, revocation_id)
+    PRIMARY KEY (item_id, id)
 );
 
-CREATE INDEX revocations_due ON revocations (due_at, revocation_id);
+CREATE INDEX revocations_by_due ON revocations (due_at, id);

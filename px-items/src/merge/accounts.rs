@@ -58,6 +58,12 @@ impl KnownAccount {
             AccountStanding::Held => None,
         }
     }
+
+    /// Whether the partner lists it, or did not confirm yet that it is gone.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        matches!(self.standing, AccountStanding::Listed | AccountStanding::Missing)
+    }
 }
 
 /// Whether the partner still lists an account.

@@ -286,7 +286,7 @@ impl Fate {
 struct Stock<'a> {
     known: &'a [KnownTransaction],
     by_partner_id: HashMap<&'a TransactionId, Vec<usize>>,
-    own_ids: HashSet<&'a TransactionId>,
+    own_ids: HashMap<&'a TransactionId, &'a KnownTransaction>,
     window: Window,
     began_at: DateTime<Utc>,
     silent: &'a BTreeSet<AccountId>,
@@ -303,7 +303,7 @@ impl<'a> Stock<'a> {
         for (place, known) in known.iter().enumerate() {
             by_partner_id.entry(&known.partner_id).or_default().push(place);
         }
-        let own_ids = known.iter().map(|known| &known.id).collect();
+        let own_ids = known.iter().map(|known| (&known.id, known)).collect();
         Self { known, by_partner_id, own_ids, window, began_at, silent }
     }
 
@@ -330,6 +330,8 @@ impl<'a> Stock<'a> {
             best = Some(best.map_or(this, |best| this.min(best)));
         }
         match best {
+            // Its row has gone over to another id of the partner's since, when it posted.
+            _ if unknown && self.moved_on(&row.row.id) => Fate::Stale,
             _ if unknown => Fate::New { collides: false },
             Some((.., place)) if self.known[place].is_younger_than(self.began_at) => Fate::Stale,
             Some((false, (false, _), _, place)) => Fate::Same(place),
@@ -337,6 +339,10 @@ impl<'a> Stock<'a> {
             None if younger => Fate::Stale,
             None => Fate::New { collides: true },
         }
+    }
+
+    fn moved_on(&self, id: &TransactionId) -> bool {
+        self.own_ids.get(id).is_some_and(|known| known.is_younger_than(self.began_at))
     }
 
     /// Whether a stored row is there and this read says something of it.
@@ -393,7 +399,7 @@ impl<'a> Stock<'a> {
 
     /// An id for a row that is new: the partner's, unless the Item has given that one away.
     fn new_id(&self, partner_id: &TransactionId, digest: Digest) -> TransactionId {
-        if !self.own_ids.contains(partner_id) {
+        if !self.own_ids.contains_key(partner_id) {
             return partner_id.clone();
         }
         let instant = self.began_at.timestamp_micros().to_be_bytes();

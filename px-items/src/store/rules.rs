@@ -2,7 +2,7 @@
 //!
 //! How it is stored is each store's own.
 
-use super::{AccountsWrite, NewHolder, NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind};
+use super::{AccountsWrite, NewHolder, NewLink, NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind};
 use crate::{
     connection::Connection,
     item::{Event, State, step},
@@ -216,6 +216,45 @@ pub(super) fn take_in(
         }
     }
     changed
+}
+
+/// Which tokens an Item that is there has after a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tokens {
+    /// The new ones; the old ones are revoked if they [outlived](outlived) their use.
+    New,
+    /// Those that it has; the new ones are revoked, if these are others.
+    Old,
+    /// Those that it has; the new ones are the partner's own and left alone.
+    OldAlone,
+}
+
+/// Which tokens an Item has after a link. `present` are the partner's ids of the accounts that
+/// the partner lists.
+///
+/// An Item has one authorization, so the one that shows more must stay.
+pub(super) fn which_tokens(
+    state: State,
+    new: &NewLink,
+    connections: &[Connection],
+    present: &[AccountId],
+) -> Tokens {
+    if state.login_required() {
+        return Tokens::New;
+    }
+    let NewHolder::Application(joining) = &new.holder else { return Tokens::OldAlone };
+    let Some(covers) = &new.covers else { return Tokens::New };
+    let mut others =
+        connections.iter().filter(|other| other.application_id != joining.application_id);
+    let serves_others = others.all(|other| match &other.accounts {
+        Some(accounts) => accounts.is_subset(covers),
+        // It sees all there are, which is not known before the first answer.
+        None => !present.is_empty(),
+    });
+    match serves_others && present.iter().all(|account| covers.contains(account)) {
+        true => Tokens::New,
+        false => Tokens::Old,
+    }
 }
 
 /// Whether old tokens are revoked once new ones are stored. Where the two have one in common,

@@ -5,6 +5,10 @@
 
 mod cases;
 mod items;
+mod engine;
+mod kept;
+mod merge_model;
 #[cfg(unix)]
 mod postgres;
+mod store;
 mod webhook;

@@ -1,6 +1,9 @@
 //! Webhooks: signed, checked, sent.
 
+mod logs;
+mod receiver;
 mod sender;
+mod socket;
 mod vectors;
 mod verifier;
 mod world;

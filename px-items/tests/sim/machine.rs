@@ -19,7 +19,7 @@ use px_items::{
 };
 use std::{
     future::Future,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -195,7 +195,7 @@ impl Machine {
                 clock: self.world.clock,
                 trace: self.world.trace.clone(),
                 witness: self.world.witness.clone(),
-                spare_next_refresh: AtomicBool::new(false),
+                spare_next_refresh: Mutex::default(),
             };
             let (id, secret) = bank::credentials();
             let mut retry = RetryPolicy::default();

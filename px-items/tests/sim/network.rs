@@ -23,8 +23,9 @@ use px_client::{
 use px_server::PartnerService;
 use px_types::Timestamp;
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -81,8 +82,8 @@ pub(crate) struct Network {
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
     pub(crate) witness: Arc<Witness>,
-    /// The last refresh was lost on its way back.
-    pub(crate) spare_next_refresh: AtomicBool,
+    /// The families of refresh tokens of which the last refresh was lost on its way back.
+    pub(crate) spare_next_refresh: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -131,9 +132,9 @@ impl Fate {
         Self::Fine
     }
 
-    /// Whether the bank sees the request and the machine not its answer.
-    fn loses_the_answer(self) -> bool {
-        matches!(self, Self::LostAfter | Self::Cut)
+    /// Whether it can be that the bank sees the request and the machine not its answer.
+    fn may_lose_the_answer(self) -> bool {
+        matches!(self, Self::LostAfter | Self::Cut | Self::Slow)
     }
 }
 
@@ -146,8 +147,7 @@ impl HttpTransport for Network {
     ) -> Result<Response<Bytes>, TransportError> {
         self.life.gate().await;
         let what = format!("{} {}", request.method(), short(&request));
-        let refresh = is_refresh(&request);
-        let fate = self.fate(refresh);
+        let fate = self.fate(family(&request));
         if fate != Fate::Fine {
             self.trace.note(&self.life.name, format_args!("{what}: {fate:?}"));
         }
@@ -167,19 +167,20 @@ impl HttpTransport for Network {
 }
 
 impl Network {
-    fn fate(&self, refresh: bool) -> Fate {
+    fn fate(&self, refreshed: Option<String>) -> Fate {
         if !self.bad.load(Ordering::Relaxed) {
             return Fate::Fine;
         }
-        if refresh && self.spare_next_refresh.swap(false, Ordering::Relaxed) {
+        let mut spared = self.spare_next_refresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if refreshed.as_ref().is_some_and(|family| spared.remove(family)) {
             return Fate::Fine;
         }
         if self.life.is_cut_off() {
             return Fate::NeverSent;
         }
         let fate = self.dice.throw(|dice| Fate::random(&self.rates, dice));
-        if refresh && (fate.loses_the_answer() || fate == Fate::Slow) {
-            self.spare_next_refresh.store(true, Ordering::Relaxed);
+        if fate.may_lose_the_answer() {
+            spared.extend(refreshed);
         }
         fate
     }
@@ -271,8 +272,8 @@ impl Network {
         {
             self.bank.note_end(&grant, "this side");
         }
-        let refreshed = match field(&request, "refresh_token=").filter(|_| is_refresh(&request)) {
-            Some(token) => self.bank.grant_of_any(&token).await,
+        let refreshed = match family(&request) {
+            Some(family) => self.bank.grant_of_any(&family).await,
             None => None,
         };
         let Some(grant) = refreshed else { return self.service.send(request, limits).await };
@@ -301,9 +302,13 @@ fn short(request: &Request<Bytes>) -> String {
     }
 }
 
-fn is_refresh(request: &Request<Bytes>) -> bool {
-    request.uri().path().ends_with("/oauth2/token")
-        && request.body().windows(13).any(|part| part == b"refresh_token")
+/// The part of a refresh token that stays, of a request that refreshes.
+fn family(request: &Request<Bytes>) -> Option<String> {
+    if !request.uri().path().ends_with("/oauth2/token") {
+        return None;
+    }
+    let token = field(request, "refresh_token=")?;
+    Some(token.split_once('.').map_or(token.as_str(), |(family, _)| family).to_owned())
 }
 
 /// The token that a request asks to be revoked.

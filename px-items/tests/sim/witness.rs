@@ -87,6 +87,8 @@ struct ItemFacts {
     choices: BTreeMap<ApplicationId, Choice>,
     /// The account of each transaction that was ever stored.
     rows: BTreeMap<TransactionId, AccountId>,
+    /// What each application may be told is gone: it could see it when it went.
+    gone_rows: BTreeMap<ApplicationId, BTreeSet<TransactionId>>,
     /// The grants that it was given.
     grants: BTreeSet<String>,
     gone: bool,
@@ -221,6 +223,7 @@ impl Witness {
             accounts: BTreeSet::new(),
             choices: BTreeMap::new(),
             rows: BTreeMap::new(),
+            gone_rows: BTreeMap::new(),
             grants: BTreeSet::new(),
             gone: false,
         });
@@ -532,18 +535,12 @@ impl Witness {
             drop(facts);
             return self.trace.wrong(format!("{application} is told of an Item that is not"));
         };
-        let Some(choice) = item.choices.get(application) else { return };
         let mut wrong = Vec::new();
         if let WebhookEvent::TransactionsRemoved(removed) = &webhook.event {
+            let may_know = item.gone_rows.get(application);
             for id in &removed.removed_transactions {
-                match item.rows.get(id) {
-                    None => wrong
-                        .push(format!("{application} is told that {id} is gone, which never was")),
-                    // The user may have chosen otherwise since.
-                    Some(account) if !choice.sees(account) => {
-                        wrong.push(format!("{application} is told of {id}, which it may not see"));
-                    }
-                    Some(_) => {}
+                if !may_know.is_some_and(|ids| ids.contains(id)) {
+                    wrong.push(format!("{application} is told of {id}, which it may not see"));
                 }
             }
         }
@@ -620,6 +617,12 @@ impl Facts {
                 }
                 item.accounts.extend(new);
             }
+        }
+        for (application, choice) in &item.choices {
+            let told = commit.transactions.removed.iter();
+            let told = told.filter(|(account, _)| choice.sees(account));
+            let ids = item.gone_rows.entry(application.clone()).or_default();
+            ids.extend(told.map(|(_, id)| id.clone()));
         }
         for write in &commit.transactions.writes {
             item.rows.insert(write.known.id.clone(), write.known.account_id.clone());

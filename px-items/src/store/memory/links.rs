@@ -26,15 +26,29 @@ impl Inner {
         self.give_access(&item_id, &new, holder);
         let Some(entry) = self.items.get_mut(&item_id) else { return Ok(self.create(new)) };
         let connections = entry.all_connections();
+        let listed = entry.accounts.values().filter(|known| known.is_present());
+        let present: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
+        let which = rules::which_tokens(entry.state, &new, &connections, &present);
         let joined =
             rules::join((entry.state, &entry.life), &connections, entry.epochs, new.holder)?;
-        let old = entry.tokens.replace(new.tokens.clone());
-        entry.token_version += 1;
-        entry.cycle_tokens = false;
+        let spent = match which {
+            rules::Tokens::New => {
+                entry.token_version += 1;
+                entry.cycle_tokens = false;
+                let old = entry.tokens.replace(new.tokens.clone());
+                old.filter(|old| rules::outlived(old, &new.tokens))
+            }
+            rules::Tokens::Old => {
+                let kept = entry.tokens.as_ref();
+                let other = kept.is_none_or(|kept| rules::outlived(&new.tokens, kept));
+                other.then_some(new.tokens)
+            }
+            rules::Tokens::OldAlone => None,
+        };
         let repaired = joined.repaired;
         self.apply(&item_id, joined, new.now)?;
-        if let Some(old) = old.filter(|old| rules::outlived(old, &new.tokens)) {
-            self.revoke(&item_id, &new.institution_id, old, new.now);
+        if let Some(spent) = spent {
+            self.revoke(&item_id, &new.institution_id, spent, new.now);
         }
         Ok(Linked::new(item_id, false, repaired))
     }

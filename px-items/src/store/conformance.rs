@@ -1,0 +1,160 @@
+//! What every store must do, as tests: the promises of [`Store`], one check for each.
+//!
+//! [`conformance!`](crate::conformance) makes each check a test of its own:
+//!
+//! ```ignore
+//! px_items::conformance!(memory, async {
+//!     let store = MemoryStore::new(Environment::Sandbox);
+//!     Some(Fixture::new(Arc::new(store)))
+//! });
+//! ```
+//!
+//! What a store keeps to itself (its file, its indexes) is tested beside it.
+
+#![allow(clippy::unwrap_used, reason = "tests, which other crates run too: a failure is a panic")]
+
+mod claims;
+mod commits;
+mod links;
+mod notices;
+mod outbox;
+mod reads;
+mod tokens;
+mod world;
+
+use super::Store;
+use std::{any::Any, fmt, sync::Arc};
+
+/// An empty store for one check, and what must live as long.
+pub struct Fixture {
+    store: Arc<dyn Store>,
+    kept: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Fixture {
+    /// An empty store. Its environment is the sandbox.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, kept: Vec::new() }
+    }
+
+    /// Keeps something as long as the check runs: a folder, a server.
+    #[must_use]
+    pub fn keeping(mut self, what: impl Any + Send + Sync) -> Self {
+        self.kept.push(Box::new(what));
+        self
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Writes [`check`] and the macro `conformance!` from one list of checks.
+macro_rules! checks {
+    (($d:tt) $($area:ident: $($name:ident)+;)+) => {
+        /// Runs one check, by its name.
+        ///
+        /// # Panics
+        /// When the store does not keep the promise, or there is no such check.
+        pub async fn check(name: &str, fixture: Fixture) {
+            let store = Arc::clone(&fixture.store);
+            match name {
+                $($(stringify!($name) => $area::$name(store).await,)+)+
+                unknown => panic!("there is no check {unknown}"),
+            }
+            drop(fixture);
+        }
+
+        /// Makes a module with a test for each promise that a [store](crate::store::Store) keeps.
+        ///
+        /// `$make` is a future of an `Option<Fixture>`; where it gives none, the test is skipped.
+        #[macro_export]
+        macro_rules! conformance {
+            ($d module:ident, $d make:expr) => {
+                mod $d module {
+                    #[allow(unused_imports, reason = "what makes the store comes from there")]
+                    use super::*;
+                    $($(
+                        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                        async fn $name() {
+                            let fixture: Option<$d crate::store::conformance::Fixture> = $d make.await;
+                            if let Some(fixture) = fixture {
+                                $d crate::store::conformance::check(stringify!($name), fixture).await;
+                            }
+                        }
+                    )+)+
+                }
+            };
+        }
+    };
+}
+
+checks! { ($)
+    links:
+        a_link_makes_an_item
+        an_application_joins_without_a_second_fetch
+        the_first_application_that_needs_transactions_makes_it_due
+        an_application_that_joins_a_complete_item_is_told_so
+        a_new_connection_never_has_an_epoch_of_before
+        a_connection_is_changed
+        links_of_one_user_at_once_make_one_item
+        unlinking_one_leaves_the_others
+        unlinking_the_last_takes_everything
+        the_partner_holds_an_item_that_nobody_uses
+        access_is_replaced;
+    tokens:
+        tokens_are_replaced_by_version
+        old_tokens_are_revoked_unless_they_are_the_new_ones
+        case_33_a_new_authorization_beats_a_refusal
+        a_refusal_ends_the_tokens_and_a_link_repairs
+        revocations_are_taken_and_settled
+        cycling_is_asked_for_until_the_tokens_are_replaced;
+    claims:
+        the_longest_due_is_claimed_first
+        claims_move_the_state
+        case_32_nobody_claims_an_item_twice
+        case_35_a_lease_that_ran_out_is_taken_over
+        a_lease_is_renewed_by_its_holder_alone
+        one_item_is_claimed_by_name
+        items_are_handed_back
+        an_item_that_rests_is_never_due;
+    notices:
+        a_notification_makes_due
+        case_32_notifications_during_a_lease_cause_one_more
+        case_45_a_notification_waits_for_the_partners_retry_after
+        a_batch_is_applied_whole_or_not_at_all
+        a_batch_of_two_thousand_is_applied
+        entries_of_one_item_count_together
+        a_revocation_by_the_partner_ends_the_access;
+    commits:
+        case_36_a_late_commit_changes_nothing
+        case_24_a_commit_happens_whole
+        a_long_fetch_is_stored_part_by_part
+        a_commit_leaves_alone_what_others_write
+        accounts_are_written_and_forgotten
+        connections_take_in_new_accounts
+        identities_and_securities_are_written
+        a_commit_of_a_removed_item_is_refused;
+    reads:
+        transactions_are_paged_by_date_and_id
+        a_page_never_shifts
+        case_10_ids_are_compared_byte_by_byte
+        changes_are_told_relative_to_a_base
+        changes_are_paged
+        a_transaction_that_came_back_can_be_removed_again
+        changes_of_some_accounts_only
+        known_rows_are_those_a_window_may_change
+        case_31_what_is_written_is_read_back
+        the_oldest_pending_is_known
+        the_overview_counts
+        items_are_listed;
+    outbox:
+        case_38_webhooks_come_with_the_commit
+        webhooks_are_told_to_who_is_connected_then
+        webhooks_are_taken_and_settled
+        a_webhook_that_was_taken_again_is_not_settled_by_the_first
+        nobody_takes_a_webhook_twice;
+}

@@ -1,0 +1,166 @@
+//! Claims, leases and fences.
+
+use super::world::*;
+use crate::{
+    item::State,
+    store::{Fence, Store, StoreErrorKind, Then},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+pub(super) async fn the_longest_due_is_claimed_first(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    for (name, minute) in [("d", 3), ("a", 2), ("b", 1), ("c", 2), ("late", 50)] {
+        world.link(name, connection("app"), minute).await;
+    }
+    assert!(world.claim(0, 10).await.is_empty(), "nothing is due");
+    assert_eq!(world.claim(3, 2).await, ["b", "a"]);
+    assert_eq!(world.claim(3, 10).await, ["c", "d"], "those of before are taken");
+    assert!(world.claim(3, 10).await.is_empty());
+    assert!(world.claim(3, 0).await.is_empty());
+}
+
+pub(super) async fn claims_move_the_state(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("new", connection("app"), 0).await;
+    world.settled("old", 5).await;
+    let claimed = world.0.claim(at(5), at(15), 10).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    let (new, old) = (&claimed[0], &claimed[1]);
+    assert_eq!((new.id.as_str(), new.state), ("new", State::Created));
+    assert_eq!((old.id.as_str(), old.state), ("old", State::Updating));
+    for record in &claimed {
+        assert_eq!(record.leased_until, Some(at(15)));
+        assert_eq!(*record, world.0.item(&record.id).await.unwrap().unwrap(), "as it is stored");
+    }
+    assert_eq!(old.due_at, Some(at(5)), "since when it was due");
+    let failed = world.0.commit(finish(old, 100)).await;
+    assert!(failed.is_ok());
+    assert_eq!(world.item("old").await.state, State::Idle);
+    assert!(world.hold("old").await.fence > old.fence, "each claim has a fence of its own");
+}
+
+pub(super) async fn case_32_nobody_claims_an_item_twice(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    const ITEMS: usize = 60;
+    for number in 0..ITEMS {
+        world.link(&format!("item-{number:02}"), modest("app"), 0).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let world = world.clone();
+        tasks.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = world.claim(1, 1 + task % 3).await;
+                if claimed.is_empty() {
+                    return mine;
+                }
+                mine.extend(claimed);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let claimed: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
+    let distinct: BTreeSet<_> = claimed.iter().collect();
+    assert_eq!(claimed.len(), distinct.len(), "an Item was claimed twice");
+    // A claim may pass over rows that another one holds at that moment; they stay due.
+    let rest = world.claim(1, ITEMS).await;
+    assert_eq!(distinct.len() + rest.len(), ITEMS);
+}
+
+pub(super) async fn case_35_a_lease_that_ran_out_is_taken_over(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    world.settled("bert", 0).await;
+    let first = world.0.claim(at(0), at(10), 10).await.unwrap();
+    assert_eq!(first.len(), 2);
+    // The worker stops for ever.
+    assert!(world.claim(9, 10).await.is_empty());
+    let second = world.0.claim(at(10), at(20), 10).await.unwrap();
+    assert_eq!(second.len(), 2, "whatever state it was left in");
+    for (first, second) in first.iter().zip(&second) {
+        assert_eq!(first.id, second.id);
+        assert!(second.fence > first.fence);
+        assert_eq!(second.state, first.state);
+        assert_eq!(second.due_at, first.due_at, "it waits since then");
+    }
+    // One by name, too.
+    assert!(world.0.claim_one(&item("anna"), at(19), at(30)).await.unwrap().is_none());
+    assert!(world.0.claim_one(&item("anna"), at(20), at(30)).await.unwrap().is_some());
+}
+
+pub(super) async fn a_lease_is_renewed_by_its_holder_alone(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let record = world.0.claim(at(0), at(10), 1).await.unwrap().remove(0);
+    assert!(world.0.renew(&record.id, record.fence, at(20)).await.unwrap());
+    assert!(world.claim(15, 1).await.is_empty());
+    assert!(!world.0.renew(&record.id, Fence(record.fence.0 - 1), at(90)).await.unwrap());
+    assert!(!world.0.renew(&item("bert"), record.fence, at(90)).await.unwrap());
+    assert_eq!(world.claim(20, 1).await, ["anna"]);
+    assert!(!world.0.renew(&record.id, record.fence, at(90)).await.unwrap(), "taken over");
+    assert_eq!(world.item("anna").await.leased_until, Some(at(30)));
+
+    let held = world.0.claim(at(30), at(40), 1).await.unwrap().remove(0);
+    world.0.commit(finish(&held, 100)).await.unwrap();
+    assert!(!world.0.renew(&held.id, held.fence, at(90)).await.unwrap(), "given up");
+}
+
+pub(super) async fn one_item_is_claimed_by_name(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 100).await;
+    let record = world.0.claim_one(&item("anna"), at(1), at(10)).await.unwrap().unwrap();
+    assert_eq!(record.state, State::Updating, "though it is not due");
+    assert_eq!(record, world.item("anna").await);
+    assert!(world.0.claim_one(&item("anna"), at(2), at(10)).await.unwrap().is_none(), "leased");
+    assert!(world.0.claim_one(&item("bert"), at(2), at(10)).await.unwrap().is_none(), "unknown");
+}
+
+pub(super) async fn items_are_handed_back(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("created", connection("app"), 0).await;
+    world.settled("idle", 0).await;
+    world.link("lost", connection("app"), 0).await;
+    let claimed = world.0.claim(at(1), at(10), 10).await.unwrap();
+    let mut fences: Vec<_> =
+        claimed.iter().map(|record| (record.id.clone(), record.fence, at(5))).collect();
+    fences.sort();
+    assert_eq!(world.claim(10, 10).await.len(), 3);
+    let present = world.item("created").await.fence;
+    let idle = world.item("idle").await.fence;
+    let all = [
+        (item("created"), present, at(20)),
+        (item("idle"), idle, at(21)),
+        (item("gone"), Fence(1), at(22)),
+        // Taken over meanwhile.
+        fences.pop().unwrap(),
+    ];
+    world.0.hand_back(&all).await.unwrap();
+    let created = world.item("created").await;
+    assert_eq!((created.state, created.due_at), (State::Created, Some(at(20))));
+    assert_eq!(created.leased_until, None);
+    let idle = world.item("idle").await;
+    assert_eq!((idle.state, idle.due_at), (State::Idle, Some(at(21))));
+    assert_eq!(world.item("lost").await.leased_until, Some(at(20)), "not ours any more");
+    // Twice does no harm, and what was handed back cannot be committed.
+    world.0.hand_back(&[(item("idle"), idle.fence, at(99))]).await.unwrap();
+    assert_eq!(world.item("idle").await.due_at, Some(at(21)));
+    assert_eq!(world.refused(finish(&idle, 100)).await, StoreErrorKind::Fenced);
+}
+
+pub(super) async fn an_item_that_rests_is_never_due(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let record = world.hold("anna").await;
+    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 1).await;
+    let mut commit = finish(&record, 0);
+    commit.state = State::CreatedLoginRequired;
+    // Whatever the schedule says: there is nothing to be done with it.
+    commit.then = Then::Release { due_at: None, not_before: None, seen: record.notified };
+    world.0.commit(commit).await.unwrap();
+    assert_eq!(world.item("anna").await.due_at, None);
+    assert!(world.claim(100_000, 1).await.is_empty());
+    assert!(world.0.claim_one(&item("anna"), at(1), at(2)).await.unwrap().is_none());
+    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 3).await;
+    assert!(world.claim(100_000, 1).await.is_empty());
+}

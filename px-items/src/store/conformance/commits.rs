@@ -1,0 +1,284 @@
+//! What a commit stores, and when it is refused.
+
+use super::world::*;
+use crate::{
+    item::State,
+    life::{FailureKind, FailureNote, History, Life, Walk},
+    merge::{AccountStanding, AccountWrite, KnownAccount},
+    store::{AccountsWrite, Fence, NotifyAsk, Store, StoreErrorKind, Then},
+};
+use px_types::{
+    IdentityId,
+    model::{identity::Identity, security::Security},
+};
+use std::sync::Arc;
+
+pub(super) async fn case_36_a_late_commit_changes_nothing(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 0).await;
+    let late = world.0.claim(at(0), at(10), 1).await.unwrap().remove(0);
+    let present = world.0.claim(at(10), at(20), 1).await.unwrap().remove(0);
+    world.store_of(&present, &["t1"]).await;
+    let before = world.item("anna").await;
+
+    let mut commit = finish(&late, 500);
+    commit.transactions = writing([posted("t2", "2026-01-02")]);
+    commit.accounts = Some(opening(&["giro"]));
+    commit.news = something_new();
+    commit.life = Life::default();
+    assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced);
+    commit.fence = Fence(present.fence.0 + 1);
+    assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced, "no such claim yet");
+    assert_eq!(world.item("anna").await, before);
+    assert_eq!(world.ids("anna").await, ["t1"]);
+    assert!(world.0.accounts(&item("anna")).await.unwrap().is_empty());
+    assert!(world.told(100).await.is_empty());
+
+    // The present holder goes on, and when it has ended its claim, that is over too.
+    world.0.commit(finish(&present, 100)).await.unwrap();
+    assert_eq!(world.refused(finish(&present, 100)).await, StoreErrorKind::Fenced);
+
+    // A lease that ran out and that nobody took over is still good.
+    let slow = world.0.claim(at(100), at(110), 1).await.unwrap().remove(0);
+    let mut commit = finish(&slow, 900);
+    commit.now = at(500);
+    world.0.commit(commit).await.unwrap();
+}
+
+pub(super) async fn case_24_a_commit_happens_whole(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 77);
+    commit.transactions = writing([posted("t1", "2026-01-01")]);
+    commit.accounts = Some(opening(&["giro"]));
+    commit.news = something_new();
+    commit.life.history = History::Complete;
+    commit.life.deep_at = Some(at(0));
+    commit.life.fetched = [(account_id("giro"), 3)].into();
+    commit.life.last_failure = Some(FailureNote::new(at(1), FailureKind::Network, "cut"));
+    let life = commit.life.clone();
+    world.0.commit(commit).await.unwrap();
+
+    let record = world.item("anna").await;
+    assert_eq!((record.state, record.due_at), (State::Idle, Some(at(77))));
+    assert_eq!((record.leased_until, record.change_seq), (None, 1));
+    assert_eq!(record.life, life);
+    assert_eq!(world.ids("anna").await, ["t1"]);
+    assert_eq!(world.0.accounts(&item("anna")).await.unwrap().len(), 1);
+    let expected = ["app DEFAULT_UPDATE", "app SYNC_UPDATES_AVAILABLE"];
+    assert_eq!(world.told(0).await, expected);
+
+    // A commit without changes leaves the position of sync cursors alone.
+    let record = world.hold("anna").await;
+    world.0.commit(finish(&record, 78)).await.unwrap();
+    assert_eq!(world.item("anna").await.change_seq, 1);
+}
+
+pub(super) async fn a_long_fetch_is_stored_part_by_part(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let record = world.0.claim(at(0), at(10), 1).await.unwrap().remove(0);
+    for (part, date) in [(1, "2026-01-01"), (2, "2025-12-01"), (3, "2025-11-01")] {
+        let then = Then::Keep { lease_until: at(10 + part) };
+        let mut commit = crate::store::Commit::new(&record, State::Created, at(part), then);
+        let walk = Walk { next_end: day(date), start: day("2024-01-10") };
+        commit.life.history = History::Fetching { walk, recent: false };
+        commit.transactions = writing([posted(&format!("t{part}"), date)]);
+        world.0.commit(commit).await.unwrap();
+        let stored = world.item("anna").await;
+        assert_eq!(stored.change_seq, part);
+        assert_eq!(stored.leased_until, Some(at(10 + part)), "the lease is kept");
+        assert_eq!(stored.life.history, History::Fetching { walk, recent: false });
+    }
+    // A crash: the next one goes on where it was.
+    let next = world.0.claim(at(13), at(20), 1).await.unwrap().remove(0);
+    let walk = Walk { next_end: day("2025-11-01"), start: day("2024-01-10") };
+    assert_eq!(next.life.history, History::Fetching { walk, recent: false });
+    assert_eq!(next.state, State::Created);
+    assert_eq!(world.ids("anna").await, ["t1", "t2", "t3"]);
+}
+
+pub(super) async fn a_commit_leaves_alone_what_others_write(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 0).await;
+    let record = world.hold("anna").await;
+    let (_, version) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
+    assert!(world.0.save_tokens(&item("anna"), version, &tokens("2")).await.unwrap());
+    world
+        .link_with(
+            "anna",
+            crate::store::NewHolder::Application(modest("second")),
+            tokens("2"),
+            "s",
+            1,
+        )
+        .await;
+    let mut changed = connection("app");
+    changed.webhook = Some("https://elsewhere.example/".to_owned());
+    world.0.set_connection(&item("anna"), changed, at(1)).await.unwrap();
+    world.notify("anna", NotifyAsk::Update { since: Some(day("2026-01-03")) }, 1).await;
+
+    let mut commit = finish(&record, 500);
+    commit.news = something_new();
+    world.0.commit(commit).await.unwrap();
+    assert_eq!(world.0.tokens(&item("anna")).await.unwrap().unwrap().0, tokens("2"));
+    let connections = world.0.connections(&item("anna")).await.unwrap();
+    assert_eq!(connections.len(), 2);
+    assert_eq!(connections[0].webhook.as_deref(), Some("https://elsewhere.example/"));
+    let after = world.item("anna").await;
+    assert_eq!(after.due_at, Some(at(0)), "the notification is not lost");
+    assert_eq!(after.notified_since, Some(day("2026-01-03")));
+    let urls: Vec<_> = world.webhooks(1).await.into_iter().map(|webhook| webhook.url).collect();
+    assert_eq!(urls, ["https://elsewhere.example/"; 2]);
+}
+
+pub(super) async fn accounts_are_written_and_forgotten(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let held = KnownAccount::new(
+        account("new-giro", "1.00"),
+        account_id("new-giro"),
+        AccountStanding::Held,
+    );
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 0);
+    let mut write = opening(&["spar", "giro"]);
+    write.accounts.push(AccountWrite::new(held, false));
+    commit.accounts = Some(write.clone());
+    world.0.commit(commit).await.unwrap();
+    let stored = world.0.accounts(&item("anna")).await.unwrap();
+    let mut expected: Vec<_> = write.accounts.into_iter().map(|write| write.known).collect();
+    expected.sort_by(|one, other| one.account.id.cmp(&other.account.id));
+    assert_eq!(stored, expected, "by id");
+
+    // A re-map: the held one is the one that the Item has.
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 0);
+    let moved =
+        KnownAccount::new(account("giro", "2.00"), account_id("new-giro"), AccountStanding::Listed);
+    let gone =
+        KnownAccount::new(account("spar", "0.00"), account_id("spar"), AccountStanding::Closed);
+    commit.accounts = Some(AccountsWrite {
+        accounts: [&moved, &gone].map(|known| AccountWrite::new(known.clone(), false)).into(),
+        forgotten: vec![account_id("new-giro")],
+        ..AccountsWrite::default()
+    });
+    world.0.commit(commit).await.unwrap();
+    assert_eq!(world.0.accounts(&item("anna")).await.unwrap(), [moved, gone]);
+}
+
+pub(super) async fn connections_take_in_new_accounts(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let mut fixed = connection("fixed");
+    fixed.new_accounts = false;
+    let mut some = connection("some");
+    some.accounts = Some([account_id("giro")].into());
+    for connection in [connection("all"), fixed, some] {
+        world.link("anna", connection, 0).await;
+    }
+    let open = async |ids: &[&str]| {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 0);
+        let mut write = opening(ids);
+        write.first = world.0.accounts(&item("anna")).await.unwrap().is_empty();
+        commit.news.new_accounts = ids.iter().map(|id| account_id(id)).collect();
+        if write.first {
+            commit.news.new_accounts.clear();
+        }
+        commit.accounts = Some(write);
+        world.0.commit(commit).await.unwrap();
+    };
+    let epochs = async || -> Vec<u64> {
+        let connections = world.0.connections(&item("anna")).await.unwrap();
+        connections.iter().map(|one| one.epoch).collect()
+    };
+    let seen = async || -> Vec<Option<Vec<String>>> {
+        let connections = world.0.connections(&item("anna")).await.unwrap();
+        let names = |one: &crate::connection::Connection| {
+            one.accounts.as_ref().map(|ids| ids.iter().map(ToString::to_string).collect())
+        };
+        connections.iter().map(names).collect()
+    };
+    let before = epochs().await;
+    open(&["giro", "spar"]).await;
+    let (both, giro) = (vec!["giro".to_owned(), "spar".to_owned()], vec!["giro".to_owned()]);
+    assert_eq!(seen().await, [None, Some(both.clone()), Some(giro)]);
+    assert!(world.told(0).await.is_empty());
+
+    open(&["depot"]).await;
+    let grown = vec!["depot".to_owned(), "giro".to_owned()];
+    assert_eq!(seen().await, [None, Some(both), Some(grown)]);
+    assert_eq!(epochs().await, before, "cursors go on: what is new has no transactions yet");
+    let expected = ["all NEW_ACCOUNTS_AVAILABLE", "some NEW_ACCOUNTS_AVAILABLE"];
+    assert_eq!(world.told(0).await, expected, "those who see it, and no one else");
+
+    // What is held back is taken in by no one, until it is listed.
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 0);
+    let mut write = opening(&["doubtful"]);
+    write.accounts[0].known.standing = AccountStanding::Held;
+    commit.accounts = Some(write);
+    world.0.commit(commit).await.unwrap();
+    assert_eq!(seen().await[2].as_ref().unwrap().len(), 2);
+    open(&["doubtful"]).await;
+    assert_eq!(seen().await[2].as_ref().unwrap().len(), 3);
+}
+
+pub(super) async fn identities_and_securities_are_written(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    assert!(world.0.identities(&item("anna")).await.unwrap().is_none());
+    let identity = |id: &str, name: &str| Identity::new(IdentityId::new(id).unwrap(), name);
+    let security = |id: &str, name: &str| -> Security {
+        let text = serde_json::json!({ "id": id, "type": "etf", "name": name, "currency": "EUR" });
+        px_types::decode(text.to_string().as_bytes()).unwrap()
+    };
+    let me = IdentityId::new("i-1").unwrap();
+    let commit = async |identities, securities: Vec<Security>, brought: Vec<Security>| {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 0);
+        commit.accounts =
+            Some(AccountsWrite { identities, securities, ..AccountsWrite::default() });
+        commit.securities = brought;
+        world.0.commit(commit).await.unwrap();
+    };
+    let all = (me.clone(), vec![identity("i-2", "Bea"), identity("i-1", "Ann")]);
+    commit(Some(all.clone()), vec![security("s2", "two")], vec![security("s1", "one")]).await;
+    assert_eq!(world.0.identities(&item("anna")).await.unwrap(), Some(all.clone()));
+    let stored = world.0.securities(&item("anna")).await.unwrap();
+    assert_eq!(stored, [security("s1", "one"), security("s2", "two")], "by id");
+
+    commit(None, vec![security("s1", "uno")], vec![security("s3", "three")]).await;
+    assert_eq!(world.0.identities(&item("anna")).await.unwrap(), Some(all), "as they were");
+    let stored = world.0.securities(&item("anna")).await.unwrap();
+    let expected = [security("s1", "uno"), security("s2", "two"), security("s3", "three")];
+    assert_eq!(stored, expected);
+    let one = (me, vec![identity("i-1", "Anna")]);
+    commit(Some(one.clone()), Vec::new(), Vec::new()).await;
+    assert_eq!(world.0.identities(&item("anna")).await.unwrap(), Some(one), "replaced");
+}
+
+pub(super) async fn a_commit_of_a_removed_item_is_refused(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let record = world.hold("anna").await;
+    world.0.unlink(&item("anna"), Some(&app("app")), at(1)).await.unwrap();
+    let mut commit = finish(&record, 0);
+    commit.transactions = writing([posted("t1", "2026-01-01")]);
+    commit.accounts = Some(opening(&["giro"]));
+    assert_eq!(world.refused(commit).await, StoreErrorKind::Fenced);
+    assert!(world.ids("anna").await.is_empty(), "nothing of it is kept");
+    assert!(world.0.accounts(&item("anna")).await.unwrap().is_empty());
+}
+
+impl World {
+    /// Stores transactions under a claim that is kept.
+    async fn store_of(&self, record: &crate::store::ItemRecord, ids: &[&str]) {
+        let mut commit = finish(record, 0);
+        commit.state = record.state;
+        commit.then = Then::Keep { lease_until: at(20) };
+        commit.transactions = writing(ids.iter().map(|id| posted(id, "2026-01-01")));
+        self.0.commit(commit).await.unwrap();
+    }
+}

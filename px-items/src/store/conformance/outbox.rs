@@ -1,0 +1,152 @@
+//! Webhooks: they come with the commit, and wait until they were delivered.
+
+use super::world::*;
+use crate::store::{Store, StoreErrorKind};
+use std::{collections::BTreeSet, sync::Arc};
+
+pub(super) async fn case_38_webhooks_come_with_the_commit(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 0).await;
+    let late = world.0.claim(at(0), at(10), 1).await.unwrap().remove(0);
+    let present = world.0.claim(at(10), at(20), 1).await.unwrap().remove(0);
+    let mut commit = finish(&late, 100);
+    commit.news = something_new();
+    commit.transactions = writing([posted("t1", "2026-01-01")]);
+    // What was not stored is not told; what is told is stored.
+    assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced);
+    assert!(world.webhooks(10).await.is_empty());
+    for round in 1..=20_i64 {
+        let record = if round == 1 { present.clone() } else { world.hold("anna").await };
+        let mut commit = finish(&record, 100);
+        commit.news = something_new();
+        commit.transactions = writing([posted("t1", "2026-01-01")]);
+        commit.now = at(round);
+        world.0.commit(commit).await.unwrap();
+        assert_eq!(world.item("anna").await.change_seq, round);
+        let expected = ["app DEFAULT_UPDATE", "app SYNC_UPDATES_AVAILABLE"];
+        assert_eq!(world.told(round).await, expected, "round {round}");
+    }
+}
+
+pub(super) async fn webhooks_are_told_to_who_is_connected_then(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 0).await;
+    world.link("anna", connection("leaves"), 0).await;
+    world.told(0).await;
+    let record = world.hold("anna").await;
+    let mut silent = connection("silent");
+    silent.webhook = None;
+    let mut blind = connection("blind");
+    blind.accounts = Some([account_id("another")].into());
+    for joins in [connection("joins"), silent, blind] {
+        world.link("anna", joins, 0).await;
+    }
+    world.told(0).await;
+    world.0.unlink(&item("anna"), Some(&app("leaves")), at(0)).await.unwrap();
+    let mut commit = finish(&record, 100);
+    commit.news = something_new();
+    world.0.commit(commit).await.unwrap();
+    let expected = [
+        "app DEFAULT_UPDATE",
+        "app SYNC_UPDATES_AVAILABLE",
+        "joins DEFAULT_UPDATE",
+        "joins SYNC_UPDATES_AVAILABLE",
+    ];
+    assert_eq!(world.told(0).await, expected);
+}
+
+/// Puts webhooks in the outbox, two for each minute.
+async fn fill(world: &World, minutes: impl IntoIterator<Item = i64>) {
+    world.settled("anna", 0).await;
+    for minute in minutes {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 1000);
+        commit.news = something_new();
+        commit.now = at(minute);
+        world.0.commit(commit).await.unwrap();
+    }
+}
+
+pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    fill(&world, [3, 1, 2]).await;
+    let claim = async |minute, limit| {
+        world.0.claim_webhooks(at(minute), at(minute + 10), limit).await.unwrap()
+    };
+    assert!(claim(0, 9).await.is_empty(), "none is due");
+    let first = claim(2, 3).await;
+    let queued: Vec<_> = first.iter().map(|webhook| webhook.created_at).collect();
+    assert_eq!(queued, [at(1), at(1), at(2)], "the longest due first");
+    assert!(first[0].id < first[1].id, "those of one commit in their order");
+    assert!(first.iter().all(|webhook| webhook.attempt == 1));
+    assert_eq!((&first[0].item_id, &first[0].application_id), (&item("anna"), &app("app")));
+    assert_eq!(first[0].url, "https://app.example/hook");
+    let rest = claim(3, 9).await;
+    assert_eq!(rest.len(), 3);
+
+    world.0.settle_webhook(&first[0], None).await.unwrap();
+    world.0.settle_webhook(&first[1], Some(at(30))).await.unwrap();
+    for webhook in &rest {
+        world.0.settle_webhook(webhook, None).await.unwrap();
+    }
+    // The third was never settled: its worker stopped.
+    let again = claim(12, 9).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].id, again[0].attempt), (first[2].id, 2));
+    assert_eq!(again[0].body, first[2].body, "the same bytes");
+    world.0.settle_webhook(&again[0], None).await.unwrap();
+    let later = claim(30, 9).await;
+    assert_eq!((later.len(), later[0].id, later[0].attempt), (1, first[1].id, 2));
+    assert_eq!(later[0].created_at, at(1));
+}
+
+pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
+    store: Arc<dyn Store>,
+) {
+    let world = World::new(store);
+    fill(&world, [0]).await;
+    let first = world.0.claim_webhooks(at(0), at(10), 1).await.unwrap().remove(0);
+    let other = world.0.claim_webhooks(at(0), at(99), 9).await.unwrap();
+    let second = world.0.claim_webhooks(at(10), at(20), 9).await.unwrap().remove(0);
+    assert_eq!(first.id, second.id);
+    world.0.settle_webhook(&first, None).await.unwrap();
+    world.0.settle_webhook(&first, Some(at(11))).await.unwrap();
+    assert!(world.0.claim_webhooks(at(15), at(25), 9).await.unwrap().is_empty());
+    world.0.settle_webhook(&second, None).await.unwrap();
+    world.0.settle_webhook(&second, Some(at(21))).await.unwrap();
+    assert!(world.0.claim_webhooks(at(50), at(60), 9).await.unwrap().is_empty());
+    // A number that was settled is not given to another webhook.
+    world.0.settle_webhook(&other[0], None).await.unwrap();
+    world.0.commit(finish(&world.hold("anna").await, 0)).await.unwrap();
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 1000);
+    commit.news = something_new();
+    world.0.commit(commit).await.unwrap();
+    let next = world.webhooks(60).await;
+    assert!(next.iter().all(|webhook| webhook.id > first.id.max(other[0].id)));
+}
+
+pub(super) async fn nobody_takes_a_webhook_twice(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    fill(&world, [0; 30]).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let world = world.clone();
+        tasks.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let taken = world.0.claim_webhooks(at(0), at(10), 4).await.unwrap();
+                if taken.is_empty() {
+                    return mine;
+                }
+                mine.extend(taken.into_iter().map(|webhook| webhook.id));
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let taken: Vec<i64> = tasks.join_all().await.into_iter().flatten().collect();
+    let distinct: BTreeSet<_> = taken.iter().collect();
+    assert_eq!(taken.len(), distinct.len());
+    let rest = world.0.claim_webhooks(at(0), at(10), 100).await.unwrap();
+    assert_eq!(distinct.len() + rest.len(), 60);
+}

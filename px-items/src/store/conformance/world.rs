@@ -1,0 +1,287 @@
+//! What the checks have in common: a bank, users, applications, and a calendar.
+
+use crate::{
+    connection::Connection,
+    item::State,
+    life::History,
+    merge::{
+        AccountStanding, AccountWrite, Change, KnownAccount, MergedTransactions, TransactionWrite,
+    },
+    news::News,
+    store::{
+        AccessDigest, AccountsWrite, ChangeQuery, ChangeRow, Commit, ItemRecord, Linked, NewHolder,
+        NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, QueuedWebhook, Store, StoreErrorKind, Then,
+        TransactionQuery,
+    },
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::{Window, oauth::TokenSet};
+use px_types::{
+    AccessToken, AccountId, ApplicationId, Date, InstitutionId, ItemId, RefreshToken,
+    TransactionId, UserId,
+    model::{account::Account, product::Product, transaction::Transaction},
+};
+use std::sync::Arc;
+
+/// A store, with the words in which checks speak.
+#[derive(Clone)]
+pub(super) struct World(pub(super) Arc<dyn Store>);
+
+/// So many minutes after noon of the day on which everything happens.
+pub(super) fn at(minute: i64) -> DateTime<Utc> {
+    let noon = Date::from_ymd(2026, 1, 10).unwrap().naive().and_hms_opt(12, 0, 0).unwrap();
+    noon.and_utc() + TimeDelta::minutes(minute)
+}
+
+pub(super) fn day(text: &str) -> Date {
+    text.parse().unwrap()
+}
+
+pub(super) fn window(start: &str, end: &str) -> Window {
+    Window::new(day(start), day(end)).unwrap()
+}
+
+pub(super) fn always() -> Window {
+    window("2000-01-01", "2099-12-31")
+}
+
+pub(super) fn bank() -> InstitutionId {
+    InstitutionId::new("bank").unwrap()
+}
+
+pub(super) fn item(name: &str) -> ItemId {
+    ItemId::new(name).unwrap()
+}
+
+pub(super) fn app(name: &str) -> ApplicationId {
+    ApplicationId::new(name).unwrap()
+}
+
+pub(super) fn account_id(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+pub(super) fn id(name: &str) -> TransactionId {
+    TransactionId::new(name).unwrap()
+}
+
+/// The digest of a holder's token; any text stands for a token.
+pub(super) fn digest(token: &str) -> AccessDigest {
+    let mut bytes = [0; 32];
+    bytes[..token.len()].copy_from_slice(token.as_bytes());
+    AccessDigest(bytes)
+}
+
+pub(super) fn tokens(name: &str) -> TokenSet {
+    let mut tokens = TokenSet::new(AccessToken::new(format!("access-{name}")), at(0));
+    tokens.refresh_token = Some(RefreshToken::new(format!("refresh-{name}")));
+    tokens
+}
+
+/// A connection that uses transactions and has a webhook.
+pub(super) fn connection(name: &str) -> Connection {
+    let mut connection = Connection::new(app(name), [Product::Transactions], at(0));
+    connection.webhook = Some(format!("https://{name}.example/hook"));
+    connection
+}
+
+/// A connection that needs accounts alone.
+pub(super) fn modest(name: &str) -> Connection {
+    Connection { products: [Product::Auth.as_str().to_owned()].into(), ..connection(name) }
+}
+
+/// A transaction of the account `giro`: settled on that date.
+pub(super) fn posted(id: &str, date: &str) -> Transaction {
+    row(id, "giro", date, Some(date), "10.50")
+}
+
+pub(super) fn pending(id: &str, date: &str) -> Transaction {
+    row(id, "giro", date, None, "10.50")
+}
+
+pub(super) fn row(
+    id: &str,
+    account: &str,
+    made: &str,
+    settled: Option<&str>,
+    amount: &str,
+) -> Transaction {
+    let text = serde_json::json!({
+        "id": id, "account_id": account, "amount": amount, "currency": "EUR",
+        "transacted_at": made, "settled_at": settled, "type": "depository",
+        "description": format!("about {id}"),
+    });
+    px_types::decode(text.to_string().as_bytes()).unwrap()
+}
+
+pub(super) fn account(id: &str, balance: &str) -> Account {
+    let text = serde_json::json!({
+        "id": id, "name": format!("account {id}"), "type": "depository", "subtype": "checking",
+        "status": "active", "owner_identity_ids": ["i-1"], "current_balance": balance,
+        "currency": "EUR",
+    });
+    px_types::decode(text.to_string().as_bytes()).unwrap()
+}
+
+/// An account that the Item did not have.
+pub(super) fn opened(id: &str) -> AccountWrite {
+    let account = account(id, "1.00");
+    let partner_id = account.id.clone();
+    AccountWrite::new(KnownAccount::new(account, partner_id, AccountStanding::Listed), true)
+}
+
+pub(super) fn opening(ids: &[&str]) -> AccountsWrite {
+    let accounts = ids.iter().map(|id| opened(id)).collect();
+    AccountsWrite { accounts, ..AccountsWrite::default() }
+}
+
+pub(super) fn write(row: Transaction) -> TransactionWrite {
+    TransactionWrite::new(row.id.clone(), row, Change::Added, at(0))
+}
+
+pub(super) fn writing(rows: impl IntoIterator<Item = Transaction>) -> MergedTransactions {
+    MergedTransactions {
+        writes: rows.into_iter().map(write).collect(),
+        ..MergedTransactions::default()
+    }
+}
+
+pub(super) fn removing(ids: &[&str]) -> MergedTransactions {
+    MergedTransactions {
+        removed: ids.iter().map(|name| (account_id("giro"), id(name))).collect(),
+        ..MergedTransactions::default()
+    }
+}
+
+/// News that every connection with transactions and a webhook is told.
+pub(super) fn something_new() -> News {
+    News {
+        added: [(account_id("giro"), 1)].into(),
+        initial_complete: true,
+        historical_complete: true,
+        ..News::default()
+    }
+}
+
+/// The end of a piece of work that saw every notification of its claim.
+pub(super) fn release(record: &ItemRecord, due_minute: i64) -> Then {
+    Then::Release { due_at: Some(at(due_minute)), not_before: None, seen: record.notified }
+}
+
+/// A commit that ends a piece of work well.
+pub(super) fn finish(record: &ItemRecord, due_minute: i64) -> Commit {
+    Commit::new(record, State::Idle, at(0), release(record, due_minute))
+}
+
+/// The codes of webhooks with who is told, in order.
+pub(super) fn told(webhooks: &[QueuedWebhook]) -> Vec<String> {
+    let told = |webhook: &QueuedWebhook| {
+        let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
+        format!("{} {}", webhook.application_id, body["webhook_code"].as_str().unwrap())
+    };
+    webhooks.iter().map(told).collect()
+}
+
+impl World {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+
+    /// Links an application to the Item of the user of that name, which gets that id.
+    pub(super) async fn link(&self, name: &str, holder: Connection, minute: i64) -> Linked {
+        let token = format!("{name}/{}", holder.application_id);
+        self.link_with(name, NewHolder::Application(holder), tokens(name), &token, minute).await
+    }
+
+    pub(super) async fn link_with(
+        &self,
+        name: &str,
+        holder: NewHolder,
+        tokens: TokenSet,
+        token: &str,
+        minute: i64,
+    ) -> Linked {
+        let user = (bank(), UserId::new(name).unwrap());
+        let new = NewLink::new(user, item(name), tokens, holder, digest(token), at(minute));
+        self.0.link(new).await.unwrap()
+    }
+
+    /// An Item with one application, that has all it reads and is due again at that minute.
+    pub(super) async fn settled(&self, name: &str, due_minute: i64) {
+        self.link(name, connection("app"), 0).await;
+        let record = self.hold(name).await;
+        let mut commit = finish(&record, due_minute);
+        commit.life.history = History::Complete;
+        self.0.commit(commit).await.unwrap();
+    }
+
+    /// Takes an Item for an hour.
+    pub(super) async fn hold(&self, name: &str) -> ItemRecord {
+        self.0.claim_one(&item(name), at(0), at(60)).await.unwrap().unwrap()
+    }
+
+    /// Takes an Item, stores something and gives it back.
+    pub(super) async fn store(&self, name: &str, transactions: MergedTransactions) {
+        let record = self.hold(name).await;
+        let mut commit = finish(&record, 1000);
+        commit.transactions = transactions;
+        self.0.commit(commit).await.unwrap();
+    }
+
+    pub(super) async fn item(&self, name: &str) -> ItemRecord {
+        self.0.item(&item(name)).await.unwrap().unwrap()
+    }
+
+    /// The names of the Items that are claimed at that minute, for ten minutes.
+    pub(super) async fn claim(&self, minute: i64, limit: usize) -> Vec<String> {
+        let claimed = self.0.claim(at(minute), at(minute + 10), limit).await.unwrap();
+        claimed.iter().map(|record| record.id.to_string()).collect()
+    }
+
+    /// Notifies by the token of the application `app`.
+    pub(super) async fn notify(&self, name: &str, ask: NotifyAsk, minute: i64) {
+        let token = digest(&format!("{name}/app"));
+        let batch = NotifyBatch::new(bank(), vec![(token, ask)], at(minute));
+        assert_eq!(self.0.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
+    }
+
+    /// The ids of all transactions, newest first.
+    pub(super) async fn ids(&self, name: &str) -> Vec<String> {
+        let query = TransactionQuery::new(always(), 1000);
+        let page = self.0.transactions(&item(name), &query).await.unwrap();
+        page.rows.iter().map(|row| row.id.to_string()).collect()
+    }
+
+    /// The changes since a number: `+` added, `~` modified, `-` removed.
+    pub(super) async fn changes(&self, name: &str, base: i64) -> Vec<String> {
+        let page = self.0.changes(&item(name), &ChangeQuery::new(base, 1000)).await.unwrap();
+        page.changes.iter().map(show).collect()
+    }
+
+    /// Takes all webhooks that are due at that minute.
+    pub(super) async fn webhooks(&self, minute: i64) -> Vec<QueuedWebhook> {
+        self.0.claim_webhooks(at(minute), at(minute + 1), 1000).await.unwrap()
+    }
+
+    /// Takes all webhooks that are due and ends them: who was told what.
+    pub(super) async fn told(&self, minute: i64) -> Vec<String> {
+        let webhooks = self.webhooks(minute).await;
+        for webhook in &webhooks {
+            self.0.settle_webhook(webhook, None).await.unwrap();
+        }
+        told(&webhooks)
+    }
+
+    /// How a commit is refused.
+    pub(super) async fn refused(&self, commit: Commit) -> StoreErrorKind {
+        self.0.commit(commit).await.unwrap_err().kind()
+    }
+}
+
+pub(super) fn show(change: &ChangeRow) -> String {
+    match change {
+        ChangeRow::Added(row) => format!("+{}", row.id),
+        ChangeRow::Modified(row) => format!("~{}", row.id),
+        ChangeRow::Removed(_, id) => format!("-{id}"),
+    }
+}

@@ -1,0 +1,292 @@
+//! The store for many machines: PostgreSQL.
+//!
+//! Why READ COMMITTED is enough: whatever changes an Item begins by locking its row in `items`,
+//! and looks at fence, lease and state in the statement that locks, or after it. A statement
+//! that had to wait for the lock looks at the row anew, as it is then. What hangs on an Item is
+//! read after its lock, in a later statement, and so as it is then. Two rows are locked at once
+//! only in the order of their ids, or without waiting.
+//!
+//! Schema: `migrations/postgres`. Sharding, clocks and connections: `DESIGN.md`, "Many machines".
+
+mod commit;
+mod failure;
+mod links;
+mod notify;
+mod queues;
+mod reads;
+mod row;
+mod time;
+mod tokens;
+mod work;
+
+use super::{
+    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
+    StoreErrorKind, StoreOptions, TransactionPage, TransactionQuery, Unlinked,
+};
+use crate::{
+    connection::Connection,
+    merge::{KnownAccount, KnownTransaction},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use failure::Failure;
+use px_client::{Window, oauth::TokenSet};
+use px_types::{
+    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{identity::Identity, security::Security},
+};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{fmt, time::Duration};
+use url::Url;
+
+/// The schema, step by step.
+pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How often a call is made again that met another one.
+const ATTEMPTS: usize = 10;
+
+/// A connection that rested longer is asked for a sign of life before it is used.
+const RESTED: Duration = Duration::from_secs(10);
+
+/// What each connection begins with. A machine that vanishes in the midst of a transaction must
+/// not keep Items locked. Every query goes by an index whatever its parameters are, so plans are
+/// made once.
+const SESSION: &str = "
+SET idle_in_transaction_session_timeout = '60s';
+SET plan_cache_mode = force_generic_plan;";
+
+/// A store on PostgreSQL. Cheap to clone; any number of machines may use one database.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    options: StoreOptions,
+}
+
+impl PostgresStore {
+    /// Connects, with at most so many connections at once, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or its schema is of a newer version.
+    pub async fn connect(url: &Url, connections: u32, options: StoreOptions) -> Result<Self> {
+        let connect = PgConnectOptions::from_url(url).map_err(Failure::from)?;
+        let connect = connect.application_name("px-items").disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(30))
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(SESSION).await.map(drop) })
+            })
+            .connect_with(connect)
+            .await
+            .map_err(Failure::from)?;
+        MIGRATOR.run(&pool).await.map_err(|error| {
+            let what = "the schema of the database cannot be brought up to date";
+            StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
+        })?;
+        Ok(Self { pool, options })
+    }
+
+    /// Ends all connections, once they are free.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("connections", &self.pool.size()).finish_non_exhaustive()
+    }
+}
+
+/// Makes a call; when it met another one, from its beginning again. Nothing of it was stored then.
+macro_rules! whole {
+    ($call:expr) => {{
+        let mut attempt = 1;
+        loop {
+            match $call.await {
+                Err(failure) if failure.is_collision() && attempt < ATTEMPTS => attempt += 1,
+                result => break result.map_err(StoreError::from),
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn link(&self, new: NewLink) -> Result<Linked> {
+        whole!(self.connect_holder(&new))
+    }
+
+    async fn unlink(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        whole!(self.disconnect(item, application, now))
+    }
+
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        whole!(self.change_connection(item, &connection, now))
+    }
+
+    async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
+        Ok(commit::connections(&self.pool, item).await?)
+    }
+
+    async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+        Ok(self.read_access(token).await?)
+    }
+
+    async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        whole!(self.swap_access(old, new))
+    }
+
+    async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+        Ok(self.read_item(item).await?)
+    }
+
+    async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
+        Ok(self.read_find(institution, user).await?)
+    }
+
+    async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+        Ok(self.read_accounts(item).await?)
+    }
+
+    async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
+        Ok(self.read_identities(item).await?)
+    }
+
+    async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+        Ok(self.read_securities(item).await?)
+    }
+
+    async fn transactions(
+        &self,
+        item: &ItemId,
+        query: &TransactionQuery,
+    ) -> Result<TransactionPage> {
+        Ok(self.read_transactions(item, query).await?)
+    }
+
+    async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
+        Ok(self.read_changes(item, query).await?)
+    }
+
+    async fn claim(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        whole!(self.take_due(now, lease_until, limit))
+    }
+
+    async fn claim_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        whole!(self.take_one(item, now, lease_until))
+    }
+
+    async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        whole!(self.prolong(item, fence, lease_until))
+    }
+
+    async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        whole!(self.give_back(items))
+    }
+
+    async fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        Ok(self.read_known(item, window, ids).await?)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        whole!(self.store(&commit))
+    }
+
+    async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
+        Ok(self.read_tokens(item).await?)
+    }
+
+    async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
+        whole!(self.replace_tokens(item, version, tokens))
+    }
+
+    async fn claim_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        whole!(self.take_revocations(now, lease_until, limit))
+    }
+
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        whole!(self.end_revocation(revocation, again_at))
+    }
+
+    async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        whole!(self.apply(batch))
+    }
+
+    async fn claim_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        whole!(self.take_webhooks(now, lease_until, limit))
+    }
+
+    async fn settle_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        whole!(self.end_webhook(webhook, again_at))
+    }
+
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
+        whole!(self.return_webhooks(webhooks))
+    }
+
+    async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+        Ok(self.read_overview(now).await?)
+    }
+
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+        Ok(self.read_list(after, limit).await?)
+    }
+}

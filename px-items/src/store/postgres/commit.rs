@@ -1,0 +1,272 @@
+//! A commit: all of it in one transaction, and most of it in one statement.
+//!
+//! An update that has nothing to tell is one round trip. One that tells applications is five:
+//! begin, write, who is connected, what they are told, commit.
+
+use super::{
+    PostgresStore,
+    failure::{Failure, Result},
+    queues, row,
+    time::{Day, Moment},
+};
+use crate::{
+    connection::Connection,
+    merge::{AccountStanding, KnownAccount, TransactionWrite},
+    store::{AccountsWrite, Commit, StoreError, StoreErrorKind, Then, rules},
+};
+use chrono::{DateTime, Utc};
+use px_types::{AccountId, ItemId, SecurityId, TransactionId, model::security::Security};
+use sqlx::{PgConnection, PgExecutor};
+use std::collections::{BTreeMap, BTreeSet};
+
+const WRITE: &str = include_str!("commit.sql");
+
+impl PostgresStore {
+    pub(super) async fn store(&self, commit: &Commit) -> Result<()> {
+        let none = AccountsWrite::default();
+        let accounts = commit.accounts.as_ref().unwrap_or(&none);
+        let takes_in = accounts.accounts.iter().any(|account| account.new);
+        if !takes_in && commit.refused_tokens.is_none() && commit.news.is_silent() {
+            return write(&self.pool, commit, accounts).await;
+        }
+        let mut tx = self.pool.begin().await?;
+        let taken_in = if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
+        write(&mut *tx, commit, accounts).await?;
+        if let Some(version) = commit.refused_tokens {
+            drop_tokens(&mut tx, &commit.item_id, version).await?;
+        }
+        for connection in &taken_in {
+            write_connection(&mut tx, &commit.item_id, connection).await?;
+        }
+        if !commit.news.is_silent() {
+            // Read when the Item's row is locked: whoever connects or leaves waits for it.
+            let connections = connections(&mut *tx, &commit.item_id).await?;
+            let place = (&commit.item_id, &self.options.environment);
+            let told = rules::compose(&commit.news, place, &connections)?;
+            let told = told.into_iter().map(|webhook| (&commit.item_id, webhook));
+            queues::put(&mut tx, told.collect(), commit.now).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Locks the Item and finds what its new accounts change in connections. That is judged by the
+/// accounts there were, so it comes before the write.
+async fn lock_and_take_in(
+    tx: &mut PgConnection,
+    commit: &Commit,
+    accounts: &AccountsWrite,
+) -> Result<Vec<Connection>> {
+    let sql = "SELECT 1 FROM items WHERE item_id = $1 AND fence = $2 AND leased_until IS NOT NULL \
+               FOR UPDATE";
+    let query = sqlx::query(sql).bind(commit.item_id.as_str()).bind(commit.fence.0);
+    if query.fetch_optional(&mut *tx).await?.is_none() {
+        return Err(StoreError::fenced().into());
+    }
+    let sql = "SELECT account_id FROM accounts WHERE item_id = $1 AND standing <> $2";
+    let query = sqlx::query(sql).bind(commit.item_id.as_str());
+    let rows = query.bind(AccountStanding::Held.as_str()).fetch_all(&mut *tx).await?;
+    let present = rows.iter().map(|row| row::parsed(row, "account_id"));
+    let present = present.collect::<Result<Vec<AccountId>>>()?;
+    let mut connections = connections(tx, &commit.item_id).await?;
+    Ok(rules::take_in(&mut connections, accounts, &present))
+}
+
+/// Everything but tokens, connections and webhooks.
+async fn write(
+    executor: impl PgExecutor<'_>,
+    commit: &Commit,
+    accounts: &AccountsWrite,
+) -> Result<()> {
+    let schedule = Schedule::of(commit);
+    let forgotten: Vec<_> = accounts.forgotten.iter().map(AccountId::as_str).collect();
+    let identities = accounts.identities.as_ref();
+    let identities_text = identities.map(|(_, all)| row::text(all)).transpose()?;
+    let transactions = Transactions::of(commit)?;
+    let changes = !transactions.ids.is_empty() || !transactions.removed.is_empty();
+    let written = Accounts::of(accounts)?;
+    let securities = securities(&accounts.securities, &commit.securities)?;
+    let (security_ids, security_texts): (Vec<_>, Vec<_>) = securities.into_iter().unzip();
+    let held = sqlx::query(WRITE)
+        .bind(commit.item_id.as_str())
+        .bind(commit.fence.0)
+        .bind(commit.state.as_str())
+        .bind(row::text(&commit.life)?)
+        .bind(i64::from(changes))
+        .bind(commit.refused_tokens.is_some())
+        .bind(schedule.leased_until.map(Moment))
+        .bind(schedule.leased_until.is_none())
+        .bind(schedule.due_at.map(Moment))
+        .bind(schedule.not_before.map(Moment))
+        .bind(schedule.seen)
+        .bind(commit.state.login_required())
+        .bind(Moment(commit.now))
+        .bind(forgotten)
+        .bind(written.ids)
+        .bind(written.partner_ids)
+        .bind(written.standings)
+        .bind(written.texts)
+        .bind(identities.map(|(user, _)| user.as_str()))
+        .bind(identities_text)
+        .bind(security_ids)
+        .bind(security_texts)
+        .bind(transactions.removed)
+        .bind(transactions.ids)
+        .bind(transactions.partner_ids)
+        .bind(transactions.account_ids)
+        .bind(transactions.amounts)
+        .bind(transactions.units)
+        .bind(transactions.transacted)
+        .bind(transactions.settled)
+        .bind(transactions.descriptions)
+        .bind(transactions.digests)
+        .bind(transactions.read_at)
+        .bind(transactions.texts)
+        .fetch_optional(executor)
+        .await?;
+    match held {
+        Some(_) => Ok(()),
+        None => Err(StoreError::fenced().into()),
+    }
+}
+
+/// The lease and the schedule.
+struct Schedule {
+    leased_until: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    not_before: Option<DateTime<Utc>>,
+    seen: i64,
+}
+
+impl Schedule {
+    fn of(commit: &Commit) -> Self {
+        match commit.then {
+            Then::Keep { lease_until } => {
+                Self { leased_until: Some(lease_until), due_at: None, not_before: None, seen: 0 }
+            }
+            Then::Release { due_at, not_before, seen } => {
+                Self { leased_until: None, due_at, not_before, seen }
+            }
+        }
+    }
+}
+
+/// Accounts by column.
+#[derive(Default)]
+struct Accounts<'a> {
+    ids: Vec<&'a str>,
+    partner_ids: Vec<&'a str>,
+    standings: Vec<&'a str>,
+    texts: Vec<String>,
+}
+
+impl<'a> Accounts<'a> {
+    fn of(write: &'a AccountsWrite) -> Result<Self> {
+        // An id counts once, the last time that it is named.
+        let rows = write.accounts.iter().map(|account| (&account.known.account.id, &account.known));
+        let rows: BTreeMap<&AccountId, &KnownAccount> = rows.collect();
+        let mut columns = Self::default();
+        for (id, known) in rows {
+            columns.ids.push(id.as_str());
+            columns.partner_ids.push(known.partner_id.as_str());
+            columns.standings.push(known.standing.as_str());
+            columns.texts.push(row::text(&known.account)?);
+        }
+        Ok(columns)
+    }
+}
+
+fn securities<'a>(
+    first: &'a [Security],
+    then: &'a [Security],
+) -> Result<BTreeMap<&'a str, String>> {
+    let rows = first.iter().chain(then);
+    rows.map(|security| Ok((SecurityId::as_str(&security.id), row::text(security)?))).collect()
+}
+
+/// Transactions by column, in the order of their ids.
+#[derive(Default)]
+struct Transactions<'a> {
+    removed: Vec<&'a str>,
+    ids: Vec<&'a str>,
+    partner_ids: Vec<&'a str>,
+    account_ids: Vec<&'a str>,
+    amounts: Vec<String>,
+    units: Vec<&'a str>,
+    transacted: Vec<Day>,
+    settled: Vec<Option<Day>>,
+    descriptions: Vec<Option<&'a [u8]>>,
+    digests: Vec<&'a [u8]>,
+    read_at: Vec<Moment>,
+    texts: Vec<String>,
+}
+
+impl<'a> Transactions<'a> {
+    fn of(commit: &'a Commit) -> Result<Self> {
+        let merged = &commit.transactions;
+        let rows = merged.writes.iter().map(|write| (&write.known.id, write));
+        let rows: BTreeMap<&TransactionId, &TransactionWrite> = rows.collect();
+        // What is removed and written is there.
+        let removed = merged.removed.iter().map(|(_, id)| id).filter(|id| !rows.contains_key(id));
+        let removed: BTreeSet<_> = removed.map(TransactionId::as_str).collect();
+        let mut columns = Self { removed: removed.into_iter().collect(), ..Self::default() };
+        for (id, write) in rows {
+            let known = &write.known;
+            columns.ids.push(id.as_str());
+            columns.partner_ids.push(known.partner_id.as_str());
+            columns.account_ids.push(known.account_id.as_str());
+            columns.amounts.push(known.amount.to_string());
+            columns.units.push(&known.unit);
+            columns.transacted.push(Day(known.transacted));
+            columns.settled.push(known.settled.map(Day));
+            columns.descriptions.push(known.description.as_ref().map(|digest| digest.as_bytes()));
+            columns.digests.push(known.digest.as_bytes());
+            columns.read_at.push(Moment(known.read_at));
+            columns.texts.push(row::text(&write.row)?);
+        }
+        Ok(columns)
+    }
+}
+
+/// The partner refused tokens of that version. When they are others by now, the user authorized
+/// again meanwhile, and nothing is lost.
+async fn drop_tokens(tx: &mut PgConnection, item: &ItemId, version: u64) -> Result<()> {
+    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL \
+               WHERE item_id = $1 AND version = $2";
+    let version = i64::try_from(version).unwrap_or(-1);
+    let query = sqlx::query(sql).bind(item.as_str()).bind(version);
+    if query.execute(tx).await?.rows_affected() == 0 {
+        return Err(Failure::Store(StoreError::new(
+            StoreErrorKind::TokensChanged,
+            "the tokens are not those that were refused; nothing was stored",
+        )));
+    }
+    Ok(())
+}
+
+/// The connections of an Item, by application.
+pub(super) async fn connections(
+    executor: impl PgExecutor<'_>,
+    item: &ItemId,
+) -> Result<Vec<Connection>> {
+    let sql = "SELECT body FROM connections WHERE item_id = $1 ORDER BY application_id";
+    let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(executor).await?;
+    rows.iter().map(|row| row::json(row, "body")).collect()
+}
+
+pub(super) async fn write_connection(
+    tx: &mut PgConnection,
+    item: &ItemId,
+    connection: &Connection,
+) -> Result<()> {
+    let sql = "INSERT INTO connections (item_id, application_id, body) VALUES ($1, $2, $3) \
+               ON CONFLICT (item_id, application_id) DO UPDATE SET body = excluded.body";
+    sqlx::query(sql)
+        .bind(item.as_str())
+        .bind(connection.application_id.as_str())
+        .bind(row::text(connection)?)
+        .execute(tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Claims, leases, and what a worker reads before it commits.
+
+use super::{
+    PostgresStore,
+    failure::Result,
+    reads::rows_of,
+    row::{self, item_columns, known_columns},
+    time::{Day, Moment},
+};
+use crate::{
+    item::{Event, State, step},
+    merge::KnownTransaction,
+    store::{Fence, ItemRecord},
+};
+use chrono::{DateTime, Utc};
+use px_client::Window;
+use px_types::{ItemId, TransactionId};
+use sqlx::Row as _;
+
+/// Takes due Items that nobody else is taking at this moment. It never waits for a lock, so it
+/// has no part in any deadlock.
+const CLAIM: &str = "
+WITH due AS (
+    SELECT item_id, wake_at FROM items WHERE wake_at <= $1
+    ORDER BY wake_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2
+FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
+WHERE i.item_id = due.item_id AND i.state = move.before
+RETURNING i.item_id, i.fence, due.wake_at";
+
+const CLAIM_ONE: &str = "
+UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $3
+FROM unnest($4::text[], $5::text[]) AS move (before, after)
+WHERE i.item_id = $1 AND (i.leased_until IS NULL OR i.leased_until <= $2) AND i.state = move.before
+RETURNING i.item_id, i.fence";
+
+/// Claimed Items as they are. By the fence, so that one which lost its lease in between is not
+/// taken for held.
+const CLAIMED: &str = concat!(
+    "SELECT ",
+    item_columns!(),
+    " FROM items i JOIN unnest($1::text[], $2::bigint[]) WITH ORDINALITY \
+      AS taken (item_id, fence, place) ON i.item_id = taken.item_id AND i.fence = taken.fence \
+      ORDER BY taken.place"
+);
+
+const HAND_BACK: &str = "
+WITH held AS (
+    SELECT i.item_id, given.due_at
+    FROM items i JOIN unnest($1::text[], $2::bigint[], $3::timestamptz[])
+        AS given (item_id, fence, due_at) ON i.item_id = given.item_id
+    WHERE i.fence = given.fence AND i.leased_until IS NOT NULL
+    ORDER BY i.item_id FOR UPDATE OF i
+)
+UPDATE items i SET state = move.after, leased_until = NULL, due_at = held.due_at
+FROM held, unnest($4::text[], $5::text[]) AS move (before, after)
+WHERE i.item_id = held.item_id AND i.state = move.before";
+
+/// Each way by its own index: the dates of a window, the Item's own ids, and the few partner's
+/// ids that are others.
+const KNOWN: &str = concat!(
+    "SELECT ",
+    known_columns!(),
+    " FROM transactions WHERE item_id = $1 AND transaction_id IN (
+        SELECT transaction_id FROM transactions
+        WHERE item_id = $1 AND removed_at IS NULL AND date BETWEEN $2 AND $3
+        UNION SELECT transaction_id FROM transactions
+        WHERE item_id = $1 AND transaction_id = ANY ($4)
+        UNION SELECT transaction_id FROM transactions
+        WHERE item_id = $1 AND partner_id = ANY ($4) AND partner_id <> transaction_id
+    ) ORDER BY transaction_id"
+);
+
+impl PostgresStore {
+    pub(super) async fn take_due(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        let (before, after) = moves(Event::Claimed);
+        let rows = sqlx::query(CLAIM)
+            .bind(Moment(now))
+            .bind(Moment(lease_until))
+            .bind(rows_of(limit))
+            .bind(before)
+            .bind(after)
+            .fetch_all(&self.pool)
+            .await?;
+        let mut taken = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let wake_at = row::moment(row, "wake_at")?;
+            let fence: i64 = row.try_get("fence")?;
+            taken.push((wake_at, row.try_get("item_id")?, fence));
+        }
+        // An UPDATE answers in no order.
+        taken.sort_unstable();
+        self.claimed(taken.into_iter().map(|(_, item, fence)| (item, fence)).unzip()).await
+    }
+
+    pub(super) async fn take_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        let (before, after) = moves(Event::Claimed);
+        let row = sqlx::query(CLAIM_ONE)
+            .bind(item.as_str())
+            .bind(Moment(now))
+            .bind(Moment(lease_until))
+            .bind(before)
+            .bind(after)
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let taken = (vec![row.try_get("item_id")?], vec![row.try_get("fence")?]);
+        Ok(self.claimed(taken).await?.pop())
+    }
+
+    /// Reads what was claimed in a statement of its own: one that waited for a lock or passed one
+    /// over sees other tables as they were before.
+    async fn claimed(&self, (items, fences): (Vec<String>, Vec<i64>)) -> Result<Vec<ItemRecord>> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query(CLAIMED).bind(items).bind(fences);
+        query.fetch_all(&self.pool).await?.iter().map(row::item).collect()
+    }
+
+    pub(super) async fn prolong(
+        &self,
+        item: &ItemId,
+        fence: Fence,
+        lease_until: DateTime<Utc>,
+    ) -> Result<bool> {
+        let sql = "UPDATE items SET leased_until = $3 \
+                   WHERE item_id = $1 AND fence = $2 AND leased_until IS NOT NULL";
+        let query = sqlx::query(sql).bind(item.as_str()).bind(fence.0).bind(Moment(lease_until));
+        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        let (before, after) = moves(Event::HandedBack);
+        let ids: Vec<_> = items.iter().map(|(item, _, _)| item.as_str()).collect();
+        let fences: Vec<_> = items.iter().map(|(_, fence, _)| fence.0).collect();
+        let due_at: Vec<_> = items.iter().map(|(_, _, due_at)| Moment(*due_at)).collect();
+        sqlx::query(HAND_BACK)
+            .bind(ids)
+            .bind(fences)
+            .bind(due_at)
+            .bind(before)
+            .bind(after)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        let ids: Vec<_> = ids.iter().map(TransactionId::as_str).collect();
+        let rows = sqlx::query(KNOWN)
+            .bind(item.as_str())
+            .bind(Day(window.start()))
+            .bind(Day(window.end()))
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(row::known).collect()
+    }
+}
+
+/// The moves of an event, for a statement that moves many Items: what is before, what after.
+/// The state machine decides them, not SQL.
+pub(super) fn moves(event: Event) -> (Vec<&'static str>, Vec<&'static str>) {
+    let all = State::ALL.into_iter();
+    all.filter_map(|from| Some((from.as_str(), step(from, event).ok()?.0.as_str()))).unzip()
+}

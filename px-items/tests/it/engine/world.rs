@@ -1,0 +1,517 @@
+//! One engine, one store, one bank, and time that a test moves.
+
+use super::bank::Bank;
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::{
+    Window,
+    clock::{Clock, TokioClock},
+    oauth::TokenSet,
+};
+use px_items::{
+    connection::Connection,
+    engine::{Engine, Observed, Observer, Report, Settings},
+    merge::{KnownAccount, KnownTransaction},
+    partners::{Budget, FixedPartners, Partner},
+    random::SeededRandom,
+    store::{
+        Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked,
+        MemoryStore, NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview,
+        QueuedWebhook, Result, Revocation, Store, StoreError, StoreErrorKind, TransactionPage,
+        TransactionQuery, Unlinked,
+    },
+};
+use px_types::{
+    ApplicationId, Date, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{identity::Identity, product::Product, security::Security, transaction::Transaction},
+    webhook::Environment,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Whether a call to the store is to fail.
+type Fault = Box<dyn FnMut(&'static str) -> Option<StoreErrorKind> + Send>;
+
+/// A store in memory that takes its time and fails when it is told to.
+pub(crate) struct SlowStore {
+    pub(crate) inner: MemoryStore,
+    fault: Mutex<Option<Fault>>,
+    pub(crate) commits: Mutex<Vec<Commit>>,
+}
+
+impl SlowStore {
+    pub(crate) fn fails(
+        &self,
+        fault: impl FnMut(&'static str) -> Option<StoreErrorKind> + Send + 'static,
+    ) {
+        *self.fault.lock().unwrap() = Some(Box::new(fault));
+    }
+
+    pub(crate) fn works(&self) {
+        *self.fault.lock().unwrap() = None;
+    }
+
+    async fn before(&self, what: &'static str) -> Result<()> {
+        tokio::task::yield_now().await;
+        let fault = self.fault.lock().unwrap().as_mut().and_then(|fault| fault(what));
+        fault.map_or(Ok(()), |kind| Err(StoreError::new(kind, "as the test wants it")))
+    }
+}
+
+impl std::fmt::Debug for SlowStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SlowStore")
+    }
+}
+
+/// Keeps what the engine tells.
+#[derive(Debug, Default)]
+pub(crate) struct Notes(pub(crate) Mutex<Vec<Observed>>);
+
+impl Observer for Notes {
+    fn observe(&self, event: &Observed) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Notes {
+    /// How pieces of work ended, in order.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        let notes = self.0.lock().unwrap();
+        notes
+            .iter()
+            .filter_map(|event| match event {
+                Observed::Ended(report) => Some(report.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) store: Arc<SlowStore>,
+    pub(crate) clock: Arc<TokioClock>,
+    pub(crate) bank: Arc<Bank>,
+    pub(crate) engine: Engine,
+    pub(crate) notes: Arc<Notes>,
+    links: Mutex<u8>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Settings::default(), Budget::default())
+    }
+
+    pub(crate) fn with(settings: Settings, budget: Budget) -> Self {
+        let clock = Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
+        let bank = Bank::new(Arc::clone(&clock) as _);
+        let store = Arc::new(SlowStore {
+            inner: MemoryStore::new(Environment::Sandbox),
+            fault: Mutex::new(None),
+            commits: Mutex::default(),
+        });
+        let notes = Arc::new(Notes::default());
+        let engine = engine(&store, &clock, &[("bank", &bank, budget)], settings, &notes);
+        Self { store, clock, bank, engine, notes, links: Mutex::new(0) }
+    }
+
+    /// Another process on the same store.
+    pub(crate) fn another_engine(&self) -> Engine {
+        let partners = [("bank", &self.bank, Budget::default())];
+        engine(&self.store, &self.clock, &partners, Settings::default(), &self.notes)
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Today where the bank is.
+    pub(crate) fn today(&self) -> Date {
+        Date::from(self.now().date_naive())
+    }
+
+    pub(crate) fn days_ago(&self, days: u64) -> Date {
+        self.today().minus_days(days)
+    }
+
+    pub(crate) async fn pass(&self, time: TimeDelta) {
+        self.clock.sleep(time.to_std().unwrap()).await;
+    }
+
+    /// Connects an application that uses products.
+    pub(crate) async fn link_as(
+        &self,
+        (institution, user): (&str, &str),
+        application: &str,
+        products: &[Product],
+        tokens: TokenSet,
+    ) -> ItemId {
+        let number = {
+            let mut links = self.links.lock().unwrap();
+            *links += 1;
+            *links
+        };
+        let mut connection =
+            Connection::new(application.parse().unwrap(), products.iter().cloned(), self.now());
+        connection.webhook = Some(format!("https://{application}.example/hook"));
+        let new = NewLink::new(
+            (institution.parse().unwrap(), user.parse().unwrap()),
+            format!("item-{user}").parse().unwrap(),
+            tokens,
+            NewHolder::Application(connection),
+            AccessDigest([number; 32]),
+            self.now(),
+        );
+        self.store.inner.link(new).await.unwrap().item_id
+    }
+
+    /// Connects an application that needs transactions, with tokens that do not expire.
+    pub(crate) async fn link(&self) -> ItemId {
+        let tokens = self.bank.tokens(false);
+        self.link_as(("bank", "u-1"), "app-1", &[Product::Transactions], tokens).await
+    }
+
+    /// The same with tokens that are refreshed.
+    pub(crate) async fn link_with_refresh(&self) -> ItemId {
+        let tokens = self.bank.tokens(true);
+        self.link_as(("bank", "u-1"), "app-1", &[Product::Transactions], tokens).await
+    }
+
+    pub(crate) async fn record(&self, item: &ItemId) -> ItemRecord {
+        self.store.inner.item(item).await.unwrap().unwrap()
+    }
+
+    /// A notification for the Item of the first link.
+    pub(crate) async fn notify(&self, ask: NotifyAsk) {
+        let entries = vec![(AccessDigest([1; 32]), ask)];
+        let batch = NotifyBatch::new("bank".parse().unwrap(), entries, self.now());
+        assert_eq!(self.store.inner.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
+    }
+
+    /// Everything stored, by id.
+    pub(crate) async fn stored(&self, item: &ItemId) -> BTreeMap<TransactionId, Transaction> {
+        let window = Window::new(self.days_ago(5000), self.today().plus_days(100)).unwrap();
+        let query = TransactionQuery::new(window, 1_000_000);
+        let page = self.store.inner.transactions(item, &query).await.unwrap();
+        assert_eq!(page.total, page.rows.len() as u64);
+        page.rows.into_iter().map(|row| (row.id.clone(), row)).collect()
+    }
+
+    /// The store has what the bank has: nothing lost, nothing twice.
+    pub(crate) async fn assert_equal(&self, item: &ItemId) {
+        assert_eq!(self.stored(item).await, self.bank.data().rows.clone());
+    }
+
+    /// The codes of all webhooks that wait, in order.
+    pub(crate) async fn told(&self) -> Vec<String> {
+        let until = self.now() + TimeDelta::hours(1);
+        let webhooks = self.store.inner.claim_webhooks(self.now(), until, 1000).await.unwrap();
+        let mut told = Vec::new();
+        for webhook in webhooks {
+            let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
+            told.push(format!(
+                "{} {}",
+                webhook.application_id,
+                body["webhook_code"].as_str().unwrap()
+            ));
+            self.store.inner.settle_webhook(&webhook, None).await.unwrap();
+        }
+        told
+    }
+}
+
+pub(crate) fn engine(
+    store: &Arc<SlowStore>,
+    clock: &Arc<TokioClock>,
+    banks: &[(&str, &Arc<Bank>, Budget)],
+    settings: Settings,
+    notes: &Arc<Notes>,
+) -> Engine {
+    let mut partners = FixedPartners::new();
+    for (id, bank, budget) in banks {
+        let mut partner = Partner::new(bank.client(Arc::clone(clock) as _));
+        partner.budget = *budget;
+        partners = partners.with(id.parse().unwrap(), partner);
+    }
+    Engine::builder(Arc::clone(store) as _, Arc::new(partners))
+        .clock(Arc::clone(clock) as _)
+        .random(Arc::new(SeededRandom::new(7)))
+        .settings(settings)
+        .observer(Arc::clone(notes) as _)
+        .build()
+}
+
+/// Runs a future, and whether it came to its end within so many polls; then it is dropped, as by
+/// a kill.
+pub(crate) async fn polls(future: impl Future, most: usize) -> bool {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..most {
+        if futures_util::poll!(future.as_mut()).is_ready() {
+            return true;
+        }
+        // Others go on meanwhile; time does not.
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[async_trait]
+impl Store for SlowStore {
+    async fn link(&self, new: NewLink) -> Result<Linked> {
+        self.before("link").await?;
+        let done = self.inner.link(new).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn unlink(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        self.before("unlink").await?;
+        let done = self.inner.unlink(item, application, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.before("set_connection").await?;
+        let done = self.inner.set_connection(item, connection, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
+        self.before("connections").await?;
+        let done = self.inner.connections(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+        self.before("access").await?;
+        let done = self.inner.access(token).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        self.before("replace_access").await?;
+        let done = self.inner.replace_access(old, new).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+        self.before("item").await?;
+        let done = self.inner.item(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
+        self.before("find").await?;
+        let done = self.inner.find(institution, user).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+        self.before("accounts").await?;
+        let done = self.inner.accounts(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
+        self.before("identities").await?;
+        let done = self.inner.identities(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+        self.before("securities").await?;
+        let done = self.inner.securities(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn transactions(
+        &self,
+        item: &ItemId,
+        query: &TransactionQuery,
+    ) -> Result<TransactionPage> {
+        self.before("transactions").await?;
+        let done = self.inner.transactions(item, query).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
+        self.before("changes").await?;
+        let done = self.inner.changes(item, query).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn claim(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.before("claim").await?;
+        let done = self.inner.claim(now, lease_until, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn claim_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        self.before("claim_one").await?;
+        let done = self.inner.claim_one(item, now, lease_until).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        self.before("renew").await?;
+        let done = self.inner.renew(item, fence, lease_until).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        self.before("hand_back").await?;
+        let done = self.inner.hand_back(items).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        self.before("known").await?;
+        let done = self.inner.known(item, window, ids).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        self.before("commit").await?;
+        self.commits.lock().unwrap().push(commit.clone());
+        let done = self.inner.commit(commit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
+        self.before("tokens").await?;
+        let done = self.inner.tokens(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
+        self.before("save_tokens").await?;
+        let done = self.inner.save_tokens(item, version, tokens).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn claim_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        self.before("claim_revocations").await?;
+        let done = self.inner.claim_revocations(now, lease_until, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        self.before("settle_revocation").await?;
+        let done = self.inner.settle_revocation(revocation, again_at).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        self.before("notify").await?;
+        let done = self.inner.notify(batch).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn claim_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        self.before("claim_webhooks").await?;
+        let done = self.inner.claim_webhooks(now, lease_until, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn settle_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        self.before("settle_webhook").await?;
+        let done = self.inner.settle_webhook(webhook, again_at).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
+        self.before("hand_back_webhooks").await?;
+        let done = self.inner.hand_back_webhooks(webhooks).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+        self.before("overview").await?;
+        let done = self.inner.overview(now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+        self.before("list").await?;
+        let done = self.inner.list(after, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+}

@@ -1,0 +1,1 @@
+//! What only a server and more than one machine show.

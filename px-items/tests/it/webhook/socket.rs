@@ -1,0 +1,86 @@
+//! The sender over real sockets.
+
+use super::world::{Answer, World, connection, news};
+use px_client::transport::ReqwestTransport;
+use px_items::webhook::SenderSettings;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// Listens on loopback, notes every request and answers each in the same way.
+async fn listen(answer: String) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let noted = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut text, mut buffer) = (String::new(), [0; 4096]);
+            // The body is JSON, so it is whole with its last brace.
+            while !text.ends_with('}') {
+                match stream.read(&mut buffer).await {
+                    Ok(read) if read > 0 => {
+                        text.push_str(&String::from_utf8_lossy(&buffer[..read]))
+                    }
+                    _ => break,
+                }
+            }
+            noted.lock().unwrap().push(text);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (address, seen)
+}
+
+fn answer(status: u16, headers: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+/// Sends one webhook there; answers how many wait then.
+async fn send(address: SocketAddr, transport: ReqwestTransport) -> u64 {
+    let world = World::new(|_| Answer::Status(200));
+    let mut connection = connection("app");
+    connection.webhook = Some(format!("http://{address}/hook?token=x"));
+    world.link("i1", connection).await;
+    world.tell("i1", news()).await;
+    let sender = world.sender_over(Arc::new(transport), SenderSettings::default());
+    sender.deliver_due().await;
+    world.waiting().await
+}
+
+#[tokio::test]
+async fn two_hundred_delivers_and_five_hundred_does_not() {
+    for (status, waits) in [(200, 0), (204, 1), (500, 1)] {
+        let (address, seen) = listen(answer(status, "")).await;
+        assert_eq!(send(address, ReqwestTransport::new().unwrap()).await, waits, "{status}");
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 1);
+        let head = seen[0].to_lowercase();
+        assert!(head.starts_with("post /hook?token=x http/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\nplaid-verification: ey") && head.contains("application/json"));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (target, reached) = listen(answer(200, "")).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("location: http://{target}/other\r\n");
+        let (address, seen) = listen(answer(status, &location)).await;
+        assert_eq!(send(address, ReqwestTransport::new().unwrap()).await, 1, "{status}");
+        assert_eq!(seen.lock().unwrap().len(), 1);
+    }
+    assert!(reached.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_and_nothing_is_sent() {
+    let (address, seen) = listen(answer(200, "")).await;
+    let guarded = ReqwestTransport::builder().allow_plain_http().public_addresses_only();
+    assert_eq!(send(address, guarded.build().unwrap()).await, 1);
+    assert!(seen.lock().unwrap().is_empty());
+}
