@@ -110,7 +110,9 @@ async fn case_39_whoever_was_told_of_an_error_is_told_of_its_end() {
 async fn case_42_webhooks_that_come_twice_and_in_disorder_cause_one_read_each() {
     let world = World::new(ok);
     world.link("i1", connection("app")).await;
-    for news in [news(), News { repaired: true, ..News::default() }, news()] {
+    let mut repaired = News::default();
+    repaired.repaired = true;
+    for news in [news(), repaired, news()] {
         world.tell("i1", news).await;
     }
     world.sender().deliver_due().await;
