@@ -176,6 +176,46 @@ async fn a_lost_answer_is_asked_for_once_more() {
     assert_eq!(server.requests(), 2);
 }
 
+/// A partner that rotates at once and answers never, the first time.
+#[derive(Clone, Debug)]
+struct Silent(Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<std::time::Duration>>>, TokioClock);
+
+#[async_trait]
+impl px_client::HttpTransport for Silent {
+    async fn send(
+        &self,
+        _: http::Request<bytes::Bytes>,
+        _: &px_client::Limits,
+    ) -> Result<http::Response<bytes::Bytes>, px_client::transport::TransportError> {
+        self.1.lock().unwrap().push(self.2.elapsed());
+        if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+            return std::future::pending().await;
+        }
+        let body = r#"{"access_token":"new","token_type":"Bearer","refresh_token":"r2"}"#;
+        let answer = http::Response::builder().header("content-type", "application/json");
+        Ok(answer.body(bytes::Bytes::from(body)).unwrap())
+    }
+}
+
+/// A partner takes a refresh token again for 30 s after its first use. A client that waited that
+/// long for a lost answer would come too late, and end the user's authorization by that.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_asked_for_again_within_the_partners_30_s() {
+    let clock = TokioClock::new();
+    let silent = Silent(Arc::default(), Arc::default(), clock);
+    let client = PartnerClient::builder("https://bank.example", silent.clone())
+        .client("plaid".parse().unwrap(), ClientSecret::new("password"))
+        .clock(Arc::new(clock))
+        .build()
+        .unwrap();
+    let store = Arc::new(MemoryTokenStore::new(old("r1")));
+    let tokens = RefreshingTokens::new(client, store);
+    assert_eq!(tokens.token().await.unwrap().expose(), "new");
+    let asked = silent.1.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2);
+    assert!((asked[1] - asked[0]).as_secs() <= 15, "{asked:?}");
+}
+
 /// A gateway's page, and a 200 that is no token answer, hide whether the partner has rotated:
 /// within 30 s a second use is safe, and later it would end the family.
 #[tokio::test]
