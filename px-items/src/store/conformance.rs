@@ -156,5 +156,6 @@ checks! { ($)
         webhooks_are_told_to_who_is_connected_then
         webhooks_are_taken_and_settled
         a_webhook_that_was_taken_again_is_not_settled_by_the_first
+        a_webhook_that_is_handed_back_was_not_taken
         nobody_takes_a_webhook_twice;
 }

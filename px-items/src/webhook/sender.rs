@@ -159,7 +159,8 @@ impl Sender {
 
     /// Sends everything that is due now, once; answers how many attempts were made.
     ///
-    /// What fails is due again later, and is not waited for.
+    /// What fails is due again later, and is not waited for; nor is what an endpoint cannot take
+    /// within seconds, or that waits for an endpoint which is down.
     pub async fn deliver_due(&self) -> usize {
         let due = self.0.clock.now();
         let mut desk = Desk::new(self.0.clone());

@@ -126,6 +126,27 @@ pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
     assert!(next.iter().all(|webhook| webhook.id > first.id.max(other[0].id)));
 }
 
+pub(super) async fn a_webhook_that_is_handed_back_was_not_taken(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    fill(&world, [0]).await;
+    let taken = world.0.claim_webhooks(at(0), at(10), 9).await.unwrap();
+    let back: Vec<_> = taken.iter().cloned().zip([at(5), at(7)]).collect();
+    world.0.hand_back_webhooks(&back).await.unwrap();
+    assert!(world.0.claim_webhooks(at(4), at(14), 9).await.unwrap().is_empty());
+    let again = world.0.claim_webhooks(at(7), at(17), 9).await.unwrap();
+    assert_eq!(again, taken, "the same in the same order, and the count as well");
+    // Its lease ran out and another one has it: it is too late to hand it back.
+    let others = world.0.claim_webhooks(at(17), at(27), 9).await.unwrap();
+    assert_eq!(others.iter().map(|webhook| webhook.attempt).collect::<Vec<_>>(), [2, 2]);
+    let late: Vec<_> = again.into_iter().map(|webhook| (webhook, at(18))).collect();
+    world.0.hand_back_webhooks(&late).await.unwrap();
+    assert!(world.0.claim_webhooks(at(18), at(28), 9).await.unwrap().is_empty());
+    world.0.settle_webhook(&others[0], None).await.unwrap();
+    world.0.hand_back_webhooks(&[(others[0].clone(), at(18))]).await.unwrap();
+    world.0.hand_back_webhooks(&[]).await.unwrap();
+    assert_eq!(world.0.claim_webhooks(at(27), at(37), 9).await.unwrap().len(), 1);
+}
+
 pub(super) async fn nobody_takes_a_webhook_twice(store: Arc<dyn Store>) {
     let world = World::new(store);
     fill(&world, [0; 30]).await;
