@@ -78,11 +78,11 @@ pub fn retry(
         FailureKind::Unavailable
         | FailureKind::RateLimited
         | FailureKind::Network
-        | FailureKind::Moving => (settings.first_wait, settings.longest_wait),
-        FailureKind::Invalid
-        | FailureKind::Rejected
-        | FailureKind::Tokens
-        | FailureKind::Internal => (settings.first_slow_wait, settings.longest_slow_wait),
+        | FailureKind::Moving
+        | FailureKind::Internal => (settings.first_wait, settings.longest_wait),
+        FailureKind::Invalid | FailureKind::Rejected | FailureKind::Tokens => {
+            (settings.first_slow_wait, settings.longest_slow_wait)
+        }
     };
     let last = TimeDelta::try_seconds(i64::try_from(last_wait_secs).unwrap_or(i64::MAX));
     let thrice = last.and_then(|last| last.checked_mul(3)).unwrap_or(longest);

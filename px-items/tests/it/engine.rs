@@ -2,4 +2,8 @@
 
 mod bank;
 mod initial;
+mod partner;
+mod reading;
+mod tokens;
+mod workers;
 mod world;

@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 /// A request, as a test looks at it.
@@ -58,6 +59,8 @@ pub(crate) struct Data {
     pub(crate) refresh: Vec<String>,
     pub(crate) revoked: Vec<String>,
     pub(crate) calls: Vec<Call>,
+    /// How long each answer takes.
+    pub(crate) slow: Duration,
     pairs: usize,
     script: Option<Script>,
     clock: Arc<dyn Clock>,
@@ -76,6 +79,7 @@ impl Bank {
             refresh: vec!["refresh-0".into()],
             revoked: Vec::new(),
             calls: Vec::new(),
+            slow: Duration::ZERO,
             pairs: 0,
             script: None,
             clock,
@@ -226,6 +230,13 @@ impl HttpTransport for Transport {
     ) -> Result<Response<Bytes>, TransportError> {
         // A call takes a while: whoever is cut off is cut off here, too.
         tokio::task::yield_now().await;
+        let (slow, clock) = {
+            let data = self.0.data();
+            (data.slow, Arc::clone(&data.clock))
+        };
+        if !slow.is_zero() {
+            clock.sleep(slow).await;
+        }
         let reply = {
             let mut data = self.0.data();
             let call = read(&request, &data.calls);

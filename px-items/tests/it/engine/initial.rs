@@ -9,7 +9,7 @@ use px_items::{
     engine::Outcome,
     item::State,
     life::History,
-    store::{NotifyAsk, Store as _, Then},
+    store::{NotifyAsk, Then},
 };
 use px_types::model::product::Product;
 
@@ -32,6 +32,9 @@ async fn an_item_is_fetched_idles_and_is_updated() {
         world.told().await,
         [
             "app-1 INITIAL_UPDATE",
+            "app-1 SYNC_UPDATES_AVAILABLE",
+            // Two older windows had something.
+            "app-1 SYNC_UPDATES_AVAILABLE",
             "app-1 SYNC_UPDATES_AVAILABLE",
             "app-1 HISTORICAL_UPDATE",
             "app-1 SYNC_UPDATES_AVAILABLE"
@@ -65,4 +68,191 @@ async fn an_item_is_fetched_idles_and_is_updated() {
     assert_eq!(report.outcome, Outcome::Finished);
     let counts = report.counts;
     assert_eq!((counts.added, counts.modified, counts.removed), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_need_for_transactions_none_are_asked_for() {
+    let world = World::new();
+    let tokens = world.bank.tokens(false);
+    let item = world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    let record = world.record(&item).await;
+    assert_eq!((record.state, &record.life.history), (State::Idle, &History::Missing));
+    assert_eq!((world.bank.count("user"), world.bank.count("transactions")), (1, 0));
+    assert_eq!(world.store.commits.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_that_needs_transactions_causes_the_fetch_of_them_alone() {
+    let world = World::new();
+    world.bank.put(row("t-1", "1.00", world.days_ago(300)));
+    let tokens = world.bank.tokens(false);
+    let item = world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens.clone()).await;
+    world.engine.work_off().await;
+    world.pass(TimeDelta::hours(3)).await;
+    let due_before = world.record(&item).await.due_at.unwrap();
+    world.bank.forget_calls();
+
+    world.link_as(("bank", "u-1"), "app-2", &[Product::Transactions], tokens.clone()).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    let record = world.record(&item).await;
+    assert_eq!((record.state, &record.life.history), (State::Idle, &History::Complete));
+    assert_eq!(world.bank.count("user"), 0, "accounts are three hours old and good");
+    world.assert_equal(&item).await;
+    // The accounts' own time goes on.
+    let due = record.due_at.unwrap();
+    assert!(due <= world.now() + TimeDelta::hours(45), "{due} {due_before}");
+    assert!(world.told().await.contains(&"app-2 HISTORICAL_UPDATE".to_owned()));
+
+    // One more application finds all there is.
+    world.bank.forget_calls();
+    world.link_as(("bank", "u-1"), "app-3", &[Product::Transactions], tokens).await;
+    assert_eq!(world.engine.work_off().await, 0);
+    assert!(world.bank.data().calls.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_and_a_notification_are_an_update_with_the_history() {
+    let world = World::new();
+    let tokens = world.bank.tokens(false);
+    world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens.clone()).await;
+    world.engine.work_off().await;
+    world.bank.forget_calls();
+    world.link_as(("bank", "u-1"), "app-2", &[Product::Transactions], tokens).await;
+    world.notify(NotifyAsk::Update { since: None }).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.bank.count("user"), 1);
+}
+
+/// While an update runs, any number of notifications cause exactly one more.
+#[tokio::test(start_paused = true)]
+async fn notifications_coalesce() {
+    let world = std::sync::Arc::new(World::new());
+    let item = world.link().await;
+    world.engine.work_off().await;
+    world.bank.forget_calls();
+    for _ in 0..5 {
+        world.notify(NotifyAsk::Update { since: None }).await;
+    }
+    assert_eq!(world.engine.work_off().await, 1, "five before it began are one");
+    assert_eq!(world.engine.work_off().await, 0);
+
+    world.notify(NotifyAsk::Update { since: None }).await;
+    let update = world.engine.work_off();
+    let notify = async {
+        // In the middle of the update.
+        while world.bank.count("user") < 2 {
+            tokio::task::yield_now().await;
+        }
+        for days in [3, 100, 50] {
+            let since = Some(world.days_ago(days));
+            world.notify(NotifyAsk::Update { since }).await;
+        }
+    };
+    let (worked, ()) = tokio::join!(update, notify);
+    assert_eq!(worked, 2, "exactly one more");
+    assert_eq!(world.engine.work_off().await, 0);
+    let last = world.bank.data().calls.last().unwrap().clone();
+    assert_eq!(last.date("start_date"), world.days_ago(100), "as far back as any of them said");
+    assert_eq!(world.record(&item).await.notified_since, None);
+}
+
+/// Where a worker stopped after a commit, the next one goes on.
+#[tokio::test(start_paused = true)]
+async fn case_23_the_last_30_days_come_first_and_a_restart_goes_on_where_it_was() {
+    let mut stops = 0;
+    for stop_after in 1.. {
+        let world = World::new();
+        for days in [0, 10, 31, 95, 400, 729] {
+            world.bank.put(row(&format!("t-{days}"), "1.00", world.days_ago(days)));
+        }
+        let item = world.link().await;
+        let mut commits = 0;
+        world.store.fails(move |what| {
+            commits += usize::from(what == "commit");
+            // After so many commits the process is gone for its store.
+            (commits > stop_after).then_some(px_items::store::StoreErrorKind::Unavailable)
+        });
+        world.engine.work_off().await;
+        world.store.works();
+        let record = world.record(&item).await;
+        if record.state == State::Idle {
+            break;
+        }
+        stops += 1;
+        let readable = matches!(record.life.history, History::Fetching { recent: true, .. });
+        assert_eq!(readable, stop_after >= 2, "after {stop_after} commits");
+        assert_eq!(world.stored(&item).await.contains_key("t-10"), readable);
+        let read = world.bank.count("transactions");
+
+        world.pass(TimeDelta::minutes(1)).await;
+        world.bank.forget_calls();
+        assert_eq!(world.engine.work_off().await, 1);
+        world.assert_equal(&item).await;
+        assert_eq!(world.record(&item).await.state, State::Idle);
+        assert_eq!(world.bank.count("user"), 0, "it was stored");
+        let windows = 1 + 8;
+        let again = world.bank.count("transactions") + read;
+        assert_eq!(again, windows + 1, "only the window that was not stored is read again");
+        let told = world.told().await;
+        let initial = told.iter().filter(|told| told.ends_with("INITIAL_UPDATE")).count();
+        assert_eq!(initial, 1);
+        assert_eq!(told.iter().filter(|told| told.ends_with("HISTORICAL_UPDATE")).count(), 1);
+    }
+    assert_eq!(stops, 9);
+}
+
+/// A deep resync finds what was dated back and what vanished long ago.
+#[tokio::test(start_paused = true)]
+async fn a_deep_resync_goes_through_all_windows_and_on_where_it_was() {
+    let world = World::new();
+    for days in [0, 100, 300, 500, 700] {
+        world.bank.put(row(&format!("t-{days}"), "1.00", world.days_ago(days)));
+    }
+    let item = world.link().await;
+    world.engine.work_off().await;
+    world.bank.remove("t-300");
+    world.bank.put(row("late", "5.00", world.days_ago(500)));
+    world.pass(TimeDelta::hours(48)).await;
+    world.engine.work_off().await;
+    assert!(world.stored(&item).await.contains_key("t-300"));
+
+    world.pass(TimeDelta::days(30)).await;
+    let mut commits = 0;
+    world.store.fails(move |what| {
+        commits += usize::from(what == "commit");
+        (commits > 4).then_some(px_items::store::StoreErrorKind::Unavailable)
+    });
+    world.engine.work_off().await;
+    world.store.works();
+    let walk = world.record(&item).await.life.deep.expect("it is under way");
+    world.pass(TimeDelta::minutes(1)).await;
+    world.bank.forget_calls();
+    world.engine.work_off().await;
+    let record = world.record(&item).await;
+    assert_eq!((record.life.deep, record.state), (None, State::Idle));
+    // The update first, then what was left of the walk.
+    let second = world.bank.data().calls[2].clone();
+    assert_eq!(second.date("end_date"), walk.next_end);
+    let left_out = "t-700";
+    let mut stored = world.stored(&item).await;
+    let mut bank = world.bank.data().rows.clone();
+    // What has become older than two years is not touched.
+    stored.remove(left_out);
+    bank.remove(left_out);
+    assert_eq!(stored, bank);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_row_that_posts_late_is_found_while_it_is_pending() {
+    let world = World::new();
+    world.bank.put(pending("t-1", "10.00", world.days_ago(5)));
+    let item = world.link().await;
+    world.engine.work_off().await;
+    world.pass(TimeDelta::days(14)).await;
+    world.bank.forget_calls();
+    world.bank.put(row("t-1", "12.00", world.days_ago(2)));
+    world.engine.work_off().await;
+    world.assert_equal(&item).await;
+    assert!(world.bank.data().calls[1].date("start_date") <= world.days_ago(19));
 }

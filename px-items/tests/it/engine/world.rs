@@ -28,7 +28,7 @@ use px_types::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -47,16 +47,18 @@ impl SlowStore {
         &self,
         fault: impl FnMut(&'static str) -> Option<StoreErrorKind> + Send + 'static,
     ) {
-        *self.fault.lock().unwrap() = Some(Box::new(fault));
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(fault));
     }
 
     pub(crate) fn works(&self) {
-        *self.fault.lock().unwrap() = None;
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     async fn before(&self, what: &'static str) -> Result<()> {
         tokio::task::yield_now().await;
-        let fault = self.fault.lock().unwrap().as_mut().and_then(|fault| fault(what));
+        // A fault may be a panic.
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = fault.as_mut().and_then(|fault| fault(what));
         fault.map_or(Ok(()), |kind| Err(StoreError::new(kind, "as the test wants it")))
     }
 }
@@ -202,7 +204,14 @@ impl World {
 
     /// The store has what the bank has: nothing lost, nothing twice.
     pub(crate) async fn assert_equal(&self, item: &ItemId) {
-        assert_eq!(self.stored(item).await, self.bank.data().rows.clone());
+        let stored = self.stored(item).await;
+        let bank = self.bank.data().rows.clone();
+        let less = |one: &BTreeMap<_, _>, other: &BTreeMap<TransactionId, Transaction>| {
+            let differs = |(id, row): &(&TransactionId, &Transaction)| other.get(*id) != Some(row);
+            one.iter().filter(differs).map(|(id, _)| id.to_string()).collect::<Vec<_>>()
+        };
+        let (lost, wrong) = (less(&bank, &stored), less(&stored, &bank));
+        assert!(lost.is_empty() && wrong.is_empty(), "lost {lost:?}, wrong {wrong:?}");
     }
 
     /// The codes of all webhooks that wait, in order.

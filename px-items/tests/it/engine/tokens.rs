@@ -1,0 +1,362 @@
+//! The rule for 401, in all its branches, and two refreshes at once.
+
+use super::{
+    bank::{cut, refusal, wait},
+    world::{World, polls},
+};
+use chrono::TimeDelta;
+use px_client::oauth::TokenSet;
+use px_items::{
+    engine::{EngineErrorKind, Outcome},
+    item::State,
+    life::FailureKind,
+    store::{NotifyAsk, Store as _},
+};
+use px_types::{AccessToken, RefreshToken, model::product::Product};
+use std::sync::Arc;
+
+async fn idle() -> (World, px_types::ItemId) {
+    let world = World::new();
+    let item = world.link_with_refresh().await;
+    world.engine.work_off().await;
+    assert_eq!(world.record(&item).await.state, State::Idle);
+    world.told().await;
+    world.bank.forget_calls();
+    (world, item)
+}
+
+async fn stored_access(world: &World, item: &px_types::ItemId) -> String {
+    let (tokens, _) = world.store.inner.tokens(item).await.unwrap().unwrap();
+    tokens.access_token.expose().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_refreshed_before_they_expire_and_kept() {
+    let (world, item) = idle().await;
+    world.pass(TimeDelta::minutes(20)).await;
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished);
+    assert_eq!(world.bank.count("token"), 1);
+    assert_eq!(stored_access(&world, &item).await, "access-1");
+    world.engine.update(&item).await.unwrap();
+    assert_eq!(world.bank.count("token"), 1, "the new ones are still good");
+}
+
+/// The bank ended the access token early: one refresh, and all is well.
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_refreshed_once() {
+    let (world, item) = idle().await;
+    world.bank.data().access.clear();
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    assert_eq!((world.bank.count("user"), world.bank.count("token")), (2, 1));
+    assert_eq!(stored_access(&world, &item).await, "access-1");
+    assert_eq!(world.told().await, Vec::<String>::new());
+}
+
+/// In the middle of a window, too: it is read again from its first page.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_ends_in_the_middle_of_a_window_is_refreshed() {
+    let (world, item) = idle().await;
+    for number in 0..700 {
+        let id = format!("t-{number:03}");
+        world.bank.put(super::bank::row(&id, "1.00", world.days_ago(number % 5)));
+    }
+    world.bank.script(|call, data| {
+        if call.what == "transactions" && call.of_kind == 1 {
+            data.access.clear();
+        }
+        None
+    });
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    world.assert_equal(&item).await;
+}
+
+/// The refreshed token is refused as well: the authorization is lost, and nothing is called
+/// any more until the user comes back.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_after_a_refresh_ends_the_authorization() {
+    let (world, item) = idle().await;
+    world.bank.script(|call, _| (call.what == "user").then(|| refusal(401, "invalid_token")));
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::LoginRequired);
+    assert_eq!((world.bank.count("user"), world.bank.count("token")), (2, 1));
+    let record = world.record(&item).await;
+    assert_eq!((record.state, record.due_at), (State::IdleLoginRequired, None));
+    assert_eq!(world.store.inner.tokens(&item).await.unwrap(), None, "the tokens are gone");
+    assert_eq!(world.told().await, ["app-1 ERROR"]);
+
+    world.notify(NotifyAsk::Update { since: None }).await;
+    world.pass(TimeDelta::days(10)).await;
+    world.bank.forget_calls();
+    assert_eq!(world.engine.work_off().await, 0);
+    let refused = world.engine.update(&item).await.unwrap_err();
+    assert_eq!(refused.kind(), EngineErrorKind::LoginRequired);
+    assert!(world.bank.data().calls.is_empty());
+
+    // A new authorization repairs it; what happened meanwhile is read.
+    world.bank.behaves();
+    world.bank.put(super::bank::row("t-1", "1.00", world.days_ago(9)));
+    world.link_with_refresh().await;
+    assert_eq!(world.told().await, ["app-1 LOGIN_REPAIRED"]);
+    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.record(&item).await.state, State::Idle);
+    world.assert_equal(&item).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_is_refused_ends_the_authorization() {
+    let (world, item) = idle().await;
+    world.bank.data().access.clear();
+    world.bank.data().refresh.clear();
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::LoginRequired);
+    assert_eq!((world.bank.count("user"), world.bank.count("token")), (1, 1));
+}
+
+/// Without a refresh token there is nothing to try.
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_without_a_refresh_token_ends_the_authorization() {
+    let world = World::new();
+    let item = world.link().await;
+    world.bank.data().access.clear();
+    world.engine.work_off().await;
+    assert_eq!(world.record(&item).await.state, State::CreatedLoginRequired);
+    assert_eq!((world.bank.count("user"), world.bank.count("token")), (1, 0));
+    assert_eq!(world.told().await, ["app-1 ERROR"]);
+}
+
+/// A refresh that fails for another reason than the grant proves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_tried_again_and_loses_nothing() {
+    for (reply, kind) in [(500, FailureKind::Network), (401, FailureKind::Tokens)] {
+        let (world, item) = idle().await;
+        world.bank.data().access.clear();
+        world.bank.script(move |call, _| {
+            (call.what == "token").then(|| refusal(reply, "invalid_client"))
+        });
+        let report = world.engine.update(&item).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Failed, "{reply}");
+        let record = world.record(&item).await;
+        assert_eq!(record.state, State::Idle);
+        assert_eq!(record.life.last_failure.unwrap().kind, kind, "{reply}");
+        world.bank.behaves();
+        world.pass(record.due_at.unwrap() - world.now()).await;
+        assert_eq!(world.engine.work_off().await, 1);
+        assert_eq!(world.record(&item).await.life.failures, 0);
+    }
+}
+
+/// Another process refreshed meanwhile: its tokens are used, none are refreshed.
+#[tokio::test(start_paused = true)]
+async fn case_33_tokens_that_another_process_refreshed_are_used() {
+    let (world, item) = idle().await;
+    let store = Arc::clone(&world.store);
+    let (in_script, now) = (item.clone(), world.now());
+    world.bank.script(move |call, data| {
+        // While the first call is on its way, the other one is done with its refresh.
+        if call.what == "user" && call.of_kind == 0 {
+            data.access.clear();
+            data.refresh.clear();
+            let (access, refresh) = data.next_pair();
+            let mut tokens = TokenSet::new(AccessToken::new(access), now);
+            tokens.refresh_token = Some(RefreshToken::new(refresh));
+            let saved = store.inner.save_tokens(&in_script, 1, &tokens);
+            assert!(futures_util::FutureExt::now_or_never(saved).unwrap().unwrap());
+        }
+        None
+    });
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    assert_eq!((world.bank.count("user"), world.bank.count("token")), (2, 0));
+    assert_eq!(stored_access(&world, &item).await, "access-1");
+}
+
+/// Two refreshes at once: the loser of the race uses the stored pair, and no one is sent away.
+#[tokio::test(start_paused = true)]
+async fn case_33_the_loser_of_a_refresh_race_uses_the_stored_pair() {
+    for loser_is_refused in [false, true] {
+        let (world, item) = idle().await;
+        world.pass(TimeDelta::minutes(20)).await;
+        let store = Arc::clone(&world.store);
+        let (in_script, now) = (item.clone(), world.now());
+        world.bank.script(move |call, data| {
+            if call.what != "token" || call.of_kind > 0 {
+                return None;
+            }
+            // The winner's pair is stored before the loser's answer arrives.
+            let (access, refresh) = data.next_pair();
+            let mut tokens = TokenSet::new(AccessToken::new(access), now);
+            tokens.refresh_token = Some(RefreshToken::new(refresh));
+            let saved = store.inner.save_tokens(&in_script, 1, &tokens);
+            assert!(futures_util::FutureExt::now_or_never(saved).unwrap().unwrap());
+            if loser_is_refused {
+                return Some(refusal(400, "invalid_grant"));
+            }
+            // A sibling, which the bank gives to a second use: it would be good, too.
+            let reply = super::bank::ok(&serde_json::json!({
+                "access_token": "sibling", "refresh_token": "sibling-refresh",
+                "token_type": "Bearer", "expires_in": 900,
+            }));
+            Some(reply)
+        });
+        let report = world.engine.update(&item).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+        assert_eq!(stored_access(&world, &item).await, "access-1");
+        let data = world.bank.data();
+        assert!(data.calls.iter().all(|call| call.token != "sibling"), "not stored, not used");
+    }
+}
+
+/// The user authorized again while the old token was refused: nothing is lost, and the update
+/// goes on with the new one.
+#[tokio::test(start_paused = true)]
+async fn a_new_authorization_wins_over_a_refusal_under_way() {
+    // Wherever it comes in.
+    let mut came_in = 0;
+    for after in 0..200 {
+        let (world, item) = idle().await;
+        world.bank.data().access.clear();
+        world.bank.data().refresh.clear();
+        let update = world.engine.update(&item);
+        let mut update = std::pin::pin!(update);
+        let mut report = None;
+        for poll in 0..2000 {
+            if poll == after {
+                world.bank.data().next_pair();
+                world.link_with_refresh().await;
+            }
+            if let std::task::Poll::Ready(done) = futures_util::poll!(update.as_mut()) {
+                report = Some(done.unwrap());
+                came_in = came_in.max(poll);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let report = report.unwrap();
+        if after > came_in {
+            break;
+        }
+        // Refused before the user came, or not at all; never with the new tokens lost.
+        if report.outcome == Outcome::LoginRequired {
+            world.bank.data().next_pair();
+            world.link_with_refresh().await;
+        }
+        world.engine.work_off().await;
+        let record = world.record(&item).await;
+        assert_eq!(record.state, State::Idle, "after {after} polls: {:?}", report.outcome);
+        assert!(world.store.inner.tokens(&item).await.unwrap().is_some());
+        assert_eq!(record.life.failures, 0);
+    }
+    assert!(came_in > 5);
+}
+
+/// A refresh whose answer is lost is asked for once more with the old token.
+#[tokio::test(start_paused = true)]
+async fn case_34_a_lost_refresh_answer_loses_nothing() {
+    let (world, item) = idle().await;
+    world.pass(TimeDelta::minutes(20)).await;
+    world.bank.script(|call, data| {
+        if call.what != "token" || call.of_kind > 0 {
+            return None;
+        }
+        // The bank has rotated; the answer is cut off. The old token serves for 30 s more.
+        let _ = data.answer(call);
+        data.refresh.push("refresh-0".into());
+        Some(cut())
+    });
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    assert_eq!(world.bank.count("token"), 2);
+    assert_eq!(stored_access(&world, &item).await, "access-2", "saved before it is used");
+}
+
+/// A worker that dies with the new pair on its way: the next one is there within the 30 s in
+/// which the bank gives another pair for the old token.
+#[tokio::test(start_paused = true)]
+async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
+    let (world, item) = idle().await;
+    world.pass(TimeDelta::hours(48)).await;
+    let first_use = world.now();
+    world.store.fails(|what| {
+        (what == "save_tokens" || what == "commit")
+            .then_some(px_items::store::StoreErrorKind::Unavailable)
+    });
+    world.bank.script(move |call, data| {
+        if call.what == "token" && call.of_kind == 0 {
+            let reply = data.answer(call);
+            data.refresh.push("refresh-0".into());
+            return Some(reply);
+        }
+        None
+    });
+    assert!(!polls(world.engine.work_off(), 40).await || world.bank.count("token") > 0);
+    assert_eq!(world.bank.count("token"), 1);
+    world.store.works();
+    let stop = world.clock.clone();
+    let second = world.another_engine();
+    second
+        .run(1, async move {
+            px_client::clock::Clock::sleep(&*stop, super::world::seconds(25)).await;
+        })
+        .await;
+    let again = world.bank.data().calls.iter().filter(|call| call.token == "refresh-0").count();
+    assert_eq!(again, 2);
+    let record = world.record(&item).await;
+    assert_eq!(record.state, State::Idle);
+    let read = record.life.fresh.accounts.unwrap();
+    assert!(read > first_use && read - first_use < TimeDelta::seconds(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_cycled_when_the_partner_asks_for_it() {
+    let (world, item) = idle().await;
+    world.notify(NotifyAsk::Cycle).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.bank.count("token"), 1);
+    assert_eq!(stored_access(&world, &item).await, "access-1");
+    assert!(!world.record(&item).await.cycle_tokens);
+
+    // What cannot be cycled now is cycled later; the tokens that are there do until then.
+    world.notify(NotifyAsk::Cycle).await;
+    world.bank.script(|call, _| (call.what == "token").then(|| wait(503, 10)));
+    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::Finished);
+    assert!(world.record(&item).await.cycle_tokens);
+    world.bank.behaves();
+    world.engine.update(&item).await.unwrap();
+    assert_eq!(stored_access(&world, &item).await, "access-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_of_an_item_that_is_gone_are_revoked_until_it_works() {
+    let (world, item) = idle().await;
+    world.store.inner.unlink(&item, Some(&"app-1".parse().unwrap()), world.now()).await.unwrap();
+    world.bank.script(|call, _| (call.what == "revoke" && call.of_kind < 3).then(|| wait(503, 60)));
+    for _ in 0..3 {
+        world.engine.work_off().await;
+        assert!(world.bank.data().revoked.is_empty());
+        world.pass(TimeDelta::minutes(10)).await;
+    }
+    world.engine.work_off().await;
+    assert_eq!(world.bank.data().revoked, ["refresh-0"]);
+    world.pass(TimeDelta::days(1)).await;
+    world.engine.work_off().await;
+    assert_eq!(world.bank.count("revoke"), 4, "and never again");
+
+    // A partner that never does it is asked for 30 days.
+    let tokens = world.bank.tokens(true);
+    let item = world.link_as(("bank", "u-2"), "app-1", &[Product::Identity], tokens).await;
+    world.store.inner.unlink(&item, Some(&"app-1".parse().unwrap()), world.now()).await.unwrap();
+    world.bank.script(|call, _| (call.what == "revoke").then(|| refusal(500, "no")));
+    for _ in 0..31 * 24 {
+        world.engine.work_off().await;
+        world.pass(TimeDelta::hours(1)).await;
+    }
+    let asked = world.bank.count("revoke");
+    assert!((50..1000).contains(&asked), "{asked}");
+    world.pass(TimeDelta::days(30)).await;
+    world.engine.work_off().await;
+    assert_eq!(world.bank.count("revoke"), asked);
+}

@@ -1,0 +1,336 @@
+//! Workers that are killed, stop, race and panic.
+
+use super::{
+    bank::row,
+    world::{World, polls, seconds},
+};
+use chrono::TimeDelta;
+use px_client::clock::Clock as _;
+use px_items::{
+    engine::{EngineErrorKind, Outcome, Settings},
+    item::State,
+    life::{FailureKind, History},
+    partners::Budget,
+    store::{Store as _, StoreErrorKind},
+};
+use px_types::{ItemId, model::product::Product};
+use std::sync::Arc;
+
+fn fill(world: &World, step: u64) {
+    for days in (0..729).step_by(usize::try_from(step).unwrap()) {
+        world.bank.put(row(&format!("t-{days}"), "1.00", world.days_ago(days)));
+    }
+}
+
+/// How many of the webhooks of the initial fetch were told.
+async fn milestones(world: &World) -> (usize, usize) {
+    let told = world.told().await;
+    let count = |code: &str| told.iter().filter(|told| told.ends_with(code)).count();
+    (count(" INITIAL_UPDATE"), count(" HISTORICAL_UPDATE"))
+}
+
+/// A kill between any two awaits of the initial fetch: rows and progress are stored together, so
+/// nothing is lost, nothing is doubled, and every milestone is told once.
+#[tokio::test(start_paused = true)]
+async fn case_24_a_kill_at_any_await_of_the_initial_fetch_loses_and_doubles_nothing() {
+    let mut kills = 0;
+    for most in 0.. {
+        let world = World::new();
+        fill(&world, 29);
+        let item = world.link_with_refresh().await;
+        // Tokens are due, too.
+        world.pass(TimeDelta::minutes(20)).await;
+        let ended = polls(world.engine.work_off(), most).await;
+        if ended {
+            break;
+        }
+        kills += 1;
+        // What a refresh in flight was to bring arrives; its worker does not.
+        world.pass(TimeDelta::seconds(21)).await;
+        world.engine.work_off().await;
+        assert_eq!(world.record(&item).await.state, State::Idle, "killed after {most} polls");
+        world.assert_equal(&item).await;
+        assert_eq!(milestones(&world).await, (1, 1), "killed after {most} polls");
+    }
+    assert!(kills > 60, "{kills} kills");
+}
+
+/// The same in an update with changes of every kind and a deep resync.
+#[tokio::test(start_paused = true)]
+async fn case_24_a_kill_at_any_await_of_an_update_loses_and_doubles_nothing() {
+    let mut kills = 0;
+    for most in 0.. {
+        let world = World::new();
+        fill(&world, 61);
+        let item = world.link().await;
+        world.engine.work_off().await;
+        world.told().await;
+        world.pass(TimeDelta::days(31)).await;
+        world.bank.put(row("new", "3.00", world.days_ago(0)));
+        world.bank.put(row("t-0", "3.00", world.days_ago(31)));
+        world.bank.remove("t-61");
+        let ended = polls(world.engine.work_off(), most).await;
+        if ended {
+            break;
+        }
+        kills += 1;
+        world.pass(TimeDelta::seconds(21)).await;
+        world.engine.work_off().await;
+        let record = world.record(&item).await;
+        assert_eq!((record.state, record.life.deep), (State::Idle, None), "killed after {most}");
+        let mut bank = world.bank.data().rows.clone();
+        let mut stored = world.stored(&item).await;
+        // Older than two years by now.
+        for old in ["t-671", "t-732"] {
+            bank.remove(old);
+            stored.remove(old);
+        }
+        assert_eq!(stored, bank, "killed after {most} polls");
+        let told = world.told().await;
+        assert!(told.contains(&"app-1 DEFAULT_UPDATE".into()), "killed after {most}: {told:?}");
+        assert!(told.contains(&"app-1 TRANSACTIONS_REMOVED".into()));
+    }
+    assert!(kills > 30, "{kills} kills");
+}
+
+/// Two engines at once: each Item is served by one at a time, and no row comes twice.
+#[tokio::test(start_paused = true)]
+async fn case_32_two_engines_share_the_items_and_no_row_comes_twice() {
+    let world = World::new();
+    fill(&world, 91);
+    let mut items = Vec::new();
+    for number in 0..6 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        items.push(world.link_as(("bank", &user), "app-1", &[Product::Transactions], tokens).await);
+    }
+    let other = world.another_engine();
+    let (one, two) = tokio::join!(world.engine.work_off(), other.work_off());
+    assert_eq!(one + two, 6);
+    assert!(one > 0 && two > 0);
+    for item in &items {
+        world.assert_equal(item).await;
+        assert_eq!(milestones(&world).await.0 % 6, 0);
+    }
+    assert_eq!(world.bank.count("user"), 6);
+
+    // The same Item, asked for by both at once.
+    let (one, two) = tokio::join!(world.engine.update(&items[0]), other.update(&items[0]));
+    let busy = [one, two].into_iter().filter_map(Result::err).map(|error| error.kind());
+    assert_eq!(busy.collect::<Vec<_>>(), [EngineErrorKind::Busy]);
+}
+
+/// A worker that died holds nothing for longer than its lease.
+#[tokio::test(start_paused = true)]
+async fn case_35_an_item_whose_worker_died_is_taken_over() {
+    let world = World::new();
+    fill(&world, 50);
+    let item = world.link().await;
+    assert!(!polls(world.engine.work_off(), 50).await);
+    assert!(world.record(&item).await.leased_until.is_some());
+    assert_eq!(world.another_engine().work_off().await, 0, "its lease still runs");
+    world.pass(TimeDelta::seconds(21)).await;
+    assert_eq!(world.another_engine().work_off().await, 1);
+    assert_eq!(world.record(&item).await.state, State::Idle);
+    world.assert_equal(&item).await;
+}
+
+/// A lease goes on as long as its worker does, however slow the bank is.
+#[tokio::test(start_paused = true)]
+async fn case_35_a_slow_worker_keeps_its_item() {
+    let mut budget = Budget::default();
+    (budget.per_second, budget.at_once) = (1, 1);
+    let mut settings = Settings::default();
+    settings.plan.window_days = 7;
+    let world = World::with(settings, budget);
+    fill(&world, 30);
+    let item = world.link().await;
+    let other = world.another_engine();
+    let look = async {
+        for _ in 0..10 {
+            world.clock.sleep(seconds(9)).await;
+            assert_eq!(other.work_off().await, 0);
+        }
+    };
+    // A hundred windows, one each second.
+    let (worked, ()) = tokio::join!(world.engine.work_off(), look);
+    assert_eq!(worked, 1);
+    world.assert_equal(&item).await;
+    assert!(world.now() - world.record(&item).await.created_at > TimeDelta::seconds(95));
+}
+
+/// A worker that comes back late changes nothing: its claim is no longer the present one.
+#[tokio::test(start_paused = true)]
+async fn case_36_what_a_late_worker_stores_is_refused() {
+    for most in (1..400).step_by(7) {
+        let world = World::new();
+        fill(&world, 50);
+        let item = world.link().await;
+        let late = world.engine.work_off();
+        let mut late = std::pin::pin!(late);
+        let mut ended = false;
+        for _ in 0..most {
+            ended |= futures_util::poll!(late.as_mut()).is_ready();
+            if ended {
+                break;
+            }
+        }
+        if ended {
+            break;
+        }
+        // It stands still for longer than its lease; meanwhile another one does it all.
+        world.pass(TimeDelta::seconds(21)).await;
+        world.bank.remove("t-0");
+        assert_eq!(world.another_engine().work_off().await, 1, "after {most} polls");
+        let record = world.record(&item).await;
+        let stored = world.stored(&item).await;
+        late.await;
+        assert_eq!(world.record(&item).await, record, "after {most} polls");
+        assert_eq!(world.stored(&item).await, stored);
+        assert_eq!(milestones(&world).await, (1, 1));
+    }
+}
+
+/// Work exists as soon as what it is about is stored, and not before: the row is the work.
+#[tokio::test(start_paused = true)]
+async fn case_38_a_link_is_work_at_once_and_whoever_runs_finds_it() {
+    let world = World::new();
+    fill(&world, 100);
+    let stop = Arc::clone(&world.clock);
+    let run = world.engine.run(2, async move { stop.sleep(seconds(30)).await });
+    let link = async {
+        world.clock.sleep(seconds(10)).await;
+        let item = world.link().await;
+        world.engine.waker().wake();
+        let linked = world.now();
+        while world.record(&item).await.state != State::Idle {
+            world.clock.sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(world.now() - linked < TimeDelta::milliseconds(500), "it was woken");
+        item
+    };
+    let ((), item) = tokio::join!(run, link);
+    world.assert_equal(&item).await;
+}
+
+/// A panic in the work on one Item is a failure of that Item, and ends nothing else.
+#[tokio::test(start_paused = true)]
+async fn case_49_a_panic_ends_the_work_on_one_item_only() {
+    let world = World::new();
+    fill(&world, 100);
+    let tokens = world.bank.tokens(false);
+    let bad = world.link_as(("bank", "bad"), "app-1", &[Product::Transactions], tokens).await;
+    let good = world.link().await;
+    let mut panics = 0;
+    world.store.fails(move |what| {
+        // The first Item is the one that is claimed first.
+        panics += usize::from(what == "known");
+        assert!(what != "known" || panics != 1, "as the test wants it");
+        None
+    });
+    let stop = Arc::clone(&world.clock);
+    world.engine.run(1, async move { stop.sleep(seconds(5)).await }).await;
+    let failed = [(world.record(&bad).await, &bad), (world.record(&good).await, &good)];
+    let (failed, well): (Vec<_>, Vec<_>) =
+        failed.into_iter().partition(|(record, _)| record.life.failures > 0);
+    assert_eq!((failed.len(), well.len()), (1, 1));
+    assert_eq!(well[0].0.state, State::Idle);
+    let record = &failed[0].0;
+    assert_eq!(record.life.last_failure.as_ref().unwrap().kind, FailureKind::Internal);
+    assert_eq!((record.state, record.leased_until), (State::Created, None));
+    world.store.works();
+    world.pass(record.due_at.unwrap() - world.now()).await;
+    world.engine.work_off().await;
+    world.assert_equal(failed[0].1).await;
+}
+
+/// Stopping: what is long is handed back at the next window, and goes on from there elsewhere.
+#[tokio::test(start_paused = true)]
+async fn stopping_hands_back_between_two_windows() {
+    let mut budget = Budget::default();
+    (budget.per_second, budget.at_once) = (1, 1);
+    let world = World::with(Settings::default(), budget);
+    fill(&world, 20);
+    let item = world.link().await;
+    let stop = Arc::clone(&world.clock);
+    world.engine.run(4, async move { stop.sleep(seconds(4)).await }).await;
+    let record = world.record(&item).await;
+    assert_eq!((record.state, record.leased_until), (State::Created, None));
+    assert!(record.due_at.unwrap() <= world.now());
+    assert!(matches!(record.life.history, History::Fetching { recent: true, .. }));
+    assert_eq!(record.life.failures, 0);
+    assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::HandedBack);
+    assert_eq!(world.another_engine().work_off().await, 1);
+    world.assert_equal(&item).await;
+    assert_eq!(world.bank.count("user"), 1);
+}
+
+/// What does not end within the grace is cut off and handed back.
+#[tokio::test(start_paused = true)]
+async fn stopping_cuts_off_what_does_not_end() {
+    let world = World::with(Settings::default(), Budget::default());
+    let item = world.link().await;
+    world.bank.data().slow = seconds(29);
+    let clock = Arc::clone(&world.clock);
+    let begun = world.now();
+    world.engine.run(1, async move { clock.sleep(seconds(5)).await }).await;
+    assert_eq!(world.now() - begun, TimeDelta::seconds(25));
+    let record = world.record(&item).await;
+    assert_eq!((record.state, record.leased_until), (State::Created, None));
+    assert!(record.due_at.unwrap() <= world.now());
+    assert_eq!(record.life.failures, 0);
+}
+
+/// The store fails for a while: the Items wait, nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_costs_time_only() {
+    for what in ["claim", "accounts", "known", "commit", "tokens", "renew", "item", "hand_back"] {
+        let world = World::new();
+        fill(&world, 90);
+        let item = world.link().await;
+        let mut left = 3;
+        world.store.fails(move |call| {
+            let fails = call == what && left > 0;
+            left -= i32::from(fails);
+            fails.then_some(StoreErrorKind::Unavailable)
+        });
+        let stop = Arc::clone(&world.clock);
+        world.engine.run(1, async move { stop.sleep(seconds(7200)).await }).await;
+        assert_eq!(world.record(&item).await.state, State::Idle, "{what}");
+        world.assert_equal(&item).await;
+        assert_eq!(milestones(&world).await, (1, 1), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_left_while_it_was_worked_on_is_no_failure() {
+    for most in [5, 20, 40, 60] {
+        let world = World::new();
+        fill(&world, 30);
+        let item = world.link().await;
+        let work = world.engine.work_off();
+        let mut work = std::pin::pin!(work);
+        for _ in 0..most {
+            assert!(futures_util::poll!(work.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let app = "app-1".parse().unwrap();
+        world.store.inner.unlink(&item, Some(&app), world.now()).await.unwrap();
+        work.await;
+        assert_eq!(world.store.inner.item(&item).await.unwrap(), None);
+        assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::Lost);
+        assert_eq!(world.bank.data().revoked.len(), 1, "and its token is revoked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_updated_says_why() {
+    let world = World::new();
+    let nobody: ItemId = "nobody".parse().unwrap();
+    let error = world.engine.update(&nobody).await.unwrap_err();
+    assert_eq!(error.kind(), EngineErrorKind::NoSuchItem);
+    let tokens = world.bank.tokens(false);
+    let item = world.link_as(("unknown", "u-1"), "app-1", &[Product::Identity], tokens).await;
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.failure.unwrap().kind, FailureKind::Internal);
+    assert!(world.record(&item).await.due_at.is_some(), "someone may add the partner");
+}
