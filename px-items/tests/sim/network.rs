@@ -1,8 +1,8 @@
 //! The network between a machine and a bank: it delays, loses, doubles, cuts and lies.
 //!
-//! It does two things never, for no client could survive them: it invents no 401, and after it
-//! lost the answer to a refresh it lets the next one of that machine through (a refresh token that
-//! is used again after 30 s ends the user's authorization, by the contract).
+//! Two things it never does, for no client could survive them: it invents no 401, and of two
+//! refreshes of a grant that follow each other it lets one through (a refresh token that is used
+//! again after 30 s ends the user's authorization, by the contract).
 
 use crate::{
     bank::Bank,
@@ -82,7 +82,7 @@ pub(crate) struct Network {
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
     pub(crate) witness: Arc<Witness>,
-    /// The families of refresh tokens of which the last refresh was lost on its way back.
+    /// The families of refresh tokens of which the last refresh went wrong.
     pub(crate) spare_next_refresh: Mutex<BTreeSet<String>>,
 }
 
@@ -131,11 +131,6 @@ impl Fate {
         }
         Self::Fine
     }
-
-    /// Whether it can be that the bank sees the request and the machine not its answer.
-    fn may_lose_the_answer(self) -> bool {
-        matches!(self, Self::LostAfter | Self::Cut | Self::Slow)
-    }
 }
 
 #[async_trait]
@@ -179,7 +174,7 @@ impl Network {
             return Fate::NeverSent;
         }
         let fate = self.dice.throw(|dice| Fate::random(&self.rates, dice));
-        if fate.may_lose_the_answer() {
+        if fate != Fate::Fine {
             spared.extend(refreshed);
         }
         fate

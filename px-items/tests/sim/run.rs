@@ -131,7 +131,10 @@ impl Run {
         self.sleep(TimeDelta::minutes(5)).await;
         self.authorize_again(&mut people).await;
         // So long every Item is updated at least once, and every webhook was tried to the end.
-        self.sleep(TimeDelta::hours(50)).await;
+        self.sleep(TimeDelta::hours(49)).await;
+        // Some noticed only now that their authorization had ended.
+        self.authorize_again(&mut people).await;
+        self.sleep(TimeDelta::hours(2)).await;
         self.nothing_is_stuck().await;
         self.world.set_phase(Phase::Over);
         for machine in machines {
@@ -220,7 +223,7 @@ impl Run {
 
     /// Every Item was updated by itself since nothing goes wrong any more.
     async fn nothing_is_stuck(&self) {
-        let since = self.world.clock.now() - TimeDelta::hours(49);
+        let since = self.world.clock.now() - TimeDelta::hours(51);
         for (item, _, user) in self.world.witness.items() {
             let Some(record) = self.world.store.item(&item).await.unwrap() else { continue };
             if record.life.fresh.accounts.is_none_or(|at| at < since) {

@@ -227,7 +227,10 @@ impl Witness {
             grants: BTreeSet::new(),
             gone: false,
         });
-        item.grants.extend(grant);
+        // What a partner shows of an Item that has an authorization stays the partner's own.
+        if linked.created || linked.repaired || new.holder != NewHolder::Partner {
+            item.grants.extend(grant);
+        }
         if let NewHolder::Application(connection) = &new.holder {
             let choice = Choice::of(connection, &item.accounts);
             item.choices.insert(connection.application_id.clone(), choice);
