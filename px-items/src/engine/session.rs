@@ -70,7 +70,8 @@ impl Session {
         gated: Gated,
         record: &ItemRecord,
     ) -> Self {
-        let tokens = ItemTokens::new(Arc::clone(&store), record.id.clone(), None);
+        let tokens =
+            ItemTokens::new((Arc::clone(&store), Arc::clone(&clock)), record.id.clone(), None);
         let client = calling(&gated, &tokens);
         Self {
             store,
@@ -226,7 +227,8 @@ impl Session {
     }
 
     fn with_tokens(&mut self, expired: Option<u64>) {
-        self.tokens = ItemTokens::new(Arc::clone(&self.store), self.item.clone(), expired);
+        let place = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        self.tokens = ItemTokens::new(place, self.item.clone(), expired);
         self.client = calling(&self.gated, &self.tokens);
     }
 }

@@ -1,14 +1,21 @@
 //! An Item's tokens, between the store and the client that refreshes them.
 
-use crate::store::Store;
+use crate::store::{Store, StoreError, StoreErrorKind};
 use async_trait::async_trait;
-use px_client::{TokenStore, oauth::TokenSet};
+use px_client::{TokenStore, clock::Clock, oauth::TokenSet};
 use px_types::ItemId;
 use std::{
     error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+/// The wait after the first time that a new pair could not be saved; it doubles each time.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// How many times it is tried, for about 50 s in all. Later than 30 s the partner no longer takes
+/// the old refresh token, so a pair that nobody keeps is an authorization that is lost.
+const MOST_TRIES: u32 = 10;
 
 /// The tokens of one Item.
 ///
@@ -16,6 +23,7 @@ use std::{
 /// once end up with the same pair, the stored one.
 pub(super) struct ItemTokens {
     store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
     item: ItemId,
     state: Mutex<State>,
 }
@@ -31,9 +39,13 @@ struct State {
 }
 
 impl ItemTokens {
-    pub(super) fn new(store: Arc<dyn Store>, item: ItemId, expired: Option<u64>) -> Arc<Self> {
+    pub(super) fn new(
+        (store, clock): (Arc<dyn Store>, Arc<dyn Clock>),
+        item: ItemId,
+        expired: Option<u64>,
+    ) -> Arc<Self> {
         let state = Mutex::new(State { expired, ..State::default() });
-        Arc::new(Self { store, item, state })
+        Arc::new(Self { store, clock, item, state })
     }
 
     /// The version of the tokens that were read or saved last.
@@ -44,6 +56,16 @@ impl ItemTokens {
     /// Whether a new pair was given up for one that someone else had stored.
     pub(super) fn lost(&self) -> bool {
         self.lock().lost
+    }
+
+    /// Saves a new pair once. The version under which it is stored; `None` when another one is.
+    async fn save_once(&self, version: u64, tokens: &TokenSet) -> Result<Option<u64>, StoreError> {
+        if self.store.save_tokens(&self.item, version, tokens).await? {
+            return Ok(Some(version + 1));
+        }
+        // An earlier try may have been done, and its answer lost.
+        let stored = self.store.tokens(&self.item).await?;
+        Ok(stored.filter(|(stored, _)| stored == tokens).map(|(_, version)| version))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,9 +92,21 @@ impl TokenStore for ItemTokens {
         let Some(version) = self.version() else {
             return Err("there were no tokens to replace".into());
         };
-        if self.store.save_tokens(&self.item, version, tokens).await? {
-            self.lock().version = Some(version + 1);
-            return Ok(());
+        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        loop {
+            match self.save_once(version, tokens).await {
+                Ok(Some(version)) => {
+                    self.lock().version = Some(version);
+                    return Ok(());
+                }
+                Ok(None) => break,
+                Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < MOST_TRIES => {
+                    tracing::warn!(item = %self.item, %error, "new tokens are not saved yet");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.clock.sleep(wait).await;
+            (tries, wait) = (tries + 1, wait * 2);
         }
         self.lock().lost = true;
         Err("other tokens were stored meanwhile".into())

@@ -10,7 +10,7 @@ use px_items::{
     engine::{EngineErrorKind, Outcome},
     item::State,
     life::FailureKind,
-    store::{NotifyAsk, Store as _},
+    store::{NotifyAsk, Store as _, StoreErrorKind},
 };
 use px_types::{AccessToken, RefreshToken, model::product::Product};
 use std::sync::Arc;
@@ -272,6 +272,23 @@ async fn case_34_a_lost_refresh_answer_loses_nothing() {
     assert_eq!(stored_access(&world, &item).await, "access-2", "saved before it is used");
 }
 
+/// The store is away when a new pair is to be kept. To give it up would be to lose the
+/// authorization: the bank no longer takes the refresh token that is stored.
+#[tokio::test(start_paused = true)]
+async fn case_34_a_pair_that_cannot_be_kept_at_once_is_kept_later() {
+    let (world, item) = idle().await;
+    world.pass(TimeDelta::minutes(20)).await;
+    let mut tries = 0;
+    world.store.fails(move |what| {
+        tries += u32::from(what == "save_tokens");
+        (what == "save_tokens" && tries < 6).then_some(StoreErrorKind::Unavailable)
+    });
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    assert_eq!(world.bank.count("token"), 1);
+    assert_eq!(stored_access(&world, &item).await, "access-1");
+}
+
 /// A worker that dies with the new pair on its way: the next one is there within the 30 s in
 /// which the bank gives another pair for the old token.
 #[tokio::test(start_paused = true)]
@@ -279,9 +296,11 @@ async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
     let (world, item) = idle().await;
     world.pass(TimeDelta::hours(48)).await;
     let first_use = world.now();
-    world.store.fails(|what| {
-        (what == "save_tokens" || what == "commit")
-            .then_some(px_items::store::StoreErrorKind::Unavailable)
+    // A pair that cannot be kept now would be kept a little later, by a worker that lives.
+    world.store.fails(|what| match what {
+        "save_tokens" => Some(StoreErrorKind::Corrupt),
+        "commit" => Some(StoreErrorKind::Unavailable),
+        _ => None,
     });
     world.bank.script(move |call, data| {
         if call.what == "token" && call.of_kind == 0 {
