@@ -27,6 +27,7 @@ use crate::{
     connection::{Connection, CursorKey},
     random::{Random, SystemRandom},
     store::{NewHolder, NewLink, Store, Unlinked},
+    webhook::{Allow, check_url},
 };
 use px_client::{
     clock::{Clock, TokioClock},
@@ -46,6 +47,7 @@ pub struct Items {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     environment: Environment,
+    webhooks: Allow,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -76,6 +78,7 @@ impl Items {
             clock: Arc::new(TokioClock::new()),
             random: Arc::new(SystemRandom),
             environment: Environment::Sandbox,
+            webhooks: Allow::Public,
             wake: Arc::new(|| ()),
         })
     }
@@ -87,7 +90,7 @@ impl Items {
     /// token of the same application ends.
     ///
     /// # Errors
-    /// When the address for webhooks is none, or the store fails.
+    /// When the address for webhooks is not accepted, or the store fails.
     pub async fn link(
         &self,
         institution: &InstitutionId,
@@ -95,7 +98,7 @@ impl Items {
         tokens: TokenSet,
         mut connection: Connection,
     ) -> Result<LinkedApplication, ItemsError> {
-        check_webhook(&connection)?;
+        self.check_webhook(&connection)?;
         connection.cursor_key = self.cursor_key();
         self.link_holder(institution, user, tokens, NewHolder::Application(connection)).await
     }
@@ -187,13 +190,13 @@ impl Items {
     /// When it sees something else from then on, its sync begins anew.
     ///
     /// # Errors
-    /// When the address for webhooks is none, or the store fails.
+    /// When the address for webhooks is not accepted, or the store fails.
     pub async fn update_connection(
         &self,
         item: &ItemId,
         mut connection: Connection,
     ) -> Result<bool, ItemsError> {
-        check_webhook(&connection)?;
+        self.check_webhook(&connection)?;
         connection.cursor_key = self.cursor_key();
         let known = self.store.set_connection(item, connection, self.clock.now()).await?;
         (self.wake)();
@@ -212,6 +215,13 @@ impl Items {
         let replaced =
             self.store.replace_access(&token::digest(token), &token::digest(&new)).await?;
         replaced.then_some(new).ok_or_else(ItemsError::invalid_access_token)
+    }
+
+    /// What can be told from the address alone. Where its name leads is looked at on sending.
+    fn check_webhook(&self, connection: &Connection) -> Result<(), ItemsError> {
+        let Some(webhook) = &connection.webhook else { return Ok(()) };
+        check_url(webhook, self.webhooks)
+            .map_err(|error| ItemsError::invalid_field("webhook", &error.to_string()))
     }
 
     fn cursor_key(&self) -> CursorKey {
@@ -243,6 +253,13 @@ impl ItemsBuilder {
         self
     }
 
+    /// Which addresses of webhooks are accepted; public ones, unless told otherwise.
+    #[must_use]
+    pub fn webhooks(mut self, allow: Allow) -> Self {
+        self.0.webhooks = allow;
+        self
+    }
+
     /// What is called when there is work, so that a worker of the same process acts at once. It
     /// must not block.
     #[must_use]
@@ -271,16 +288,4 @@ impl fmt::Debug for ItemsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ItemsBuilder").field(&self.0).finish()
     }
-}
-
-/// What can be told from the address alone. Where its name leads is looked at on sending.
-fn check_webhook(connection: &Connection) -> Result<(), ItemsError> {
-    let Some(webhook) = &connection.webhook else { return Ok(()) };
-    let fits = url::Url::parse(webhook).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-    });
-    fits.then_some(()).ok_or_else(|| ItemsError::invalid_field("webhook", "is no address"))
 }

@@ -49,6 +49,8 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
         .environment(cli.common.environment.clone())
+        // Whether private addresses are reached is said where webhooks are sent.
+        .webhooks(px_items::webhook::Allow::Anywhere)
         .build();
     let linked = items
         .link(&link.institution, &user, tokens, connection)
