@@ -231,7 +231,10 @@ impl Network {
                 Ok(json(503, body.to_string()))
             }
             Fate::Html => {
-                let status = self.dice.throw(|dice| *dice.pick(&[200, 502, 504]).unwrap_or(&200));
+                // RFC 7009: of the answer to a revocation the status alone counts.
+                let revocation = revoked_token(&request).is_some();
+                let statuses: &[u16] = if revocation { &[502, 504] } else { &[200, 502, 504] };
+                let status = self.dice.throw(|dice| dice.pick(statuses).copied().unwrap_or(502));
                 let mut answer = Response::new(Bytes::from_static(b"<html>Maintenance</html>"));
                 *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
                 let html = header::HeaderValue::from_static("text/html");
