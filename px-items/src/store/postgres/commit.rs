@@ -30,7 +30,8 @@ impl PostgresStore {
             return write(&self.pool, commit, accounts).await;
         }
         let mut tx = self.pool.begin().await?;
-        let taken_in = if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
+        let taken_in =
+            if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
         write(&mut *tx, commit, accounts).await?;
         if let Some(version) = commit.refused_tokens {
             drop_tokens(&mut tx, &commit.item_id, version).await?;

@@ -13,9 +13,10 @@ use crate::{
     connection::Connection,
     item::State,
     life::Life,
+    merge::KnownAccount,
     store::{
         AccessDigest, Linked, NewHolder, NewLink, Unlinked,
-        rules::{self, Joined, Tell},
+        rules::{self, Joined, Tell, Tokens},
     },
 };
 use chrono::{DateTime, Utc};
@@ -83,21 +84,45 @@ impl PostgresStore {
 
     async fn join(&self, tx: &mut PgConnection, item: &ItemId, new: &NewLink) -> Result<Linked> {
         let Some(present) = lock_item(tx, item).await? else { return Err(Failure::Outrun) };
-        let vault = &*self.options.vault;
-        let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
-        tokens::put(tx, vault, item, &new.tokens).await?;
-        if let Some(old) = old.filter(|old| rules::outlived(old, &new.tokens)) {
-            tokens::revoke(tx, vault, (item, &new.institution_id), &old, new.now).await?;
-        }
-        let sql = "UPDATE items SET cycle_tokens = false WHERE item_id = $1";
-        sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
         give_access(tx, item, new).await?;
         let connections = commit::connections(&mut *tx, item).await?;
+        let listed = listed(tx, item).await?;
+        let which = rules::which_tokens(present.state, new, &connections, &listed);
+        self.choose_tokens(tx, item, which, new).await?;
         let place = (present.state, &present.life);
         let joined = rules::join(place, &connections, present.epochs, new.holder.clone())?;
         let repaired = joined.repaired;
         self.join_as(tx, item, &joined, new.now).await?;
         Ok(Linked::new(item.clone(), false, repaired))
+    }
+
+    /// Stores the new tokens, or leaves the old ones; what is spent then is to be revoked.
+    async fn choose_tokens(
+        &self,
+        tx: &mut PgConnection,
+        item: &ItemId,
+        which: Tokens,
+        new: &NewLink,
+    ) -> Result<()> {
+        let vault = &*self.options.vault;
+        let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
+        let spent = match which {
+            Tokens::New => {
+                tokens::put(tx, vault, item, &new.tokens).await?;
+                let sql = "UPDATE items SET cycle_tokens = false WHERE item_id = $1";
+                sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
+                old.filter(|old| rules::outlived(old, &new.tokens))
+            }
+            Tokens::Old => {
+                let other = old.is_none_or(|kept| rules::outlived(&new.tokens, &kept));
+                other.then(|| new.tokens.clone())
+            }
+            Tokens::OldAlone => None,
+        };
+        if let Some(spent) = spent {
+            tokens::revoke(tx, vault, (item, &new.institution_id), &spent, new.now).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn change_connection(
@@ -205,11 +230,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(super) async fn swap_access(
-        &self,
-        old: &AccessDigest,
-        new: &AccessDigest,
-    ) -> Result<bool> {
+    pub(super) async fn swap_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
         // Not an UPDATE: the digest is what a sharded database would find the row by.
         let sql = "WITH old AS (DELETE FROM access WHERE digest = $1 \
                    RETURNING item_id, institution_id, application_id) \
@@ -243,6 +264,16 @@ async fn lock_item(tx: &mut PgConnection, item: &ItemId) -> Result<Option<Presen
     let state = State::from_name(row.try_get("state")?).ok_or_else(|| Failure::corrupt("state"))?;
     let epochs = row.try_get::<i64, _>("epochs")?.unsigned_abs();
     Ok(Some(Present { state, life: row::json(&row, "life")?, epochs }))
+}
+
+/// The partner's ids of the accounts that it lists.
+async fn listed(tx: &mut PgConnection, item: &ItemId) -> Result<Vec<AccountId>> {
+    let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = $1 \
+               ORDER BY account_id";
+    let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(tx).await?;
+    let accounts = rows.iter().map(row::account).collect::<Result<Vec<_>>>()?;
+    let listed = accounts.into_iter().filter(KnownAccount::is_present);
+    Ok(listed.map(|known| known.partner_id).collect())
 }
 
 /// Takes a holder's connection away. `false`: it was not connected.

@@ -124,8 +124,7 @@ async fn ask(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let ids: Vec<_> = asked.keys().map(ItemId::as_str).collect();
-    let since: Vec<Option<Day>> =
-        asked.values().map(|asked| asked.since.map(Day)).collect();
+    let since: Vec<Option<Day>> = asked.values().map(|asked| asked.since.map(Day)).collect();
     let cycle: Vec<_> = asked.values().map(|asked| asked.cycle).collect();
     let revoked: Vec<_> = asked.values().map(|asked| asked.revoked).collect();
     let query = sqlx::query(ASK).bind(ids).bind(since).bind(cycle).bind(revoked);

@@ -71,7 +71,10 @@ impl PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
-        let query = sqlx::query(CLAIM_WEBHOOKS).bind(Moment(now)).bind(Moment(lease_until)).bind(rows_of(limit));
+        let query = sqlx::query(CLAIM_WEBHOOKS)
+            .bind(Moment(now))
+            .bind(Moment(lease_until))
+            .bind(rows_of(limit));
         longest_due_first(query.fetch_all(&self.pool).await?)?.iter().map(webhook).collect()
     }
 
@@ -90,7 +93,11 @@ impl PostgresStore {
             }
         };
         let query = sqlx::query(sql).bind(webhook.item_id.as_str()).bind(webhook.id);
-        query.bind(attempts(webhook.attempt)).bind(again_at.map(Moment)).execute(&self.pool).await?;
+        query
+            .bind(attempts(webhook.attempt))
+            .bind(again_at.map(Moment))
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -146,7 +153,11 @@ impl PostgresStore {
             }
         };
         let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
-        query.bind(attempts(revocation.attempt)).bind(again_at.map(Moment)).execute(&self.pool).await?;
+        query
+            .bind(attempts(revocation.attempt))
+            .bind(again_at.map(Moment))
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

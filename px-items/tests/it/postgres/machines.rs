@@ -1,1 +1,240 @@
-//! What only a server and more than one machine show.
+//! What only a server and more than one machine show: here a machine is a store with a pool of
+//! connections of its own.
+
+use super::store::store;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::{Window, oauth::TokenSet};
+use px_items::{
+    connection::Connection,
+    item::State,
+    merge::{Change, TransactionWrite},
+    news::News,
+    store::{
+        AccessDigest, ChangeQuery, Commit, ItemRecord, NewHolder, NewLink, NotifyAsk, NotifyBatch,
+        NotifyOutcome, PostgresStore, Store, StoreErrorKind, Then,
+    },
+    testing::postgres::database,
+};
+use px_types::{
+    AccessToken, AccountId, ApplicationId, Date, InstitutionId, ItemId, UserId,
+    model::{product::Product, transaction::Transaction},
+};
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions,
+};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::task::JoinSet;
+use url::Url;
+
+/// So many minutes after the beginning.
+fn at(minute: i64) -> DateTime<Utc> {
+    let noon = Date::from_ymd(2026, 1, 10).unwrap().naive().and_hms_opt(12, 0, 0).unwrap();
+    noon.and_utc() + TimeDelta::minutes(minute)
+}
+
+fn name(number: usize) -> ItemId {
+    ItemId::new(format!("item-{number:04}")).unwrap()
+}
+
+fn digest(number: usize) -> AccessDigest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    AccessDigest(bytes)
+}
+
+fn bank() -> InstitutionId {
+    InstitutionId::new("bank").unwrap()
+}
+
+async fn link(store: &PostgresStore, number: usize) {
+    let mut connection =
+        Connection::new(ApplicationId::new("app").unwrap(), [Product::Transactions], at(0));
+    connection.webhook = Some("https://app.example/hook".to_owned());
+    let user = (bank(), UserId::new(format!("user-{number}")).unwrap());
+    let tokens = TokenSet::new(AccessToken::new(format!("token-{number}")), at(0));
+    let holder = NewHolder::Application(connection);
+    let new = NewLink::new(user, name(number), tokens, holder, digest(number), at(0));
+    store.link(new).await.unwrap();
+}
+
+fn row(id: &str) -> Transaction {
+    let text = serde_json::json!({
+        "id": id, "account_id": "giro", "amount": "10.50", "currency": "EUR",
+        "transacted_at": "2026-01-09", "settled_at": "2026-01-09", "type": "depository",
+        "description": "about it",
+    });
+    px_types::decode(text.to_string().as_bytes()).unwrap()
+}
+
+/// A commit that stores a transaction, tells it, and ends the work.
+fn finish(record: &ItemRecord, id: &str) -> Commit {
+    let then = Then::Release { due_at: Some(at(1000)), not_before: None, seen: record.notified };
+    let mut commit = Commit::new(record, State::Idle, at(1), then);
+    let row = row(id);
+    let write = TransactionWrite::new(row.id.clone(), row, Change::Added, at(0));
+    commit.transactions.writes.push(write);
+    let mut news = News::default();
+    news.added.insert(AccountId::new("giro").unwrap(), 1);
+    (news.initial_complete, news.historical_complete) = (true, true);
+    commit.news = news;
+    commit
+}
+
+async fn connect(url: &Url) -> PgConnection {
+    PgConnectOptions::from_url(url).unwrap().connect().await.unwrap()
+}
+
+/// Asks until the answer is yes; half a minute at most.
+async fn until(connection: &mut PgConnection, question: &'static str) {
+    let asking = async {
+        while !sqlx::query(question).fetch_one(&mut *connection).await.unwrap().get::<bool, _>(0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_32_machines_that_claim_at_once_share_the_items() {
+    let Some(url) = database().await else { return };
+    let first = store(&url, 8).await;
+    for number in 0..200 {
+        link(&first, number).await;
+    }
+    let mut machines = JoinSet::new();
+    for _ in 0..4 {
+        let machine = store(&url, 2).await;
+        machines.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = machine.claim(at(1), at(10), 7).await.unwrap();
+                if claimed.is_empty() {
+                    break mine;
+                }
+                assert!(claimed.iter().all(|record| record.fence.0 == 1));
+                mine.extend(claimed.into_iter().map(|record| record.id));
+            }
+        });
+    }
+    let all: Vec<ItemId> = machines.join_all().await.concat();
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (200, 200));
+}
+
+#[tokio::test]
+async fn case_36_a_machine_that_takes_over_leaves_the_first_one_nothing_to_write() {
+    let Some(url) = database().await else { return };
+    let (slow, quick) = (store(&url, 1).await, store(&url, 1).await);
+    link(&slow, 0).await;
+    let late = slow.claim(at(1), at(10), 1).await.unwrap().remove(0);
+    assert!(quick.claim(at(9), at(20), 1).await.unwrap().is_empty(), "the lease still runs");
+    let held = quick.claim(at(10), at(20), 1).await.unwrap().remove(0);
+
+    let refused = slow.commit(finish(&late, "late")).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Fenced);
+    assert!(!slow.renew(&late.id, late.fence, at(30)).await.unwrap());
+    quick.commit(finish(&held, "good")).await.unwrap();
+
+    let changes = slow.changes(&name(0), &ChangeQuery::new(0, 10)).await.unwrap().changes;
+    assert_eq!(changes.len(), 1);
+    assert_eq!(quick.overview(at(1)).await.unwrap().webhooks, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_24_a_connection_killed_within_a_commit_leaves_nothing() {
+    let Some(url) = database().await else { return };
+    let machine = store(&url, 1).await;
+    link(&machine, 0).await;
+    let record = machine.claim(at(1), at(10), 1).await.unwrap().remove(0);
+    let before = machine.item(&name(0)).await.unwrap();
+
+    // The commit has written everything when it comes to the outbox, and there it must wait.
+    let mut obstacle = connect(&url).await;
+    obstacle.execute("BEGIN; LOCK TABLE outbox IN EXCLUSIVE MODE").await.unwrap();
+    let commit = finish(&record, "t-1");
+    let committing = tokio::spawn({
+        let (machine, commit) = (machine.clone(), commit.clone());
+        async move { machine.commit(commit).await }
+    });
+    let mut killer = connect(&url).await;
+    until(
+        &mut killer,
+        "SELECT count(pg_terminate_backend(pid)) = 1 FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'px-items' \
+         AND wait_event_type = 'Lock'",
+    )
+    .await;
+    let error = committing.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    obstacle.execute("ROLLBACK").await.unwrap();
+
+    assert_eq!(machine.item(&name(0)).await.unwrap(), before);
+    let nothing = machine.known(&name(0), always(), &[]).await.unwrap();
+    assert!(nothing.is_empty(), "{nothing:?}");
+    assert_eq!(machine.overview(at(1)).await.unwrap().webhooks, 0);
+
+    machine.commit(commit).await.unwrap();
+    assert_eq!(machine.known(&name(0), always(), &[]).await.unwrap().len(), 1);
+    assert_ne!(machine.overview(at(1)).await.unwrap().webhooks, 0);
+}
+
+fn always() -> Window {
+    let day = |text: &str| text.parse().unwrap();
+    Window::new(day("2000-01-01"), day("2099-12-31")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_and_commits_at_once_never_lock_each_other_out() {
+    const ITEMS: usize = 60;
+    let Some(url) = database().await else { return };
+    let first = store(&url, 1).await;
+    for number in 0..ITEMS {
+        link(&first, number).await;
+    }
+    let mut machines = JoinSet::new();
+    // Two partners' worth of batches over the same Items, in opposite orders.
+    for reversed in [false, true] {
+        let machine = store(&url, 1).await;
+        machines.spawn(async move {
+            for _ in 0..25 {
+                let ask = NotifyAsk::Update { since: None };
+                let mut entries: Vec<_> = (0..ITEMS).map(|number| (digest(number), ask)).collect();
+                if reversed {
+                    entries.reverse();
+                }
+                let batch = NotifyBatch::new(bank(), entries, at(1));
+                assert_eq!(machine.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
+            }
+        });
+    }
+    for worker in 0..2 {
+        let machine = store(&url, 2).await;
+        machines.spawn(async move {
+            for round in 0..25 {
+                let claimed = machine.claim(at(1), at(10), 10).await.unwrap();
+                let (back, on) = claimed.split_at(claimed.len() / 2);
+                let back: Vec<_> =
+                    back.iter().rev().map(|held| (held.id.clone(), held.fence, at(1))).collect();
+                machine.hand_back(&back).await.unwrap();
+                for record in on {
+                    machine.commit(finish(record, &format!("t-{worker}-{round}"))).await.unwrap();
+                }
+            }
+        });
+    }
+    tokio::time::timeout(Duration::from_secs(60), machines.join_all()).await.unwrap();
+    first.close().await;
+
+    // A deadlock would not fail a call, because it is made again. The server counts them, and
+    // tells the count when the connections have ended.
+    let mut connection = connect(&url).await;
+    until(
+        &mut connection,
+        "SELECT count(*) = 0 FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'px-items'",
+    )
+    .await;
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let row = connection.fetch_one(sql).await.unwrap();
+    assert_eq!(row.get::<i64, _>(0), 0);
+}
