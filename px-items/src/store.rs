@@ -21,6 +21,8 @@ mod rules;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(all(feature = "postgres", feature = "testing", unix))]
+pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "testing")]
 pub use memory::Sabotage;
 

@@ -10,7 +10,10 @@
 mod folder;
 mod machine;
 
-use crate::random::{Random as _, SystemRandom};
+use crate::{
+    random::{Random as _, SystemRandom},
+    store::MIGRATOR,
+};
 use folder::Folder;
 use machine::Machine;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -27,6 +30,7 @@ use std::{
     },
     thread,
 };
+use tokio::sync::OnceCell;
 use url::Url;
 
 /// Starts the server, waits for the end of its input, ends the server, deletes the folder.
@@ -47,6 +51,9 @@ cd / && rm -rf "$folder"
 /// The name of the only role.
 const ROLE: &str = "px";
 
+/// The database that the others are copies of.
+const TEMPLATE: &str = "items_template";
+
 /// How often a port is tried: between its choice and the start another program can take it.
 const ATTEMPTS: usize = 3;
 
@@ -60,7 +67,8 @@ pub enum Durability {
     On,
 }
 
-/// A new, empty database on a server that all tests of this process share.
+/// A new database on a server that all tests of this process share, with the store's schema and
+/// without a row.
 ///
 /// `None` where the machine has no PostgreSQL; the first call then says so on standard error.
 ///
@@ -98,6 +106,7 @@ fn in_ci() -> bool {
 #[derive(Debug)]
 pub struct Server {
     url: Url,
+    template: OnceCell<()>,
     databases: AtomicU64,
     // Dropped in this order: the guard has to be gone before the folder is looked after.
     _guard: Guard,
@@ -128,22 +137,46 @@ impl Server {
         };
         let url = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
         let url = Url::parse(&url).map_err(|error| StartError::new(error.to_string()))?;
-        Ok(Self { url, databases: AtomicU64::new(0), _guard: guard, _folder: folder })
+        Ok(Self {
+            url,
+            template: OnceCell::new(),
+            databases: AtomicU64::new(0),
+            _guard: guard,
+            _folder: folder,
+        })
     }
 
-    /// Makes a new, empty database on it.
+    /// Makes a new database on it, with the store's schema and without a row.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn database(&self) -> Result<Url, sqlx::Error> {
+        self.template.get_or_try_init(|| self.make_template()).await?;
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = connect(&self.url).await?;
-        // The name is this function's own.
-        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        self.create(&format!("{name} TEMPLATE {TEMPLATE}")).await?;
+        Ok(self.url_of(&name))
+    }
+
+    /// The schema is laid out once and copied then.
+    async fn make_template(&self) -> Result<(), sqlx::Error> {
+        self.create(TEMPLATE).await?;
+        let mut connection = connect(&self.url_of(TEMPLATE)).await?;
+        let migrated = MIGRATOR.run(&mut connection).await;
         connection.close().await?;
+        migrated.map_err(sqlx::Error::from)
+    }
+
+    /// The names are this file's own.
+    async fn create(&self, database: &str) -> Result<(), sqlx::Error> {
+        let mut connection = connect(&self.url).await?;
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await?;
+        connection.close().await
+    }
+
+    fn url_of(&self, database: &str) -> Url {
         let mut url = self.url.clone();
-        url.set_path(&name);
-        Ok(url)
+        url.set_path(database);
+        url
     }
 
     /// The address of the server's own database, for a connection that looks at the others.
