@@ -20,8 +20,8 @@ use crate::{
     item::{Event, Impossible, State, step},
     life::{FailureNote, Freshness, History, Life, Suspicion, Walk},
     merge::{
-        AccountIds, Digest, KnownAccount, KnownTransaction, ReadWindow, merge_accounts,
-        merge_transactions, updated,
+        AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount, KnownTransaction,
+        ReadWindow, merge_accounts, merge_transactions, updated,
     },
     news::Milestone,
     plan::{self, PlanSettings},
@@ -170,6 +170,12 @@ impl Run {
             if account.new && !first {
                 self.gathered.news.new_accounts.push(account.known.account.id.clone());
             }
+        }
+        // Its transactions were left out until now, or not judged; they may lie far back.
+        if merged.writes.iter().any(|write| self.is_to_be_read_whole(write, first))
+            && self.life.history != History::Missing
+        {
+            self.life.deep = Some(plan::history(&self.plan, began_at));
         }
         self.accounts = updated(std::mem::take(&mut self.accounts), &merged.writes);
         self.counts.accounts_changed += merged.writes.len() as u64;
@@ -343,6 +349,15 @@ impl Run {
         self.record.needs_transactions && self.life.history != History::Complete
     }
 
+    /// Whether an account is new to an Item that had some, or open again.
+    fn is_to_be_read_whole(&self, write: &AccountWrite, first: bool) -> bool {
+        let closed = |known: &&KnownAccount| known.standing == AccountStanding::Closed;
+        let mut closed = self.accounts.iter().filter(closed);
+        let listed = write.known.standing == AccountStanding::Listed;
+        let reopened = listed && closed.any(|known| known.account.id == write.known.account.id);
+        reopened || (write.new && !first)
+    }
+
     /// The user's answer was taken in.
     fn after_user(&mut self, now: DateTime<Utc>) {
         let updating = self.record.state != State::Created;
@@ -482,7 +497,8 @@ impl Run {
         if left.is_none() {
             self.life.history = History::Complete;
             self.life.deep_at = Some(began_at);
-            self.life.deep = None;
+            // A deep resync that was asked for meanwhile stays asked for: the account for which it
+            // was came after the first windows were read.
             self.stage = Stage::Over;
         }
         let reached = (is_recent && !was_recent, left.is_none());

@@ -321,8 +321,6 @@ impl Likeness {
 #[derive(Clone, Debug, Default)]
 pub struct AccountIds {
     own: HashMap<AccountId, AccountId>,
-    /// Not to be taken as they are: held, or another account's own.
-    taken: HashSet<AccountId>,
     silent: BTreeSet<AccountId>,
 }
 
@@ -333,16 +331,12 @@ impl AccountIds {
         let mut ids = Self::default();
         for known in known {
             match known.standing {
-                AccountStanding::Held => {
-                    ids.taken.insert(known.partner_id.clone());
-                    continue;
-                }
+                AccountStanding::Held => continue,
                 AccountStanding::Missing | AccountStanding::Closed => {
                     ids.silent.insert(known.account.id.clone());
                 }
                 AccountStanding::Listed => {}
             }
-            ids.taken.insert(known.account.id.clone());
             ids.own.insert(known.partner_id.clone(), known.account.id.clone());
         }
         ids
@@ -351,9 +345,9 @@ impl AccountIds {
     /// Puts the Item's own account ids into rows as the partner gave them.
     ///
     /// Rows of accounts that are held are left out: they may be there already, under the account
-    /// that the held one looks like. An account that was opened since the accounts were read
-    /// keeps the partner's id, which will be its own; if the Item has given that id to another
-    /// account, its rows wait for the next update.
+    /// that the held one looks like. So are those of an account that was opened since the
+    /// accounts were read: nobody can see it yet, and a reader whose cursor went past its rows
+    /// would never get them. All of it is read once it is listed.
     #[must_use]
     pub fn translate(&self, mut rows: Vec<Transaction>) -> Vec<Transaction> {
         rows.retain_mut(|row| match self.own.get(&row.account_id) {
@@ -361,7 +355,7 @@ impl AccountIds {
                 row.account_id = own.clone();
                 true
             }
-            None => !self.taken.contains(&row.account_id),
+            None => false,
         });
         rows
     }

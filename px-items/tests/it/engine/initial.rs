@@ -1,7 +1,7 @@
 //! The initial fetch, updates, and applications that join.
 
 use super::{
-    bank::{pending, row},
+    bank::{account, pending, row},
     world::World,
 };
 use chrono::TimeDelta;
@@ -109,6 +109,54 @@ async fn the_first_that_needs_transactions_causes_the_fetch_of_them_alone() {
     world.link_as(("bank", "u-1"), "app-3", &[Product::Transactions], tokens).await;
     assert_eq!(world.engine.work_off().await, 0);
     assert!(world.bank.data().calls.is_empty());
+}
+
+/// An account that was opened since the accounts were read: its transactions wait for it, so
+/// that no cursor goes past what nobody can see; then all of them are read, however old.
+#[tokio::test(start_paused = true)]
+async fn transactions_of_an_account_wait_until_it_is_listed() {
+    let world = World::new();
+    let tokens = world.bank.tokens(false);
+    let item = world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens.clone()).await;
+    world.engine.work_off().await;
+    world.bank.data().accounts.push(account("a-3", "New"));
+    for (id, days) in [("t-new", 2), ("t-old", 400)] {
+        let mut row = row(id, "1.00", world.days_ago(days));
+        row.account_id = "a-3".parse().unwrap();
+        world.bank.put(row);
+    }
+    world.bank.put(row("t-1", "1.00", world.days_ago(3)));
+
+    world.link_as(("bank", "u-1"), "app-2", &[Product::Transactions], tokens).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    assert_eq!(world.bank.count("user"), 1, "the accounts were not read again");
+    let ids: Vec<_> = world.stored(&item).await.into_keys().collect();
+    assert_eq!(ids, ["t-1".parse().unwrap()]);
+
+    world.notify(NotifyAsk::Update { since: None }).await;
+    assert_eq!(world.engine.work_off().await, 1);
+    world.assert_equal(&item).await;
+}
+
+/// What happened on an account while the bank did not list it may lie far back.
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_listed_again_is_read_whole() {
+    let world = World::new();
+    world.bank.put(row("t-1", "1.00", world.days_ago(300)));
+    world.bank.put(row("t-2", "1.00", world.days_ago(200)));
+    let item = world.link().await;
+    world.engine.work_off().await;
+    let gone = world.bank.data().accounts.remove(0);
+    let rows = std::mem::take(&mut world.bank.data().rows);
+    for _ in 0..2 {
+        world.engine.update(&item).await.unwrap();
+    }
+    assert_eq!(world.stored(&item).await.len(), 2, "what was known of it is kept");
+    world.bank.data().accounts.insert(0, gone);
+    world.bank.data().rows = rows;
+    world.bank.remove("t-2");
+    world.engine.update(&item).await.unwrap();
+    world.assert_equal(&item).await;
 }
 
 #[tokio::test(start_paused = true)]
