@@ -427,6 +427,14 @@ impl Witness {
                 commit.then
             ),
         );
+        for write in commit.accounts.iter().flat_map(|accounts| &accounts.accounts) {
+            let (known, new) = (&write.known, if write.new { ", new" } else { "" });
+            let (own, partner) = (&known.account.id, &known.partner_id);
+            self.trace.note(
+                &life.name,
+                format_args!("  account {own} = {partner}, {:?}{new}", known.standing),
+            );
+        }
         for write in &merged.writes {
             let (own, partner) = (&write.known.id, &write.known.partner_id);
             self.trace.note(&life.name, format_args!("  {:?} {own} = {partner}", write.change));
@@ -628,6 +636,10 @@ impl Facts {
             ids.extend(told.map(|(_, id)| id.clone()));
         }
         for write in &commit.transactions.writes {
+            if !item.accounts.contains(&write.known.account_id) {
+                let (row, account) = (&write.known.id, &write.known.account_id);
+                wrong.push(format!("{row} is stored, and its account {account} is not"));
+            }
             item.rows.insert(write.known.id.clone(), write.known.account_id.clone());
         }
         self.promise(id, &commit.news, connections);
