@@ -48,7 +48,9 @@ async fn an_application_that_links_again_has_one_token() {
 async fn an_address_that_is_none_is_refused_before_anything_is_made() {
     let world = World::new();
     let user = UserId::new("user-1").unwrap();
-    for wrong in ["", "app.example", "ftp://app.example", "https://name:word@app.example/"] {
+    for wrong in
+        ["", "app.example", "http://app.example/", "https://n:w@app.example/", "https://10.0.0.1/"]
+    {
         let mut connection = world.connection("first", ALL);
         connection.webhook = Some(wrong.to_owned());
         let linked = world.items.link(&bank(), &user, world.tokens("a"), connection).await;

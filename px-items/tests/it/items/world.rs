@@ -45,6 +45,10 @@ pub(crate) const ALL: [Product; 5] = [
 pub(crate) struct HandClock(Mutex<DateTime<Utc>>);
 
 impl HandClock {
+    pub(crate) fn at(start: &str) -> Self {
+        Self(Mutex::new(start.parse().unwrap()))
+    }
+
     pub(crate) fn advance(&self, time: TimeDelta) {
         *self.0.lock().unwrap() += time;
     }
@@ -75,8 +79,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let store = Arc::new(MemoryStore::new(Environment::Sandbox));
-        let start = "2026-03-01T12:00:00Z".parse().unwrap();
-        let clock = Arc::new(HandClock(Mutex::new(start)));
+        let clock = Arc::new(HandClock::at("2026-03-01T12:00:00Z"));
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let items = Items::builder(Arc::clone(&store) as Arc<dyn Store>)
