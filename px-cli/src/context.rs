@@ -23,7 +23,7 @@ impl Context {
     /// Opens the database. `Make::IfMissing` makes an SQLite database and its key.
     pub(crate) async fn open(common: &Common, make: database::Make) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-        let store = database::open(common, make).await?;
+        let store = database::open(common, &*clock, make).await?;
         Ok(Self { store, clock, json: common.json })
     }
 

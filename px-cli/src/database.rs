@@ -6,10 +6,15 @@ use crate::{
     output::say,
     secret_file::Secret,
 };
-use px_items::store::{Store, StoreOptions};
+use px_client::clock::Clock;
+use px_items::{
+    store::{PostgresStore, Store, StoreOptions},
+    vault::Envelope,
+};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 const KEY: Secret<'_> = Secret { what: "the key that seals tokens", option: "--key-file" };
@@ -57,12 +62,71 @@ pub(crate) fn beside(common: &Common, extension: &str) -> Option<PathBuf> {
     }
 }
 
-pub(crate) fn make_key(_: &Common) -> Result<()> {
-    let _ = KEY;
-    Ok(())
+/// How many connections a program has to a server.
+const CONNECTIONS: u32 = 16;
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the database that is named.
+pub(crate) async fn open(common: &Common, clock: &dyn Clock, make: Make) -> Result<Arc<dyn Store>> {
+    match place(&common.database)? {
+        Place::Sqlite(file) => sqlite(common, file, make).await,
+        Place::Postgres(url) => postgres(common, url, clock).await,
+    }
 }
-pub(crate) async fn open(common: &Common, _: Make) -> Result<Arc<dyn Store>> {
-    place(&common.database)?;
-    let _: Option<StoreOptions> = None;
+
+async fn sqlite(common: &Common, file: &Path, make: Make) -> Result<Arc<dyn Store>> {
+    let there = file.exists();
+    if make == Make::Nothing && !there {
+        let file = file.display();
+        return Err(Failure::new(format!("there is no database {file}; `px link` makes it")));
+    }
+    // A key that is missing is made with its database only: tokens that are sealed under
+    // another one could not be opened by it.
+    let key = key(common, if there { Make::Nothing } else { make })?;
+    let _ = (options(common, key), "sqlite");
     Err(Failure::new("not yet"))
+}
+
+async fn postgres(common: &Common, url: &str, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
+    let key = key(common, Make::Nothing)?;
+    // The text is not repeated: it may hold a password.
+    let url = url::Url::parse(url)
+        .map_err(|e| Failure::usage(format!("the database's address is no URL: {e}")))?;
+    let connected = tokio::select! {
+        connected = PostgresStore::connect(&url, CONNECTIONS, options(common, key)) => connected,
+        () = clock.sleep(PATIENCE) => {
+            return Err(Failure::new("the database does not answer; see that it runs and that the address is right"));
+        }
+    };
+    Ok(Arc::new(connected.map_err(|e| Failure::because("the database", &e))?))
+}
+
+fn options(common: &Common, key: Arc<dyn Envelope>) -> StoreOptions {
+    StoreOptions::new(common.environment.clone(), key)
+}
+
+/// Makes the key that seals tokens, unless it is there.
+pub(crate) fn make_key(common: &Common) -> Result<()> {
+    key(common, Make::IfMissing).map(drop)
+}
+
+/// The key that seals tokens.
+fn key(common: &Common, make: Make) -> Result<Arc<dyn Envelope>> {
+    let file = match &common.key_file {
+        Some(file) => file.clone(),
+        None => beside(common, "key").ok_or_else(|| {
+            Failure::usage("give the key that seals tokens by --key-file: all machines that share \
+                            a database share it; `px keys` makes one")
+        })?,
+    };
+    let _ = (say as fn(String), make, KEY, file);
+    Ok(Arc::new(Temp))
+}
+
+#[derive(Debug)]
+struct Temp;
+impl Envelope for Temp {
+    fn seal(&self, plain: &[u8], _: &str) -> Result<px_items::vault::Sealed, px_items::vault::VaultError> { Ok(px_items::vault::Sealed::new("x".into(), plain.iter().map(|b| b ^ 7).collect())) }
+    fn open(&self, s: &px_items::vault::Sealed, _: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, px_items::vault::VaultError> { Ok(s.bytes.iter().map(|b| b ^ 7).collect::<Vec<u8>>().into()) }
 }

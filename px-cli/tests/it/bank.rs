@@ -13,9 +13,8 @@ use px_server::{
 use px_types::{
     AccessToken, AccountId, Amount, Date, IdentityId, ScopeSet, TransactionId, Unit, UserId,
     model::{
-        account::{Account, AccountKind, AccountStatus, AccountType},
-        account_subtype::DepositorySubtype,
-        depository::Depository,
+        account::{Account, AccountKind, AccountStatus, AccountType, Other},
+        account_subtype::OtherSubtype,
         identity::Identity,
         transaction::Transaction,
     },
@@ -197,7 +196,7 @@ impl Partner for Bank {
                 vec![holder.clone()],
                 "41.50".parse::<Amount>().unwrap(),
                 Unit::iso("USD").unwrap(),
-                AccountKind::Depository(Depository::new(DepositorySubtype::Checking)),
+                AccountKind::Other(Other::new(OtherSubtype::Other)),
             )
         });
         let identity = Identity::new(holder.clone(), "Ann Example");
@@ -246,7 +245,7 @@ fn row(user: &str, today: Date, n: u64, of: u64) -> Transaction {
         account_id(user, account),
         format!("{}.{:02}", n % 97 + 1, n % 100).parse::<Amount>().unwrap(),
         date,
-        AccountType::Depository,
+        AccountType::Other,
         Unit::iso("USD").unwrap(),
     );
     row.description = Some(format!("PURCHASE {}", n % 11));
