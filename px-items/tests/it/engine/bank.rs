@@ -26,9 +26,7 @@ pub(crate) struct Call {
     pub(crate) what: &'static str,
     pub(crate) token: String,
     pub(crate) query: BTreeMap<String, String>,
-    /// How many calls of any kind came before.
-    pub(crate) number: usize,
-    /// How many of this kind.
+    /// How many of this kind came before.
     pub(crate) of_kind: usize,
 }
 
@@ -280,7 +278,7 @@ fn read(request: &Request<Bytes>, before: &[Call]) -> Call {
         _ => bearer.unwrap_or_default().trim_start_matches("Bearer ").to_owned(),
     };
     let of_kind = before.iter().filter(|call| call.what == what).count();
-    Call { what, token, query, number: before.len(), of_kind }
+    Call { what, token, query, of_kind }
 }
 
 pub(crate) fn ok(body: &Value) -> Reply {
