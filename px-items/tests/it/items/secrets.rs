@@ -141,8 +141,12 @@ impl HttpTransport for MoodyBank {
         let mood = *self.mood.lock().unwrap();
         let path = request.uri().path().to_owned();
         let (status, body) = match (mood, path.as_str()) {
-            (Mood::Good | Mood::Refreshing, "/oauth2/token") => {
-                *self.mood.lock().unwrap() = Mood::Good;
+            (Mood::Refusing, "/oauth2/token") => (400, json!({ "error": "invalid_grant" })),
+            (_, "/oauth2/token") => {
+                let mut mood = self.mood.lock().unwrap();
+                if *mood == Mood::Refreshing {
+                    *mood = Mood::Good;
+                }
                 (
                     200,
                     json!({
@@ -151,7 +155,6 @@ impl HttpTransport for MoodyBank {
                     }),
                 )
             }
-            (_, "/oauth2/token") => (400, json!({ "error": "invalid_grant" })),
             (_, "/oauth2/revoke") => (200, json!({})),
             (Mood::Refreshing | Mood::Refusing, _) => {
                 let message = format!("the token of {USER} (bank-access-one) is bad");
