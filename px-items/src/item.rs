@@ -1,7 +1,11 @@
 //! The state machine of an Item: which moves there are, and what each one asks for.
 //!
 //! Pure. Data, dates and tokens are not here; see [`crate::life`], [`crate::plan`] and
-//! [`crate::store`]. Contract: `px.md` section 7.
+//! [`crate::store`]. The picture of it is made in `diagram`. Contract: `px.md` section 7.
+
+mod diagram;
+
+pub use diagram::diagram;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -260,6 +264,28 @@ impl fmt::Display for Event {
             Self::Notified => "notified",
             Self::Repaired => "repaired",
             Self::LastLeft => "left by the last application",
+        })
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FetchAll => "fetch all",
+            Self::ReadRecent => "read what is recent",
+            Self::KeepLease => "keep the lease",
+            Self::BeDue => "be due at once",
+            Self::OnceMore => "once more afterwards",
+            Self::PlanTimeout => "be due in 24 to 48 h",
+            Self::PlanRetry => "be due after a back-off",
+            Self::Rest => "rest",
+            Self::DeleteTokens => "delete tokens",
+            Self::TellComplete => "tell what is complete",
+            Self::TellChanges => "tell what changed",
+            Self::TellError => "tell the error",
+            Self::TellRepaired => "tell it is repaired",
+            Self::RevokeTokens => "revoke tokens",
+            Self::DeleteData => "delete data",
         })
     }
 }

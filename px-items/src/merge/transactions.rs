@@ -116,13 +116,23 @@ pub struct ReadWindow {
     pub rows: Vec<Transaction>,
     /// When the walk that read it began: nothing in it is younger.
     pub began_at: DateTime<Utc>,
+    /// The Item's own ids of rows that later windows of the same walk should have had by their
+    /// date and had not: see [`MergedTransactions::absent`].
+    pub absent: BTreeSet<TransactionId>,
 }
 
 impl ReadWindow {
-    /// A window that was read whole.
+    /// A window that was read whole, the first of a walk.
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
-        Self { window, rows, began_at }
+        Self { window, rows, began_at, absent: BTreeSet::new() }
+    }
+
+    /// The same, after windows that lacked those rows.
+    #[must_use]
+    pub fn lacking(mut self, absent: BTreeSet<TransactionId>) -> Self {
+        self.absent = absent;
+        self
     }
 }
 
@@ -191,10 +201,10 @@ pub struct MergedTransactions {
     pub collisions: u64,
     /// All ids are new and the contents are the same: nothing is imported.
     pub ids_changed: bool,
-    /// Up to where the next window back must reach as well; `None` is the usual. A stored row
-    /// that by its date should have been read was not, and has another date outside the window:
-    /// only a window that covers both can tell that it is gone. For [`crate::plan::after`].
-    pub straddling: Option<Date>,
+    /// Stored rows that by their date should have been read and were not, but have been made
+    /// before the window began, and on that date: they are gone if the window that has it lacks
+    /// them as well. Banks file them by one date or the other.
+    pub absent: Vec<(TransactionId, Date)>,
 }
 
 /// Merges a window into what is stored.
@@ -219,7 +229,7 @@ pub fn merge_transactions(
     read: ReadWindow,
     silent: &BTreeSet<AccountId>,
 ) -> MergedTransactions {
-    let stock = Stock::new(known, read.window, read.began_at, silent);
+    let stock = Stock::new(known, &read, silent);
     let rows = ReadRow::of_answer(read.rows);
     if churn::ids_changed(&stock, &rows) {
         return MergedTransactions { ids_changed: true, ..MergedTransactions::default() };
@@ -289,22 +299,23 @@ struct Stock<'a> {
     own_ids: HashMap<&'a TransactionId, &'a KnownTransaction>,
     window: Window,
     began_at: DateTime<Utc>,
+    absent: BTreeSet<TransactionId>,
     silent: &'a BTreeSet<AccountId>,
 }
 
 impl<'a> Stock<'a> {
     fn new(
         known: &'a [KnownTransaction],
-        window: Window,
-        began_at: DateTime<Utc>,
+        read: &ReadWindow,
         silent: &'a BTreeSet<AccountId>,
     ) -> Self {
+        let (window, began_at, absent) = (read.window, read.began_at, read.absent.clone());
         let mut by_partner_id = HashMap::<_, Vec<_>>::with_capacity(known.len());
         for (place, known) in known.iter().enumerate() {
             by_partner_id.entry(&known.partner_id).or_default().push(place);
         }
         let own_ids = known.iter().map(|known| (&known.id, known)).collect();
-        Self { known, by_partner_id, own_ids, window, began_at, silent }
+        Self { known, by_partner_id, own_ids, window, began_at, absent, silent }
     }
 
     /// Everything that was ever stored under an id of the partner's.
@@ -354,7 +365,12 @@ impl<'a> Stock<'a> {
 
     /// Whether a stored row is gone if it was not read.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
-        self.is_judged(known) && known.lies_inside(self.window)
+        let last_chance = || self.absent.contains(&known.id) && self.is_in_window(known.transacted);
+        self.is_judged(known) && (known.lies_inside(self.window) || last_chance())
+    }
+
+    fn is_in_window(&self, date: Date) -> bool {
+        self.window.start() <= date && date <= self.window.end()
     }
 
     /// Which of the known rows were read.
@@ -366,16 +382,15 @@ impl<'a> Stock<'a> {
         read
     }
 
-    /// Finds what is gone, and what only another window can tell of.
+    /// Finds what is gone, and what another window has to tell of as well.
     fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
         let read = self.were_read(fates);
         let unread = self.known.iter().zip(read).filter(|(_, read)| !read).map(|(known, _)| known);
         for known in unread.filter(|known| self.is_judged(known)) {
-            let date = known.date();
-            if known.lies_inside(self.window) {
+            if self.must_be_read(known) {
                 merged.removed.push((known.account_id.clone(), known.id.clone()));
-            } else if self.window.start() <= date && date <= self.window.end() {
-                merged.straddling = merged.straddling.max(Some(date.max(known.transacted)));
+            } else if self.is_in_window(known.date()) && known.transacted < self.window.start() {
+                merged.absent.push((known.id.clone(), known.transacted));
             }
         }
         merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));

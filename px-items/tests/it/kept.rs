@@ -163,6 +163,12 @@ impl Kept {
         rows
     }
 
+    /// Under which id applications see each text.
+    pub(crate) fn homes(&self) -> BTreeMap<String, TransactionId> {
+        let live = self.rows.values().filter(|(known, _)| known.removed_at.is_none());
+        live.map(|(_, row)| (row.description.clone().unwrap(), row.id.clone())).collect()
+    }
+
     /// What is there as applications see it: own id, amount, text, whether it is posted.
     pub(crate) fn seen(&self) -> Vec<String> {
         let live = self.rows.values().filter(|(known, _)| known.removed_at.is_none());

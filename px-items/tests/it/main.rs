@@ -7,6 +7,7 @@ mod cases;
 mod items;
 mod engine;
 mod kept;
+mod lifecycle;
 mod merge_model;
 #[cfg(unix)]
 mod postgres;

@@ -1,12 +1,11 @@
 //! Ids that are positions, such as `2024-01-05-2`: a row that is put in before others gives its
 //! neighbours' ids to other transactions.
 
-use super::{Fate, KnownTransaction, ReadRow, Stock};
-use px_types::model::transaction::Transaction;
+use super::{Digest, Fate, KnownTransaction, ReadRow, Stock};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Follows posted rows whose contents came back under another id of the same answer, while
-/// their own id came with another amount, account or date.
+/// their own id came with something else.
 ///
 /// They keep the Item's own id, whatever the partner's is now; what has their id now is not
 /// written over them. Rows with the same contents are told apart by nothing, so any of them
@@ -20,16 +19,16 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
     let mut moved = HashSet::new();
     for (row, fate) in rows.iter().zip(fates.iter_mut()) {
         let displaces = match *fate {
-            Fate::Changed(place) => displaced.contains(&place),
+            Fate::Changed(place) if displaced.contains(&place) => true,
+            // The id of a row that is gone is free again.
+            Fate::Changed(place) if stock.known[place].removed_at.is_some() => false,
             Fate::New { collides } => collides,
-            Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => continue,
+            Fate::Changed(_) | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => continue,
         };
-        let unknown = matches!(fate, Fate::New { .. });
         let Some(waiting) = homeless.get_mut(&row.digest) else { continue };
-        // A row of an unknown id can be a stored one that lost its own, but not just any that
-        // was not read: that is one gone and one new.
-        let fits = |place: &usize| displaces || displaced.contains(place);
-        if (displaces || unknown) && waiting.front().is_some_and(fits) {
+        // Under an id that nothing was displaced from it can be one that was, but not just any
+        // that was not read: that is one gone and one new.
+        if waiting.front().is_some_and(|place| displaces || displaced.contains(place)) {
             let Some(to) = waiting.pop_front() else { continue };
             moved.insert(to);
             *fate = Fate::Moved { to, collides: displaces };
@@ -42,14 +41,12 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
     }
 }
 
-/// The posted rows whose id came with another amount, account or date.
+/// The posted rows whose id came with other contents.
 fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usize> {
     let mut displaced = HashSet::new();
     for (row, fate) in rows.iter().zip(fates) {
         match *fate {
-            Fate::Changed(place) => {
-                displaced.extend(Some(place).filter(|_| moves(&stock.known[place], &row.row)));
-            }
+            Fate::Changed(place) => displaced.extend([place]),
             Fate::New { collides: true } => displaced.extend(stock.under(&row.row.id)),
             Fate::New { .. } | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => {}
         }
@@ -61,20 +58,13 @@ fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usi
     displaced
 }
 
-fn moves(known: &KnownTransaction, row: &Transaction) -> bool {
-    known.amount != row.amount
-        || known.unit != row.unit.as_str()
-        || known.account_id != row.account_id
-        || known.date() != row.date()
-}
-
 /// By contents: the displaced, then the posted ones that were not read and should have been.
 fn homeless<'a>(
     stock: &Stock<'a>,
     rows: &[ReadRow],
     fates: &[Fate],
     displaced: &HashSet<usize>,
-) -> HashMap<super::Digest, VecDeque<usize>> {
+) -> HashMap<Digest, VecDeque<usize>> {
     let read = stock.were_read(fates);
     let ids: HashSet<_> = rows.iter().map(|row| &row.row.id).collect();
     let unread = |(place, known): &(usize, &'a KnownTransaction)| {

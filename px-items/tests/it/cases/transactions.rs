@@ -1,0 +1,314 @@
+//! Cases 1–8, 10–13 and 21: transactions that change their ids, their amounts, or their minds.
+
+use crate::kept::{Kept, Row as _, days, id, pending, posted};
+use proptest::prelude::*;
+
+/// Two rows for one purchase: nothing but the contents says that they belong together.
+#[test]
+fn case_01_a_posted_row_without_a_link_is_joined_with_its_pending_one() {
+    let mut kept = Kept::with([pending("p", "12.50", "coffee")]);
+    let merged = kept.read(days(0, 30), [posted("q", "12.50", "coffee")], 10);
+    assert_eq!((merged.joined, merged.ambiguous, merged.removed.len()), (1, 0, 0));
+    assert_eq!(kept.seen(), ["p 12.50 coffee posted"]);
+}
+
+/// One record, two ids: applications know it by the first, the partner by the second.
+#[test]
+fn case_02_pending_and_posted_under_two_ids_are_one_record() {
+    let mut kept = Kept::with([pending("p", "12.50", "coffee")]);
+    kept.read(days(0, 30), [posted("q", "12.50", "coffee")], 10);
+    let known: Vec<_> = kept.live().map(|known| (&known.id, &known.partner_id)).collect();
+    assert_eq!(known, [(&id("p"), &id("q"))]);
+    // Later changes come under the partner's id and reach the same record.
+    kept.read(days(0, 30), [posted("q", "12.50", "coffee bar")], 20);
+    assert_eq!(kept.seen(), ["p 12.50 coffee bar posted"]);
+    // The old id comes back beside it: then it was another purchase, and there are two.
+    let both = [posted("q", "12.50", "coffee bar"), pending("p", "12.50", "coffee")];
+    let merged = kept.read(days(0, 30), both, 30);
+    assert_eq!((merged.writes.len(), merged.removed.len()), (1, 0));
+    assert_eq!(kept.seen().len(), 2);
+}
+
+#[test]
+fn case_03_a_row_posts_under_its_own_id() {
+    let mut kept = Kept::with([pending("p", "12.50", "coffee")]);
+    kept.read(days(0, 30), [posted("p", "12.50", "coffee")], 10);
+    assert_eq!(kept.seen(), ["p 12.50 coffee posted"]);
+    // An older answer does not make it pending again, a younger one does.
+    let old = kept.merge(days(0, 30), [pending("p", "12.50", "coffee")], 1);
+    assert_eq!((old.writes, old.removed), (vec![], vec![]));
+    kept.read(days(0, 30), [pending("p", "12.50", "coffee")], 20);
+    assert_eq!(kept.seen(), ["p 12.50 coffee pending"]);
+}
+
+#[test]
+fn case_04_an_amount_may_change_when_a_row_posts() {
+    let mut kept = Kept::with([pending("p", "40.00", "dinner"), pending("q", "30.00", "taxi")]);
+    let answer = [posted("p", "54.00", "dinner"), posted("r", "36.00", "taxi")];
+    let merged = kept.read(days(0, 30), answer, 10);
+    assert_eq!((merged.joined, merged.collisions), (1, 0));
+    assert_eq!(kept.seen(), ["p 54.00 dinner posted", "q 36.00 taxi posted"]);
+}
+
+/// Two that fit are worse than none: nothing is joined, and each case is counted.
+#[test]
+fn case_05_a_row_is_joined_only_when_nothing_else_fits_on_either_side() {
+    // Two pending, one posted.
+    let two = [pending("p1", "5.00", "coffee"), pending("p2", "5.00", "coffee")];
+    let mut kept = Kept::with(two.clone());
+    let merged = kept.read(days(0, 30), [posted("q", "5.00", "coffee")], 10);
+    assert_eq!((merged.joined, merged.ambiguous), (0, 1));
+    assert_eq!(kept.seen(), ["q 5.00 coffee posted"]);
+    // One pending, two posted.
+    let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
+    let answer = [posted("q1", "5.00", "coffee"), posted("q2", "5.00", "coffee")];
+    let merged = kept.read(days(0, 30), answer, 10);
+    assert_eq!((merged.joined, merged.ambiguous), (0, 2));
+    assert_eq!(kept.seen(), ["q1 5.00 coffee posted", "q2 5.00 coffee posted"]);
+    // A chain: the one that seems to be alone has a rival on the other side.
+    let mut kept = Kept::with([pending("p1", "5.00", "coffee"), pending("p2", "6.00", "tea")]);
+    let answer = [posted("q1", "5.00", "tea"), posted("q2", "6.00", "cake")];
+    let merged = kept.read(days(0, 30), answer, 10);
+    assert_eq!((merged.joined, merged.ambiguous), (0, 2));
+    // One that is still pending in the answer is no candidate.
+    let mut kept = Kept::with(two.clone());
+    let [first, _] = two;
+    let merged = kept.read(days(0, 30), [first, posted("q", "5.00", "coffee")], 10);
+    assert_eq!((merged.joined, merged.ambiguous), (1, 0));
+    assert_eq!(kept.seen(), ["p1 5.00 coffee pending", "p2 5.00 coffee posted"]);
+}
+
+/// What does not fit: account, unit, sign, date, or both amount and text.
+#[test]
+fn case_05_what_does_not_fit_is_not_joined() {
+    let mut euro = posted("q", "5.00", "coffee");
+    euro.unit = px_types::Unit::iso("EUR").unwrap();
+    for other in [
+        posted("q", "5.00", "coffee").of("b"),
+        euro,
+        posted("q", "-5.00", "coffee"),
+        posted("q", "5.00", "coffee").made(14).posts(14),
+        posted("q", "6.00", "tea"),
+    ] {
+        let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
+        let merged = kept.read(days(0, 30), [other], 10);
+        assert_eq!((merged.joined, merged.ambiguous, merged.removed.len()), (0, 0, 1));
+        assert_eq!(kept.seen().len(), 1);
+    }
+    // Three days are near enough, and the amount alone is.
+    let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
+    let merged = kept.read(days(0, 30), [posted("q", "5.00", "CB 1234").made(13).posts(13)], 10);
+    assert_eq!(merged.joined, 1);
+    // One outside the window may still be there: it is not joined.
+    let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
+    let merged = kept.read(days(11, 30), [posted("q", "5.00", "coffee").made(11)], 10);
+    assert_eq!((merged.joined, kept.seen().len()), (0, 2));
+}
+
+#[test]
+fn case_06_equal_purchases_stay_as_many_as_they_are() {
+    let many: Vec<_> = (0..5).map(|n| posted(&format!("t{n}"), "3.00", "bus")).collect();
+    let mut kept = Kept::with(many.clone());
+    assert_eq!(kept.seen().len(), 5);
+    let merged = kept.read(days(0, 30), many[1..].to_vec(), 10);
+    assert_eq!(merged.removed, [(crate::kept::account("a"), id("t0"))]);
+    let merged = kept.read(days(0, 30), many, 20);
+    assert_eq!((merged.writes.len(), kept.seen().len()), (1, 5));
+}
+
+#[test]
+fn case_07_the_same_rows_under_new_ids_are_not_imported() {
+    let rows = |prefix: &str| {
+        let texts = ["rent", "bus", "bus", "salary"];
+        let row = |(n, text)| posted(&format!("{prefix}{n}"), "3.00", text);
+        texts.into_iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    let kept = Kept::with(rows("old"));
+    let mut answer = rows("new");
+    answer.push(posted("newer", "9.99", "what was made since"));
+    let merged = kept.merge(days(0, 30), answer.clone(), 10);
+    assert!(merged.ids_changed);
+    assert_eq!((merged.writes, merged.removed), (vec![], vec![]));
+    // One id that is known, one row that is not there: then it is no such case.
+    let mut known = answer.clone();
+    known.push(posted("old0", "3.00", "rent"));
+    assert!(!kept.merge(days(0, 30), known, 10).ids_changed);
+    assert!(!kept.merge(days(0, 30), answer[1..].to_vec(), 10).ids_changed);
+    // Equal rows count as often as they are stored.
+    let mut fewer = answer;
+    fewer.remove(1);
+    assert!(!kept.merge(days(0, 30), fewer, 10).ids_changed);
+    // Two rows may look alike by chance.
+    let few = Kept::with(rows("old")[..2].to_vec());
+    assert!(!few.merge(days(0, 30), rows("new")[..2].to_vec(), 10).ids_changed);
+}
+
+/// The bank puts a row in before others, and each takes its neighbour's id.
+#[test]
+fn case_08_positions_that_shift_write_over_nothing() {
+    let mut kept = Kept::with([posted("1", "1.00", "a"), posted("2", "2.00", "b")]);
+    let answer = [posted("1", "9.00", "x"), posted("2", "1.00", "a"), posted("3", "2.00", "b")];
+    let merged = kept.read(days(0, 30), answer, 10);
+    assert_eq!((merged.collisions, merged.removed.len()), (2, 0));
+    let seen = kept.seen();
+    assert_eq!([&seen[0], &seen[2]], ["1 1.00 a posted", "2 2.00 b posted"]);
+    assert!(seen[1].starts_with("1#") && seen[1].ends_with(" 9.00 x posted"), "{}", seen[1]);
+}
+
+/// An id that comes back as another transaction: another account, or amount and date at once.
+#[test]
+fn case_08_an_id_that_came_back_as_another_transaction_is_kept_apart() {
+    for other in [posted("1", "1.00", "a").of("b"), posted("1", "2.00", "a").made(20).posts(21)] {
+        // The old one lies outside the window that is read: it may still be there.
+        let mut kept = Kept::with([posted("1", "1.00", "a").made(2).posts(2)]);
+        let merged = kept.read(days(5, 30), [other.clone()], 10);
+        assert_eq!((merged.collisions, merged.removed.len(), kept.seen().len()), (1, 0, 2));
+        // A window that covers both finds that it is gone.
+        let merged = kept.read(days(0, 30), [other], 20);
+        assert_eq!((merged.removed.len(), kept.seen().len()), (1, 1));
+    }
+    // Amount or date alone is a change.
+    for same in [posted("1", "2.00", "a"), posted("1", "1.00", "a").posts(14)] {
+        let mut kept = Kept::with([posted("1", "1.00", "a")]);
+        let merged = kept.read(days(0, 30), [same], 10);
+        assert_eq!((merged.collisions, kept.live().next().unwrap().id == id("1")), (0, true));
+    }
+}
+
+#[test]
+fn case_08_a_long_id_that_collides_still_gives_an_id() {
+    let long = "é".repeat(127);
+    let mut kept = Kept::with([posted(&long, "1.00", "a")]);
+    kept.read(days(0, 30), [posted(&long, "1.00", "a").of("b")], 10);
+    let ids: Vec<_> = kept.live().map(|known| known.id.as_str().len()).collect();
+    assert!(ids.iter().all(|length| *length <= 255), "{ids:?}");
+    assert_ne!(kept.live().next().unwrap().id, id(&long));
+}
+
+/// Ids that one might take for the same are not.
+#[test]
+fn case_10_transactions_ids_are_told_apart_by_every_byte() {
+    let ids = ["t1", "T1", "t1 ", " t1", "t10", "t", "t\u{301}1", "t-1", "é", "e\u{301}"];
+    let rows = ids.map(|id| posted(id, "1.00", "a"));
+    let kept = Kept::with(rows.clone());
+    assert_eq!(kept.seen().len(), ids.len());
+    let mut kept = kept;
+    let merged = kept.read(days(0, 30), rows[1..].to_vec(), 10);
+    assert_eq!(merged.removed.len(), 1);
+}
+
+/// What applications keep beside a transaction hangs on its id: that stays over everything that
+/// can happen to it.
+#[test]
+fn case_11_what_applications_attach_to_an_id_stays_attached() {
+    let mut kept = Kept::with([pending("p", "12.50", "coffee")]);
+    for (hour, row) in [
+        (10, posted("q", "15.00", "coffee")),
+        (20, posted("q", "15.00", "COFFEE BAR")),
+        (30, posted("q", "15.50", "COFFEE BAR")),
+        (40, posted("q", "15.50", "COFFEE BAR").posts(13)),
+    ] {
+        let merged = kept.read(days(0, 30), [row], hour);
+        assert_eq!(merged.removed, []);
+        assert_eq!(kept.live().map(|known| &known.id).collect::<Vec<_>>(), [&id("p")]);
+    }
+    // Even when it was gone for a while.
+    kept.read(days(0, 30), [], 50);
+    assert_eq!(kept.live().count(), 0);
+    kept.read(days(0, 30), [posted("q", "15.50", "COFFEE BAR").posts(13)], 60);
+    assert_eq!(kept.live().map(|known| &known.id).collect::<Vec<_>>(), [&id("p")]);
+}
+
+/// What goes and what takes its place are in one result, which a store keeps whole.
+#[test]
+fn case_12_a_removal_and_what_replaces_it_come_together() {
+    let mut kept = Kept::with([posted("old", "5.00", "coffee")]);
+    let merged = kept.merge(days(0, 30), [posted("new", "7.00", "coffee")], 10);
+    assert_eq!((merged.writes.len(), merged.removed.len()), (1, 1));
+    kept.read(days(0, 30), [posted("new", "7.00", "coffee")], 10);
+    assert_eq!(kept.seen(), ["new 7.00 coffee posted"]);
+}
+
+#[test]
+fn case_13_a_tombstone_wins_over_a_replay() {
+    let row = || posted("t", "5.00", "coffee");
+    let mut kept = Kept::with([row()]);
+    kept.read(days(0, 30), [], 10);
+    // Its removal was stored in hour 11: what was read before says nothing of it.
+    for began in [1, 10] {
+        assert_eq!(kept.merge(days(0, 30), [row()], began).writes, []);
+    }
+    let merged = kept.read(days(0, 30), [row()], 12);
+    assert_eq!(merged.writes[0].change, px_items::merge::Change::Added);
+    assert_eq!(kept.seen(), ["t 5.00 coffee posted"]);
+}
+
+/// A row that the bank dates back to before everything that is read is found by the deep resync,
+/// a row that vanished there too.
+#[test]
+fn case_21_a_late_row_below_the_watermark_is_found_by_a_wide_window() {
+    let mut kept = Kept::with([posted("gone", "1.00", "a").made(1).posts(2)]);
+    let late = || posted("late", "5.00", "b").made(3).posts(3);
+    let recent = || posted("recent", "2.00", "c").made(25).posts(26);
+    let merged = kept.read(days(20, 30), [recent()], 10);
+    assert_eq!((merged.removed.len(), merged.absent), (0, vec![]));
+    let merged = kept.read(days(0, 30), [recent(), late()], 20);
+    assert_eq!((merged.writes.len(), merged.removed.len()), (1, 1));
+    assert_eq!(kept.seen(), ["late 5.00 b posted", "recent 2.00 c posted"]);
+}
+
+/// A row of two dates that no window of a walk covers, however far apart they are: it is gone when
+/// it is neither where the one date is nor where the other is.
+#[test]
+fn case_21_a_row_that_vanished_between_two_windows_is_found_by_both_dates() {
+    let row = || posted("t", "1.00", "a").made(2).posts(25);
+    let mut kept = Kept::with([row()]);
+    let merged = kept.read(days(20, 30), [], 10);
+    assert_eq!((merged.removed.len(), merged.absent.len()), (0, 1));
+    let absent: std::collections::BTreeSet<_> =
+        merged.absent.into_iter().map(|(id, _)| id).collect();
+    let ids = absent.clone();
+    let look = |kept: &Kept, window, rows: Vec<_>| {
+        let known = kept.known(window, &ids);
+        let read = px_items::merge::ReadWindow::new(window, rows, crate::kept::hour(20));
+        px_items::merge::merge_transactions(&known, read.lacking(absent.clone()), &[].into())
+    };
+    // The window between the two says nothing, and a bank that files it by the other date has it.
+    assert_eq!(look(&kept, days(10, 19), vec![]).removed, []);
+    assert_eq!(look(&kept, days(0, 9), vec![row()]).removed, []);
+    assert_eq!(look(&kept, days(0, 9), vec![]).removed.len(), 1);
+}
+
+proptest! {
+    /// Nothing of an answer, however odd, ends the merge in a panic or stores an id twice.
+    #[test]
+    fn case_49_no_answer_breaks_the_merge(
+        first in prop::collection::vec((0_u8..6, 0_i64..3, 0_u8..2, 8_u64..13, any::<bool>()), 0..9),
+        second in prop::collection::vec((0_u8..6, 0_i64..3, 0_u8..2, 8_u64..13, any::<bool>()), 0..9),
+        cut in 0_u64..14,
+    ) {
+        let rows = |all: &[(u8, i64, u8, u64, bool)]| {
+            let row = |(number, amount, account, date, posts): &(u8, i64, u8, u64, bool)| {
+                let row = pending(&format!("t{number}"), &amount.to_string(), "same")
+                    .of(&account.to_string()).made(*date);
+                if *posts { row.posts(*date) } else { row }
+            };
+            all.iter().map(row).collect::<Vec<_>>()
+        };
+        let mut kept = Kept::default();
+        for (hour, (window, rows)) in [
+            (days(0, 30), rows(&first)),
+            (days(cut, 30), rows(&second)),
+            (days(0, 30), rows(&second)),
+        ].into_iter().enumerate() {
+            let merged = kept.merge(window, rows.clone(), 10 * hour as i64 + 1);
+            let mut ids: Vec<_> = merged.writes.iter().map(|write| &write.known.id).collect();
+            ids.sort();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), merged.writes.len());
+            let gone = |id| merged.removed.iter().any(|(_, removed)| removed == id);
+            prop_assert!(!ids.into_iter().any(gone));
+            kept.read(window, rows, 10 * hour as i64 + 1);
+        }
+    }
+}
