@@ -17,6 +17,8 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rules;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -25,6 +27,8 @@ pub use postgres::PostgresStore;
 pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "testing")]
 pub use memory::Sabotage;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 
 use crate::{
     connection::Connection,

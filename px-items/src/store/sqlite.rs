@@ -1,0 +1,297 @@
+//! The embedded store: one SQLite file.
+//!
+//! One connection writes, each time in a transaction that begins as a writer, so that no two of
+//! them ever meet; others read beside it what was committed last. What a commit has in rows goes
+//! in as one JSON array for each kind of row.
+//!
+//! Every commit is on the disk before it is answered (`synchronous = FULL`): a rotated refresh
+//! token that a power cut takes back would lose the Item's authorization.
+//!
+//! Schema: `migrations/sqlite`.
+
+mod commit;
+mod links;
+mod queues;
+mod reads;
+mod row;
+mod tokens;
+mod work;
+
+use super::{
+    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
+    StoreErrorKind, StoreOptions, TransactionPage, TransactionQuery, Unlinked,
+};
+use crate::{
+    connection::Connection,
+    merge::{KnownAccount, KnownTransaction},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use px_client::{Window, oauth::TokenSet};
+use px_types::{
+    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{identity::Identity, security::Security},
+};
+use row::Failure;
+use sqlx::{
+    ConnectOptions as _, Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{fmt, path::Path, time::Duration};
+
+/// The schema, step by step.
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Connections that read at once.
+const READERS: u32 = 4;
+/// How long another program may lock the file.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store in one SQLite file. Cheap to clone.
+#[derive(Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    options: StoreOptions,
+}
+
+impl SqliteStore {
+    /// Opens a file, which is made if there is none, and brings its schema up to date.
+    ///
+    /// Several processes of one machine may use it; each waits for the others' commits.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or its schema is of a newer version.
+    pub async fn open(file: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
+        let connect = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let writer = pool(connect.clone(), 1).await?;
+        migrate(&writer).await?;
+        let readers = pool(connect, READERS).await?;
+        Ok(Self { writer, readers, options })
+    }
+
+    /// A store that ends with the process.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub async fn in_memory(options: StoreOptions) -> Result<Self> {
+        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1).await?;
+        migrate(&writer).await?;
+        Ok(Self { readers: writer.clone(), writer, options })
+    }
+
+    /// Ends all connections, once they are free.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+async fn pool(connect: SqliteConnectOptions, most: u32) -> Result<SqlitePool> {
+    let connect = connect
+        .busy_timeout(PATIENCE)
+        .statement_cache_capacity(128)
+        .pragma("cache_size", "-65536")
+        .pragma("temp_store", "memory")
+        .disable_statement_logging();
+    // A connection in memory is the database: it must not be ended for being idle.
+    let pool = SqlitePoolOptions::new()
+        .max_connections(most)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .connect_with(connect)
+        .await
+        .map_err(Failure::from)?;
+    Ok(pool)
+}
+
+async fn migrate(pool: &SqlitePool) -> Result<()> {
+    MIGRATOR.run(pool).await.map_err(|error| {
+        let what = "the schema of the database file cannot be brought up to date";
+        StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
+    })
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn link(&self, new: NewLink) -> Result<Linked> {
+        Ok(self.connect_holder(&new).await?)
+    }
+
+    async fn unlink(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        Ok(self.disconnect(item, application, now).await?)
+    }
+
+    async fn set_connection(
+        &self,
+        item: &ItemId,
+        connection: Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        Ok(self.change_connection(item, &connection, now).await?)
+    }
+
+    async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
+        Ok(commit::connections(&self.readers, item).await?)
+    }
+
+    async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+        Ok(self.read_access(token).await?)
+    }
+
+    async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        Ok(self.swap_access(old, new).await?)
+    }
+
+    async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+        Ok(self.read_item(item).await?)
+    }
+
+    async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
+        Ok(self.read_find(institution, user).await?)
+    }
+
+    async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+        Ok(self.read_accounts(item).await?)
+    }
+
+    async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
+        Ok(self.read_identities(item).await?)
+    }
+
+    async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+        Ok(self.read_securities(item).await?)
+    }
+
+    async fn transactions(
+        &self,
+        item: &ItemId,
+        query: &TransactionQuery,
+    ) -> Result<TransactionPage> {
+        Ok(self.read_transactions(item, query).await?)
+    }
+
+    async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
+        Ok(self.read_changes(item, query).await?)
+    }
+
+    async fn claim(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        Ok(self.take_due(now, lease_until, limit).await?)
+    }
+
+    async fn claim_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        Ok(self.take_one(item, now, lease_until).await?)
+    }
+
+    async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        Ok(self.prolong(item, fence, lease_until).await?)
+    }
+
+    async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        Ok(self.give_back(items).await?)
+    }
+
+    async fn known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        Ok(self.read_known(item, window, ids).await?)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        Ok(self.store(&commit).await?)
+    }
+
+    async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
+        Ok(self.read_tokens(item).await?)
+    }
+
+    async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
+        Ok(self.replace_tokens(item, version, tokens).await?)
+    }
+
+    async fn claim_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        Ok(self.take_revocations(now, lease_until, limit).await?)
+    }
+
+    async fn settle_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        Ok(self.end_revocation(revocation, again_at).await?)
+    }
+
+    async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        Ok(self.apply(batch).await?)
+    }
+
+    async fn claim_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        Ok(self.take_webhooks(now, lease_until, limit).await?)
+    }
+
+    async fn settle_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        Ok(self.end_webhook(webhook, again_at).await?)
+    }
+
+    async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
+        Ok(self.return_webhooks(webhooks).await?)
+    }
+
+    async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+        Ok(self.read_overview(now).await?)
+    }
+
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+        Ok(self.read_list(after, limit).await?)
+    }
+}

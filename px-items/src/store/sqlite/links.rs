@@ -1,0 +1,332 @@
+//! Who is connected. What a link makes of an Item is decided in `rules`; here it is stored.
+
+use super::{
+    SqliteStore, commit, queues,
+    row::{self, Failure, Result, micros},
+    tokens,
+};
+use crate::{
+    connection::Connection,
+    item::State,
+    life::Life,
+    merge::KnownAccount,
+    store::{
+        AccessDigest, Linked, NewHolder, NewLink, Unlinked,
+        rules::{self, Joined, Tell, Tokens},
+    },
+};
+use chrono::{DateTime, Utc};
+use px_types::{AccountId, ApplicationId, InstitutionId, ItemId};
+use sqlx::{Row as _, SqliteConnection};
+use std::collections::BTreeMap;
+
+/// Tables with nothing but rows of Items; the Item's own row goes last.
+const DATA: [&str; 8] = [
+    "DELETE FROM access WHERE item_id = ?1",
+    "DELETE FROM connections WHERE item_id = ?1",
+    "DELETE FROM tokens WHERE item_id = ?1",
+    "DELETE FROM outbox WHERE item_id = ?1",
+    "DELETE FROM accounts WHERE item_id = ?1",
+    "DELETE FROM identities WHERE item_id = ?1",
+    "DELETE FROM securities WHERE item_id = ?1",
+    "DELETE FROM transactions WHERE item_id = ?1",
+];
+
+/// What a link has to know of an Item that is there.
+struct Present {
+    state: State,
+    life: Life,
+    epochs: u64,
+}
+
+impl SqliteStore {
+    pub(super) async fn connect_holder(&self, new: &NewLink) -> Result<Linked> {
+        let mut tx = self.begin().await?;
+        let linked = match find_key(&mut tx, new).await? {
+            None => self.create(&mut tx, new).await?,
+            Some(item) => self.join(&mut tx, &item, new).await?,
+        };
+        tx.commit().await?;
+        Ok(linked)
+    }
+
+    async fn create(&self, tx: &mut SqliteConnection, new: &NewLink) -> Result<Linked> {
+        let item = &new.item_id;
+        let connection = match &new.holder {
+            NewHolder::Application(connection) => Some(connection),
+            NewHolder::Partner => None,
+        };
+        let sql = "INSERT INTO items (item_id, institution_id, user_id, created_at, state, life, \
+                   fence, due_at, notified, change_seq, epochs, needs_transactions, cycle_tokens) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?4, 0, 0, ?7, ?8, 0)";
+        sqlx::query(sql)
+            .bind(item.as_str())
+            .bind(new.institution_id.as_str())
+            .bind(new.user_id.as_str())
+            .bind(micros(new.now))
+            .bind(State::Created.as_str())
+            .bind(row::text(&Life::default())?)
+            .bind(i64::from(connection.is_some()))
+            .bind(connection.is_some_and(Connection::needs_transactions))
+            .execute(&mut *tx)
+            .await?;
+        if let Some(connection) = connection {
+            let connection = Connection { epoch: 0, ..connection.clone() };
+            commit::write_connection(tx, item, &connection).await?;
+        }
+        tokens::put(tx, &*self.options.vault, item, &new.tokens).await?;
+        give_access(tx, item, new).await?;
+        Ok(Linked::new(item.clone(), true, false))
+    }
+
+    async fn join(
+        &self,
+        tx: &mut SqliteConnection,
+        item: &ItemId,
+        new: &NewLink,
+    ) -> Result<Linked> {
+        let Some(present) = present(tx, item).await? else { return Err(Failure::corrupt("key")) };
+        give_access(tx, item, new).await?;
+        let connections = commit::connections(&mut *tx, item).await?;
+        let listed = listed(tx, item).await?;
+        let which = rules::which_tokens(present.state, new, &connections, &listed);
+        self.choose_tokens(tx, item, which, new).await?;
+        let place = (present.state, &present.life);
+        let joined = rules::join(place, &connections, present.epochs, new.holder.clone())?;
+        let repaired = joined.repaired;
+        self.join_as(tx, item, &joined, new.now).await?;
+        Ok(Linked::new(item.clone(), false, repaired))
+    }
+
+    /// Stores the new tokens, or leaves the old ones; what is spent then is to be revoked.
+    async fn choose_tokens(
+        &self,
+        tx: &mut SqliteConnection,
+        item: &ItemId,
+        which: Tokens,
+        new: &NewLink,
+    ) -> Result<()> {
+        let vault = &*self.options.vault;
+        let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
+        let spent = match which {
+            Tokens::New => {
+                tokens::put(tx, vault, item, &new.tokens).await?;
+                let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1";
+                sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
+                old.filter(|old| rules::outlived(old, &new.tokens))
+            }
+            Tokens::Old => {
+                let other = old.is_none_or(|kept| rules::outlived(&new.tokens, &kept));
+                other.then(|| new.tokens.clone())
+            }
+            Tokens::OldAlone => None,
+        };
+        if let Some(spent) = spent {
+            tokens::revoke(tx, vault, (item, &new.institution_id), &spent, new.now).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn change_connection(
+        &self,
+        item: &ItemId,
+        connection: &Connection,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let Some(present) = present(&mut tx, item).await? else { return Ok(false) };
+        let connections = commit::connections(&mut *tx, item).await?;
+        let mut others = connections.iter();
+        if !others.any(|other| other.application_id == connection.application_id) {
+            return Ok(false);
+        }
+        let place = (present.state, &present.life);
+        let joined = rules::connect(place, &connections, present.epochs, connection.clone());
+        self.join_as(&mut tx, item, &joined, now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Stores what a link or a change of a connection makes of an Item, and tells it.
+    async fn join_as(
+        &self,
+        tx: &mut SqliteConnection,
+        item: &ItemId,
+        joined: &Joined,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        if let Some(connection) = &joined.connection {
+            commit::write_connection(tx, item, connection).await?;
+        }
+        let sql = "UPDATE items SET state = ?2, epochs = epochs + ?3, needs_transactions = ?4, \
+                   notified = notified + ?5, due_at = CASE WHEN ?5 AND leased_until IS NULL \
+                   THEN min(ifnull(due_at, max(?6, ifnull(not_before, ?6))), \
+                            max(?6, ifnull(not_before, ?6))) \
+                   ELSE due_at END WHERE item_id = ?1";
+        sqlx::query(sql)
+            .bind(item.as_str())
+            .bind(joined.state.as_str())
+            .bind(i64::from(joined.connection.is_some()))
+            .bind(joined.needs_transactions)
+            .bind(joined.due)
+            .bind(micros(now))
+            .execute(&mut *tx)
+            .await?;
+        let counts = match joined.tell {
+            Tell::Nothing => BTreeMap::new(),
+            Tell::Recent | Tell::All => counts(tx, item).await?,
+        };
+        let connections = commit::connections(&mut *tx, item).await?;
+        let place = (item, &self.options.environment);
+        let told = joined.webhooks(place, &connections, counts)?;
+        let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
+        queues::put(tx, &told, now).await
+    }
+
+    pub(super) async fn disconnect(
+        &self,
+        item: &ItemId,
+        holder: Option<&ApplicationId>,
+        now: DateTime<Utc>,
+    ) -> Result<Unlinked> {
+        let mut tx = self.begin().await?;
+        let sql = "SELECT institution_id FROM items WHERE item_id = ?1";
+        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
+        let Some(row) = row else { return Ok(Unlinked::NotConnected) };
+        let institution: InstitutionId = row::parsed(&row, "institution_id")?;
+        if !leave(&mut tx, item, holder).await? {
+            return Ok(Unlinked::NotConnected);
+        }
+        let connections = commit::connections(&mut *tx, item).await?;
+        if connections.is_empty() {
+            self.remove(&mut tx, (item, &institution), now).await?;
+            tx.commit().await?;
+            return Ok(Unlinked::ItemRemoved);
+        }
+        let needs = connections.iter().any(Connection::needs_transactions);
+        let sql = "UPDATE items SET needs_transactions = ?2 WHERE item_id = ?1";
+        sqlx::query(sql).bind(item.as_str()).bind(needs).execute(&mut *tx).await?;
+        let sql = "DELETE FROM outbox WHERE item_id = ?1 AND application_id = ?2";
+        let query = sqlx::query(sql).bind(item.as_str()).bind(holder.map(ApplicationId::as_str));
+        query.execute(&mut *tx).await?;
+        end_access(&mut tx, item, holder).await?;
+        tx.commit().await?;
+        Ok(Unlinked::OthersStay)
+    }
+
+    async fn remove(
+        &self,
+        tx: &mut SqliteConnection,
+        (item, institution): (&ItemId, &InstitutionId),
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let vault = &*self.options.vault;
+        if let Some((old, _)) = tokens::stored(&mut *tx, vault, item).await? {
+            tokens::revoke(tx, vault, (item, institution), &old, now).await?;
+        }
+        let keys = "DELETE FROM item_keys WHERE (institution_id, user_id) = \
+                    (SELECT institution_id, user_id FROM items WHERE item_id = ?1)";
+        let items = "DELETE FROM items WHERE item_id = ?1";
+        for sql in DATA.into_iter().chain([keys, items]) {
+            sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn swap_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
+        let sql = "UPDATE access SET digest = ?2 WHERE digest = ?1";
+        let query = sqlx::query(sql).bind(&old.0[..]).bind(&new.0[..]);
+        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+    }
+}
+
+/// The Item of a user. `None`: there was none, and now the key leads to the new one.
+async fn find_key(tx: &mut SqliteConnection, new: &NewLink) -> Result<Option<ItemId>> {
+    let (institution, user) = (new.institution_id.as_str(), new.user_id.as_str());
+    let sql = "INSERT INTO item_keys (institution_id, user_id, item_id) VALUES (?1, ?2, ?3) \
+               ON CONFLICT DO NOTHING";
+    let query = sqlx::query(sql).bind(institution).bind(user).bind(new.item_id.as_str());
+    if query.execute(&mut *tx).await?.rows_affected() > 0 {
+        return Ok(None);
+    }
+    let sql = "SELECT item_id FROM item_keys WHERE institution_id = ?1 AND user_id = ?2";
+    let row = sqlx::query(sql).bind(institution).bind(user).fetch_one(tx).await?;
+    row::parsed(&row, "item_id").map(Some)
+}
+
+async fn present(tx: &mut SqliteConnection, item: &ItemId) -> Result<Option<Present>> {
+    let sql = "SELECT state, life, epochs FROM items WHERE item_id = ?1";
+    let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?;
+    let Some(row) = row else { return Ok(None) };
+    let state = State::from_name(row.try_get("state")?).ok_or_else(|| Failure::corrupt("state"))?;
+    let epochs = row.try_get::<i64, _>("epochs")?.unsigned_abs();
+    Ok(Some(Present { state, life: row::json(&row, "life")?, epochs }))
+}
+
+/// The partner's ids of the accounts that it lists.
+async fn listed(tx: &mut SqliteConnection, item: &ItemId) -> Result<Vec<AccountId>> {
+    let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = ?1 \
+               ORDER BY account_id";
+    let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(tx).await?;
+    let accounts = rows.iter().map(row::account).collect::<Result<Vec<_>>>()?;
+    let listed = accounts.into_iter().filter(KnownAccount::is_present);
+    Ok(listed.map(|known| known.partner_id).collect())
+}
+
+/// Takes a holder's connection away. `false`: it was not connected.
+async fn leave(
+    tx: &mut SqliteConnection,
+    item: &ItemId,
+    holder: Option<&ApplicationId>,
+) -> Result<bool> {
+    if let Some(application) = holder {
+        let sql = "DELETE FROM connections WHERE item_id = ?1 AND application_id = ?2";
+        let query = sqlx::query(sql).bind(item.as_str()).bind(application.as_str());
+        return Ok(query.execute(tx).await?.rows_affected() > 0);
+    }
+    let sql = "SELECT 1 FROM access WHERE item_id = ?1 AND application_id IS NULL";
+    Ok(sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?.is_some())
+}
+
+/// Gives a holder its token, and ends its earlier one.
+async fn give_access(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> Result<()> {
+    let holder = match &new.holder {
+        NewHolder::Application(connection) => Some(&connection.application_id),
+        NewHolder::Partner => None,
+    };
+    end_access(tx, item, holder).await?;
+    let sql = "INSERT INTO access (digest, item_id, institution_id, application_id) \
+               VALUES (?1, ?2, ?3, ?4)";
+    sqlx::query(sql)
+        .bind(&new.access.0[..])
+        .bind(item.as_str())
+        .bind(new.institution_id.as_str())
+        .bind(holder.map(ApplicationId::as_str))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn end_access(
+    tx: &mut SqliteConnection,
+    item: &ItemId,
+    holder: Option<&ApplicationId>,
+) -> Result<()> {
+    let sql = "DELETE FROM access WHERE item_id = ?1 AND application_id IS ?2";
+    let query = sqlx::query(sql).bind(item.as_str()).bind(holder.map(ApplicationId::as_str));
+    query.execute(tx).await?;
+    Ok(())
+}
+
+/// How many transactions each account has.
+async fn counts(tx: &mut SqliteConnection, item: &ItemId) -> Result<BTreeMap<AccountId, u64>> {
+    let sql = "SELECT account_id, count(*) AS rows FROM transactions \
+               WHERE item_id = ?1 AND removed_at IS NULL GROUP BY account_id";
+    let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(tx).await?;
+    rows.iter()
+        .map(|row| {
+            let count = row.try_get::<i64, _>("rows")?.unsigned_abs();
+            Ok((row::parsed(row, "account_id")?, count))
+        })
+        .collect()
+}

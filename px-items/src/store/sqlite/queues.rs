@@ -1,0 +1,155 @@
+//! What waits to be sent: webhooks, and tokens to be revoked.
+
+use super::{
+    SqliteStore,
+    row::{self, Result, micros, rows_of},
+    tokens,
+};
+use crate::store::{QueuedWebhook, Revocation, rules::Waiting};
+use chrono::{DateTime, Utc};
+use px_types::ItemId;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+/// The numbers are given in the order of the rows, which is that of sending.
+const PUT: &str = "
+INSERT INTO outbox (item_id, application_id, url, body, attempt, created_at, due_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0, ?2, ?2 FROM json_each(?1)
+ORDER BY key";
+
+const DUE_WEBHOOKS: &str = "
+SELECT id, item_id, application_id, url, body, created_at, attempt + 1 AS attempt
+FROM outbox WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
+
+const TAKE_WEBHOOKS: &str = "
+UPDATE outbox SET attempt = attempt + 1, due_at = ?2
+WHERE id IN (SELECT value FROM json_each(?1))";
+
+const RETURN: &str = "
+UPDATE outbox SET attempt = outbox.attempt - 1, due_at = given.due_at
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
+    FROM json_each(?1)) AS given
+WHERE outbox.id = given.id AND outbox.attempt = given.attempt";
+
+const DUE_REVOCATIONS: &str = "
+SELECT id, item_id, institution_id, key_id, sealed, created_at, attempt + 1 AS attempt
+FROM revocations WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
+
+const TAKE_REVOCATIONS: &str = "
+UPDATE revocations SET attempt = attempt + 1, due_at = ?2
+WHERE id IN (SELECT value FROM json_each(?1))";
+
+/// Puts webhooks into the outbox, in the order in which they are sent.
+pub(super) async fn put(
+    tx: &mut SqliteConnection,
+    told: &[(&ItemId, Waiting)],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if told.is_empty() {
+        return Ok(());
+    }
+    let rows = told.iter().map(|(item, w)| {
+        (item.as_str(), w.application_id.as_str(), w.url.as_str(), w.body.as_str())
+    });
+    let rows = row::text(&rows.collect::<Vec<_>>())?;
+    sqlx::query(PUT).bind(rows).bind(micros(now)).execute(tx).await?;
+    Ok(())
+}
+
+impl SqliteStore {
+    pub(super) async fn take_webhooks(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<QueuedWebhook>> {
+        let rows = self.take((DUE_WEBHOOKS, TAKE_WEBHOOKS), now, lease_until, limit).await?;
+        rows.iter().map(webhook).collect()
+    }
+
+    pub(super) async fn take_revocations(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        let rows = self.take((DUE_REVOCATIONS, TAKE_REVOCATIONS), now, lease_until, limit).await?;
+        rows.iter().map(|row| self.revocation(row)).collect()
+    }
+
+    /// Reads what is due and puts it off until the lease ends.
+    async fn take(
+        &self,
+        (due, take): (&'static str, &'static str),
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<SqliteRow>> {
+        let mut tx = self.begin().await?;
+        let query = sqlx::query(due).bind(micros(now)).bind(rows_of(limit));
+        let rows = query.fetch_all(&mut *tx).await?;
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        let ids = rows.iter().map(|row| row.try_get::<i64, _>("id"));
+        let ids = row::text(&ids.collect::<std::result::Result<Vec<_>, _>>()?)?;
+        sqlx::query(take).bind(ids).bind(micros(lease_until)).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(rows)
+    }
+
+    pub(super) async fn end_webhook(
+        &self,
+        webhook: &QueuedWebhook,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let sql = match again_at {
+            Some(_) => "UPDATE outbox SET due_at = ?3 WHERE id = ?1 AND attempt = ?2",
+            None => "DELETE FROM outbox WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
+        };
+        let query = sqlx::query(sql).bind(webhook.id).bind(webhook.attempt);
+        query.bind(again_at.map(micros)).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn return_webhooks(
+        &self,
+        webhooks: &[(QueuedWebhook, DateTime<Utc>)],
+    ) -> Result<()> {
+        let rows = webhooks.iter().map(|(w, due_at)| (w.id, w.attempt, micros(*due_at)));
+        let rows = row::text(&rows.collect::<Vec<_>>())?;
+        sqlx::query(RETURN).bind(rows).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn end_revocation(
+        &self,
+        revocation: &Revocation,
+        again_at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let sql = match again_at {
+            Some(_) => "UPDATE revocations SET due_at = ?3 WHERE id = ?1 AND attempt = ?2",
+            None => "DELETE FROM revocations WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
+        };
+        let query = sqlx::query(sql).bind(revocation.id).bind(revocation.attempt);
+        query.bind(again_at.map(micros)).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    fn revocation(&self, row: &SqliteRow) -> Result<Revocation> {
+        let item: ItemId = row::parsed(row, "item_id")?;
+        let opened = tokens::open(&*self.options.vault, &item, row)?;
+        let place = (item, row::parsed(row, "institution_id")?);
+        let created_at = row::moment(row, "created_at")?;
+        Ok(Revocation::new(row.try_get("id")?, place, opened, row.try_get("attempt")?, created_at))
+    }
+}
+
+fn webhook(row: &SqliteRow) -> Result<QueuedWebhook> {
+    Ok(QueuedWebhook::new(
+        row.try_get("id")?,
+        (row::parsed(row, "item_id")?, row::parsed(row, "application_id")?),
+        (row.try_get("url")?, row.try_get("body")?),
+        row::moment(row, "created_at")?,
+        row.try_get("attempt")?,
+    ))
+}

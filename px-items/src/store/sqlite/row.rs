@@ -1,0 +1,212 @@
+//! Rows, as what they mean; and what can go wrong between this store and its file.
+
+use crate::{
+    item::{Event, State, step},
+    merge::{AccountStanding, Digest, KnownAccount, KnownTransaction},
+    store::{Fence, ItemRecord, StoreError, StoreErrorKind},
+};
+use chrono::{DateTime, Utc};
+use px_types::Date;
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Row as _, sqlite::SqliteRow};
+use std::{collections::BTreeMap, str::FromStr};
+
+/// The columns of an Item, from `items AS i`.
+///
+/// The oldest pending date is looked up and not kept, so that nothing has to keep it right; an
+/// index of the few that are pending answers it.
+macro_rules! item_columns {
+    () => {
+        "i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, \
+         i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, \
+         i.needs_transactions, i.cycle_tokens, \
+         (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id \
+          AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending"
+    };
+}
+pub(super) use item_columns;
+
+/// What can go wrong.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is said as it is.
+    Store(StoreError),
+    /// The database.
+    Database(sqlx::Error),
+}
+
+pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// What is stored is not what this program stores.
+    pub(super) fn corrupt(what: &str) -> Self {
+        let what = format!("a stored {what} cannot be read");
+        Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Store(error) => error,
+            // A broken constraint does not get better by trying again. SQLite's messages name
+            // columns and never what is in them.
+            Failure::Database(error @ sqlx::Error::Database(_))
+                if error.as_database_error().is_some_and(|e| e.is_check_violation()) =>
+            {
+                let what = "the database refused what was to be stored";
+                Self::new(StoreErrorKind::Corrupt, what).caused_by(error)
+            }
+            // Says which column, and can say what was in it.
+            Failure::Database(sqlx::Error::ColumnDecode { index, .. }) => {
+                let what = format!("the stored column {index} cannot be read");
+                Self::new(StoreErrorKind::Corrupt, what)
+            }
+            Failure::Database(error) => {
+                let what = "the database file cannot be used now; see that the disk has room and \
+                            that no other program locks it";
+                Self::new(StoreErrorKind::Unavailable, what).caused_by(error)
+            }
+        }
+    }
+}
+
+pub(super) fn item(row: &SqliteRow) -> Result<ItemRecord> {
+    let state: &str = row.try_get("state")?;
+    Ok(ItemRecord {
+        id: parsed(row, "item_id")?,
+        institution_id: parsed(row, "institution_id")?,
+        user_id: parsed(row, "user_id")?,
+        created_at: moment(row, "created_at")?,
+        state: State::from_name(state).ok_or_else(|| Failure::corrupt("state"))?,
+        life: json(row, "life")?,
+        fence: Fence(row.try_get("fence")?),
+        due_at: moment_if_any(row, "due_at")?,
+        leased_until: moment_if_any(row, "leased_until")?,
+        not_before: moment_if_any(row, "not_before")?,
+        notified: row.try_get("notified")?,
+        notified_since: date_if_any(row, "notified_since")?,
+        change_seq: row.try_get("change_seq")?,
+        oldest_pending: date_if_any(row, "oldest_pending")?,
+        needs_transactions: row.try_get("needs_transactions")?,
+        cycle_tokens: row.try_get("cycle_tokens")?,
+    })
+}
+
+pub(super) fn account(row: &SqliteRow) -> Result<KnownAccount> {
+    let standing = AccountStanding::from_name(row.try_get("standing")?)
+        .ok_or_else(|| Failure::corrupt("standing"))?;
+    Ok(KnownAccount::new(json(row, "body")?, parsed(row, "partner_id")?, standing))
+}
+
+pub(super) fn known(row: &SqliteRow) -> Result<KnownTransaction> {
+    let description: Option<&[u8]> = row.try_get("description")?;
+    Ok(KnownTransaction {
+        id: parsed(row, "transaction_id")?,
+        partner_id: parsed(row, "partner_id")?,
+        account_id: parsed(row, "account_id")?,
+        amount: parsed(row, "amount")?,
+        unit: row.try_get("unit")?,
+        transacted: date(row.try_get("transacted")?)?,
+        settled: date_if_any(row, "settled")?,
+        description: description.map(digest).transpose()?,
+        digest: digest(row.try_get("digest")?)?,
+        read_at: moment(row, "read_at")?,
+        removed_at: moment_if_any(row, "removed_at")?,
+    })
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest> {
+    Digest::from_bytes(bytes).ok_or_else(|| Failure::corrupt("digest"))
+}
+
+/// An id, an amount: what has a text of its own.
+pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T> {
+    row.try_get::<&str, _>(column)?.parse().map_err(|_| Failure::corrupt(column))
+}
+
+/// A message. What serde says of a broken one is left out: it can quote it.
+pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T> {
+    serde_json::from_str(row.try_get(column)?).map_err(|_| Failure::corrupt(column))
+}
+
+/// A message as text.
+pub(super) fn text(message: &impl Serialize) -> Result<String> {
+    serde_json::to_string(message).map_err(|_| Failure::corrupt("message (it was to be written)"))
+}
+
+/// A moment as it is stored: microseconds. What is finer is cut off.
+pub(super) fn micros(moment: DateTime<Utc>) -> i64 {
+    moment.timestamp_micros()
+}
+
+pub(super) fn moment(row: &SqliteRow, column: &'static str) -> Result<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
+}
+
+pub(super) fn moment_if_any(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<DateTime<Utc>>> {
+    match row.try_get::<Option<i64>, _>(column)? {
+        None => Ok(None),
+        Some(_) => moment(row, column).map(Some),
+    }
+}
+
+/// A date as it is stored: days since 1970.
+pub(super) fn days(date: Date) -> i64 {
+    date.days_since(epoch())
+}
+
+fn date(days: i64) -> Result<Date> {
+    Ok(match u64::try_from(days) {
+        Ok(after) => epoch().plus_days(after),
+        Err(_) => epoch().minus_days(days.unsigned_abs()),
+    })
+}
+
+fn date_if_any(row: &SqliteRow, column: &'static str) -> Result<Option<Date>> {
+    row.try_get::<Option<i64>, _>(column)?.map(date).transpose()
+}
+
+fn epoch() -> Date {
+    DateTime::UNIX_EPOCH.date_naive().into()
+}
+
+/// The moves of an event, as a JSON object from the state before to the state after. The state
+/// machine decides them, not SQL.
+pub(super) fn moves(event: Event) -> Result<String> {
+    let all = State::ALL.into_iter();
+    let moves: BTreeMap<_, _> =
+        all.filter_map(|from| Some((from.as_str(), step(from, event).ok()?.0.as_str()))).collect();
+    text(&moves)
+}
+
+/// A number of rows as SQL counts them.
+pub(super) fn rows_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn count(row: &SqliteRow, column: &'static str) -> Result<u64> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| Failure::corrupt(column))
+}
+
+/// Bytes as they go through JSON, for SQLite's `unhex`.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.map(|half| char::from(DIGITS[usize::from(half)])).collect()
+}

@@ -1,0 +1,254 @@
+//! Claims, leases, notifications, and what a worker reads before it commits.
+
+use super::{
+    SqliteStore, commit, queues,
+    row::{self, Failure, Result, days, item_columns, micros, moves, rows_of},
+    tokens,
+};
+use crate::{
+    item::{Event, State},
+    merge::KnownTransaction,
+    store::{
+        AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome,
+        rules::{self, Asked},
+    },
+};
+use chrono::{DateTime, Utc};
+use px_client::Window;
+use px_types::{ItemId, TransactionId};
+use sqlx::{Row as _, SqliteConnection};
+use std::collections::BTreeMap;
+
+const DUE: &str =
+    "SELECT item_id FROM items WHERE wake_at <= ?1 ORDER BY wake_at, item_id LIMIT ?2";
+
+/// `?2` has the moves; a state that it does not name is left alone.
+const TAKE: &str = "
+UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = ?3
+WHERE item_id IN (SELECT value FROM json_each(?1))
+    AND json_extract(?2, '$.' || state) IS NOT NULL";
+
+const TAKEN: &str = concat!(
+    "SELECT ",
+    item_columns!(),
+    " FROM json_each(?1) AS taken CROSS JOIN items i ON i.item_id = taken.value \
+      WHERE i.leased_until = ?2 ORDER BY taken.key"
+);
+
+const FREE: &str = "
+SELECT 1 FROM items WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
+    AND json_extract(?3, '$.' || state) IS NOT NULL";
+
+const HAND_BACK: &str = "
+UPDATE items SET state = json_extract(?2, '$.' || state), leased_until = NULL,
+    due_at = given.due_at
+FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS fence, value ->> 2 AS due_at
+    FROM json_each(?1)) AS given
+WHERE items.item_id = given.item_id AND items.fence = given.fence
+    AND items.leased_until IS NOT NULL AND json_extract(?2, '$.' || state) IS NOT NULL";
+
+/// Each way by its own index: the dates of a window, the Item's own ids, and the partner's.
+const KNOWN: &str = "
+SELECT transaction_id, partner_id, account_id, amount, unit, transacted, settled, description,
+    digest, read_at, removed_at
+FROM transactions WHERE rowid IN (
+    SELECT rowid FROM transactions
+    WHERE item_id = ?1 AND removed_at IS NULL AND date BETWEEN ?2 AND ?3
+    UNION SELECT t.rowid FROM json_each(?4) AS id
+    CROSS JOIN transactions AS t ON t.item_id = ?1 AND t.transaction_id = id.value
+    UNION SELECT t.rowid FROM json_each(?4) AS id
+    CROSS JOIN transactions AS t ON t.item_id = ?1 AND t.partner_id = id.value
+) ORDER BY transaction_id";
+
+/// What a batch asks, but for revocations. `?3` are the states that rest.
+const ASK: &str = "
+UPDATE items SET
+    notified = notified + 1,
+    notified_since = coalesce(min(notified_since, asked.since), notified_since, asked.since),
+    -- One that lost its authorization has no tokens.
+    cycle_tokens = cycle_tokens OR (asked.cycle AND state NOT IN (SELECT value FROM json_each(?3))),
+    due_at = CASE
+        WHEN leased_until IS NULL AND state NOT IN (SELECT value FROM json_each(?3))
+        THEN min(ifnull(due_at, max(?2, ifnull(not_before, ?2))), max(?2, ifnull(not_before, ?2)))
+        ELSE due_at
+    END
+FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS since, value ->> 2 AS cycle
+    FROM json_each(?1)) AS asked
+WHERE items.item_id = asked.item_id";
+
+const REVOKE: &str = "
+UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = NULL,
+    due_at = NULL, cycle_tokens = 0
+WHERE item_id IN (SELECT value FROM json_each(?1))
+    AND state NOT IN (SELECT value FROM json_each(?3))
+    AND json_extract(?2, '$.' || state) IS NOT NULL
+RETURNING item_id";
+
+impl SqliteStore {
+    pub(super) async fn take_due(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        // Most looks find nothing: they need no lock.
+        if due(&mut *self.readers.acquire().await?, now, limit).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.begin().await?;
+        let items = due(&mut tx, now, limit).await?;
+        let taken = take(&mut tx, &items, lease_until).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    pub(super) async fn take_one(
+        &self,
+        item: &ItemId,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Option<ItemRecord>> {
+        let mut tx = self.begin().await?;
+        let query = sqlx::query(FREE).bind(item.as_str()).bind(micros(now));
+        let query = query.bind(moves(Event::Claimed)?);
+        if query.fetch_optional(&mut *tx).await?.is_none() {
+            return Ok(None);
+        }
+        let taken = take(&mut tx, &[item.to_string()], lease_until).await?.pop();
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    pub(super) async fn prolong(
+        &self,
+        item: &ItemId,
+        fence: Fence,
+        lease_until: DateTime<Utc>,
+    ) -> Result<bool> {
+        let sql = "UPDATE items SET leased_until = ?3 \
+                   WHERE item_id = ?1 AND fence = ?2 AND leased_until IS NOT NULL";
+        let query = sqlx::query(sql).bind(item.as_str()).bind(fence.0).bind(micros(lease_until));
+        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+        let rows = items.iter().map(|(item, fence, due)| (item.as_str(), fence.0, micros(*due)));
+        let rows = row::text(&rows.collect::<Vec<_>>())?;
+        let query = sqlx::query(HAND_BACK).bind(rows).bind(moves(Event::HandedBack)?);
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_known(
+        &self,
+        item: &ItemId,
+        window: Window,
+        ids: &[TransactionId],
+    ) -> Result<Vec<KnownTransaction>> {
+        let rows = sqlx::query(KNOWN)
+            .bind(item.as_str())
+            .bind(days(window.start()))
+            .bind(days(window.end()))
+            .bind(row::text(&ids)?)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(row::known).collect()
+    }
+
+    pub(super) async fn apply(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
+        let mut tx = self.begin().await?;
+        let items = items_of(&mut tx, batch).await?;
+        let asked = match rules::gather(batch, |digest| items.get(digest).cloned()) {
+            Ok(asked) => asked,
+            Err(index) => return Ok(NotifyOutcome::Unknown(index)),
+        };
+        ask(&mut tx, &asked, batch.now).await?;
+        let revoked: Vec<_> =
+            asked.iter().filter(|(_, asked)| asked.revoked).map(|(item, _)| item).collect();
+        if !revoked.is_empty() {
+            self.revoke_all(&mut tx, &revoked, batch.now).await?;
+        }
+        tx.commit().await?;
+        Ok(NotifyOutcome::Applied)
+    }
+
+    /// The partner ended these: tokens go, workers are late, applications are told.
+    async fn revoke_all(
+        &self,
+        tx: &mut SqliteConnection,
+        items: &[&ItemId],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let query = sqlx::query(REVOKE).bind(row::text(&items)?).bind(moves(Event::Refused)?);
+        let rows = query.bind(resting()?).fetch_all(&mut *tx).await?;
+        let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
+        let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
+        lost.sort_unstable();
+        tokens::forget(tx, &row::text(&lost)?).await?;
+        let mut told = Vec::new();
+        for item in &lost {
+            let connections = commit::connections(&mut *tx, item).await?;
+            let place = (item, &self.options.environment);
+            let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
+            told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
+        }
+        queues::put(tx, &told, now).await
+    }
+}
+
+async fn due(
+    connection: &mut SqliteConnection,
+    now: DateTime<Utc>,
+    limit: usize,
+) -> Result<Vec<String>> {
+    let query = sqlx::query_scalar(DUE).bind(micros(now)).bind(rows_of(limit));
+    Ok(query.fetch_all(connection).await?)
+}
+
+async fn take(
+    tx: &mut SqliteConnection,
+    items: &[String],
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<ItemRecord>> {
+    let (items, lease_until) = (row::text(&items)?, micros(lease_until));
+    let query = sqlx::query(TAKE).bind(&items).bind(moves(Event::Claimed)?).bind(lease_until);
+    query.execute(&mut *tx).await?;
+    let rows = sqlx::query(TAKEN).bind(&items).bind(lease_until).fetch_all(tx).await?;
+    rows.iter().map(row::item).collect()
+}
+
+/// Whose the tokens are that this partner names.
+async fn items_of(
+    tx: &mut SqliteConnection,
+    batch: &NotifyBatch,
+) -> Result<BTreeMap<AccessDigest, ItemId>> {
+    let sql = "SELECT digest, item_id FROM json_each(?1) AS named \
+               CROSS JOIN access ON access.digest = unhex(named.value) WHERE institution_id = ?2";
+    let digests: Vec<_> = batch.entries.iter().map(|(digest, _)| row::hex(&digest.0)).collect();
+    let query = sqlx::query(sql).bind(row::text(&digests)?).bind(batch.institution_id.as_str());
+    let mut items = BTreeMap::new();
+    for row in query.fetch_all(tx).await? {
+        let digest: &[u8] = row.try_get("digest")?;
+        let digest = digest.try_into().map_err(|_| Failure::corrupt("digest"))?;
+        items.insert(AccessDigest(digest), row::parsed(&row, "item_id")?);
+    }
+    Ok(items)
+}
+
+async fn ask(
+    tx: &mut SqliteConnection,
+    asked: &BTreeMap<ItemId, Asked>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let rows = asked.iter().filter(|(_, asked)| !asked.revoked);
+    let rows = rows.map(|(item, asked)| (item, asked.since.map(days), asked.cycle));
+    let rows = row::text(&rows.collect::<Vec<_>>())?;
+    sqlx::query(ASK).bind(rows).bind(micros(now)).bind(resting()?).execute(tx).await?;
+    Ok(())
+}
+
+/// The states in which an Item rests until its user authorizes again, a JSON array.
+fn resting() -> Result<String> {
+    let all = State::ALL.into_iter();
+    row::text(&all.filter(|s| s.login_required()).map(State::as_str).collect::<Vec<_>>())
+}
