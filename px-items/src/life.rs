@@ -4,7 +4,7 @@
 //! connections) is not here: it has columns of its own, see [`crate::store`].
 
 use chrono::{DateTime, Utc};
-use px_types::{AccountId, Date};
+use px_types::{AccountId, Date, TransactionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,6 +19,9 @@ pub struct Life {
     pub fresh: Freshness,
     /// A deep resync that is under way.
     pub deep: Option<Walk>,
+    /// Rows that the walk under way lacked where their date is, by the Item's own ids, with the
+    /// other date that it has yet to look at.
+    pub absent: BTreeMap<TransactionId, Date>,
     /// When the last deep resync, or the initial fetch of the history, was complete.
     pub deep_at: Option<DateTime<Utc>>,
     /// Attempts that failed since one succeeded.

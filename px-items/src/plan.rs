@@ -102,16 +102,9 @@ pub fn next_window(walk: Walk, longest: u64) -> Option<Window> {
 }
 
 /// Where a walk is once a window of it was stored; `None` when that was the last.
-///
-/// `straddling` is what the merge of that window said, see
-/// [`MergedTransactions::straddling`](crate::merge::MergedTransactions::straddling): the next
-/// window then overlaps this one up to there, though by half at most, so that the walk ends.
 #[must_use]
-pub fn after(walk: Walk, stored: Window, straddling: Option<Date>) -> Option<Walk> {
-    let next_end = stored.start().minus_days(1);
-    let reach = straddling
-        .map_or(next_end, |date| date.min(next_end.plus_days(stored.days() / 2)).max(next_end));
-    (stored.start() > walk.start).then_some(Walk { next_end: reach, ..walk })
+pub fn after(walk: Walk, stored: Window) -> Option<Walk> {
+    (stored.start() > walk.start).then(|| Walk { next_end: stored.start().minus_days(1), ..walk })
 }
 
 #[cfg(test)]
@@ -214,13 +207,12 @@ mod tests {
             }
         }
 
-        /// A walk reads every date once, or more where a window has to overlap, from the newest
-        /// back; case 22: also when a partner takes ever shorter windows only.
+        /// A walk reads every date once, from the newest back; case 22: also when a partner takes
+        /// ever shorter windows only.
         #[test]
         fn case_22_a_walk_reads_every_date_whatever_the_lengths(
             now in instants(),
             lengths in proptest::collection::vec(1_u64..120, 1..8),
-            straddles in proptest::collection::vec(proptest::option::of(0_u64..200), 1..8),
         ) {
             let mut walk = history(&settings(), now);
             let (first, last) = (walk.start, walk.next_end);
@@ -231,13 +223,11 @@ mod tests {
                 longest = longest.min(lengths[step.min(lengths.len() - 1)]);
                 let window = next_window(walk, longest).unwrap();
                 prop_assert!(window.days() <= longest);
-                prop_assert!(window.end() >= read_from.minus_days(1), "a gap");
+                prop_assert_eq!(window.end(), read_from.minus_days(1), "a gap, or a date twice");
                 prop_assert!(window.start() >= first);
                 read_from = read_from.min(window.start());
-                let straddling = straddles[step % straddles.len()]
-                    .map(|days| window.start().plus_days(days));
                 let before = walk.next_end;
-                match after(walk, window, straddling) {
+                match after(walk, window) {
                     Some(next) => walk = next,
                     None => {
                         prop_assert_eq!(read_from, first);
@@ -247,23 +237,6 @@ mod tests {
                 prop_assert!(walk.next_end < before, "no progress");
             }
             prop_assert!(false, "the walk never ended");
-        }
-
-        /// The next window covers both dates of a row that straddles, if its dates are not too
-        /// far apart.
-        #[test]
-        fn what_straddles_is_inside_the_next_window(
-            now in instants(),
-            made_before in 1_u64..40,
-            posted_after in 0_u64..=44,
-        ) {
-            let walk = history(&settings(), now);
-            let window = next_window(walk, 90).unwrap();
-            let made = window.start().minus_days(made_before);
-            let posted = window.start().plus_days(posted_after);
-            let next = after(walk, window, Some(posted)).unwrap();
-            let next = next_window(next, 90).unwrap();
-            prop_assert!(next.start() <= made && posted <= next.end());
         }
     }
 

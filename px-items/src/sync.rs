@@ -32,13 +32,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use gathered::Gathered;
 use px_client::Window;
 use px_types::{
-    Date,
+    Date, TransactionId,
     model::{
         plaid_error::{PlaidError, PlaidErrorType},
         security::Security,
     },
     partner::UserAccountInfoResponse,
 };
+use std::collections::BTreeMap;
 
 /// How old accounts may be when only the history is fetched for an application that joins.
 const CURRENT: TimeDelta = TimeDelta::hours(24);
@@ -78,6 +79,8 @@ pub struct Run {
     accounts: Vec<KnownAccount>,
     lengths: Lengths,
     stage: Stage,
+    /// As [`Life::absent`], of the window of an update.
+    absent: BTreeMap<TransactionId, Date>,
     gathered: Gathered,
     /// Whether what was gathered is to be stored before anything else is read.
     store: bool,
@@ -118,6 +121,7 @@ impl Run {
             record,
             accounts,
             stage: Stage::User,
+            absent: BTreeMap::new(),
             gathered: Gathered::default(),
             store: false,
             suspicion: None,
@@ -176,6 +180,7 @@ impl Run {
             && self.life.history != History::Missing
         {
             self.life.deep = Some(plan::history(&self.plan, began_at));
+            self.life.absent.clear();
         }
         self.accounts = updated(std::mem::take(&mut self.accounts), &merged.writes);
         self.counts.accounts_changed += merged.writes.len() as u64;
@@ -203,6 +208,7 @@ impl Run {
         self.counts.rows_read += read.rows.len() as u64;
         let ids = AccountIds::of(&self.accounts);
         read.rows = ids.translate(read.rows);
+        let read = read.lacking(self.absent().cloned().collect());
         let merged = merge_transactions(known, read, ids.silent());
         self.life.ambiguous += merged.ambiguous;
         self.life.id_collisions += merged.collisions;
@@ -213,9 +219,27 @@ impl Run {
             return;
         }
         self.counts.take(&merged);
-        let straddling = merged.straddling;
+        let absent = self.absent_mut();
+        absent.extend(merged.absent.iter().cloned());
+        // What was looked at by both dates is gone or found.
+        absent.retain(|_, made| *made < window.start());
         self.gathered.take(merged, securities);
-        self.advance(window, straddling, began_at);
+        self.advance(window, began_at);
+    }
+
+    /// Rows of which the next window has the last word, by the Item's own ids.
+    pub fn absent(&self) -> impl Iterator<Item = &TransactionId> {
+        match self.stage {
+            Stage::Recent(..) => self.absent.keys(),
+            _ => self.life.absent.keys(),
+        }
+    }
+
+    fn absent_mut(&mut self) -> &mut BTreeMap<TransactionId, Date> {
+        match self.stage {
+            Stage::Recent(..) => &mut self.absent,
+            _ => &mut self.life.absent,
+        }
     }
 
     /// The window has more transactions than are read at once: it is split.
@@ -445,11 +469,11 @@ impl Run {
     }
 
     /// A window was read: where the work is then.
-    fn advance(&mut self, window: Window, straddling: Option<Date>, began_at: DateTime<Utc>) {
+    fn advance(&mut self, window: Window, began_at: DateTime<Utc>) {
         match self.stage {
             Stage::Recent(walk, newest) => {
                 let newest = newest.unwrap_or(began_at);
-                match plan::after(walk, window, straddling) {
+                match plan::after(walk, window) {
                     Some(walk) => self.stage = Stage::Recent(walk, Some(newest)),
                     None => {
                         self.life.fresh.transactions = Some(newest);
@@ -458,11 +482,11 @@ impl Run {
                     }
                 }
             }
-            Stage::History => self.advance_history(window, straddling, began_at),
+            Stage::History => self.advance_history(window, began_at),
             Stage::Deep => {
-                let walk = self.life.deep;
-                self.life.deep = walk.and_then(|walk| plan::after(walk, window, straddling));
+                self.life.deep = self.life.deep.and_then(|walk| plan::after(walk, window));
                 if self.life.deep.is_none() {
+                    self.life.absent.clear();
                     self.life.deep_at = Some(began_at);
                     self.stage = Stage::Over;
                 }
@@ -471,12 +495,7 @@ impl Run {
         }
     }
 
-    fn advance_history(
-        &mut self,
-        window: Window,
-        straddling: Option<Date>,
-        began_at: DateTime<Utc>,
-    ) {
+    fn advance_history(&mut self, window: Window, began_at: DateTime<Utc>) {
         let recent_start = self.recent_start();
         let History::Fetching { walk, recent } = &mut self.life.history else {
             self.stage = Stage::Over;
@@ -484,7 +503,7 @@ impl Run {
         };
         // The newest window is the first one that is read.
         self.life.fresh.transactions.get_or_insert(began_at);
-        let left = plan::after(*walk, window, straddling);
+        let left = plan::after(*walk, window);
         let was_recent = *recent;
         *recent = recent_start.is_none_or(|start| window.start() <= start) || left.is_none();
         let is_recent = *recent;
@@ -497,6 +516,7 @@ impl Run {
         if left.is_none() {
             self.life.history = History::Complete;
             self.life.deep_at = Some(began_at);
+            self.life.absent.clear();
             // A deep resync that was asked for meanwhile stays asked for: the account for which it
             // was came after the first windows were read.
             self.stage = Stage::Over;

@@ -189,8 +189,9 @@ impl Inner {
                         }
                         Read::TooLong => return Err(Stop::Failed(Failure::rejected_day())),
                         Read::Whole(read, securities) => {
-                            let ids: Vec<_> = read.rows.iter().map(|row| row.id.clone()).collect();
-                            let rows = ids.len() as u64;
+                            let rows = read.rows.len() as u64;
+                            let ids = read.rows.iter().map(|row| row.id.clone());
+                            let ids: Vec<_> = ids.chain(run.absent().cloned()).collect();
                             let known = self.store.known(&item_id, window, &ids).await?;
                             run.window_read(read, securities, &known);
                             let (item_id, left) = (item_id.clone(), run.walk());
