@@ -4,6 +4,7 @@ use crate::random::Random;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use std::{
+    ffi::OsString,
     fmt,
     fs::{self, OpenOptions},
     io::{self, Write as _},
@@ -126,17 +127,23 @@ impl FileKeys {
 
     /// Makes a key file with one new key, readable by its owner alone.
     ///
+    /// It appears whole or not at all, and is safe from a power cut before anything is sealed.
+    ///
     /// # Errors
     /// When the file is there already, or cannot be written.
     pub fn create_file(path: &Path, random: Arc<dyn Random>) -> Result<Self, VaultError> {
         let text = new_line("key-1", &*random);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(|e| unusable(path, &e))?;
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(|e| unusable(path, &e))?;
+        let mut draft = OsString::from(path);
+        draft.push(format!(".{}", std::process::id()));
+        let draft = Path::new(&draft);
+        // A link, unlike a new name, never takes the place of a file that is there.
+        let written = write(draft, &text).and_then(|()| fs::hard_link(draft, path));
+        let tidied = fs::remove_file(draft);
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        written
+            .and(tidied)
+            .and_then(|()| sync_folder(folder.unwrap_or(Path::new("."))))
+            .map_err(|e| unusable(path, &e))?;
         Self::parse(&text, random)
     }
 }
@@ -188,6 +195,21 @@ fn new_line(name: &str, random: &dyn Random) -> Zeroizing<String> {
     Zeroizing::new(format!("{name} {}\n", BASE64.encode(&key[..])))
 }
 
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Makes the names in a folder safe; elsewhere than on Unix a folder is no file.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
 fn unusable(path: &Path, error: &io::Error) -> VaultError {
     VaultError::Key(format!("{}: {error}", path.display()))
 }
@@ -223,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_last_key_of_a_file_seals_and_all_open() {
-        let (one, two) = ("A".repeat(43) + "=", "B".repeat(43) + "=");
+        let (one, two) = (BASE64.encode([1; KEY_LEN]), BASE64.encode([2; KEY_LEN]));
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let old = FileKeys::parse(&format!("k1 {one}\n"), random.clone()).unwrap();
         let sealed = old.seal(b"secret", "row").unwrap();
@@ -248,7 +270,11 @@ mod tests {
         let sealed = made.seal(b"secret", "row").unwrap();
         let read = FileKeys::open_file(&path, random.clone()).unwrap();
         assert_eq!(&**read.open(&sealed, "row").unwrap(), b"secret");
-        assert!(FileKeys::create_file(&path, random).is_err(), "it is never written over");
+        let again = FileKeys::create_file(&path, random.clone()).unwrap_err();
+        assert!(again.to_string().contains("px.key"), "{again}");
+        let read = FileKeys::open_file(&path, random).unwrap();
+        assert_eq!(&**read.open(&sealed, "row").unwrap(), b"secret", "it is never written over");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing lies beside it");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
