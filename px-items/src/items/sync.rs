@@ -150,7 +150,8 @@ impl Items {
         let mut query = ChangeQuery::new(number, 1);
         query.accounts.clone_from(accounts);
         let page = self.store.changes(&session.record.id, &query).await?;
-        // What is left out of the page was added and went, and may have been served in between.
+        // Not whether the page has rows: one that was added and went is left out, and another may
+        // follow.
         Ok(page.last != query.after)
     }
 }

@@ -87,6 +87,24 @@ async fn a_change_between_two_pages_has_the_pass_begin_again() {
 }
 
 #[tokio::test]
+async fn one_that_came_and_went_between_two_pages_hides_no_other_change() {
+    let (world, linked) = World::complete().await;
+    let (token, item) = (&linked.access_token, &linked.item_id);
+    let rows = (1..=3).map(|n| row(&format!("t{n}"), ACCOUNTS[0], "2026-02-01", "1.00"));
+    world.add(item, rows).await;
+    let first = sync(&world, token, None, 2).await.unwrap();
+    world.add(item, [row("short", ACCOUNTS[0], "2026-02-01", "1.00")]).await;
+    world
+        .work(item, |commit| {
+            commit.transactions.removed = vec![(account_id(ACCOUNTS[0]), transaction_id("short"))];
+        })
+        .await;
+    world.add(item, [row("long", ACCOUNTS[0], "2026-02-01", "1.00")]).await;
+    let mutated = sync(&world, token, Some(&first.next_cursor), 2).await;
+    assert_eq!(mutated, Err(ItemsErrorKind::SyncMutated));
+}
+
+#[tokio::test]
 async fn a_change_that_it_may_not_see_disturbs_nobody() {
     let (world, all) = World::complete().await;
     let one = world.connect(world.connection_to("one", &[ACCOUNTS[0]])).await;
