@@ -9,7 +9,7 @@ default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint floats test docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test sim sabotage docs features generated openapi package deps wasm fuzz browser
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -40,6 +40,26 @@ floats:
 # Every test, doctests among them.
 test:
     cargo test --workspace --all-features
+
+# The simulation: everything at once, from so many seeds. A failing one says how to replay it.
+sim seeds="1000" *arguments:
+    cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} {{ arguments }}
+
+# The same from other seeds each night: `just sim-nightly 20000 $(date +%s)`.
+sim-nightly seeds="20000" from="1000000":
+    cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} --from {{ from }} --twice 100
+
+# What happened in one seed of the simulation, line by line.
+sim-replay seed *arguments:
+    cargo test --release -p px-items --all-features --test sim -- --seed {{ seed }} --trace {{ arguments }}
+
+# Whether the simulation sees: the merge, the fencing and the outbox are broken on purpose, and each must be found.
+sabotage seeds="200":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for what in merge fencing outbox; do
+        cargo test --release -p px-items --all-features --test sim -- --sabotage "$what" --seeds {{ seeds }} --twice 0
+    done
 
 # The documentation; warnings are errors.
 docs:

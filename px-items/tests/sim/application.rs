@@ -387,11 +387,6 @@ impl User {
         self.link.as_ref().map(|link| &link.item)
     }
 
-    /// Whether it is this user's use of this bank.
-    pub(crate) fn is_at(&self, bank: &Bank, user: &UserId) -> bool {
-        self.bank.id == bank.id && self.user == *user
-    }
-
     /// Finds the connection again, if the answer to the link was lost.
     pub(crate) async fn find_again(&mut self) {
         let found = self.world.store.find(&self.bank.id, &self.user).await.ok().flatten();

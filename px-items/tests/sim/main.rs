@@ -7,6 +7,7 @@
 //! `witness` (all along) and `check` (in the end).
 
 #![allow(missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test, though its harness is its own")]
 
 mod application;
 mod arguments;

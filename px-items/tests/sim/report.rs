@@ -108,6 +108,9 @@ fn difference(one: &Outcome, other: &Outcome) -> String {
 
 impl Tally {
     fn add(&mut self, seed: u64, outcome: Outcome, twice: bool) {
+        if !outcome.wrong.is_empty() {
+            line(&format!("seed {seed} failed"));
+        }
         self.done += 1;
         self.twice += u64::from(twice);
         self.events += outcome.events;

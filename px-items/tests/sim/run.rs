@@ -270,8 +270,8 @@ impl Run {
 }
 
 fn settings(dice: &mut Dice, sabotage: Option<Sabotage>) -> Settings {
-    let _ = sabotage;
     let mut settings = Settings::default();
+    settings.misses_vanished = sabotage == Some(Sabotage::Merge);
     settings.lease = Duration::from_secs(dice.between(10, 60));
     settings.poll = Duration::from_secs(dice.between(5, 60));
     settings.revoke_every = Duration::from_secs(dice.between(60, 600));

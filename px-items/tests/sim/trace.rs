@@ -71,11 +71,6 @@ impl Trace {
         inner.wrong.push(what);
     }
 
-    /// Whether anything was found wrong so far.
-    pub(crate) fn has_wrongs(&self) -> bool {
-        !self.inner.lock().unwrap_or_else(PoisonError::into_inner).wrong.is_empty()
-    }
-
     /// The hash, how many events there were, what was wrong, and the lines that were kept.
     pub(crate) fn finish(&self) -> (u64, u64, Vec<String>, Vec<String>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -253,9 +253,12 @@ impl Witness {
         self.trace.note(&life.name, format_args!("unlinked {who} from {item_id}: {unlinked:?}"));
         let mut facts = self.facts();
         // What was promised to who has left is void.
-        facts.webhooks.retain(|told, _| {
-            told.item != *item_id
-                || unlinked != Unlinked::ItemRemoved && Some(&told.application) != application
+        let void = facts.webhooks.iter_mut().filter(|(told, _)| {
+            let left = Some(&told.application) == application;
+            told.item == *item_id && (left || unlinked == Unlinked::ItemRemoved)
+        });
+        void.for_each(|(_, delivery)| {
+            delivery.promised = delivery.settled + delivery.given_up;
         });
         let Some(item) = facts.items.get_mut(item_id) else { return };
         if let Some(application) = application {
