@@ -8,8 +8,9 @@ use crate::{
 };
 use px_client::clock::Clock;
 use px_items::{
-    store::{PostgresStore, Store, StoreOptions},
-    vault::Envelope,
+    random::SystemRandom,
+    store::{PostgresStore, SqliteStore, Store, StoreOptions},
+    vault::{Envelope, FileKeys},
 };
 use std::{
     path::{Path, PathBuf},
@@ -18,6 +19,8 @@ use std::{
 };
 
 const KEY: Secret<'_> = Secret { what: "the key that seals tokens", option: "--key-file" };
+
+const DATABASE: Secret<'_> = Secret { what: "the database", option: "--database" };
 
 /// Whether what is not there is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +87,12 @@ async fn sqlite(common: &Common, file: &Path, make: Make) -> Result<Arc<dyn Stor
     // A key that is missing is made with its database only: tokens that are sealed under
     // another one could not be opened by it.
     let key = key(common, if there { Make::Nothing } else { make })?;
-    let _ = (options(common, key), "sqlite");
-    Err(Failure::new("not yet"))
+    if !there {
+        // Its data are their owner's alone; what SQLite puts beside it is as the file is.
+        DATABASE.make(file, b"")?;
+    }
+    let failed = |e| Failure::because(format_args!("the database {}", file.display()), &e);
+    Ok(Arc::new(SqliteStore::open(file, options(common, key)).await.map_err(failed)?))
 }
 
 async fn postgres(common: &Common, url: &str, clock: &dyn Clock) -> Result<Arc<dyn Store>> {
@@ -108,7 +115,20 @@ fn options(common: &Common, key: Arc<dyn Envelope>) -> StoreOptions {
 
 /// Makes the key that seals tokens, unless it is there.
 pub(crate) fn make_key(common: &Common) -> Result<()> {
-    key(common, Make::IfMissing).map(drop)
+    let make = match place(&common.database)? {
+        // Its tokens are sealed under another key, which has to be found.
+        Place::Sqlite(file) if file.exists() => Make::Nothing,
+        _ => Make::IfMissing,
+    };
+    key(common, make).map(drop)
+}
+
+/// Whether keys are made as it goes: not where machines share a database, and so share keys.
+pub(crate) fn makes_keys(common: &Common) -> Make {
+    match place(&common.database) {
+        Ok(Place::Sqlite(_)) => Make::IfMissing,
+        _ => Make::Nothing,
+    }
 }
 
 /// The key that seals tokens.
@@ -116,17 +136,27 @@ fn key(common: &Common, make: Make) -> Result<Arc<dyn Envelope>> {
     let file = match &common.key_file {
         Some(file) => file.clone(),
         None => beside(common, "key").ok_or_else(|| {
-            Failure::usage("give the key that seals tokens by --key-file: all machines that share \
-                            a database share it; `px keys` makes one")
+            Failure::usage(
+                "give the key that seals tokens by --key-file: all machines that share \
+                            a database share it; `px keys` makes one",
+            )
         })?,
     };
-    let _ = (say as fn(String), make, KEY, file);
-    Ok(Arc::new(Temp))
-}
-
-#[derive(Debug)]
-struct Temp;
-impl Envelope for Temp {
-    fn seal(&self, plain: &[u8], _: &str) -> Result<px_items::vault::Sealed, px_items::vault::VaultError> { Ok(px_items::vault::Sealed::new("x".into(), plain.iter().map(|b| b ^ 7).collect())) }
-    fn open(&self, s: &px_items::vault::Sealed, _: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, px_items::vault::VaultError> { Ok(s.bytes.iter().map(|b| b ^ 7).collect::<Vec<u8>>().into()) }
+    let random = || Arc::new(SystemRandom);
+    let failed = |e| Failure::because(format_args!("{}, {}", KEY.what, file.display()), &e);
+    if !file.exists() {
+        if make == Make::Nothing {
+            return Err(KEY.missing(&file, "`px keys` makes it"));
+        }
+        match FileKeys::create_file(&file, random()) {
+            Ok(_) => say(format_args!(
+                "made the key that seals tokens, {}; keep a copy in a safe place",
+                file.display()
+            )),
+            // Another program made it meanwhile.
+            Err(_) if file.exists() => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(Arc::new(FileKeys::open_file(&file, random()).map_err(failed)?))
 }

@@ -26,8 +26,10 @@ impl Metrics {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| Failure::because(format!("cannot serve figures at {address}"), &e))?;
+        // In seconds. Figures of many machines can be added up when they share their steps.
         let handle = PrometheusBuilder::new()
-            .install_recorder()
+            .set_buckets(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0])
+            .and_then(PrometheusBuilder::install_recorder)
             .map_err(|e| Failure::because("cannot collect figures", &e))?;
         Ok(Self { listener, handle })
     }

@@ -45,9 +45,10 @@ impl Secret<'_> {
     }
 
     /// It must be there, and is not.
-    pub(crate) fn missing(&self, file: &Path) -> Failure {
+    pub(crate) fn missing(&self, file: &Path, next: &str) -> Failure {
         let Self { what, option } = self;
-        Failure::new(format!("{what} is not there: {}; give its file by {option}", file.display()))
+        let file = file.display();
+        Failure::new(format!("{what} is not there: {file}; give its file by {option}, or {next}"))
     }
 
     fn failed(&self, how: &str, file: &Path, error: &io::Error) -> Failure {

@@ -34,18 +34,18 @@ pub(crate) fn open(
         return read(&file, &pem, now);
     }
     if make == Make::Nothing {
-        return Err(SECRET.missing(&file));
+        return Err(SECRET.missing(&file, "`px keys` makes it"));
     }
     let key = SigningKey::generate(unnamed()?, now).map_err(|e| Failure::because("no key", &e))?;
     if SECRET.make(&file, key.to_pem().as_bytes())? {
         say(format_args!(
-            "made the key that signs webhooks, {}; `px webhook-key` prints what receivers verify with",
+            "made the key that signs webhooks, {}; `px keys` prints what receivers verify with",
             file.display()
         ));
     }
     match SECRET.read(&file)? {
         Some(pem) => read(&file, &pem, now),
-        None => Err(SECRET.missing(&file)),
+        None => Err(SECRET.missing(&file, "it was taken away just now")),
     }
 }
 

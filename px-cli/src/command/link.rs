@@ -30,10 +30,11 @@ struct Line<'a> {
 pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     let partners = Listed::read(&cli.common)?;
     let institution = partners.get(&link.institution)?;
+    let given = link.tokens.as_deref().map(read_tokens).transpose()?;
     // Before the user is asked: nobody signs in for a database that does not open.
     let context = Context::open(&cli.common, Make::IfMissing).await?;
-    let tokens = match (&link.tokens, &link.redirect_uri) {
-        (Some(file), _) => read_tokens(file)?,
+    let tokens = match (given, &link.redirect_uri) {
+        (Some(tokens), _) => tokens,
         (None, Some(redirect)) => browser::authorize(institution, link, redirect, &context).await?,
         // clap asks for one of them.
         (None, None) => return Err(Failure::usage("give --redirect-uri or --tokens")),

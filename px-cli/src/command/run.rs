@@ -5,7 +5,7 @@ mod idle;
 use crate::{
     cli::{Cli, Run},
     context::Context,
-    database::Make,
+    database::{self, Make},
     display,
     events::Feed,
     failure::{Failure, Result},
@@ -75,15 +75,18 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> Result<()> {
     if let Why::Unread(shown) = why {
         return shown;
     }
+    if matches!(why, Why::Idle) {
+        // Tokens that wait to be revoked, and what there is to tell, are tried before the end.
+        engine.work_off().await;
+        while sender.deliver_due().await > 0 {}
+    }
     // The engine has the other end of the events: the display ends with it.
     drop(engine);
     joined(display.await)?;
-    if matches!(why, Why::Idle) {
-        // What the last updates have to tell is tried before the end.
-        while sender.deliver_due().await > 0 {}
-        return idle::verdict(&context).await;
+    match why {
+        Why::Idle => idle::verdict(&context).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn engine(
@@ -107,7 +110,8 @@ fn engine(
 
 fn sender(cli: &Cli, options: &Run, context: &Context) -> Result<Sender> {
     let file = options.webhook_key.webhook_key.as_deref();
-    let key = webhook_key::open(&cli.common, file, Make::IfMissing, context.now())?;
+    let make = database::makes_keys(&cli.common);
+    let key = webhook_key::open(&cli.common, file, make, context.now())?;
     let transport = ReqwestTransport::builder();
     // Applications chose the addresses: they must not lead into this network.
     let transport = match options.allow_private_webhooks {

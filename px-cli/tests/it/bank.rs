@@ -3,7 +3,7 @@
 //! It notes who called when, by door: so a test can tell which `px` asked for which user.
 
 use async_trait::async_trait;
-use axum::{Router, extract::Request, middleware::Next, response::Response};
+use axum::{Json, Router, extract::Request, middleware::Next, response::Response};
 use chrono::{DateTime, Utc};
 use px_client::clock::{Clock as _, TokioClock};
 use px_server::{
@@ -42,6 +42,7 @@ struct Inner {
     begun: watch::Sender<u64>,
     /// How long each answer takes.
     slowness: Mutex<Duration>,
+    revoked: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -77,6 +78,7 @@ impl Bank {
             calls: Mutex::default(),
             begun: watch::Sender::new(0),
             slowness: Mutex::default(),
+            revoked: Mutex::default(),
         }))
     }
 
@@ -97,7 +99,7 @@ impl Bank {
         self.0.users.lock().unwrap().get_mut(name).unwrap().trouble = trouble;
     }
 
-    /// Changes the first `n` transactions' amounts, takes one away and adds one.
+    /// Changes the newest transaction but one, takes the newest away and adds another one.
     pub(crate) fn live_on(&self, name: &str) {
         let today = Date::from(self.now().date_naive());
         let mut users = self.0.users.lock().unwrap();
@@ -129,6 +131,11 @@ impl Bank {
         self.0.calls.lock().unwrap().clone()
     }
 
+    /// The tokens that were given back.
+    pub(crate) fn revoked(&self) -> Vec<String> {
+        self.0.revoked.lock().unwrap().clone()
+    }
+
     /// Counts calls as they begin.
     pub(crate) fn begun(&self) -> watch::Receiver<u64> {
         self.0.begun.subscribe()
@@ -143,7 +150,17 @@ impl Bank {
             let bank = bank.clone();
             async move { bank.note(door, request, next).await }
         });
-        let router = Router::new().merge(px_server::axum::router(service)).layer(noted);
+        let revoking = self.clone();
+        let router = Router::new()
+            .route("/oauth2/token", axum::routing::post(redeem))
+            .route(
+                "/oauth2/revoke",
+                axum::routing::post(|body: String| async move {
+                    revoking.0.revoked.lock().unwrap().push(field(&body, "token"));
+                }),
+            )
+            .merge(px_server::axum::router(service))
+            .layer(noted);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -213,6 +230,19 @@ impl Partner for Bank {
         let rows = rows.iter().filter(|row| window.contains(&row.date())).cloned().collect();
         request.query.page_of(rows).ok_or_else(Error::cursor_expired)
     }
+}
+
+/// The code `code-ann` is ann's.
+async fn redeem(body: String) -> Json<serde_json::Value> {
+    let user = field(&body, "code").replace("code-", "");
+    let token = format!("token-{user}");
+    Json(serde_json::json!({ "access_token": token, "token_type": "bearer", "user_id": user }))
+}
+
+/// A field of a form.
+fn field(body: &str, name: &str) -> String {
+    let mut fields = url::form_urlencoded::parse(body.as_bytes());
+    fields.find(|(found, _)| found == name).unwrap().1.into_owned()
 }
 
 /// A user's token is `token-` and the name.

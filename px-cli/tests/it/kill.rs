@@ -26,7 +26,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// Busy users, and enough of them that every kill finds a fetch to hit.
 fn bank(kills: u64) -> (Bank, Vec<String>) {
-    let users: Vec<_> = (0..kills.div_ceil(6) + 1).map(|n| format!("busy{n}")).collect();
+    let users: Vec<_> = (0..kills.div_ceil(3) + 2).map(|n| format!("busy{n}")).collect();
     let mut bank = Bank::new();
     for (n, user) in users.iter().enumerate() {
         bank = bank.with_user(user, if n == 0 { 6000 } else { 1500 });
@@ -93,7 +93,7 @@ async fn killed_during_initial_fetches_on_postgres() {
     let kills = number("PX_KILLS", 50);
     let (bank, users) = bank(kills);
     let px = Px::at(&bank.door(0).await).on(database.as_str());
-    std::fs::write(px.path("px.key"), "").unwrap();
+    px.ok(&["keys"]).await;
     killed_again_and_again(px, bank, &users, kills).await;
 }
 
@@ -104,6 +104,7 @@ async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
     let users: Vec<_> = (0..12).map(|n| format!("user{n}")).collect();
     let bank = users.iter().fold(Bank::new(), |bank, user| bank.with_user(user, 1200));
     let px = Px::at(&bank.door(0).await).on(database.as_str());
+    px.ok(&["keys"]).await;
     let mut items = BTreeMap::new();
     for user in &users {
         items.insert(user, px.link(user, &[]).await);

@@ -2,11 +2,11 @@
 
 use crate::{
     bank::Bank,
-    px::{Px, ended, tokens},
+    px::{Px, ended, heard, tokens},
 };
 use std::time::Duration;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     process::Child,
     time::timeout,
@@ -29,13 +29,8 @@ async fn get(url: &Url) -> String {
 
 /// Where a `px link` sends the user.
 async fn sent_to(child: &mut Child) -> Url {
-    let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
-    loop {
-        let line = timeout(SOON, lines.next_line()).await.unwrap().unwrap().expect("it ended");
-        if let Ok(url) = Url::parse(line.trim()) {
-            return url;
-        }
-    }
+    let said = heard(child, "http://").await;
+    Url::parse(said.lines().last().unwrap().trim()).unwrap()
 }
 
 fn parameter(url: &Url, name: &str) -> String {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod bank;
+mod hook;
 mod kill;
 mod link;
 mod px;

@@ -4,10 +4,11 @@ use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
 };
 
@@ -121,6 +122,20 @@ pub(crate) fn tokens(user: &str) -> String {
         "access_token": format!("token-{user}"), "issued_at": "2026-01-01T00:00:00Z", "user_id": user
     })
     .to_string()
+}
+
+/// What a program says on standard error, up to the line that has a word in it.
+pub(crate) async fn heard(child: &mut Child, word: &str) -> String {
+    // Byte by byte: what comes after that line is left to whoever reads next.
+    let stderr = child.stderr.as_mut().unwrap();
+    let mut said = String::new();
+    loop {
+        let byte = tokio::time::timeout(Duration::from_secs(30), stderr.read_u8()).await.unwrap();
+        said.push(char::from(byte.unwrap_or_else(|_| panic!("it ended: {said}"))));
+        if said.ends_with('\n') && said.contains(word) {
+            return said;
+        }
+    }
 }
 
 /// Waits for a program to end. Whatever it printed, no secret was in it.

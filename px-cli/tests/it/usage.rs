@@ -112,16 +112,17 @@ async fn keys_are_made_for_their_owner_alone_and_never_replaced() {
     let bank = Bank::new().with_user("ann", 10);
     let px = Px::at(&bank.door(0).await);
     let item = px.link("ann", &[]).await;
-    px.run(&["webhook-key"]).await.fails(1, "--webhook-key");
     px.ok(&["run", "--until-idle"]).await;
     assert!(is_private(&px.path("px.key")) && is_private(&px.path("px.webhook.pem")));
-    let first = px.ok(&["webhook-key"]).await.json();
+    let first = px.ok(&["keys"]).await.json();
     assert_eq!(first[0]["alg"], "ES256");
-    assert_eq!(px.ok(&["webhook-key"]).await.json(), first);
+    assert_eq!(px.ok(&["keys"]).await.json(), first);
 
     // Without its key a token cannot be read: that is said, and no other key is made.
     std::fs::remove_file(px.path("px.key")).unwrap();
-    px.run(&["sync", &item]).await.fails(1, "key");
+    for arguments in [&["sync", &item][..], &["keys"], &["run", "--until-idle"]] {
+        px.run(arguments).await.fails(1, "px.key");
+    }
     assert!(!px.path("px.key").exists());
 }
 
