@@ -51,10 +51,11 @@ impl Items {
             account.id = old.account.id.clone();
             let listed =
                 KnownAccount::new(account, new.partner_id.clone(), AccountStanding::Listed);
-            let mut write = AccountsWrite::default();
-            write.accounts = vec![AccountWrite::new(listed, false)];
-            write.forgotten = vec![held.clone()];
-            Ok(write)
+            Ok(AccountsWrite {
+                accounts: vec![AccountWrite::new(listed, false)],
+                forgotten: vec![held.clone()],
+                ..AccountsWrite::default()
+            })
         })
         .await
     }
@@ -68,9 +69,8 @@ impl Items {
             let held = find(known, held, |standing| standing == AccountStanding::Held)?;
             let mut listed = held.clone();
             listed.standing = AccountStanding::Listed;
-            let mut write = AccountsWrite::default();
-            write.accounts = vec![AccountWrite::new(listed, true)];
-            Ok(write)
+            let accounts = vec![AccountWrite::new(listed, true)];
+            Ok(AccountsWrite { accounts, ..AccountsWrite::default() })
         })
         .await
     }

@@ -85,12 +85,12 @@ impl Session {
     fn fresh(&self) -> Freshness {
         let all = self.record.life.fresh;
         let uses = |product| self.connection.uses(&product);
-        let mut fresh = Freshness::default();
-        fresh.accounts = all.accounts;
-        fresh.identities = all.identities.filter(|_| uses(Product::Identity));
-        fresh.holdings = all.holdings.filter(|_| uses(Product::Investments));
-        fresh.transactions = all.transactions.filter(|_| uses(Product::Transactions));
-        fresh
+        Freshness {
+            accounts: all.accounts,
+            identities: all.identities.filter(|_| uses(Product::Identity)),
+            holdings: all.holdings.filter(|_| uses(Product::Investments)),
+            transactions: all.transactions.filter(|_| uses(Product::Transactions)),
+        }
     }
 
     fn item(&self) -> Item {

@@ -11,7 +11,7 @@ pub(super) fn mint(random: &dyn Random, environment: &Environment) -> ItemAccess
     let mut bytes = Zeroizing::new([0; 32]);
     random.fill(&mut *bytes);
     let mut text = format!("access-{environment}-");
-    BASE64_URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+    BASE64_URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
     ItemAccessToken::new(text)
 }
 
