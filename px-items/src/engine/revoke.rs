@@ -4,6 +4,7 @@ use super::Inner;
 use crate::{life::FailureKind, metrics, schedule, store::Revocation};
 use chrono::{DateTime, Utc};
 use px_client::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many are taken at once.
 const AT_ONCE: usize = 10;
@@ -11,10 +12,12 @@ const AT_ONCE: usize = 10;
 const FIRST_WAIT_SECS: u64 = 30;
 
 impl Inner {
-    /// Revokes what is due, for ever.
-    pub(super) async fn keep_revoking(&self) {
+    /// Revokes what is due, for ever. `busy` says when it must not be cut off.
+    pub(super) async fn keep_revoking(&self, busy: &AtomicBool) {
         loop {
+            busy.store(true, Ordering::Relaxed);
             self.revoke_due(self.clock.now()).await;
+            busy.store(false, Ordering::Relaxed);
             self.clock.sleep(self.settings.revoke_every).await;
         }
     }
@@ -35,6 +38,9 @@ impl Inner {
             }
             for revocation in due {
                 self.revoke(revocation).await;
+            }
+            if self.is_stopping() {
+                return;
             }
         }
     }

@@ -10,9 +10,13 @@ use futures_util::future::join;
 use px_types::ItemId;
 use std::{
     collections::BTreeMap,
-    future::{Future, pending},
+    future::{Future, pending, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 use tokio::task::JoinSet;
@@ -27,12 +31,30 @@ impl Inner {
     pub(super) async fn run(self: &Arc<Self>, workers: usize, stop: impl Future<Output = ()>) {
         self.stopping.store(false, Ordering::Relaxed);
         let stop = pin!(stop);
-        let background = pin!(join(self.keep_revoking(), self.keep_counting()));
+        let busy = AtomicBool::new(false);
+        let mut revoking = pin!(self.keep_revoking(&busy));
+        // Boxed, to end with the work: a call that waits for the store and is not polled any
+        // more would keep its place there.
+        let counting = Box::pin(self.keep_counting());
         tokio::select! {
             biased;
             () = self.keep_working(workers, stop) => {}
-            _ = background => {}
+            _ = join(&mut revoking, counting) => {}
         }
+        // A revocation that is cut off waits until its lease has run out.
+        self.stopping.store(true, Ordering::Relaxed);
+        let revoked = poll_fn(|cx| {
+            if busy.load(Ordering::Relaxed) {
+                let _ = revoking.as_mut().poll(cx);
+            }
+            if busy.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+        });
+        tokio::select! {
+            biased;
+            () = revoked => {}
+            () = self.clock.sleep(self.settings.grace) => {}
+        }
+        self.stopping.store(false, Ordering::Relaxed);
     }
 
     /// Claims and works until the stop.
