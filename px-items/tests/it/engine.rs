@@ -1,9 +1,9 @@
 //! The engine over a store in memory and a bank that does what a test wants.
 
-mod bank;
+pub(crate) mod bank;
 mod initial;
 mod partner;
 mod reading;
 mod tokens;
 mod workers;
-mod world;
+pub(crate) mod world;
