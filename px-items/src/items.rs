@@ -34,9 +34,9 @@ use px_client::{
     oauth::TokenSet,
 };
 use px_types::{
-    ApplicationId, InstitutionId, ItemAccessToken, ItemId, UserId, webhook::Environment,
+    AccountId, ApplicationId, InstitutionId, ItemAccessToken, ItemId, UserId, webhook::Environment,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// Items, as a Plaid service offers them to applications and partners.
 ///
@@ -69,6 +69,32 @@ pub struct LinkedApplication {
     pub repaired: bool,
 }
 
+/// What a user's authorization gave: tokens, and the accounts that they show.
+///
+/// Tokens alone become one over all accounts of the user.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Authorization {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// The accounts that the user shared, by the partner's ids; `None` is all of them.
+    pub accounts: Option<BTreeSet<AccountId>>,
+}
+
+impl Authorization {
+    /// Tokens that show some accounts.
+    #[must_use]
+    pub fn over(tokens: TokenSet, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+        Self { tokens, accounts: Some(accounts.into_iter().collect()) }
+    }
+}
+
+impl From<TokenSet> for Authorization {
+    fn from(tokens: TokenSet) -> Self {
+        Self { tokens, accounts: None }
+    }
+}
+
 impl Items {
     /// Sets it up over a store, with the machine's clock and randomness, for the sandbox.
     #[must_use]
@@ -85,9 +111,11 @@ impl Items {
 
     /// Connects an application to a user's Item, which is made if there is none.
     ///
-    /// `tokens` are what the user's authorization gave. A user who authorizes again, for this or
-    /// another application, repairs an Item that had lost its authorization. An earlier access
-    /// token of the same application ends.
+    /// A user who authorizes again, for this or another application, repairs an Item that had
+    /// lost its authorization. While it has one, it keeps the one that shows more: say which
+    /// accounts the new one shows ([`Authorization::over`]), or a user who shares less with one
+    /// application takes accounts from another. An earlier access token of the same application
+    /// ends.
     ///
     /// # Errors
     /// When the address for webhooks is not accepted, or the store fails.
@@ -95,12 +123,13 @@ impl Items {
         &self,
         institution: &InstitutionId,
         user: &UserId,
-        tokens: TokenSet,
+        authorization: impl Into<Authorization> + Send,
         mut connection: Connection,
     ) -> Result<LinkedApplication, ItemsError> {
         self.check_webhook(&connection)?;
         connection.cursor_key = self.cursor_key();
-        self.link_holder(institution, user, tokens, NewHolder::Application(connection)).await
+        let holder = NewHolder::Application(connection);
+        self.link_holder(institution, user, authorization.into(), holder).await
     }
 
     /// Makes an Item from a token that the partner gives out itself, or finds the user's.
@@ -117,28 +146,29 @@ impl Items {
         user: &UserId,
         tokens: TokenSet,
     ) -> Result<LinkedApplication, ItemsError> {
-        self.link_holder(institution, user, tokens, NewHolder::Partner).await
+        self.link_holder(institution, user, tokens.into(), NewHolder::Partner).await
     }
 
     async fn link_holder(
         &self,
         institution: &InstitutionId,
         user: &UserId,
-        tokens: TokenSet,
+        authorization: Authorization,
         holder: NewHolder,
     ) -> Result<LinkedApplication, ItemsError> {
         let access_token = token::mint(&*self.random, &self.environment);
         let item_id = token::item_id(&*self.random).ok_or_else(|| {
             ItemsError::new(ItemsErrorKind::Internal, "no id for an Item could be made")
         })?;
-        let new = NewLink::new(
+        let mut new = NewLink::new(
             (institution.clone(), user.clone()),
             item_id,
-            tokens,
+            authorization.tokens,
             holder,
             token::digest(&access_token),
             self.clock.now(),
         );
+        new.covers = authorization.accounts;
         let linked = self.store.link(new).await?;
         tracing::info!(item = %linked.item_id, created = linked.created, "linked");
         (self.wake)();

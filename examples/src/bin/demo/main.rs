@@ -1,12 +1,14 @@
-//! A bank and a reader of it, at work: what Plaid Exchange is, told by a program.
+//! The life of an Item: what Plaid Exchange is, told by a program.
 //!
-//! Starts the demo bank on loopback and plays Plaid. Everything goes over HTTP, as it would
-//! between two companies; the user's browser is played by [`browser`].
+//! Starts the demo bank on loopback, and plays Plaid and two applications. Everything goes over
+//! HTTP, as it would between companies; the user's browser is played by [`browser`].
 
+mod application;
 mod browser;
+mod clock;
 mod plaid;
 mod report;
-mod update;
+mod story;
 
 use clap::Parser;
 use demo_bank::{Bank, BankConfig, ledger::import::Progress, password::PASSWORD};
@@ -23,10 +25,14 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use story::Scene;
 use tokio::net::TcpListener;
 
-/// Shows Plaid Exchange at work: starts a bank on this machine, signs a user in by OAuth,
-/// reads accounts and two years of transactions, lets two weeks pass and reads again.
+/// Shows Plaid Exchange at work: starts a bank on this machine and tells the life of an Item.
+///
+/// A user connects an application, Plaid fetches two years, a second application joins, two
+/// weeks pass and the bank notifies, an authorization is lost and given again, all leave.
+/// Webhooks are signed, sent and checked.
 #[derive(Debug, Parser)]
 #[command(
     name = "demo",
@@ -79,7 +85,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         tokio::spawn(async move { Server::new().serve_until(listener, router, until).await });
     say!("   {} users at {issuer}; its date is {}", names.len(), bank.today().await?);
 
-    story(&bank, &issuer, secret, &username, &names).await?;
+    let plaid = Plaid::new(&issuer, secret).await?;
+    let scene = Scene { bank: &bank, issuer: &issuer, username: &username, names: &names };
+    story::tell(&scene, &plaid).await?;
 
     if arguments.serve {
         say!("\nThe bank stays up. Ctrl-C ends it.");
@@ -90,58 +98,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let _ = stop.send(());
     server.await??;
-    Ok(())
-}
-
-/// What Plaid does with a bank, from the first consent to the first update.
-async fn story(
-    bank: &Bank,
-    issuer: &str,
-    secret: ClientSecret,
-    username: &str,
-    names: &[String],
-) -> Result<(), Failure> {
-    step(2, "A user connects an application");
-    let plaid = Plaid::new(issuer, secret)?;
-    let mut item = plaid.connect(issuer, username, PASSWORD).await?;
-
-    step(3, "Plaid reads the accounts");
-    let user = item.user().await?;
-    report::accounts(&user);
-
-    step(4, "Plaid reads two years of transactions");
-    let connected_on = bank.today().await?;
-    item.read_history(connected_on).await?;
-    say!(
-        "   {} transactions, {} of them pending; the latest:",
-        item.transactions.len(),
-        item.pending()
-    );
-    report::transactions(item.latest(10), &user);
-
-    step(5, "Nobody reads what is not theirs");
-    if let Some(other) = names.iter().find(|name| *name != username) {
-        let other = bank.ledger().user_by_name(other).await?.ok_or("a user without an entry")?;
-        say!("   Plaid asks for {} with the token of {}:", other.user_id, item.user_id);
-        say!("   {}", item.try_another(&other.user_id).await?);
-    }
-
-    step(6, "Two weeks pass at the bank");
-    bank.advance(14).await?;
-    let today = bank.today().await?;
-    let (start, changes) = item.update(connected_on, today).await?;
-    say!("   The bank's date is {today}. An update asks for {start} to {today}:");
-    let mut balances = item.user().await?;
-    plaid::tell(&changes, &balances);
-    balances.accounts.retain(|account| {
-        user.accounts
-            .iter()
-            .any(|old| old.id == account.id && old.current_balance != account.current_balance)
-    });
-    if !balances.accounts.is_empty() {
-        say!("   Balances that changed:");
-        report::accounts(&balances);
-    }
     Ok(())
 }
 

@@ -1,22 +1,50 @@
-//! Plays Plaid: connects a user by OAuth and reads the bank.
+//! Plays Plaid: connects users by OAuth, keeps Items, tells applications.
 
 use crate::{
+    application::Application,
     browser::{Browser, Place},
-    report::{self, say},
-    update::{self, Changes},
+    clock::MovedClock,
+    report::say,
 };
-use futures_util::TryStreamExt as _;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
 use indicatif::{ProgressBar, ProgressStyle};
 use px_client::{
-    HttpTransport, MemoryTokenStore, PartnerClient, RefreshingTokens,
+    HttpTransport, Limits, PartnerClient,
+    clock::Clock as _,
     oauth::{AuthorizationRequest, TokenSet},
-    transport::ReqwestTransport,
+    transport::{ReqwestTransport, TransportError},
+};
+use px_items::{
+    connection::Connection,
+    engine::{Engine, Observed, Observer},
+    item::State,
+    items::{Authorization, Items, LinkedApplication},
+    partners::{FixedPartners, Partner},
+    random::SystemRandom,
+    store::{SqliteStore, Store, StoreOptions},
+    vault::FileKeys,
+    webhook::{Sender, Signer, SigningKey},
 };
 use px_types::{
-    ClientId, ClientSecret, Date, TransactionId, UserId, model::transaction::Transaction,
-    partner::UserAccountInfoResponse,
+    AccountId, ApplicationId, ClientId, ClientSecret, InstitutionId, ItemAccessToken, ItemId,
+    KeyId, UserId,
+    model::{product::Product, verification_key::VerificationKey},
+    webhook::Environment,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use url::Url;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -25,72 +53,194 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) const REDIRECT_URI: &str = "https://cdn.plaid.com/link/v2/stable/oauth.html";
 /// How Plaid is known at the bank.
 pub(crate) const CLIENT_ID: &str = "plaid";
-/// The days of history that a new Item has.
-const HISTORY_DAYS: u64 = 730;
+/// How the bank is known at Plaid.
+const INSTITUTION: &str = "demo-bank";
+/// Items that are worked on at once.
+const WORKERS: usize = 2;
 
 /// Plaid's side of the demo.
 pub(crate) struct Plaid {
-    transport: Arc<dyn HttpTransport>,
+    pub(crate) items: Items,
+    pub(crate) clock: Arc<MovedClock>,
+    pub(crate) calls: Arc<Counted>,
     bank: PartnerClient,
+    store: Arc<dyn Store>,
+    engine: Engine,
+    sender: Sender,
+    signer: Arc<Signer>,
+    institution: InstitutionId,
 }
 
-/// A user who connected.
-pub(crate) struct Connected {
-    bank: PartnerClient,
-    pub(crate) user_id: UserId,
-    pub(crate) transactions: BTreeMap<TransactionId, Transaction>,
+/// Plaid's workers, while they run.
+pub(crate) struct Workers {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Plaid {
-    pub(crate) fn new(base_url: &str, secret: ClientSecret) -> Result<Self, Failure> {
-        let transport: Arc<dyn HttpTransport> = Arc::new(ReqwestTransport::new()?);
+    pub(crate) async fn new(base_url: &str, secret: ClientSecret) -> Result<Self, Failure> {
+        let clock = Arc::new(MovedClock::default());
+        let calls = Arc::new(Counted::new(Arc::new(ReqwestTransport::new()?)));
         let client_id = ClientId::new(CLIENT_ID)?;
-        let bank = PartnerClient::builder(base_url, transport.clone())
+        let bank = PartnerClient::builder(base_url, calls.clone())
             .client(client_id, secret)
+            .clock(clock.clone())
             .build()?;
-        Ok(Self { transport, bank })
+        let options = StoreOptions::new(
+            Environment::Sandbox,
+            Arc::new(FileKeys::generate("demo", Arc::new(SystemRandom))?),
+        );
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await?);
+        let institution = InstitutionId::new(INSTITUTION)?;
+        let partners = FixedPartners::new().with(institution.clone(), Partner::new(bank.clone()));
+        let key = SigningKey::generate(KeyId::new("demo-1")?, clock.now())?;
+        let signer = Arc::new(Signer::new(key));
+        // The demo's applications listen on this machine, which a service would refuse.
+        let transport = Arc::new(ReqwestTransport::new()?);
+        let sender =
+            Sender::builder(store.clone(), transport, signer.clone()).clock(clock.clone()).build();
+        let postman = sender.waker();
+        let engine = Engine::builder(store.clone(), Arc::new(partners))
+            .clock(clock.clone())
+            .observer(Arc::new(Progress::new(postman.clone())?))
+            .build();
+        let worker = engine.waker();
+        let items = Items::builder(store.clone())
+            .clock(clock.clone())
+            .webhooks(px_items::webhook::Allow::Anywhere)
+            .wake(move || {
+                worker.wake();
+                postman.notify_one();
+            })
+            .build();
+        Ok(Self { items, clock, calls, bank, store, engine, sender, signer, institution })
     }
 
-    /// OAuth with PKCE, the user's part of it included.
-    pub(crate) async fn connect(
+    /// The keys by which applications check webhooks.
+    pub(crate) fn verification_keys(&self) -> Vec<VerificationKey> {
+        self.signer.verification_keys(self.clock.now())
+    }
+
+    /// Starts the workers: those that read banks, and the one that sends webhooks.
+    pub(crate) fn start(&self) -> Workers {
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            // The sender is dropped at the latest when the demo ends.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let (engine, sender) = (self.engine.clone(), self.sender.clone());
+        let (first, second) = (until(stopped.clone()), until(stopped));
+        let tasks = vec![
+            tokio::spawn(async move { engine.run(WORKERS, first).await }),
+            tokio::spawn(async move { sender.run(second).await }),
+        ];
+        Workers { stop, tasks }
+    }
+
+    /// Sends a user through the bank's pages, who shares the first `most` accounts.
+    pub(crate) async fn authorize(
         &self,
         issuer: &str,
-        username: &str,
-        password: &str,
-    ) -> Result<Connected, Failure> {
+        application: &Application,
+        (username, password): (&str, &str),
+        most: usize,
+    ) -> Result<Authorized, Failure> {
         let mut request = AuthorizationRequest::new(REDIRECT_URI);
         request.issuer = Some(issuer.to_owned());
-        request.application_id = Some("budget-app".parse()?);
-        request.application_name = Some("Budget App".to_owned());
+        request.application_id = Some(application_id(application)?);
+        request.application_name = Some(application.name.to_owned());
         let (url, pending) = self.bank.begin_authorization(request, &mut rand::rng())?;
-        say!("   Plaid sends the user to {}…", url.as_str().split('?').next().unwrap_or_default());
-        let answer = self.browse(url, username, password).await?;
-        let tokens: TokenSet =
-            self.bank.exchange_code(pending.check_callback(answer.as_str())?).await?;
+        let back = self.browse(url, username, password, most).await?;
+        let tokens = self.bank.exchange_code(pending.check_callback(back.as_str())?).await?;
         let user_id = tokens.user_id.clone().ok_or("the bank did not say who the user is")?;
-        say!("   The code is exchanged: the token is {user_id}'s, for {}", scopes(&tokens));
-        let store = Arc::new(MemoryTokenStore::new(tokens));
-        let tokens = RefreshingTokens::new(self.bank.clone(), store);
-        let bank = self.bank.with_tokens(Arc::new(tokens));
-        Ok(Connected { bank, user_id, transactions: BTreeMap::new() })
+        let user = self.bank.with_token(tokens.access_token.clone()).user(&user_id).await?;
+        let accounts = user.accounts.into_iter().map(|account| account.id).collect();
+        Ok(Authorized { tokens, user_id, accounts })
     }
 
-    /// What the user does: signs in, ticks every account, consents.
-    async fn browse(&self, url: Url, username: &str, password: &str) -> Result<Url, Failure> {
-        let mut browser = Browser::new(self.transport.clone());
+    /// Connects an application to the user's Item.
+    pub(crate) async fn link(
+        &self,
+        application: &mut Application,
+        authorized: Authorized,
+    ) -> Result<LinkedApplication, Failure> {
+        let mut connection = Connection::new(
+            application_id(application)?,
+            [Product::Transactions, Product::Auth, Product::Identity],
+            self.clock.now(),
+        );
+        connection.accounts = Some(authorized.accounts.iter().cloned().collect());
+        connection.new_accounts = false;
+        connection.webhook = Some(application.webhook_url.clone());
+        let Authorized { tokens, user_id, accounts } = authorized;
+        let authorization = Authorization::over(tokens, accounts);
+        let linked =
+            self.items.link(&self.institution, &user_id, authorization, connection).await?;
+        application.token = Some(linked.access_token.clone());
+        Ok(linked)
+    }
+
+    /// What the bank does once, to be able to name the Item in its notifications.
+    pub(crate) async fn import(&self, authorized: &Authorized) -> Result<ItemAccessToken, Failure> {
+        let (user, tokens) = (&authorized.user_id, authorized.tokens.clone());
+        Ok(self.items.import(&self.institution, user, tokens).await?.access_token)
+    }
+
+    /// The bank's name at Plaid.
+    pub(crate) fn institution(&self) -> &InstitutionId {
+        &self.institution
+    }
+
+    /// Where an Item is in its life; `None` when it is gone.
+    pub(crate) async fn state(&self, item: &ItemId) -> Result<Option<State>, Failure> {
+        Ok(self.store.item(item).await?.map(|record| record.state))
+    }
+
+    /// Has the workers look for Items that are due.
+    pub(crate) fn wake(&self) {
+        self.engine.waker().wake();
+    }
+
+    /// Lets the workers work for a moment.
+    pub(crate) async fn pause(&self) {
+        self.clock.sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Asks the bank for a user with a token, and says what the bank answered.
+    pub(crate) async fn try_reading(
+        &self,
+        tokens: &TokenSet,
+        user: &UserId,
+    ) -> Result<String, Failure> {
+        match self.bank.with_token(tokens.access_token.clone()).user(user).await {
+            Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(error.to_string()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err("the bank showed what it must not".into()),
+        }
+    }
+
+    /// What the user does: signs in, ticks accounts, consents.
+    async fn browse(
+        &self,
+        url: Url,
+        username: &str,
+        password: &str,
+        most: usize,
+    ) -> Result<Url, Failure> {
+        let mut browser = Browser::new(self.calls.clone());
         let mut place = browser.open(url, REDIRECT_URI).await?;
         for _ in 0..5 {
             let page = match place {
                 Place::Back(url) => return Ok(url),
                 Place::Page(page) => page,
             };
-            let accounts = page.checkboxes("account_id");
+            let mut accounts = page.checkboxes("account_id");
+            accounts.truncate(most);
             place = if accounts.is_empty() {
-                say!("   The user signs in as {username}");
                 let typed = [("username", username), ("password", password)];
                 browser.submit(&page, &typed, REDIRECT_URI).await?
             } else {
-                say!("   The user picks {} accounts and consents", accounts.len());
+                say!("   {username} signs in, picks {} accounts and consents", accounts.len());
                 let mut typed: Vec<_> =
                     accounts.iter().map(|id| ("account_id", id.as_str())).collect();
                 typed.push(("decision", "allow"));
@@ -101,95 +251,100 @@ impl Plaid {
     }
 }
 
-fn scopes(tokens: &TokenSet) -> String {
-    let list = tokens.scope.iter().flat_map(|scopes| scopes.iter());
-    list.map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+/// What a user's authorization gave.
+#[derive(Clone)]
+pub(crate) struct Authorized {
+    pub(crate) tokens: TokenSet,
+    pub(crate) user_id: UserId,
+    pub(crate) accounts: Vec<AccountId>,
 }
 
-impl Connected {
-    /// Accounts, holders and balances.
-    pub(crate) async fn user(&self) -> Result<UserAccountInfoResponse, Failure> {
-        Ok(self.bank.user(&self.user_id).await?)
-    }
-
-    /// Asks for somebody else with this user's token, and says what the bank answered.
-    pub(crate) async fn try_another(&self, other: &UserId) -> Result<String, Failure> {
-        match self.bank.user(other).await {
-            Err(error) if error.status().is_some_and(|status| status == 403) => {
-                Ok(error.to_string())
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => Err("the bank showed one user's accounts to another".into()),
+impl Workers {
+    /// Stops them: they finish or hand back what they hold.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            task.await?;
         }
-    }
-
-    /// How many transactions are pending.
-    pub(crate) fn pending(&self) -> usize {
-        self.transactions.values().filter(|row| row.is_pending()).count()
-    }
-
-    /// The latest transactions, newest first.
-    pub(crate) fn latest(&self, most: usize) -> Vec<&Transaction> {
-        let mut rows: Vec<_> = self.transactions.values().collect();
-        rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
-        rows.truncate(most);
-        rows
-    }
-
-    /// The first fetch: two years, with a progress bar.
-    pub(crate) async fn read_history(&mut self, today: Date) -> Result<(), Failure> {
-        let rows = self.read(today.minus_days(HISTORY_DAYS), today).await?;
-        self.transactions = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         Ok(())
     }
+}
 
-    /// An update: the window of the contract, merged.
-    pub(crate) async fn update(
-        &mut self,
-        last: Date,
-        today: Date,
-    ) -> Result<(Date, Changes), Failure> {
-        let start = update::first_date(today, last, &self.transactions);
-        let rows = self.read(start, today).await?;
-        Ok((start, update::merge(&mut self.transactions, rows, start, today)))
+fn application_id(application: &Application) -> Result<ApplicationId, Failure> {
+    Ok(ApplicationId::new(application.name.to_lowercase().replace(' ', "-"))?)
+}
+
+/// A transport that counts how often transactions are asked for.
+pub(crate) struct Counted {
+    transport: Arc<dyn HttpTransport>,
+    pages: AtomicU64,
+}
+
+impl Counted {
+    fn new(transport: Arc<dyn HttpTransport>) -> Self {
+        Self { transport, pages: AtomicU64::new(0) }
     }
 
-    async fn read(&self, start: Date, end: Date) -> Result<Vec<Transaction>, Failure> {
-        let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
-            "   {bar:40} {pos}/{len} transactions  {per_sec}",
-        )?);
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let mut stream = self.bank.transactions(&self.user_id, start, end);
-        let mut rows = Vec::new();
-        while let Some(row) = stream.try_next().await? {
-            if rows.is_empty() {
-                bar.set_length(stream.total().unwrap_or_default());
-            }
-            rows.push(row);
-            bar.set_position(rows.len() as u64);
-        }
-        bar.finish_and_clear();
-        Ok(rows)
+    /// The pages of transactions that the bank was asked for.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
     }
 }
 
-/// Prints what an update found.
-pub(crate) fn tell(changes: &Changes, user: &UserAccountInfoResponse) {
-    const MOST: usize = 5;
-    say!(
-        "   {} new, {} changed, {} gone",
-        changes.new.len(),
-        changes.changed.len(),
-        changes.gone.len()
-    );
-    if !changes.new.is_empty() {
-        say!("\n   The latest of the new ones:");
-        report::transactions(changes.new.iter().take(MOST), user);
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted").field("pages", &self.pages()).finish_non_exhaustive()
     }
-    for (before, after) in changes.changed.iter().take(MOST) {
-        say!("   changed  {}", report::change(before, after));
+}
+
+#[async_trait]
+impl HttpTransport for Counted {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        limits: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        if request.uri().path().ends_with("/transactions") {
+            self.pages.fetch_add(1, Ordering::Relaxed);
+        }
+        self.transport.send(request, limits).await
     }
-    for row in changes.gone.iter().take(MOST) {
-        say!("   gone     {}  {}", row.date(), row.description.as_deref().unwrap_or("–"));
+}
+
+/// A progress bar over the days of the initial fetch; has webhooks sent as soon as there are some.
+#[derive(Debug)]
+struct Progress {
+    bar: ProgressBar,
+    rows: AtomicU64,
+    postman: Arc<Notify>,
+}
+
+impl Progress {
+    fn new(postman: Arc<Notify>) -> Result<Self, Failure> {
+        let style = ProgressStyle::with_template("   {bar:40} {pos}/{len} days  {msg}")?;
+        let bar = ProgressBar::new(0).with_style(style);
+        Ok(Self { bar, rows: AtomicU64::new(0), postman })
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&self, event: &Observed) {
+        self.postman.notify_one();
+        match event {
+            Observed::WindowRead { window, rows, left: Some(walk), .. } => {
+                let rows = self.rows.fetch_add(*rows, Ordering::Relaxed) + rows;
+                let left = walk.next_end.days_since(walk.start).unsigned_abs();
+                let read = self.bar.position() + window.days();
+                self.bar.set_length(read + left);
+                self.bar.set_position(read);
+                self.bar.set_message(format!("{rows} transactions"));
+            }
+            Observed::Ended(_) => {
+                self.bar.finish_and_clear();
+                self.bar.reset();
+                self.rows.store(0, Ordering::Relaxed);
+            }
+            _ => {}
+        }
     }
 }

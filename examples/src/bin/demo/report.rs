@@ -2,9 +2,8 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use px_types::{
-    AccountId, IdentityId,
+    AccountId,
     model::{account::Account, transaction::Transaction},
-    partner::UserAccountInfoResponse,
 };
 
 /// Prints lines; a closed standard output ends the program quietly.
@@ -31,41 +30,28 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// The accounts with their balances.
-pub(crate) fn accounts(user: &UserAccountInfoResponse) {
-    let mut table = table(&["Account", "Kind", "Number", "Held by", "Balance", "Available"]);
-    for account in &user.accounts {
+pub(crate) fn accounts(accounts: &[Account]) {
+    let mut table = table(&["Account", "Kind", "Number", "Balance", "Available"]);
+    for account in accounts {
         table.add_row([
             account.name.clone(),
             format!("{} · {}", account.account_type(), account.kind.subtype()),
             account.display_mask.as_ref().map(|mask| format!("…{mask}")).unwrap_or_default(),
-            holders(account, user),
             format!("{} {}", account.current_balance, account.unit.as_str()),
             account.available_balance.map(|amount| amount.to_string()).unwrap_or_default(),
         ]);
     }
-    right(&mut table, &[4, 5]);
+    right(&mut table, &[3, 4]);
     say!("{table}");
-}
-
-fn holders(account: &Account, user: &UserAccountInfoResponse) -> String {
-    let name = |id: &IdentityId| {
-        user.identities
-            .iter()
-            .find(|identity| identity.id == *id)
-            .map(|identity| identity.name.as_str())
-    };
-    let names: Vec<_> = account.owner_identity_ids.iter().filter_map(name).collect();
-    let mine = account.owner_identity_ids.contains(&user.user_identity_id);
-    format!("{}{}", names.join(", "), if mine { "" } else { " (not the owner)" })
 }
 
 /// Some transactions, one a row.
 pub(crate) fn transactions<'t>(
     rows: impl IntoIterator<Item = &'t Transaction>,
-    user: &UserAccountInfoResponse,
+    accounts: &[Account],
 ) {
     let account = |id: &AccountId| {
-        let found = user.accounts.iter().find(|account| account.id == *id);
+        let found = accounts.iter().find(|account| account.id == *id);
         found.map_or_else(|| id.to_string(), |account| account.name.clone())
     };
     let mut table = table(&["Date", "Account", "Description", "Amount", ""]);

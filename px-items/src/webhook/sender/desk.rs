@@ -16,16 +16,13 @@ use crate::{
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{
-    future::BoxFuture,
-    stream::{FuturesUnordered, StreamExt as _},
-};
 use metrics::{counter, gauge, histogram};
 use px_types::ApplicationId;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
+use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 /// How many webhooks are held for each that can be sent at once, over all lanes.
@@ -53,7 +50,8 @@ impl Endpoint {
 /// What is in hand.
 pub(super) struct Desk {
     inner: Arc<Inner>,
-    flights: FuturesUnordered<BoxFuture<'static, (Endpoint, DateTime<Utc>)>>,
+    /// Tasks of their own: one that waits for the store must go on while the desk does, too.
+    flights: JoinSet<(Endpoint, DateTime<Utc>)>,
     lanes: BTreeMap<Endpoint, Lane>,
     back: Vec<(QueuedWebhook, DateTime<Utc>)>,
     too_old: Vec<QueuedWebhook>,
@@ -103,7 +101,7 @@ impl Desk {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
             inner,
-            flights: FuturesUnordered::new(),
+            flights: JoinSet::new(),
             lanes: BTreeMap::new(),
             back: Vec::new(),
             too_old: Vec::new(),
@@ -158,8 +156,13 @@ impl Desk {
     /// Waits until an attempt has ended; for ever when none is under way. May be dropped while
     /// it waits. [`go_on`](Self::go_on) is to follow.
     pub(super) async fn landed(&mut self) {
-        let Some((endpoint, began)) = self.flights.next().await else {
-            return std::future::pending().await;
+        let (endpoint, began) = match self.flights.join_next().await {
+            None => return std::future::pending().await,
+            Some(Ok(flight)) => flight,
+            Some(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return,
+            },
         };
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.pace.ended(began, self.inner.clock.now());
@@ -179,7 +182,7 @@ impl Desk {
             self.back.extend(lane.waiting.drain(..).map(|held| (held.webhook, now)));
         }
         self.flush().await;
-        while self.flights.next().await.is_some() {}
+        while self.flights.join_next().await.is_some() {}
         gauge!("px_webhook_pending").set(0_u32);
     }
 
@@ -257,7 +260,7 @@ impl Desk {
         lane.pace.began(now);
         self.sent += 1;
         let flight = fly(inner.clone(), held.webhook, endpoint.clone());
-        self.flights.push(Box::pin(async move { (flight.await, now) }));
+        self.flights.spawn(async move { (flight.await, now) });
         true
     }
 

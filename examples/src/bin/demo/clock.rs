@@ -1,0 +1,38 @@
+//! Plaid's clock in the demo: the machine's, moved on when time passes at the bank.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::clock::{Clock, TokioClock};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+/// The machine's clock, some days ahead.
+#[derive(Debug, Default)]
+pub(crate) struct MovedClock {
+    clock: TokioClock,
+    days: AtomicI64,
+}
+
+impl MovedClock {
+    /// Days pass.
+    pub(crate) fn advance(&self, days: i64) {
+        self.days.fetch_add(days, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Clock for MovedClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::days(self.days.load(Ordering::Relaxed))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.clock.sleep(time).await;
+    }
+}
