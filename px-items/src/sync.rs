@@ -219,6 +219,11 @@ impl Run {
             return;
         }
         self.counts.take(&merged);
+        // A row that has another date by now is not absent, whichever walk lacked it.
+        for id in &merged.found {
+            self.absent.remove(id);
+            self.life.absent.remove(id);
+        }
         let absent = self.absent_mut();
         absent.extend(merged.absent.iter().cloned());
         // What was looked at by both dates is gone or found.

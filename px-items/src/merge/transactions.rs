@@ -205,6 +205,9 @@ pub struct MergedTransactions {
     /// before the window began, and on that date: they are gone if the window that has it lacks
     /// them as well. Banks file them by one date or the other.
     pub absent: Vec<(TransactionId, Date)>,
+    /// Stored rows that were read, by the Item's own ids: what an earlier window lacked is there
+    /// after all.
+    pub found: Vec<TransactionId>,
 }
 
 /// Merges a window into what is stored.
@@ -385,6 +388,8 @@ impl<'a> Stock<'a> {
     /// Finds what is gone, and what another window has to tell of as well.
     fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
         let read = self.were_read(fates);
+        let places = fates.iter().filter_map(|fate| fate.known());
+        merged.found = places.map(|place| self.known[place].id.clone()).collect();
         let unread = self.known.iter().zip(read).filter(|(_, read)| !read).map(|(known, _)| known);
         for known in unread.filter(|known| self.is_judged(known)) {
             if self.must_be_read(known) {

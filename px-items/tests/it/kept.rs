@@ -2,8 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
-use px_items::merge::{
-    KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
+use px_items::{
+    life::Walk,
+    merge::{
+        KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
+    },
+    plan::{after, next_window},
 };
 use px_types::{AccountId, Date, TransactionId, model::transaction::Transaction};
 use serde_json::json;
@@ -130,6 +134,33 @@ impl Kept {
             assert_eq!((again.writes, again.removed), (vec![], vec![]), "merged twice");
         }
         merged
+    }
+
+    /// Reads everything from the last day to the first, in windows of so many days, as a deep
+    /// resync does.
+    pub(crate) fn walk(
+        &mut self,
+        all: Window,
+        length: u64,
+        answer: impl Fn(Window) -> Vec<Transaction>,
+        began: i64,
+    ) {
+        let mut walk = Some(Walk { next_end: all.end(), start: all.start() });
+        let mut absent = BTreeMap::new();
+        while let Some(window) = walk.and_then(|walk| next_window(walk, length)) {
+            let rows = answer(window);
+            let lacking: BTreeSet<_> = absent.keys().cloned().collect();
+            let mut ids: BTreeSet<_> = rows.iter().map(|row| row.id.clone()).collect();
+            ids.extend(lacking.iter().cloned());
+            let known = self.known(window, &ids);
+            let read = ReadWindow::new(window, rows, hour(began)).lacking(lacking);
+            let merged = merge_transactions(&known, read, &self.silent);
+            self.store(&merged, began);
+            merged.found.iter().for_each(|id| drop(absent.remove(id)));
+            absent.extend(merged.absent.iter().cloned());
+            absent.retain(|_, made| *made < window.start());
+            walk = walk.and_then(|walk| after(walk, window));
+        }
     }
 
     fn store(&mut self, merged: &MergedTransactions, now: i64) {

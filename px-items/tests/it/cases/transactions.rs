@@ -279,6 +279,20 @@ fn case_21_a_row_that_vanished_between_two_windows_is_found_by_both_dates() {
     assert_eq!(look(&kept, days(0, 9), vec![]).removed.len(), 1);
 }
 
+/// The bank dates a row back past where a walk lacked it: it is there, under another date.
+#[test]
+fn case_21_a_row_that_was_dated_back_is_not_gone_in_the_window_of_its_other_date() {
+    let mut kept = Kept::with([posted("t", "1.00", "a").made(2).posts(25)]);
+    let now = posted("t", "1.00", "a").made(2).posts(15);
+    let answer = |window: px_client::Window| {
+        let date = now.date();
+        let inside = window.start() <= date && date <= window.end();
+        if inside { vec![now.clone()] } else { vec![] }
+    };
+    kept.walk(days(0, 29), 10, answer, 10);
+    assert_eq!(kept.as_read(), [now.clone()]);
+}
+
 proptest! {
     /// Nothing of an answer, however odd, ends the merge in a panic or stores an id twice.
     #[test]
