@@ -20,11 +20,12 @@ pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
     AccessDigest(Sha256::digest(token.expose().as_bytes()).into())
 }
 
-/// An id of 192 random bits.
+/// An id of some 190 random bits, of letters and digits alone: one that began with a dash would
+/// be taken for an option by every command line.
 pub(super) fn item_id(random: &dyn Random) -> Option<ItemId> {
     let mut bytes = [0; 24];
     random.fill(&mut bytes);
-    ItemId::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)).ok()
+    ItemId::new(BASE64_URL_SAFE_NO_PAD.encode(bytes).replace('-', "x").replace('_', "y")).ok()
 }
 
 #[cfg(test)]
@@ -50,5 +51,7 @@ mod tests {
         let id = item_id(&random).unwrap();
         assert_eq!(id.as_str().len(), 32);
         assert_ne!(Some(id), item_id(&random));
+        let plain = |id: ItemId| id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric());
+        assert!((0..100).all(|_| item_id(&random).is_some_and(plain)));
     }
 }
