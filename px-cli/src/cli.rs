@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Bring one Item up to date now
     Sync {
         /// The Item
-        #[arg(value_name = "ITEM")]
+        #[arg(value_name = "ITEM", allow_hyphen_values = true)]
         item: ItemId,
     },
     /// Keep all Items up to date until it is stopped
@@ -146,7 +146,7 @@ pub(crate) struct Link {
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     /// The Item
-    #[arg(value_name = "ITEM")]
+    #[arg(value_name = "ITEM", allow_hyphen_values = true)]
     pub(crate) item: ItemId,
     /// Show the accounts with their balances
     #[arg(long)]
@@ -207,7 +207,7 @@ pub(crate) struct WebhookKey {
 #[command(group(ArgGroup::new("who").required(true).args(["application", "all"])))]
 pub(crate) struct Unlink {
     /// The Item
-    #[arg(value_name = "ITEM")]
+    #[arg(value_name = "ITEM", allow_hyphen_values = true)]
     pub(crate) item: ItemId,
     /// The application
     #[arg(long, value_name = "ID")]
