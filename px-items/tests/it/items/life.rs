@@ -7,7 +7,7 @@ use px_items::{
     item::{Event, Phase, State},
     items::{HistoryStatus, ItemsErrorKind, TransactionsRequest},
     life::{FailureKind, FailureNote, History, Walk},
-    store::{Store as _, Unlinked},
+    store::Unlinked,
 };
 use px_types::{ApplicationId, UserId, model::product::Product};
 

@@ -6,7 +6,6 @@ use px_client::clock::Clock as _;
 use px_items::{
     item::State,
     items::{ItemsErrorKind, LinkedApplication},
-    store::Store as _,
 };
 use px_types::{InstitutionId, ItemAccessToken, ItemId, UserId, plaid};
 use serde_json::json;

@@ -4,13 +4,18 @@ use super::world::{ALL, World, account_id, added, ids, modified, row, transactio
 use proptest::prelude::*;
 use px_items::{
     items::{ItemsErrorKind, LinkedApplication, SyncPage},
-    store::Commit,
+    random::SystemRandom,
+    store::{Commit, SqliteStore, StoreOptions},
+    vault::FileKeys,
 };
 use px_types::{
     AccountId, Amount, ApplicationId, ItemAccessToken, ItemId, TransactionId,
-    model::transaction::Transaction,
+    model::transaction::Transaction, webhook::Environment,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 const ACCOUNTS: [&str; 3] = ["account-checking", "account-credit", "account-other"];
 
@@ -321,11 +326,11 @@ impl Reader {
 }
 
 fn in_a_runtime<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
-async fn every_reader_has_what_there_is(steps: Vec<Step>, counts: [usize; READERS]) {
-    let (world, first) = World::complete().await;
+async fn every_reader_has_what_there_is(world: World, steps: Vec<Step>, counts: [usize; READERS]) {
+    let (world, first) = world.completed().await;
     let item = first.item_id.clone();
     let few = world.connect(world.connection_to("second", &[ACCOUNTS[0]])).await;
     let mut readers = [
@@ -416,18 +421,36 @@ async fn hidden_changes_leave_no_trace(steps: Vec<Step>, count: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
     fn a_reader_that_follows_its_cursor_has_exactly_what_there_is(
         steps in steps(),
         counts in [1..6_usize, 1..6_usize],
     ) {
-        in_a_runtime(every_reader_has_what_there_is(steps, counts));
+        in_a_runtime(every_reader_has_what_there_is(World::new(), steps, counts));
     }
 
     #[test]
     fn a_reader_cannot_tell_that_there_is_more(steps in steps(), count in 1..6_usize) {
         in_a_runtime(hidden_changes_leave_no_trace(steps, count));
+    }
+}
+
+proptest! {
+    // A file is slower than memory.
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_reader_of_a_database_has_exactly_what_there_is(
+        steps in steps(),
+        counts in [1..6_usize, 1..6_usize],
+    ) {
+        in_a_runtime(async {
+            let keys = FileKeys::generate("tests", Arc::new(SystemRandom)).unwrap();
+            let options = StoreOptions::new(Environment::Sandbox, Arc::new(keys));
+            let store = SqliteStore::in_memory(options).await.unwrap();
+            every_reader_has_what_there_is(World::over(Arc::new(store)), steps, counts).await;
+        });
     }
 }

@@ -70,7 +70,7 @@ impl Clock for HandClock {
 }
 
 pub(crate) struct World {
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) items: Items,
     woken: Arc<AtomicUsize>,
@@ -78,11 +78,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let store = Arc::new(MemoryStore::new(Environment::Sandbox));
+        Self::over(Arc::new(MemoryStore::new(Environment::Sandbox)))
+    }
+
+    pub(crate) fn over(store: Arc<dyn Store>) -> Self {
         let clock = Arc::new(HandClock::at("2026-03-01T12:00:00Z"));
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
-        let items = Items::builder(Arc::clone(&store) as Arc<dyn Store>)
+        let items = Items::builder(Arc::clone(&store))
             .clock(Arc::clone(&clock) as Arc<dyn Clock>)
             .random(Arc::new(SeededRandom::new(1)))
             .wake(move || {
@@ -95,7 +98,11 @@ impl World {
     /// A world with an Item that is complete and has the accounts of the fixture, and one
     /// application that sees and uses all of it.
     pub(crate) async fn complete() -> (Self, LinkedApplication) {
-        let world = Self::new();
+        Self::new().completed().await
+    }
+
+    pub(crate) async fn completed(self) -> (Self, LinkedApplication) {
+        let world = self;
         let linked = world.link("first", ALL).await;
         world.fill(&linked.item_id, user()).await;
         (world, linked)
