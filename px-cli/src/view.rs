@@ -73,7 +73,7 @@ impl<'a> ItemView<'a> {
                 kind: note.kind,
                 message: &note.what,
             }),
-            suspicion: life.suspicion.clone(),
+            suspicion: life.suspicion,
             id_collisions: life.id_collisions,
             ambiguous: life.ambiguous,
         }

@@ -21,12 +21,12 @@ mod rules;
 mod sqlite;
 
 pub use memory::MemoryStore;
-#[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
-#[cfg(all(feature = "postgres", feature = "testing", unix))]
-pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "testing")]
 pub use memory::Sabotage;
+#[cfg(all(feature = "postgres", feature = "testing", unix))]
+pub(crate) use postgres::MIGRATOR;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 

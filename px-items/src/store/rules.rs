@@ -2,7 +2,9 @@
 //!
 //! How it is stored is each store's own.
 
-use super::{AccountsWrite, NewHolder, NewLink, NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind};
+use super::{
+    AccountsWrite, NewHolder, NewLink, NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind,
+};
 use crate::{
     connection::Connection,
     item::{Event, State, step},

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod cases;
-mod items;
 mod engine;
+mod items;
 mod kept;
 mod lifecycle;
 mod merge_model;

@@ -25,6 +25,8 @@ struct State {
     dead: bool,
     /// So many gates, then it is dead.
     gates_left: Option<u64>,
+    /// So many gates, then it stands still for that long.
+    gates_to_stand: Option<(u64, Duration)>,
     /// Whether it ever stood still.
     stood: bool,
     stands_until: Duration,
@@ -64,6 +66,11 @@ impl Life {
         (state.stood, state.stands_until) = (true, until);
     }
 
+    /// It stands still for a while from that gate on.
+    pub(crate) fn stand_at_gate(&self, gate: u64, time: Duration) {
+        self.state().gates_to_stand = Some((gate, time));
+    }
+
     /// Its network is cut for a while.
     pub(crate) fn cut_off(&self, time: Duration) {
         self.state().cut_off_until = self.clock.elapsed() + time;
@@ -84,21 +91,11 @@ impl Life {
         self.state().stood
     }
 
-    /// Passes when it runs; never, once it is dead.
-    pub(crate) async fn gate(&self) {
-        let last = {
-            let mut state = self.state();
-            match &mut state.gates_left {
-                Some(0) => true,
-                Some(left) => {
-                    *left -= 1;
-                    false
-                }
-                None => false,
-            }
-        };
-        if last {
-            self.end();
+    /// Passes when it runs; never, once it is dead. Gates on the way to a look for work, of which
+    /// there are many, are not counted.
+    pub(crate) async fn gate(&self, counts: bool) {
+        if counts {
+            self.count_gate();
         }
         loop {
             if self.is_dead() {
@@ -109,6 +106,38 @@ impl Life {
                 Some(left) if !left.is_zero() => self.clock.sleep(left).await,
                 _ => return,
             }
+        }
+    }
+}
+
+impl Life {
+    fn count_gate(&self) {
+        let mut state = self.state();
+        let dies = match &mut state.gates_left {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        let stands = match &mut state.gates_to_stand {
+            Some((0, time)) => Some(*time),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        if stands.is_some() {
+            state.gates_to_stand = None;
+        }
+        drop(state);
+        if let Some(time) = stands {
+            self.stand(time);
+        }
+        if dies {
+            self.end();
         }
     }
 }

@@ -138,7 +138,7 @@ impl Machine {
             _ if !dice.chance(self.badness.kills) => None,
             0 => Some(End::KilledAfter(dice.between(1, 40_000))),
             1 => Some(End::StoppedAfter(dice.between(1, 40_000))),
-            _ => Some(End::KilledAtGate(dice.between(1, 400))),
+            _ => Some(End::KilledAtGate(dice.between(1, 120))),
         })
     }
 
@@ -147,16 +147,15 @@ impl Machine {
         loop {
             let wait = self.dice.throw(|dice| dice.between(10, 20_000));
             self.world.sleep_while_busy(Duration::from_secs(wait)).await;
-            let (stall, which, time) = self.dice.throw(|dice| {
-                (dice.chance(self.badness.stalls), dice.chance(500), dice.between(1, 300))
+            let (stall, which, gate, time) = self.dice.throw(|dice| {
+                let stall = dice.chance(self.badness.stalls);
+                (stall, dice.chance(600), dice.below(40), dice.between(1, 300))
             });
             let time = Duration::from_secs(time);
             match which {
                 _ if !stall => {}
-                true => {
-                    self.world.trace.note(&life.name, format_args!("stands still for {time:?}"));
-                    life.stand(time);
-                }
+                // At work, which is when it matters.
+                true => life.stand_at_gate(gate, time),
                 false => {
                     self.world.trace.note(&life.name, format_args!("is cut off for {time:?}"));
                     life.cut_off(time);

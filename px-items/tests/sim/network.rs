@@ -140,7 +140,7 @@ impl HttpTransport for Network {
         request: Request<Bytes>,
         limits: &Limits,
     ) -> Result<Response<Bytes>, TransportError> {
-        self.life.gate().await;
+        self.life.gate(true).await;
         let what = format!("{} {}", request.method(), short(&request));
         let fate = self.fate(family(&request));
         if fate != Fate::Fine {
@@ -149,7 +149,7 @@ impl HttpTransport for Network {
         self.wait(1, 60).await;
         let answer = self.send_with(fate, request, limits).await;
         self.wait(1, 60).await;
-        self.life.gate().await;
+        self.life.gate(true).await;
         match &answer {
             Ok(answer) => {
                 let status = answer.status().as_u16();

@@ -73,13 +73,13 @@ impl HttpTransport for Receivers {
         request: Request<Bytes>,
         _: &Limits,
     ) -> Result<Response<Bytes>, TransportError> {
-        self.life.gate().await;
+        self.life.gate(true).await;
         self.wait(1, 200).await;
         let fails =
             self.bad.load(Ordering::Relaxed) && self.dice.throw(|dice| dice.chance(self.fails));
         let answer = if fails { self.badly(request).await } else { self.take(&request).await };
         self.wait(1, 200).await;
-        self.life.gate().await;
+        self.life.gate(true).await;
         answer
     }
 }

@@ -89,7 +89,7 @@ impl Run {
             network: Rates::random(&mut dice),
             store: StoreRates::random(&mut dice),
             kills: dice.below(1001),
-            stalls: dice.below(400),
+            stalls: dice.below(800),
             receivers: dice.below(400),
         };
         trace.note("world", format_args!("seed {seed}: {badness:?}"));

@@ -87,7 +87,7 @@ impl WatchedStore {
 
     /// The way there. An error: the call took no effect.
     async fn before(&self, what: &str) -> Result<()> {
-        self.life.gate().await;
+        self.life.gate(is_work(what)).await;
         let (fails, slow, wait) = self.dice.throw(|dice| {
             let slow = dice.chance(self.rates.slow);
             let wait = if slow { dice.between(500, 5000) } else { dice.below(8) };
@@ -96,7 +96,7 @@ impl WatchedStore {
         if wait > 0 && (!slow || self.is_bad()) {
             self.clock.sleep(Duration::from_millis(wait)).await;
         }
-        self.life.gate().await;
+        self.life.gate(is_work(what)).await;
         if fails && self.is_bad() && self.may_fail(what) {
             self.trace.note(&self.life.name, format_args!("store: {what} did not get there"));
             return Err(StoreError::new(StoreErrorKind::Unavailable, "the store is out of reach"));
@@ -115,7 +115,7 @@ impl WatchedStore {
         if wait > 0 {
             self.clock.sleep(Duration::from_millis(wait)).await;
         }
-        self.life.gate().await;
+        self.life.gate(is_work(what)).await;
         if fails && self.is_bad() && self.may_fail(what) {
             self.trace.note(&self.life.name, format_args!("store: {what}: answer lost"));
             return Err(StoreError::new(StoreErrorKind::Unavailable, "the store went away"));
@@ -126,6 +126,11 @@ impl WatchedStore {
     fn may_fail(&self, what: &str) -> bool {
         what != "save_tokens" || !self.spare_next_save.swap(true, Ordering::Relaxed)
     }
+}
+
+/// Whether a call is more than a look for work.
+fn is_work(what: &str) -> bool {
+    !what.starts_with("claim")
 }
 
 #[async_trait]
