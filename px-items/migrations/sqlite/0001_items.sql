@@ -146,11 +146,14 @@ CREATE TABLE transactions (
     PRIMARY KEY (item_id, transaction_id)
 ) STRICT;
 
--- Pages and windows, and their counts for some accounts without reading a row.
+-- Pages and windows, and their counts for some accounts without reading a row. Only with
+-- `removed_at` in it, though it is null, does SQLite see that the index alone will do.
 CREATE INDEX transactions_by_date
-    ON transactions (item_id, date DESC, transaction_id, account_id) WHERE removed_at IS NULL;
+    ON transactions (item_id, date DESC, transaction_id, account_id, removed_at)
+    WHERE removed_at IS NULL;
 CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, transaction_id);
 -- Not unique: a partner's id may come back as another transaction.
 CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id);
 CREATE INDEX transactions_pending
-    ON transactions (item_id, transacted) WHERE settled IS NULL AND removed_at IS NULL;
+    ON transactions (item_id, transacted, settled, removed_at)
+    WHERE settled IS NULL AND removed_at IS NULL;

@@ -49,6 +49,10 @@ pub(super) struct Joined {
     /// The connection as it is stored; `None` when the partner itself came.
     pub(super) connection: Option<Connection>,
     /// Whether any connection needs transactions then.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "the store in memory looks at the connections themselves")
+    )]
     pub(super) needs_transactions: bool,
     /// Whether it is due at once, or once more when a worker has it.
     pub(super) due: bool,

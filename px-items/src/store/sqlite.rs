@@ -11,6 +11,8 @@
 
 mod commit;
 mod links;
+#[cfg(test)]
+mod plans;
 mod queues;
 mod reads;
 mod row;
@@ -36,7 +38,7 @@ use px_types::{
 use row::Failure;
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool, Transaction,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{fmt, path::Path, time::Duration};
@@ -118,7 +120,16 @@ async fn pool(connect: SqliteConnectOptions, most: u32) -> Result<SqlitePool> {
 }
 
 async fn migrate(pool: &SqlitePool) -> Result<()> {
-    MIGRATOR.run(pool).await.map_err(|error| {
+    let mut migrated = MIGRATOR.run(pool).await;
+    // Another program may have been at the same step; that step is done then, and the next look
+    // sees it.
+    for _ in 0..MIGRATOR.iter().count() {
+        if !matches!(migrated, Err(MigrateError::ExecuteMigration(..))) {
+            break;
+        }
+        migrated = MIGRATOR.run(pool).await;
+    }
+    migrated.map_err(|error| {
         let what = "the schema of the database file cannot be brought up to date";
         StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
     })

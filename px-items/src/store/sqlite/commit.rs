@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// The Item's row comes first: when the fence is not the present one, nothing follows.
 /// `?6`: the lease goes on until then. Else it ends: `?7` when the Item is due, `?8` not before,
 /// `?9` the notifications seen, `?10` whether it rests whatever was notified, `?11` now.
-const ITEM: &str = "
+pub(super) const ITEM: &str = "
 UPDATE items SET
     state = ?3,
     life = ?4,
@@ -35,7 +35,7 @@ UPDATE items SET
 WHERE item_id = ?1 AND fence = ?2 AND leased_until IS NOT NULL
 RETURNING change_seq";
 
-const FORGET_ACCOUNTS: &str =
+pub(super) const FORGET_ACCOUNTS: &str =
     "DELETE FROM accounts WHERE item_id = ?1 AND account_id IN (SELECT value FROM json_each(?2))";
 
 const ACCOUNTS: &str = "
@@ -54,9 +54,11 @@ INSERT INTO securities (item_id, security_id, body)
 SELECT ?1, key, value FROM json_each(?2) WHERE true
 ON CONFLICT (item_id, security_id) DO UPDATE SET body = excluded.body";
 
-const REMOVE: &str = "
+/// With a bare `removed_at` SQLite would read through all dates of the Item.
+pub(super) const REMOVE: &str = "
 UPDATE transactions SET removed_at = ?3, body = NULL, changed_seq = ?4
-WHERE item_id = ?1 AND transaction_id IN (SELECT value FROM json_each(?2)) AND removed_at IS NULL";
+WHERE item_id = ?1 AND transaction_id IN (SELECT value FROM json_each(?2))
+    AND +removed_at IS NULL";
 
 const TRANSACTIONS: &str = "
 INSERT INTO transactions (

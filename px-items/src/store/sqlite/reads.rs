@@ -20,19 +20,19 @@ use px_types::{
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 /// Rows and count are read in one transaction, so that both are of the same moment.
-const TOTAL: &str = "
+pub(super) const TOTAL: &str = "
 SELECT count(*) AS total FROM transactions
 WHERE item_id = ?1 AND removed_at IS NULL AND date BETWEEN ?2 AND ?3
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))";
 
-const PAGE: &str = "
+pub(super) const PAGE: &str = "
 SELECT body FROM transactions
 WHERE item_id = ?1 AND removed_at IS NULL AND date BETWEEN ?2 AND min(?3, ifnull(?5, ?3))
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))
     AND (?5 IS NULL OR date < ?5 OR transaction_id > ?6)
 ORDER BY date DESC, transaction_id LIMIT ?7";
 
-const CHANGES: &str = "
+pub(super) const CHANGES: &str = "
 SELECT transaction_id, account_id, first_seq, added_seq, changed_seq, body FROM transactions
 WHERE item_id = ?1 AND (changed_seq, transaction_id) > (?2, ?3)
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))

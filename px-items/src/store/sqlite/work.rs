@@ -19,27 +19,27 @@ use px_types::{ItemId, TransactionId};
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::BTreeMap;
 
-const DUE: &str =
+pub(super) const DUE: &str =
     "SELECT item_id FROM items WHERE wake_at <= ?1 ORDER BY wake_at, item_id LIMIT ?2";
 
 /// `?2` has the moves; a state that it does not name is left alone.
-const TAKE: &str = "
+pub(super) const TAKE: &str = "
 UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = ?3
 WHERE item_id IN (SELECT value FROM json_each(?1))
     AND json_extract(?2, '$.' || state) IS NOT NULL";
 
-const TAKEN: &str = concat!(
+pub(super) const TAKEN: &str = concat!(
     "SELECT ",
     item_columns!(),
     " FROM json_each(?1) AS taken CROSS JOIN items i ON i.item_id = taken.value \
       WHERE i.leased_until = ?2 ORDER BY taken.key"
 );
 
-const FREE: &str = "
+pub(super) const FREE: &str = "
 SELECT 1 FROM items WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
     AND json_extract(?3, '$.' || state) IS NOT NULL";
 
-const HAND_BACK: &str = "
+pub(super) const HAND_BACK: &str = "
 UPDATE items SET state = json_extract(?2, '$.' || state), leased_until = NULL,
     due_at = given.due_at
 FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS fence, value ->> 2 AS due_at
@@ -48,7 +48,7 @@ WHERE items.item_id = given.item_id AND items.fence = given.fence
     AND items.leased_until IS NOT NULL AND json_extract(?2, '$.' || state) IS NOT NULL";
 
 /// Each way by its own index: the dates of a window, the Item's own ids, and the partner's.
-const KNOWN: &str = "
+pub(super) const KNOWN: &str = "
 SELECT transaction_id, partner_id, account_id, amount, unit, transacted, settled, description,
     digest, read_at, removed_at
 FROM transactions WHERE rowid IN (
@@ -61,7 +61,7 @@ FROM transactions WHERE rowid IN (
 ) ORDER BY transaction_id";
 
 /// What a batch asks, but for revocations. `?3` are the states that rest.
-const ASK: &str = "
+pub(super) const ASK: &str = "
 UPDATE items SET
     notified = notified + 1,
     notified_since = coalesce(min(notified_since, asked.since), notified_since, asked.since),
@@ -76,7 +76,7 @@ FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS since, value ->> 2 AS cycle
     FROM json_each(?1)) AS asked
 WHERE items.item_id = asked.item_id";
 
-const REVOKE: &str = "
+pub(super) const REVOKE: &str = "
 UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = NULL,
     due_at = NULL, cycle_tokens = 0
 WHERE item_id IN (SELECT value FROM json_each(?1))
@@ -92,7 +92,7 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         // Most looks find nothing: they need no lock.
-        if due(&mut *self.readers.acquire().await?, now, limit).await?.is_empty() {
+        if due(&mut *self.readers.acquire().await?, now, limit.min(1)).await?.is_empty() {
             return Ok(Vec::new());
         }
         let mut tx = self.begin().await?;

@@ -1,0 +1,225 @@
+//! The SQLite store keeps the promises of the trait, and some of its own: those of a file.
+
+use chrono::{DateTime, Utc};
+use px_client::oauth::TokenSet;
+use px_items::{
+    connection::Connection,
+    item::State,
+    random::SystemRandom,
+    store::{
+        AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
+        StoreErrorKind, StoreOptions, Then, conformance::Fixture,
+    },
+    vault::FileKeys,
+};
+use px_types::{
+    AccessToken, ApplicationId, InstitutionId, ItemId, RefreshToken, UserId,
+    model::product::Product, webhook::Environment,
+};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+fn with_keys(keys: FileKeys) -> StoreOptions {
+    StoreOptions::new(Environment::Sandbox, Arc::new(keys))
+}
+
+fn options() -> StoreOptions {
+    with_keys(FileKeys::generate("tests", Arc::new(SystemRandom)).unwrap())
+}
+
+px_items::conformance!(in_a_file, async {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("items.sqlite"), options()).await.unwrap();
+    Some(Fixture::new(Arc::new(store)).keeping(folder))
+});
+
+px_items::conformance!(in_memory, async {
+    Some(Fixture::new(Arc::new(SqliteStore::in_memory(options()).await.unwrap())))
+});
+
+fn now() -> DateTime<Utc> {
+    "2026-01-10T12:00:00Z".parse().unwrap()
+}
+
+fn later(minutes: i64) -> DateTime<Utc> {
+    now() + chrono::TimeDelta::minutes(minutes)
+}
+
+fn item(name: &str) -> ItemId {
+    ItemId::new(name).unwrap()
+}
+
+/// A link of a user to an Item of that name, with tokens that cannot be missed.
+fn link(name: &str, secret: &str) -> NewLink {
+    let mut tokens = TokenSet::new(AccessToken::new(format!("access-{secret}")), now());
+    tokens.refresh_token = Some(RefreshToken::new(format!("refresh-{secret}")));
+    let application = ApplicationId::new("app").unwrap();
+    let connection = Connection::new(application, [Product::Transactions], now());
+    let user = (InstitutionId::new("bank").unwrap(), UserId::new(name).unwrap());
+    let mut digest = [0; 32];
+    digest[..name.len()].copy_from_slice(name.as_bytes());
+    let holder = NewHolder::Application(connection);
+    NewLink::new(user, item(name), tokens, holder, AccessDigest(digest), now())
+}
+
+fn finish(record: &ItemRecord) -> Commit {
+    let then = Then::Release { due_at: Some(later(60)), not_before: None, seen: record.notified };
+    Commit::new(record, State::Idle, now(), then)
+}
+
+/// All bytes of the database: the file, and the log beside it.
+fn bytes_of(file: &Path) -> Vec<u8> {
+    let log = file.with_extension("sqlite-wal");
+    [file, &log].into_iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect()
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[tokio::test]
+async fn case_48_no_token_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let store = SqliteStore::open(&file, options()).await.unwrap();
+    store.link(link("anna", "first-secret")).await.unwrap();
+    let (mut tokens, version) = store.tokens(&item("anna")).await.unwrap().unwrap();
+    tokens.access_token = AccessToken::new("access-second-secret");
+    assert!(store.save_tokens(&item("anna"), version, &tokens).await.unwrap());
+    // Those that wait to be revoked are as secret.
+    store.link(link("bert", "third-secret")).await.unwrap();
+    let application = ApplicationId::new("app").unwrap();
+    store.unlink(&item("bert"), Some(&application), now()).await.unwrap();
+    let while_open = bytes_of(&file);
+    store.close().await;
+    for bytes in [while_open, bytes_of(&file)] {
+        assert!(has(&bytes, "anna"), "the bytes are those of the database");
+        for secret in ["first-secret", "second-secret", "third-secret", "access-", "refresh-"] {
+            assert!(!has(&bytes, secret), "{secret} is in the file");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let keys = FileKeys::generate("k", Arc::new(SystemRandom)).unwrap();
+    let store = SqliteStore::open(&file, with_keys(keys.clone())).await.unwrap();
+    store.link(link("anna", "1")).await.unwrap();
+    store.claim(now(), later(10), 1).await.unwrap();
+    let before = store.item(&item("anna")).await.unwrap();
+    // Without a close: as after a kill.
+    drop(store);
+    let store = SqliteStore::open(&file, with_keys(keys.clone())).await.unwrap();
+    assert_eq!(store.item(&item("anna")).await.unwrap(), before);
+    let tokens = store.tokens(&item("anna")).await.unwrap().unwrap().0;
+    assert_eq!(tokens, link("anna", "1").tokens);
+    store.close().await;
+
+    // With another key: everything but tokens.
+    let store = SqliteStore::open(&file, options()).await.unwrap();
+    assert_eq!(store.item(&item("anna")).await.unwrap(), before);
+    let error = store.tokens(&item("anna")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("there is no key \"k\""), "{cause}");
+}
+
+#[tokio::test]
+async fn a_revocation_under_a_lost_key_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let application = ApplicationId::new("app").unwrap();
+    let old = FileKeys::generate("old", Arc::new(SystemRandom)).unwrap();
+    let new = FileKeys::generate("new", Arc::new(SystemRandom)).unwrap();
+    for (name, keys) in [("anna", old.clone()), ("bert", new.clone())] {
+        let store = SqliteStore::open(&file, with_keys(keys)).await.unwrap();
+        store.link(link(name, name)).await.unwrap();
+        store.unlink(&item(name), Some(&application), now()).await.unwrap();
+        store.close().await;
+    }
+    let store = SqliteStore::open(&file, with_keys(new)).await.unwrap();
+    let taken = store.claim_revocations(now(), later(10), 9).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].item_id, item("bert"));
+    store.close().await;
+    // The key is found again.
+    let store = SqliteStore::open(&file, with_keys(old)).await.unwrap();
+    let taken = store.claim_revocations(later(10), later(20), 9).await.unwrap();
+    assert_eq!(taken[0].item_id, item("anna"));
+}
+
+/// Two programs on one file are two stores.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_programs_share_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let options = options();
+    // Both make the file.
+    let (one, other) = tokio::join!(
+        SqliteStore::open(&file, options.clone()),
+        SqliteStore::open(&file, options.clone())
+    );
+    let stores = [one.unwrap(), other.unwrap()];
+    const ITEMS: usize = 40;
+    for number in 0..ITEMS {
+        let name = format!("item-{number}");
+        stores[number % 2].link(link(&name, &name)).await.unwrap();
+    }
+    let work = |store: SqliteStore| {
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = store.claim(now(), later(10), 3).await.unwrap();
+                if claimed.is_empty() {
+                    return mine;
+                }
+                for record in claimed {
+                    store.commit(finish(&record)).await.unwrap();
+                    mine.push(record.id);
+                }
+            }
+        })
+    };
+    let (one, other) = (work(stores[0].clone()), work(stores[1].clone()));
+    let done: Vec<ItemId> = [one.await.unwrap(), other.await.unwrap()].concat();
+    assert_eq!(done.len(), ITEMS, "none twice");
+    assert_eq!(done.iter().collect::<BTreeSet<_>>().len(), ITEMS, "none forgotten");
+
+    // What one took over, the other cannot commit.
+    let late = stores[0].claim(later(60), later(70), 1).await.unwrap().remove(0);
+    let present = stores[1].claim_one(&late.id, later(70), later(80)).await.unwrap().unwrap();
+    assert_eq!(stores[0].commit(finish(&late)).await.unwrap_err().kind(), StoreErrorKind::Fenced);
+    stores[1].commit(finish(&present)).await.unwrap();
+    assert_eq!(stores[0].item(&late.id).await.unwrap().unwrap().state, State::Idle);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letter.txt");
+    std::fs::write(&file, "Dear Anna, this is no database. ".repeat(100)).unwrap();
+    let error = SqliteStore::open(&file, options()).await.unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("Anna"), "{error:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("Dear Anna"), "it is as it was");
+    let nowhere = folder.path().join("no/such/folder/items.sqlite");
+    assert_eq!(
+        SqliteStore::open(&nowhere, options()).await.unwrap_err().kind(),
+        StoreErrorKind::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    SqliteStore::open(&file, options()).await.unwrap().close().await;
+    let url = format!("sqlite:{}", file.display());
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+               execution_time) VALUES (9999, 'of the future', true, x'00', 0)";
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let error = SqliteStore::open(&file, options()).await.unwrap_err();
+    assert!(error.to_string().contains("schema"), "{error}");
+}
