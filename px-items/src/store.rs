@@ -582,8 +582,6 @@ pub struct AccountsWrite {
     /// Accounts whose rows go, before the others are written: held ones that a re-map found to be
     /// one that the Item has. They have no transactions.
     pub forgotten: Vec<AccountId>,
-    /// Whether the Item had no accounts at all: connections take in the first ones.
-    pub first: bool,
     /// The signed-in user and all identities, which replace the stored ones; `None` when they
     /// are as stored.
     pub identities: Option<(IdentityId, Vec<Identity>)>,

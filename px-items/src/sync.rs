@@ -159,7 +159,7 @@ impl Run {
     pub fn user_read(&mut self, answer: UserAccountInfoResponse, began_at: DateTime<Utc>) {
         let first = self.accounts.is_empty();
         let merged = merge_accounts(&self.accounts, answer);
-        let mut write = AccountsWrite { first, ..AccountsWrite::default() };
+        let mut write = AccountsWrite::default();
         let digest = digest(&(&merged.user_identity_id, &merged.identities));
         if self.life.identities_digest != digest {
             self.life.identities_digest = digest;

@@ -108,6 +108,7 @@ checks! { ($)
     tokens:
         tokens_are_replaced_by_version
         old_tokens_are_revoked_unless_they_are_the_new_ones
+        an_item_keeps_the_authorization_that_shows_more
         case_33_a_new_authorization_beats_a_refusal
         a_refusal_ends_the_tokens_and_a_link_repairs
         revocations_are_taken_and_settled

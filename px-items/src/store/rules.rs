@@ -250,17 +250,17 @@ pub(super) fn which_tokens(
     }
     let NewHolder::Application(joining) = &new.holder else { return Tokens::OldAlone };
     let Some(covers) = &new.covers else { return Tokens::New };
-    let mut others =
-        connections.iter().filter(|other| other.application_id != joining.application_id);
-    let serves_others = others.all(|other| match &other.accounts {
-        Some(accounts) => accounts.is_subset(covers),
-        // It sees all there are, which is not known before the first answer.
-        None => !present.is_empty(),
-    });
-    match serves_others && present.iter().all(|account| covers.contains(account)) {
-        true => Tokens::New,
-        false => Tokens::Old,
-    }
+    let shows_enough = if present.is_empty() {
+        // Before the first answer, ids are the partner's, and all there are is not known.
+        let mut others =
+            connections.iter().filter(|other| other.application_id != joining.application_id);
+        others
+            .all(|other| other.accounts.as_ref().is_some_and(|accounts| accounts.is_subset(covers)))
+    } else {
+        // What others see is among these.
+        present.iter().all(|account| covers.contains(account))
+    };
+    if shows_enough { Tokens::New } else { Tokens::Old }
 }
 
 /// Whether old tokens are revoked once new ones are stored. Where the two have one in common,

@@ -180,13 +180,10 @@ pub(super) async fn connections_take_in_new_accounts(store: Arc<dyn Store>) {
     let open = async |ids: &[&str]| {
         let record = world.hold("anna").await;
         let mut commit = finish(&record, 0);
-        let mut write = opening(ids);
-        write.first = world.0.accounts(&item("anna")).await.unwrap().is_empty();
-        commit.news.new_accounts = ids.iter().map(|id| account_id(id)).collect();
-        if write.first {
-            commit.news.new_accounts.clear();
+        if !world.0.accounts(&item("anna")).await.unwrap().is_empty() {
+            commit.news.new_accounts = ids.iter().map(|id| account_id(id)).collect();
         }
-        commit.accounts = Some(write);
+        commit.accounts = Some(opening(ids));
         world.0.commit(commit).await.unwrap();
     };
     let epochs = async || -> Vec<u64> {
@@ -254,6 +251,11 @@ pub(super) async fn identities_and_securities_are_written(store: Arc<dyn Store>)
     let stored = world.0.securities(&item("anna")).await.unwrap();
     let expected = [security("s1", "uno"), security("s2", "two"), security("s3", "three")];
     assert_eq!(stored, expected);
+    // An id is any text.
+    let odd = security("a \"quoted\" \\ {$.id} 'ü'", "odd");
+    commit(None, Vec::new(), vec![odd.clone()]).await;
+    let stored = world.0.securities(&item("anna")).await.unwrap();
+    assert_eq!(stored[0], odd);
     let one = (me, vec![identity("i-1", "Anna")]);
     commit(Some(one.clone()), Vec::new(), Vec::new()).await;
     assert_eq!(world.0.identities(&item("anna")).await.unwrap(), Some(one), "replaced");

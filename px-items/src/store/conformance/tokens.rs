@@ -3,9 +3,10 @@
 use super::world::*;
 use crate::{
     item::State,
-    store::{Commit, NewHolder, NotifyAsk, Store, StoreErrorKind, Then},
+    merge::AccountStanding,
+    store::{Commit, NewHolder, NewLink, NotifyAsk, Store, StoreErrorKind, Then},
 };
-use px_types::AccessToken;
+use px_types::{AccessToken, UserId};
 use std::sync::Arc;
 
 /// A commit that says that the partner refused the tokens of that version.
@@ -60,6 +61,62 @@ pub(super) async fn old_tokens_are_revoked_unless_they_are_the_new_ones(store: A
     let (stored, now) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
     assert_eq!(stored, tokens("2"));
     assert!(now > version, "a version never comes back");
+}
+
+pub(super) async fn an_item_keeps_the_authorization_that_shows_more(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    // Which tokens there are after an application joined with tokens over some accounts, and
+    // which are to be revoked.
+    let join = async |user: &str, name: &str, covers: Option<&[&str]>| {
+        let holder = NewHolder::Application(connection(name));
+        let user = (bank(), UserId::new(user).unwrap());
+        let mut new = NewLink::new(user, item("unused"), tokens(name), holder, digest(name), at(1));
+        new.covers = covers.map(|ids| ids.iter().map(|id| account_id(id)).collect());
+        let item = world.0.link(new).await.unwrap().item_id;
+        let kept = world.0.tokens(&item).await.unwrap().unwrap().0.access_token;
+        let mut revoked = Vec::new();
+        for revocation in world.0.claim_revocations(at(1), at(2), 9).await.unwrap() {
+            revoked.push(revocation.tokens.access_token.expose().to_owned());
+            world.0.settle_revocation(&revocation, None).await.unwrap();
+        }
+        (kept.expose().to_owned(), revoked)
+    };
+    let is = |kept: &str, revoked: &[&str]| {
+        let token = |name: &&str| format!("access-{name}");
+        (token(&kept), revoked.iter().map(token).collect::<Vec<_>>())
+    };
+    world.link("anna", connection("app"), 0).await;
+    // Nobody knows yet what "all" is.
+    assert_eq!(join("anna", "b", Some(&["giro"])).await, is("anna", &["b"]));
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 0);
+    let mut accounts = opening(&["giro", "spar", "held", "closed"]);
+    accounts.accounts[0].known.partner_id = account_id("giro-2");
+    accounts.accounts[2].known.standing = AccountStanding::Held;
+    accounts.accounts[3].known.standing = AccountStanding::Closed;
+    commit.accounts = Some(accounts);
+    world.0.commit(commit).await.unwrap();
+
+    assert_eq!(join("anna", "c", Some(&["giro-2"])).await, is("anna", &["c"]));
+    assert_eq!(join("anna", "d", Some(&["giro", "spar"])).await, is("anna", &["d"]), "partner's");
+    assert_eq!(join("anna", "e", Some(&["giro-2", "spar"])).await, is("e", &["anna"]));
+    assert_eq!(join("anna", "f", None).await, is("f", &["e"]), "all of them");
+    let partner = world.link_with("anna", NewHolder::Partner, tokens("g"), "g", 1).await;
+    assert!(!partner.created);
+    let kept = world.0.tokens(&item("anna")).await.unwrap().unwrap().0;
+    assert_eq!(kept, tokens("f"), "what the partner hands in is its own");
+    assert!(world.0.claim_revocations(at(1), at(2), 9).await.unwrap().is_empty());
+    // One that lost its authorization takes what it gets.
+    world.notify("anna", NotifyAsk::Revoked, 1).await;
+    assert_eq!(join("anna", "h", Some(&["giro-2"])).await, is("h", &[]));
+
+    // Before the first answer, of one that others see only in part.
+    let mut part = connection("app");
+    part.accounts = Some([account_id("giro")].into());
+    world.link("bert", part, 0).await;
+    assert_eq!(join("bert", "i", Some(&["spar"])).await, is("bert", &["i"]));
+    world.0.unlink(&item("bert"), Some(&app("i")), at(1)).await.unwrap();
+    assert_eq!(join("bert", "k", Some(&["giro", "spar"])).await, is("k", &["bert"]));
 }
 
 pub(super) async fn case_33_a_new_authorization_beats_a_refusal(store: Arc<dyn Store>) {

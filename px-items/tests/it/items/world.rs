@@ -246,7 +246,6 @@ pub(crate) fn user() -> UserAccountInfoResponse {
 pub(crate) fn accounts(user: UserAccountInfoResponse) -> AccountsWrite {
     let mut write = AccountsWrite::default();
     write.accounts = user.accounts.into_iter().map(|account| listed(account, true)).collect();
-    write.first = true;
     write.identities = Some((user.user_identity_id, user.identities));
     write.securities = user.securities;
     write
