@@ -13,6 +13,7 @@ mod bank;
 mod data;
 mod decode;
 mod history;
+mod items;
 mod jwt;
 mod load;
 mod memory;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Transactions that the client streams while its memory is watched.
     #[arg(long, default_value_t = 100_000)]
     stream: usize,
+    /// Items in the store, for what must not depend on how many there are.
+    #[arg(long, default_value_t = 1_000_000)]
+    items: usize,
     /// Leaves out the peers from other languages, which are installed from their registries.
     #[arg(long)]
     no_peers: bool,
@@ -107,8 +111,9 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
         turn: Duration::from_millis(arguments.turn_ms.max(1)),
         connections: arguments.connections.max(1),
     };
-    process::pin_load();
     let mut report = Report::new(arguments.only.clone());
+    items::measure(&mut report, arguments.items).await;
+    process::pin_load();
     decode::measure(&mut report, plan);
     serving::measure(&mut report, plan).await;
     if !arguments.no_peers {

@@ -70,6 +70,9 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects, with at most so many connections at once, and brings the schema up to date.
     ///
+    /// Over a network the URL should say `sslmode=verify-full` (and `sslrootcert=…` for an
+    /// authority of one's own): by default TLS is used where the server has it, and not insisted on.
+    ///
     /// # Errors
     /// When the database is out of reach, or its schema is of a newer version.
     pub async fn connect(url: &Url, connections: u32, options: StoreOptions) -> Result<Self> {
