@@ -148,6 +148,7 @@ async fn on_a_terminal(px: &Px, arguments: &str, code: i32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
     let bank = Bank::new().with_user("ann", 3000).with_user("bob", 30);
+    let bank = bank.with_user("carl", 1500);
     bank.slow(Duration::from_millis(100));
     let px = Px::at(&bank.door(0).await);
     let (ann, bob) = (px.link("ann", &[]).await, px.link("bob", &[]).await);
@@ -155,8 +156,15 @@ async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
     let shown = on_a_terminal(&px, &format!("sync {bob}"), 3).await;
     assert!(shown.contains("sign in again"), "{shown}");
     let shown = on_a_terminal(&px, &format!("sync {ann}"), 0).await;
-    println!("{shown}");
-    assert!(shown.contains("3000 new, 0 changed, 0 gone"), "{shown}");
+    assert!(shown.contains("28 %") && shown.contains("3000 new, 0 changed, 0 gone"), "{shown}");
+
+    let carl = px.link("carl", &[]).await;
+    let shown = on_a_terminal(&px, "run --until-idle", 3).await;
+    // A bar of the fetch, and at the end how all Items are.
+    assert!(shown.contains(&format!("{carl}  ")) && shown.contains("41 %"), "{shown}");
+    let last = &shown[shown.rfind("3 Items: ").expect("a headline")..];
+    assert!(last.contains("2 idle, 1 lack a sign-in"), "{shown}");
+    assert!(last.contains(&ann) && last.contains(&carl) && !last.contains("running"), "{shown}");
 }
 
 /// A `px run` that is at work: its line about being ready was read.

@@ -1,6 +1,6 @@
 //! Cases 9 and 44: accounts that come under other ids, or do not come at all.
 
-use crate::kept::{Row as _, account, posted};
+use crate::kept::{Kept, Row as _, account, days, id as kept_id, posted};
 use px_items::merge::{
     AccountIds, AccountStanding, KnownAccount, MergedAccounts, RemapError, accept, merge_accounts,
     remap, updated,
@@ -73,6 +73,19 @@ fn case_44_an_account_is_closed_by_a_second_complete_answer_only_and_kept() {
     let merged = take(&mut known, &[listed("a", "1111"), listed("b", "2222")]);
     assert_eq!((merged.writes.len(), merged.writes[0].new), (1, false));
     assert_eq!(known[0].account.status, AccountStatus::Active);
+}
+
+/// What the partner does not speak of has not vanished; what it does speak of is taken.
+#[test]
+fn case_44_rows_of_an_account_that_is_missing_stay() {
+    let rows = [posted("t1", "1.00", "x").of("a"), posted("t2", "2.00", "y").of("b")];
+    let mut kept = Kept::with(rows);
+    let mut known = first();
+    take(&mut known, &[listed("b", "2222")]);
+    kept.silent = AccountIds::of(&known).silent().clone();
+    let merged = kept.read(days(0, 30), [posted("t3", "3.00", "z").of("a")], 10);
+    assert_eq!(merged.removed, [(account("b"), kept_id("t2"))]);
+    assert_eq!(kept.seen(), ["t1 1.00 x posted", "t3 3.00 z posted"]);
 }
 
 #[test]

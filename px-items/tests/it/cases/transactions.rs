@@ -105,6 +105,16 @@ fn case_05_what_does_not_fit_is_not_joined() {
     assert_eq!((merged.joined, kept.seen().len()), (0, 2));
 }
 
+/// One posts with a tip, and another one like it as it was is new: they are not mixed up.
+#[test]
+fn case_04_a_pending_row_keeps_its_id_though_another_looks_as_it_did() {
+    let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
+    let answer = [posted("p", "6.00", "coffee"), pending("q", "5.00", "coffee")];
+    let merged = kept.read(days(0, 30), answer, 10);
+    assert_eq!(merged.collisions, 0);
+    assert_eq!(kept.seen(), ["p 6.00 coffee posted", "q 5.00 coffee pending"]);
+}
+
 #[test]
 fn case_06_equal_purchases_stay_as_many_as_they_are() {
     let many: Vec<_> = (0..5).map(|n| posted(&format!("t{n}"), "3.00", "bus")).collect();
