@@ -57,7 +57,11 @@ async fn live(context: &Context, mut events: UnboundedReceiver<Event>) {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => picture.take(&event),
-                    None => return picture.clear(),
+                    None => {
+                        // How things stand at the end is what stays on the terminal.
+                        picture.draw(&*context.store, context.now()).await;
+                        return picture.clear();
+                    }
                 },
                 () = clock.sleep(left) => break,
             }

@@ -124,6 +124,11 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Any offset that there is, and often the outermost.
+    fn offsets() -> impl Strategy<Value = i32> {
+        prop_oneof![WEST..=EAST, Just(WEST), Just(EAST)]
+    }
+
     /// The date on a bank's wall when it is `now`.
     fn wall(now: DateTime<Utc>, offset_minutes: i32) -> Date {
         let zone = FixedOffset::east_opt(offset_minutes * 60).unwrap();
@@ -141,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn today_is_today_everywhere(now in instants(), offset in WEST..=EAST) {
+        fn today_is_today_everywhere(now in instants(), offset in offsets()) {
             let (west, east) = today(now);
             prop_assert!((west..=east).contains(&wall(now, offset)));
             // And never more than it must: two dates, three within two hours a day.
@@ -155,7 +160,7 @@ mod tests {
             last in instants(),
             pause in 0_i64..200 * 86_400,
             posts_after in 0_i64..200 * 86_400,
-            offset in WEST..=EAST,
+            offset in offsets(),
             moved in -120_i32..=120,
         ) {
             let now = last + TimeDelta::seconds(pause);

@@ -2,10 +2,10 @@
 
 use crate::{
     events::{Event, walked},
-    output::{count, print_above, printable, table},
+    output::{age, count, print_above, printable, table},
     view::{self, HEADER},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use px_items::{
@@ -26,6 +26,8 @@ const KNOWN: usize = 100;
 const READS: usize = 20;
 /// The Items are counted with every so manyth picture.
 const COUNT_EVERY: u32 = 4;
+/// Who waits for less is not late.
+const LATE: TimeDelta = TimeDelta::seconds(2);
 /// The width where the terminal does not tell its own.
 const WIDTH: u16 = 100;
 
@@ -61,7 +63,8 @@ impl Live {
     pub(super) async fn new(store: &dyn Store, now: DateTime<Utc>) -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(4);
         let size = Term::stderr().size_checked();
-        let width = size.map_or(WIDTH, |(_, columns)| columns);
+        // A line that is as wide as the terminal counts as two on some.
+        let width = size.map_or(WIDTH, |(_, columns)| columns).saturating_sub(1);
         let bars = MultiProgress::with_draw_target(target);
         print_above(&bars);
         let table = bars.add(ProgressBar::new_spinner());
@@ -182,18 +185,19 @@ impl Live {
         text
     }
 
-    /// `12 Items: 2 created, 10 idle · 1 due, for 3 s · 0 webhooks wait · 15 updates, 1 failed`.
+    /// `12 Items: 2 created, 10 idle · 1 due for 3 s · 0 webhooks to send · 15 updates, 1 failed`.
     fn headline(&self, now: DateTime<Utc>) -> String {
         let overview = &self.overview;
-        let states: Vec<_> = overview
-            .states
-            .iter()
-            .filter(|(_, number)| **number > 0)
-            .map(|(state, number)| format!("{number} {}", state.as_str().replace('_', " ")))
-            .collect();
+        let mut by_name = BTreeMap::<_, u64>::new();
+        for (state, number) in overview.states.iter().filter(|(_, number)| **number > 0) {
+            let name = if state.login_required() { "lack a sign-in" } else { state.as_str() };
+            *by_name.entry(name).or_default() += number;
+        }
+        let states: Vec<_> =
+            by_name.iter().map(|(name, number)| format!("{number} {name}")).collect();
         let all: u64 = overview.states.values().sum();
         let lag = |since: Option<DateTime<Utc>>| match since {
-            Some(since) if since < now => format!(", for {}", crate::output::age(since, now)),
+            Some(since) if now - since >= LATE => format!(" for {}", age(since, now)),
             _ => String::new(),
         };
         let blind = if self.blind { " · the database does not answer" } else { "" };
@@ -209,7 +213,7 @@ impl Live {
             count(self.ended, "update"),
             self.failed,
         );
-        printable(&line, usize::from(self.width))
+        printable(&line, usize::from(self.width).saturating_sub(1))
     }
 
     /// Takes the bars away; the table stays as it was last.

@@ -41,7 +41,6 @@ impl KnownAccount {
     /// Whether something of it is to be stored anew; a scale that changed is a change.
     fn differs(&self, after: &Self) -> bool {
         self.standing != after.standing
-            || self.partner_id != after.partner_id
             || Digest::of_json(&self.account) != Digest::of_json(&after.account)
     }
 

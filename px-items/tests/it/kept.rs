@@ -156,7 +156,7 @@ impl Kept {
             let read = ReadWindow::new(window, rows, hour(began)).lacking(lacking);
             let merged = merge_transactions(&known, read, &self.silent);
             self.store(&merged, began);
-            merged.found.iter().for_each(|id| drop(absent.remove(id)));
+            absent.retain(|id, _| !merged.found.contains(id));
             absent.extend(merged.absent.iter().cloned());
             absent.retain(|_, made| *made < window.start());
             walk = walk.and_then(|walk| after(walk, window));

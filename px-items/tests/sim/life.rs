@@ -2,11 +2,11 @@
 //! own memory passes a gate here, on its way there and on its way back. So a machine can end
 //! between any two of its steps, and a task that outlives its machine does nothing more.
 
-use crate::time::SimClock;
+use crate::{time::SimClock, trace::Trace};
 use px_client::clock::Clock as _;
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -16,6 +16,7 @@ pub(crate) struct Life {
     /// Its name, with the number of the start.
     pub(crate) name: String,
     clock: SimClock,
+    trace: Arc<Trace>,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -35,8 +36,8 @@ struct State {
 }
 
 impl Life {
-    pub(crate) fn new(name: String, clock: SimClock) -> Self {
-        Self { name, clock, state: Mutex::default(), ended: Notify::new() }
+    pub(crate) fn new(name: String, clock: SimClock, trace: Arc<Trace>) -> Self {
+        Self { name, clock, trace, state: Mutex::default(), ended: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,7 +61,8 @@ impl Life {
     }
 
     /// It stands still for a while, as a virtual machine that is moved does.
-    pub(crate) fn stand(&self, time: Duration) {
+    fn stand(&self, time: Duration) {
+        self.trace.note(&self.name, format_args!("stands still for {time:?}"));
         let until = self.clock.elapsed() + time;
         let mut state = self.state();
         (state.stood, state.stands_until) = (true, until);

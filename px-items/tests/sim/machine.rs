@@ -68,7 +68,11 @@ impl Machine {
         let mut start = 0;
         while self.world.phase() != Phase::Over {
             start += 1;
-            let life = Arc::new(Life::new(format!("{}.{start}", self.name), self.world.clock));
+            let life = Arc::new(Life::new(
+                format!("{}.{start}", self.name),
+                self.world.clock,
+                self.world.trace.clone(),
+            ));
             self.one_start(&life, &run).await;
             let rest = self.dice.throw(|dice| match dice.below(10) {
                 0..=6 => dice.between(1, 20),

@@ -238,14 +238,19 @@ impl Run {
     /// Senders that stopped gave back what they held, or it was taken from them by now.
     async fn deliver_everything(&self, applications: &Applications) {
         let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
-        let life = Arc::new(Life::new("the last sender".to_owned(), self.world.clock));
+        let life = Arc::new(Life::new(
+            "the last sender".to_owned(),
+            self.world.clock,
+            self.world.trace.clone(),
+        ));
         machine.sender(&life, applications).deliver_due().await;
     }
 
     /// A deep resync of everything, twice: what was missing once is gone when it is missing again.
     async fn read_everything(&self) {
         let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
-        let life = Arc::new(Life::new("the end".to_owned(), self.world.clock));
+        let life =
+            Arc::new(Life::new("the end".to_owned(), self.world.clock, self.world.trace.clone()));
         let mut settings = self.settings.clone();
         settings.plan.deep_every = TimeDelta::zero();
         let engine = machine.engine(&life, settings);

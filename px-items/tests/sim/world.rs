@@ -72,7 +72,7 @@ impl World {
             let reached = WatchedStore {
                 inner: store.clone(),
                 witness: witness.clone(),
-                life: Arc::new(Life::new(name.to_owned(), clock)),
+                life: Arc::new(Life::new(name.to_owned(), clock, trace.clone())),
                 rates,
                 bad,
                 dice: SharedDice::new(seed, name),

@@ -6,11 +6,7 @@
 
 use super::{Digest, Fate, KnownTransaction, ReadRow, Stock};
 use px_types::{AccountId, Amount, Date, model::transaction::Transaction};
-use std::{
-    cmp::Ordering,
-    collections::{HashMap, HashSet},
-    hash::Hash,
-};
+use std::{cmp::Ordering, collections::HashMap, hash::Hash};
 
 /// So many days may lie between the dates on which the two were made: banks that date anew when
 /// they post do so on the next working day.
@@ -31,16 +27,12 @@ pub(super) fn join(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) -> (
         return (0, 0);
     }
     let read = stock.were_read(fates);
-    let ids: HashSet<_> = rows.iter().map(|row| &row.row.id).collect();
     let pending: Vec<_> = stock
         .known
         .iter()
         .enumerate()
         .filter(|(place, known)| {
-            known.settled.is_none()
-                && !read[*place]
-                && !ids.contains(&known.partner_id)
-                && stock.must_be_read(known)
+            known.settled.is_none() && !read[*place] && stock.must_be_read(known)
         })
         .map(|(place, known)| (place, Traits::of_known(known)))
         .collect();

@@ -15,7 +15,7 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
     if displaced.is_empty() {
         return;
     }
-    let mut homeless = homeless(stock, rows, fates, &displaced);
+    let mut homeless = homeless(stock, fates, &displaced);
     let mut moved = HashSet::new();
     for (row, fate) in rows.iter().zip(fates.iter_mut()) {
         let displaces = match *fate {
@@ -61,17 +61,14 @@ fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usi
 /// By contents: the displaced, then the posted ones that were not read and should have been.
 fn homeless<'a>(
     stock: &Stock<'a>,
-    rows: &[ReadRow],
     fates: &[Fate],
     displaced: &HashSet<usize>,
 ) -> HashMap<Digest, VecDeque<usize>> {
     let read = stock.were_read(fates);
-    let ids: HashSet<_> = rows.iter().map(|row| &row.row.id).collect();
     let unread = |(place, known): &(usize, &'a KnownTransaction)| {
         !read[*place]
             && !displaced.contains(place)
             && known.settled.is_some()
-            && !ids.contains(&known.partner_id)
             && stock.must_be_read(known)
     };
     let places = || stock.known.iter().enumerate();

@@ -300,7 +300,7 @@ fn case_21_a_row_that_was_dated_back_is_not_gone_in_the_window_of_its_other_date
         if inside { vec![now.clone()] } else { vec![] }
     };
     kept.walk(days(0, 29), 10, answer, 10);
-    assert_eq!(kept.as_read(), [now.clone()]);
+    assert_eq!(kept.as_read(), std::slice::from_ref(&now));
 }
 
 proptest! {
