@@ -6,6 +6,7 @@ use px_client::clock::Clock;
 use px_items::{
     engine::{Observed, Observer, Outcome, Report},
     life::{Suspicion, Walk},
+    plan::PlanSettings,
 };
 use px_types::ItemId;
 use serde::Serialize;
@@ -140,9 +141,9 @@ impl<'a> From<&'a Report> for ReportLine<'a> {
 
 /// How much of a walk's dates is behind it, in percent, when this is left of two years.
 pub(crate) fn walked(left: Walk) -> u64 {
-    const DAYS: i64 = 730;
-    let left = left.next_end.days_since(left.start).clamp(0, DAYS);
-    u64::try_from((DAYS - left) * 100 / DAYS).unwrap_or_default()
+    let days = PlanSettings::default().history_days.max(1);
+    let left = u64::try_from(left.next_end.days_since(left.start)).unwrap_or_default().min(days);
+    (days - left) * 100 / days
 }
 
 /// How work on an Item ended, as a line without the Item's name.

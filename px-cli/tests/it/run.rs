@@ -96,6 +96,22 @@ async fn items_that_fail_end_with_3() {
 }
 
 #[tokio::test]
+async fn items_that_wait_for_their_turn_are_waited_for() {
+    let bank = Bank::new().with_user("ann", 30).with_user("bob", 30);
+    bank.slow(Duration::from_millis(20));
+    let px = Px::at(&bank.door(0).await);
+    let narrow = std::fs::read_to_string(px.path("px.partners.json")).unwrap();
+    let narrow = narrow.replace("\"per_second\"", "\"at_once\":1,\"per_second\"");
+    std::fs::write(px.path("px.partners.json"), narrow).unwrap();
+    px.link("ann", &[]).await;
+    px.link("bob", &[]).await;
+    let events = px.ok(&["run", "--workers", "2", "--until-idle", "--json"]).await.json();
+    // The institution is asked for one user at a time; the other one is put off for seconds.
+    assert!(events.iter().any(|event| event["event"] == "put_off"), "{events:?}");
+    assert!(px.items().await.iter().all(|item| item["phase"] == "idle"));
+}
+
+#[tokio::test]
 async fn events_are_json_lines() {
     let bank = Bank::new().with_user("ann", 300);
     let px = Px::at(&bank.door(0).await);

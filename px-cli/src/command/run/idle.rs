@@ -3,15 +3,22 @@
 use crate::{
     context::Context,
     failure::{Failure, Result},
-    view,
+    output, view,
 };
-use px_items::store::{ItemRecord, StoreError};
+use chrono::TimeDelta;
+use px_items::{
+    item::Phase,
+    store::{ItemRecord, StoreError},
+};
 use std::time::Duration;
 
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often in a row the database may fail to answer.
 const PATIENCE: u32 = 50;
+/// Within this time an Item comes again that was put off because others of its institution were
+/// being worked on.
+const CROWDED: TimeDelta = TimeDelta::seconds(15);
 /// How many Items are read at a time.
 const PAGE: usize = 500;
 
@@ -34,22 +41,28 @@ async fn busy(context: &Context) -> Result<bool, StoreError> {
     if context.store.overview(context.now()).await?.due > 0 {
         return Ok(true);
     }
-    let now = context.now();
-    // A lease that ran out belongs to a program that was killed: that Item is due.
-    let held = |record: &ItemRecord| {
-        record.leased_until.is_some() || record.due_at.is_some_and(|due| due <= now)
+    let soon = context.now() + CROWDED;
+    let has_work = |record: &ItemRecord| {
+        // A lease that ran out belongs to a program that was killed: that Item is due.
+        let held = record.leased_until.is_some();
+        let due = record.due_at.is_some_and(|due| due <= soon);
+        held || (due && record.life.last_failure.is_none())
     };
-    Ok(count(context, held).await?.0 > 0)
+    Ok(count(context, has_work).await?.0 > 0)
 }
 
 /// Says so when Items failed.
 pub(super) async fn verdict(context: &Context) -> Result<()> {
-    match count(context, |record| view::trouble(record).is_some()).await? {
+    // One that was never fetched and did not fail waits for its institution, which keeps failing.
+    let unwell = |record: &ItemRecord| {
+        view::trouble(record).is_some() || record.state.phase() == Some(Phase::Created)
+    };
+    match count(context, unwell).await? {
         (0, _) => Ok(()),
-        (failed, all) => {
-            let items = if all == 1 { "Item" } else { "Items" };
-            Err(Failure::items(format!("{failed} of {all} {items} failed; `px items` says why")))
-        }
+        (unwell, all) => Err(Failure::items(format!(
+            "{unwell} of {} failed; `px items` says why",
+            output::count(u64::try_from(all).unwrap_or_default(), "Item")
+        ))),
     }
 }
 
