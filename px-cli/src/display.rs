@@ -58,9 +58,7 @@ async fn live(context: &Context, mut events: UnboundedReceiver<Event>) {
                 event = events.recv() => match event {
                     Some(event) => picture.take(&event),
                     None => {
-                        // How things stand at the end is what stays on the terminal.
-                        picture.draw(&*context.store, context.now()).await;
-                        return picture.clear();
+                        return picture.finish(&*context.store, context.now()).await;
                     }
                 },
                 () = clock.sleep(left) => break,

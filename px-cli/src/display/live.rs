@@ -216,8 +216,10 @@ impl Live {
         printable(&line, usize::from(self.width).saturating_sub(1))
     }
 
-    /// Takes the bars away; the table stays as it was last.
-    pub(super) fn clear(self) {
+    /// Takes the bars away; how the Items are at the end stays on the terminal.
+    pub(super) async fn finish(mut self, store: &dyn Store, now: DateTime<Utc>) {
+        self.pictures = self.pictures.next_multiple_of(COUNT_EVERY);
+        self.draw(store, now).await;
         for fetch in self.fetches.values() {
             fetch.bar.finish_and_clear();
         }
