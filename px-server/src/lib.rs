@@ -1,6 +1,7 @@
 //! Serve Plaid Exchange: a bank implements [`Partner`], the rest is here.
 //!
 //! - [`Partner`]: what the bank's own code answers; [`PartnerService`]: the API over it, as a tower service;
+//! - [`plaid`]: the other side: what Plaid implements, and the API over it;
 //! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
 //! - [`guard`]: who may call at all, and how often.
 
@@ -17,6 +18,7 @@ pub mod guard;
 pub mod hyper;
 pub mod oauth;
 mod partner;
+pub mod plaid;
 mod request_id;
 mod router;
 mod service;

@@ -5,11 +5,11 @@
 //! error bodies and headers. It knows no framework; limits of connections, TLS and the
 //! address allow-list are layers and adapters around it.
 
-mod answer;
+pub(crate) mod answer;
 mod builder;
 mod check;
-mod observe;
-mod request;
+pub(crate) mod observe;
+pub(crate) mod request;
 mod transactions;
 
 pub use builder::{BuildError, PartnerServiceBuilder};
@@ -182,7 +182,7 @@ impl Inner {
                 Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
                 Match::Nothing => return Answer::not_found().into(),
             };
-        call.operation(route);
+        call.operation(&route.meta);
         let routed = Routed { incoming, path, route };
         macro_rules! dispatch {
             ($($name:ident => $endpoint:ty,)+) => {
