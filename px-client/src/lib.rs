@@ -85,6 +85,7 @@ pub mod clock;
 pub mod credentials;
 mod error;
 mod exchange;
+pub mod notifier;
 pub mod oauth;
 pub mod page;
 mod partner;
