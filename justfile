@@ -9,7 +9,7 @@ default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint floats test sim sabotage docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test sim sabotage ledger docs features generated openapi package deps wasm fuzz browser
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -48,6 +48,11 @@ sim seeds="1000" *arguments:
 # The same from other seeds each night: `just sim-nightly 20000 $(date +%s)`.
 sim-nightly seeds="20000" from="1000000":
     cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} --from {{ from }} --twice 100
+
+# The ledger of a real bank, where it lies beside the checkout: all its users are linked, and every
+# Item ends idle and equal to the bank. The tests take every tenth user.
+ledger:
+    PX_LEDGER_EVERY=1 cargo test -p px-examples --test ledger -- --nocapture
 
 # What happened in one seed of the simulation, line by line.
 sim-replay seed *arguments:
