@@ -23,10 +23,14 @@ mod queue;
 mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod ticket;
+mod trail;
 mod work;
 
 pub use error::{Result, StoreError, StoreErrorKind};
-pub use link::{Access, AccessDigest, Linked, NewHolder, NewLink, Unlinked};
+pub use link::{
+    Access, AccessDigest, ChangeTo, Changed, ConnectionChange, Linked, NewHolder, NewLink, Unlinked,
+};
 pub use memory::MemoryStore;
 #[cfg(feature = "testing")]
 pub use memory::Sabotage;
@@ -35,9 +39,12 @@ pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use query::{ChangePage, ChangeQuery, ChangeRow, TransactionPage, TransactionQuery};
-pub use queue::{QueuedWebhook, Revocation};
+pub use queue::{Destination, QueuedWebhook, Revocation};
+pub(crate) use rules::connected;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind};
+pub use trail::{Act, DataKind, DataRead, Leave, Notice, Trail};
 pub use work::{
     AccountsWrite, Commit, Fence, ItemRecord, NotifyAsk, NotifyBatch, NotifyOutcome, Then,
 };
@@ -52,8 +59,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
-    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
-    model::{identity::Identity, security::Security},
+    ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security},
     webhook::Environment,
 };
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -77,7 +84,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///   transactions it is due. When the history is there, the new application is told so.
     ///
     /// `access` is the digest of the token by which the application reads from now on; an
-    /// earlier one of the same holder ends.
+    /// earlier one of the same holder ends. Without new tokens an application joins the Item that
+    /// is there under `new.item_id`, by the same rules.
+    ///
+    /// In the same transaction: the entry in the activity log, what the partner is told of an
+    /// application that was not connected before, the public token and the webhook that brings it.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NoItem`] when there are no new tokens and no such Item.
     ///
     /// [`Event::Repaired`]: crate::item::Event::Repaired
     async fn link(&self, new: NewLink) -> Result<Linked>;
@@ -86,23 +100,36 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// The last application takes the Item with it: tokens go to the revocations, everything else
     /// is deleted, a commit under way is refused. A partner's own access token does not keep it.
-    /// A partner takes with it an Item that no application is connected to.
+    /// A partner takes with it an Item that no application is connected to. What tells the partner
+    /// is sent all the same.
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked>;
+
+    /// [`leave`](Self::leave), of which nothing is noted.
     async fn unlink(
         &self,
         item: &ItemId,
         application: Option<&ApplicationId>,
         now: DateTime<Utc>,
-    ) -> Result<Unlinked>;
+    ) -> Result<Unlinked> {
+        self.leave(&Leave::new(item.clone(), application.cloned(), now)).await
+    }
 
-    /// Sets what an application may see and where it is told ([`Connection::take_place_of`]).
-    /// `false`: no such connection. When it is now the first that needs transactions, the Item is
-    /// due.
+    /// Changes what an application may see or where it is told ([`Connection::take_place_of`]).
+    /// When it is now the first that needs transactions, the Item is due.
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed>;
+
+    /// [`change`](Self::change) to a connection, of which nothing is noted. `false`: there was none.
     async fn set_connection(
         &self,
         item: &ItemId,
         connection: Connection,
         now: DateTime<Utc>,
-    ) -> Result<bool>;
+    ) -> Result<bool> {
+        let application = connection.application_id.clone();
+        let to = ChangeTo::Connection(connection);
+        let change = ConnectionChange::new(item.clone(), application, to, now);
+        Ok(self.change(&change).await? == Changed::Done)
+    }
 
     /// The connections of an Item, by application.
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>>;
@@ -112,6 +139,67 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Replaces an access token by another one, for the same holder. `false`: no such token.
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool>;
+
+    /// Gives a holder of an Item a token, an application or (`None`) the partner; its earlier one
+    /// ends. `false`: the application is not connected, or there is no such Item.
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool>;
+
+    // ---- what was done and read ---------------------------------------------------------------
+
+    /// The activity log of an Item, newest first, after an entry. `None`: it has no such entry.
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>>;
+
+    /// Notes what applications read; the latest time of each kind stays. Items that are gone are
+    /// passed over.
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()>;
+
+    /// When each application last read each kind of data, those that left too.
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>>;
+
+    // ---- tickets -----------------------------------------------------------------------------
+
+    /// Keeps a ticket, in the place of one of the same token.
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()>;
+
+    /// A ticket that has not expired.
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>>;
+
+    /// Takes a ticket that has not expired away. Of two who take it at once, one gets it.
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>>;
+
+    /// Takes the ticket of a public token and gives its application access, both or neither. An
+    /// earlier token of the application ends. `None`: there is no such ticket, it is another
+    /// application's, or the application is not connected any more; it stays as it is then.
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>>;
+
+    /// Deletes tickets that expired, so many at most; answers how many they were.
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64>;
 
     // ---- reading -----------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// The claim is no longer the present one: someone else has the Item, or it is gone.
     Fenced,
+    /// There is no such Item, though the call needs one that is there.
+    NoItem,
     /// The tokens are not those that were refused: the user authorized again meanwhile.
     TokensChanged,
     /// The database is out of reach, busy or failed. Trying again can help.
@@ -46,6 +48,12 @@ impl StoreError {
             StoreErrorKind::Fenced,
             "the Item is another worker's by now, or gone; nothing was stored",
         )
+    }
+
+    /// The Item that an application was to join is gone.
+    #[must_use]
+    pub fn no_item() -> Self {
+        Self::new(StoreErrorKind::NoItem, "the Item is gone, or never was; nothing was stored")
     }
 
     /// What kind of failure it is.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{ApplicationId, InstitutionId, ItemId};
 
-/// A webhook that a worker took from the outbox.
+/// A webhook, or a notification of a partner, that a worker took from the outbox.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct QueuedWebhook {
@@ -12,10 +12,10 @@ pub struct QueuedWebhook {
     pub id: i64,
     /// The Item.
     pub item_id: ItemId,
-    /// The application.
+    /// The application that is told, or of which a partner is told.
     pub application_id: ApplicationId,
     /// Where to.
-    pub url: String,
+    pub to: Destination,
     /// The body, as it is signed and sent.
     pub body: String,
     /// When it was put there.
@@ -30,11 +30,40 @@ impl QueuedWebhook {
     pub fn new(
         id: i64,
         (item_id, application_id): (ItemId, ApplicationId),
-        (url, body): (String, String),
+        (to, body): (Destination, String),
         created_at: DateTime<Utc>,
         attempt: u32,
     ) -> Self {
-        Self { id, item_id, application_id, url, body, created_at, attempt }
+        Self { id, item_id, application_id, to, body, created_at, attempt }
+    }
+}
+
+/// Where something of the outbox goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    /// To an application, at the address that it chose.
+    Url(String),
+    /// To the Item's partner, at `POST /applications/notify`. It outlives the Item.
+    Partner(InstitutionId),
+}
+
+impl Destination {
+    /// The address, where it is an application's.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Url(url) => Some(url),
+            Self::Partner(_) => None,
+        }
+    }
+
+    /// The partner, where it is one.
+    #[must_use]
+    pub fn partner(&self) -> Option<&InstitutionId> {
+        match self {
+            Self::Url(_) => None,
+            Self::Partner(institution) => Some(institution),
+        }
     }
 }
 
