@@ -90,6 +90,7 @@ pub mod oauth;
 pub mod page;
 mod partner;
 mod plaid;
+pub mod portal;
 pub mod retry;
 mod token;
 pub mod transport;
