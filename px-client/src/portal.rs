@@ -298,7 +298,7 @@ impl Portal {
         if current {
             self.settle(user, &list, &mut disconnections).await?;
         }
-        list.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+        list.sort_by_key(|one| std::cmp::Reverse(one.created_at));
         let view = |one: &_| view::connected_app(one, last_access.as_deref(), &disconnections);
         Ok(Applications { list: list.iter().map(view).collect(), current })
     }
