@@ -31,20 +31,6 @@
 //! use px_client::{PlaidClient, portal::{MemoryPortalStore, MintToken, Portal}, transport::InProcess};
 //! use px_types::{AccessToken, ClientSecret, UserId};
 //! use std::{error::Error, sync::Arc};
-//! # use bytes::Bytes;
-//! # use http_body_util::Full;
-//! # let a_plaid = tower::service_fn(|request: http::Request<Full<Bytes>>| async move {
-//! #     http::Response::builder()
-//! #         .header("content-type", "application/json")
-//! #         .body(Full::from(match request.uri().path() {
-//! #             "/item/import" => r#"{"access_token": "access-1", "request_id": "r-1"}"#,
-//! #             "/item/application/list" => r#"{"applications": [{"application_id": "app-1",
-//! #                 "name": "Budget App", "created_at": "2024-05-06T12:00:00Z"}], "request_id": "r-2"}"#,
-//! #             "/item/activity/list" => r#"{"activities": [], "last_data_access_times": [],
-//! #                 "request_id": "r-3"}"#,
-//! #             _ => r#"{"request_id": "r-4"}"#,
-//! #         }))
-//! # });
 //!
 //! /// Gives a token of the bank's own OAuth server for a customer who has consented.
 //! #[derive(Debug)]
@@ -59,6 +45,20 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn Error>> {
+//! # use bytes::Bytes;
+//! # use http_body_util::Full;
+//! # let a_plaid = tower::service_fn(|request: http::Request<Full<Bytes>>| async move {
+//! #     http::Response::builder()
+//! #         .header("content-type", "application/json")
+//! #         .body(Full::new(Bytes::from(match request.uri().path() {
+//! #             "/item/import" => r#"{"access_token": "access-1", "request_id": "r-1"}"#,
+//! #             "/item/application/list" => r#"{"applications": [{"application_id": "app-1",
+//! #                 "name": "Budget App", "created_at": "2024-05-06T12:00:00Z"}], "request_id": "r-2"}"#,
+//! #             "/item/activity/list" => r#"{"activities": [], "last_data_access_times": [],
+//! #                 "request_id": "r-3"}"#,
+//! #             _ => r#"{"request_id": "r-4"}"#,
+//! #         })))
+//! # });
 //! let plaid = PlaidClient::builder("https://plaid.example", InProcess::new(a_plaid))
 //!     .client("the-bank".parse()?, ClientSecret::new("its-secret"))
 //!     .build()?;

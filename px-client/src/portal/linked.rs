@@ -27,7 +27,10 @@ impl Portal {
         let notice = Notice {
             notification_id: notification.notification_id.clone(),
             user_id: user.clone(),
-            kind: NoticeKind::Linked,
+            kind: match notification.is_unlink() {
+                true => NoticeKind::Unlinked,
+                false => NoticeKind::Linked,
+            },
             application: notification.application.clone(),
             account_ids: notification.account_ids.clone(),
             occurred_at: notification.occurred_at,
