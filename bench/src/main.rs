@@ -58,6 +58,9 @@ struct Arguments {
     /// Items in the store, for what must not depend on how many there are.
     #[arg(long, default_value_t = 1_000_000)]
     items: usize,
+    /// Items that are updated one after the other.
+    #[arg(long, default_value_t = 2000)]
+    updates: usize,
     /// Leaves out the peers from other languages, which are installed from their registries.
     #[arg(long)]
     no_peers: bool,
@@ -76,6 +79,14 @@ enum Command {
     /// Streams a history and prints its memory; started by the benchmark itself.
     #[command(hide = true)]
     Stream {
+        /// Where the server is.
+        address: std::net::SocketAddr,
+        /// The bearer token.
+        token: String,
+    },
+    /// Fetches an Item and prints its memory; started by the benchmark itself.
+    #[command(hide = true)]
+    Fetch {
         /// Where the server is.
         address: std::net::SocketAddr,
         /// The bearer token.
@@ -101,6 +112,7 @@ fn main() -> Result<(), Failure> {
         Some(Command::Stream { address, token }) => {
             runtime.block_on(memory::stream(address, &token))
         }
+        Some(Command::Fetch { address, token }) => runtime.block_on(items::fetch(address, &token)),
         None => runtime.block_on(measure(&arguments)),
     }
 }
@@ -112,7 +124,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
         connections: arguments.connections.max(1),
     };
     let mut report = Report::new(arguments.only.clone());
-    items::measure(&mut report, arguments.items).await;
+    items::measure(&mut report, arguments.items, arguments.updates, arguments.stream).await;
     process::pin_load();
     decode::measure(&mut report, plan);
     serving::measure(&mut report, plan).await;
