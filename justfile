@@ -2,7 +2,7 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-libraries := "-p px-types -p px-server -p px-client"
+libraries := "-p px-types -p px-server -p px-client -p px-items"
 
 # Lists the recipes.
 default:
@@ -104,6 +104,7 @@ deps:
     }
     absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
     absent "px-client without TLS unless asked for" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --no-default-features
+    absent "px-items without stores and network unless asked for" 'sqlx|sqlx-core|libsqlite3-sys|reqwest|hyper|rustls|axum' -p px-items --no-default-features
     absent "one TLS, one HTTP stack" 'native-tls|openssl|openssl-sys|boring|isahc|ureq|curl' --workspace --all-features
     if cargo deny --version >/dev/null 2>&1; then
         # Without advisories: these need a database from the network.

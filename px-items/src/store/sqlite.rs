@@ -52,6 +52,10 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read at once.
 const READERS: u32 = 4;
+/// What the writer and each reader keep of the file in memory, in KiB; the machine's own cache
+/// has more of it. What five connections keep is what a process takes whatever it does.
+const WRITER_CACHE: u32 = 16 * 1024;
+const READER_CACHE: u32 = 4 * 1024;
 /// How long another program may lock the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -76,9 +80,9 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let writer = pool(connect.clone(), 1).await?;
+        let writer = pool(connect.clone(), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
-        let readers = pool(connect, READERS).await?;
+        let readers = pool(connect, READERS, READER_CACHE).await?;
         Ok(Self { writer, readers, options })
     }
 
@@ -87,7 +91,7 @@ impl SqliteStore {
     /// # Errors
     /// When there is no memory for it.
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
-        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1).await?;
+        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
         Ok(Self { readers: writer.clone(), writer, options })
     }
@@ -103,11 +107,11 @@ impl SqliteStore {
     }
 }
 
-async fn pool(connect: SqliteConnectOptions, most: u32) -> Result<SqlitePool> {
+async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<SqlitePool> {
     let connect = connect
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(128)
-        .pragma("cache_size", "-65536")
+        .pragma("cache_size", format!("-{cache}"))
         .pragma("temp_store", "memory")
         .disable_statement_logging();
     // A connection in memory is the database: it must not be ended for being idle.
