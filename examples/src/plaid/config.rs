@@ -12,7 +12,7 @@ mod show;
 pub use self::{
     check::Problem,
     layer::{ConfigError, Environ, Overrides},
-    parties::{Application, Institution, SignInMode, Target},
+    parties::{Application, Icon, Institution, SignInMode, Target},
 };
 
 use px_types::{ApplicationId, ClientId, ClientSecret, InstitutionId, webhook::Environment};

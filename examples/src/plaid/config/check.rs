@@ -78,6 +78,9 @@ impl Config {
             for uri in &bank.redirect_uris {
                 found.url(name("redirect_uris"), uri);
             }
+            if bank.color.as_deref().is_some_and(|color| !is_color(color)) {
+                found.add(name("color"), "must be #rrggbb");
+            }
             for target in &bank.targets {
                 if self.application(&target.application_id).is_none() {
                     let what = format!("there is no application {}", target.application_id);

@@ -22,6 +22,21 @@ pub enum SignInMode {
     Credentials,
 }
 
+/// The picture of a logo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Icon {
+    /// The first letter of the name.
+    #[default]
+    Letter,
+    /// A chart.
+    Chart,
+    /// A receipt.
+    Receipt,
+    /// A bank.
+    Bank,
+}
+
 /// A bank: a partner, and a client of this service.
 #[derive(Clone, Debug)]
 pub struct Institution {
@@ -33,6 +48,8 @@ pub struct Institution {
     pub base_url: String,
     /// Who its answers come from; its address when `None`.
     pub issuer: Option<String>,
+    /// The color of its logo, `#rrggbb`.
+    pub color: Option<String>,
     /// How its users sign in.
     pub mode: SignInMode,
     /// Who this service is at the bank.
@@ -80,6 +97,8 @@ pub struct Application {
     pub company: Option<String>,
     /// The color of its logo, `#rrggbb`.
     pub color: Option<String>,
+    /// The picture of its logo; its first letter unless given.
+    pub icon: Icon,
     /// What it may ask for.
     pub products: Vec<Product>,
     /// Where users may be sent back to; compared byte by byte.
@@ -96,6 +115,7 @@ pub(super) struct InstitutionEntry {
     name: String,
     base_url: String,
     issuer: Option<String>,
+    color: Option<String>,
     #[serde(default)]
     mode: SignInMode,
     own_client_id: ClientId,
@@ -124,6 +144,8 @@ pub(super) struct ApplicationEntry {
     use_case: Option<String>,
     company: Option<String>,
     color: Option<String>,
+    #[serde(default)]
+    icon: Icon,
     products: Vec<Product>,
     #[serde(default)]
     redirect_uris: Vec<String>,
@@ -145,6 +167,7 @@ impl InstitutionEntry {
             name: self.name,
             base_url: self.base_url.trim_end_matches('/').to_owned(),
             issuer: self.issuer,
+            color: self.color,
             mode: self.mode,
             own_client_id: self.own_client_id,
             own_secret,
@@ -174,6 +197,7 @@ impl ApplicationEntry {
             use_case: self.use_case,
             company: self.company,
             color: self.color,
+            icon: self.icon,
             products: self.products,
             redirect_uris: self.redirect_uris,
             webhook: self.webhook,

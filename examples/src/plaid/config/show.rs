@@ -15,7 +15,7 @@ impl Config {
         let banks = self.institutions.iter().map(|bank| {
             json!({
                 "id": text(&bank.id), "name": bank.name, "base_url": bank.base_url,
-                "issuer": bank.issuer(), "mode": format!("{:?}", bank.mode).to_lowercase(),
+                "issuer": bank.issuer(), "color": bank.color, "mode": format!("{:?}", bank.mode).to_lowercase(),
                 "own_client_id": text(&bank.own_client_id), "own_secret": "***",
                 "client_id": text(&bank.client_id), "secret": "***",
                 "redirect_uris": bank.redirect_uris,
@@ -28,7 +28,7 @@ impl Config {
             json!({
                 "id": text(&app.id), "client_id": text(&app.client_id), "secret": "***",
                 "name": app.name, "url": app.url, "reason": app.reason, "use_case": app.use_case,
-                "company": app.company, "color": app.color,
+                "company": app.company, "color": app.color, "icon": format!("{:?}", app.icon).to_lowercase(),
                 "products": app.products.iter().map(|product| product.as_str()).collect::<Vec<_>>(),
                 "redirect_uris": app.redirect_uris,
                 // A path or a query may hold a token of the application's own.
