@@ -6,9 +6,9 @@ use maud::{Markup, PreEscaped, html};
 /// The color of a logo that has none of its own.
 const GREY: &str = "#4a5468";
 
-const CHART: &str = r#"<path d="M21 43V29m11 14V20m11 23v-9" stroke="#fff" stroke-width="6" stroke-linecap="round" fill="none"/>"#;
-const RECEIPT: &str = r#"<path d="M21 16h22v33l-5.500-4-5.500 4-5.500-4-5.500 4z" fill="#fff"/><path d="M26.500 25h11m-11 8h11" stroke="currentColor" stroke-width="3.400" stroke-linecap="round"/>"#;
-const BANK: &str = r#"<path d="M32 15 15 25v3h34v-3z" fill="#fff"/><path d="M20.500 32v10m7.700-10v10m7.600-10v10m7.700-10v10M16.500 47h31" stroke="#fff" stroke-width="4" stroke-linecap="round" fill="none"/>"#;
+const CHART: &str = r#"<path d="M21 43V29m11 14V20m11 23v-9" stroke="white" stroke-width="6" stroke-linecap="round" fill="none"/>"#;
+const RECEIPT: &str = r#"<path d="M21 16h22v33l-5.5-4-5.5 4-5.5-4-5.5 4z" fill="white"/><path d="M26.5 25h11m-11 8h11" stroke="currentColor" stroke-width="3.4" stroke-linecap="round"/>"#;
+const BANK: &str = r#"<path d="M32 15 15 25v3h34v-3z" fill="white"/><path d="M20.5 32v10m7.7-10v10m7.6-10v10m7.7-10v10M16.5 47h31" stroke="white" stroke-width="4" stroke-linecap="round" fill="none"/>"#;
 
 /// An application's logo, an SVG file.
 pub(super) fn of_application(app: &Application) -> String {
@@ -31,7 +31,7 @@ fn draw(name: &str, color: Option<&str>, icon: Icon) -> Markup {
                 Icon::Receipt => (PreEscaped(RECEIPT)),
                 Icon::Bank => (PreEscaped(BANK)),
                 Icon::Letter => text x="32" y="43" text-anchor="middle" font-family="system-ui, sans-serif"
-                    font-size="32" font-weight="700" fill="#fff" { (letter) },
+                    font-size="32" font-weight="700" fill="white" { (letter) },
             }
         }
     }
