@@ -25,7 +25,7 @@ fn draw(name: &str, color: Option<&str>, icon: Icon) -> Markup {
     let letter: String = name.chars().next().into_iter().flat_map(char::to_uppercase).collect();
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" width="64" height="64" color=(color) {
-            rect width="64" height="64" rx="15" fill=(color);
+            rect width="64" height="64" rx="15" fill=(color) {}
             @match icon {
                 Icon::Chart => (PreEscaped(CHART)),
                 Icon::Receipt => (PreEscaped(RECEIPT)),
@@ -44,6 +44,8 @@ mod tests {
     #[test]
     fn a_name_cannot_become_markup() {
         let logo = draw("<script>", None, Icon::Letter).into_string();
+        // A picture is XML: every element ends.
+        assert!(logo.contains("</rect>") && logo.contains("</svg>"), "{logo}");
         assert!(logo.contains("&lt;</text>") && !logo.contains("<script"), "{logo}");
     }
 }

@@ -72,7 +72,7 @@ fn layout(title: &str, step: Option<u8>, cancel: &Markup, content: &Markup, agai
                     }
                     main { (content) }
                     footer {
-                        p { (PreEscaped(LOCK)) span { "Encrypted. " (NAME) " is a demonstration: its banks and their customers are made up." } }
+                        p { (PreEscaped(LOCK)) span { (NAME) " is a demonstration: its banks and their customers are made up." } }
                     }
                 }
             }
@@ -163,7 +163,7 @@ pub(super) fn welcome(frame: &Frame<'_>) -> Markup {
                 (promise(DOOR, "You can end it at any time", &html! { "Your bank shows you every connected app and lets you disconnect it." }))
             }
             (sees(app, frame.asked))
-            (form(frame, "begin", &html! { button type="submit" class="primary" autofocus { "Continue" } }))
+            (form(frame, "begin", &html! { button type="submit" class="primary" { "Continue" } }))
         },
     )
 }
@@ -217,7 +217,7 @@ pub(super) fn at_bank(frame: &Frame<'_>, bank: &Institution) -> Markup {
             (alert(frame.message))
             (form(frame, "bank", &html! {
                 input type="hidden" name="institution_id" value=(bank.id);
-                button type="submit" class="primary" autofocus { "Go to " (bank.name) }
+                button type="submit" class="primary" { "Go to " (bank.name) }
             }))
             (form(frame, "back", &html! { button type="submit" class="quiet" { "Select another bank" } }))
         },
@@ -288,7 +288,7 @@ pub(super) fn done(
         }
         @match onward {
             Onward::To(name) => (form(frame, "finish", &html! {
-                button type="submit" class="primary" autofocus { "Continue to " (name) }
+                button type="submit" class="primary" { "Continue to " (name) }
             })),
             Onward::Nowhere => p class="center strong" { "You can close this window." },
         }

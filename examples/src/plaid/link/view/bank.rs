@@ -43,7 +43,7 @@ pub(in super::super) fn sign_in(frame: &Frame<'_>, bank: &Institution, username:
                 button type="submit" class="primary" { "Sign in" }
             }))
             (form(frame, "back", &html! { button type="submit" class="quiet" { "Select another bank" } }))
-            p class="fine" { "They go to " (bank.name) " and are kept by nobody else." }
+            p class="fine" { "Your username and password go to " (bank.name) " and are kept by nobody else." }
         },
     )
 }
