@@ -224,7 +224,7 @@ impl User {
         let unlinked = if by_token {
             self.world.items.unlink(&link.token).await?
         } else {
-            self.world.items.unlink_application(&link.item, &self.application).await?
+            self.world.items.remove_application(&link.item, &self.application).await?
         };
         self.say(format_args!("leaves: {unlinked:?}"));
         let _: Unlinked = unlinked;
