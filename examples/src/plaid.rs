@@ -1,13 +1,14 @@
 //! The demo Plaid: a service on `px-server` and `px-items`, made the way one would be.
 //!
 //! - [`config`]: what it is set up with; `keys` opens the store, `clients` and `banks` are its parties;
-//! - `developer`: what applications read; `desk`: what all of these do with Items;
+//! - `api`: what banks and applications call; `developer`: what applications read; `desk`: what all of these do with Items;
 //! - `link`: the pages on which users connect applications; `order`: what a link token stands for;
 //! - [`ops`]: health and figures, at an address of their own;
 //! - [`example_app`]: an application with a page, to see it all from the other side.
 //!
 //! [`DemoPlaid`] is all of it put together, to be served or called in process.
 
+mod api;
 mod banks;
 mod clients;
 pub mod config;
@@ -24,7 +25,7 @@ mod web;
 pub use config::Config;
 
 use self::{
-    banks::Banks, clients::Registry, desk::Desk, developer::Developer, example_app::ExampleApp,
+    api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer, example_app::ExampleApp,
     link::Link, ops::Figures,
 };
 use axum::Router;
@@ -36,13 +37,13 @@ use px_client::{
 };
 use px_items::{
     engine::Engine,
-    items::Items,
+    items::{Items, SharedItems},
     random::{Random, SystemRandom},
     store::{Store, StoreError},
     vault::VaultError,
     webhook::{Sender, SignError, Signer},
 };
-use px_server::guard::RateLimit;
+use px_server::{guard::RateLimit, plaid::PlaidService};
 use std::{fmt, io, path::Path, sync::Arc};
 
 /// What a demo Plaid works with: time, randomness, network.
@@ -119,6 +120,9 @@ pub enum OpenError {
     /// A key is not named.
     #[error("{0} is not given")]
     NoKey(&'static str),
+    /// The service cannot be built.
+    #[error(transparent)]
+    Service(#[from] px_server::plaid::BuildError),
     /// A file cannot be used.
     #[error("{0}")]
     File(String),
@@ -139,11 +143,12 @@ struct Inner {
     config: Arc<Config>,
     parts: Parts,
     store: Arc<dyn Store>,
-    items: Items,
+    items: SharedItems,
     engine: Engine,
     sender: Sender,
     link: Link,
     developer: Developer,
+    service: PlaidService,
 }
 
 impl DemoPlaid {
@@ -160,8 +165,10 @@ impl DemoPlaid {
         let (clock, random) = (parts.clock.clone(), parts.random.clone());
         let store = keys::open_store(&config, &*clock, random.clone()).await?;
         let signer = Arc::new(Signer::new(keys::signing_key(&config, clock.now())?));
-        let banks = Banks::new(&config, &parts.banks, &clock, |builder| builder)?;
+        let banks =
+            Banks::new(&config, &parts.banks, &clock, &signer.for_partners(clock.clone()))?;
         let sender = Sender::builder(store.clone(), parts.webhooks.clone(), signer.clone())
+            .partners(Arc::new(banks.clone()))
             .clock(clock.clone())
             .random(random.clone())
             .build();
@@ -177,31 +184,49 @@ impl DemoPlaid {
             .random(random.clone())
             .environment(config.environment.clone())
             .webhooks(config.allow())
+            .applications(Arc::new(clients::all_shown(&config)))
             .wake(move || {
                 worker.wake();
                 postman.notify_one();
             })
-            .build();
+            .build_shared();
         let registry = Registry::new(&config)?;
-        let desk = Desk {
+        let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
+        let link = Link::new(config.clone(), desk, banks.clone(), clock.clone(), random.clone());
+        let limit = || {
+            let calls = config.rate_limit?;
+            Some(RateLimit::per_second(calls).clock(Arc::new(ServerClock(clock.clone()))))
+        };
+        let developer = Developer::new(
+            items.clone(),
+            registry.clone(),
+            limit().map(Arc::new),
+            random.clone(),
+        );
+        let api = Api {
+            config: config.clone(),
+            registry: registry.clone(),
+            banks,
             items: items.clone(),
             store: store.clone(),
+            signer,
             clock: clock.clone(),
-            random: random.clone(),
-            links: Arc::default(),
-            publics: Arc::default(),
         };
-        let rate_limit = config.rate_limit.map(|calls| {
-            Arc::new(RateLimit::per_second(calls).clock(Arc::new(ServerClock(clock.clone()))))
-        });
-        let link = Link::new(config.clone(), desk.clone(), banks, clock, random.clone());
-        let developer = Developer::new(desk, registry, rate_limit, random);
-        Ok(Self(Arc::new(Inner { config, parts, store, items, engine, sender, link, developer })))
+        let mut service = PlaidService::builder(api).clients(registry.clients());
+        if let Some(limit) = limit() {
+            service = service.rate_limit(limit);
+        }
+        let service = service.random(Arc::new(ServerRandom(random))).build()?;
+        let inner = Inner { config, parts, store, items, engine, sender, link, developer, service };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// API and pages.
     pub fn router(&self) -> Router {
-        self.0.developer.router().merge(self.0.link.router())
+        // The API is the fallback: it refuses every path that nobody knows.
+        px_server::axum::router(self.0.service.clone())
+            .merge(self.0.developer.router())
+            .merge(self.0.link.router())
     }
 
     /// Health and figures, for an address of their own.
@@ -273,7 +298,7 @@ impl DemoPlaid {
 
     /// The Items that it keeps.
     #[must_use]
-    pub fn items(&self) -> &Items {
+    pub fn items(&self) -> &SharedItems {
         &self.0.items
     }
 
@@ -301,5 +326,16 @@ struct ServerClock(Arc<dyn Clock>);
 impl px_server::clock::Clock for ServerClock {
     fn now(&self) -> DateTime<Utc> {
         self.0.now()
+    }
+}
+
+/// The same randomness for the parts that know it under another name.
+#[derive(Debug)]
+struct ServerRandom(Arc<dyn Random>);
+
+impl px_server::clock::Random for ServerRandom {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), px_server::clock::NoRandomness> {
+        self.0.fill(buffer);
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The banks as this service calls them: one client for each.
 
 use super::config::Config;
-use px_client::{HttpTransport, PartnerClient, RetryPolicy, clock::Clock};
+use px_client::{HttpTransport, PartnerClient, RetryPolicy, SignBody, clock::Clock};
 use px_items::partners::{Partner, Partners};
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,7 +16,7 @@ impl Banks {
         config: &Config,
         transport: &Arc<dyn HttpTransport>,
         clock: &Arc<dyn Clock>,
-        sign: impl Fn(px_client::PartnerClientBuilder) -> px_client::PartnerClientBuilder,
+        signer: &Arc<dyn SignBody>,
     ) -> Result<Self, px_client::Error> {
         let mut banks = BTreeMap::new();
         for bank in &config.institutions {
@@ -26,8 +26,9 @@ impl Banks {
             let builder = PartnerClient::builder(bank.base_url.clone(), Arc::clone(transport))
                 .client(bank.own_client_id.clone(), bank.own_secret.clone())
                 .clock(Arc::clone(clock))
+                .signer(Arc::clone(signer))
                 .retry(retry);
-            banks.insert(bank.id.clone(), Partner::new(sign(builder).build()?));
+            banks.insert(bank.id.clone(), Partner::new(builder.build()?));
         }
         Ok(Self(Arc::new(banks)))
     }

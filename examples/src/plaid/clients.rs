@@ -1,41 +1,33 @@
-//! Who calls: banks and applications, known by id and secret.
+//! Who calls: banks and applications, known by id and secret, and what is shown of applications.
 
-use super::config::Config;
+use super::config::{self, Config};
+use px_items::{applications::FixedApplications, items::Holder};
 use px_server::clients::{Client, Clients as _, InvalidRedirectUri, MemoryClients};
-use px_types::{ApplicationId, ClientId, ClientSecret, InstitutionId};
+use px_types::{ClientId, ClientSecret, model::application_details::Application};
 use std::{collections::BTreeMap, sync::Arc};
-
-/// Who a client is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Who {
-    /// A bank: it names Items of its own users, and reads nothing of them.
-    Bank(InstitutionId),
-    /// An application: it reads what its users let it.
-    Application(ApplicationId),
-}
 
 /// Every client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Registry {
     clients: Arc<MemoryClients>,
-    who: Arc<BTreeMap<ClientId, Who>>,
+    holders: Arc<BTreeMap<ClientId, Holder>>,
 }
 
 impl Registry {
     pub(super) fn new(config: &Config) -> Result<Self, InvalidRedirectUri> {
         let mut clients = MemoryClients::new();
-        let mut who = BTreeMap::new();
+        let mut holders = BTreeMap::new();
         for bank in &config.institutions {
             let client = Client::new(bank.client_id.clone(), &bank.name, &bank.redirect_uris);
             clients = clients.with(client, &bank.secret)?;
-            who.insert(bank.client_id.clone(), Who::Bank(bank.id.clone()));
+            holders.insert(bank.client_id.clone(), Holder::Partner(bank.id.clone()));
         }
         for app in &config.applications {
             let client = Client::new(app.client_id.clone(), &app.name, &app.redirect_uris);
             clients = clients.with(client, &app.secret)?;
-            who.insert(app.client_id.clone(), Who::Application(app.id.clone()));
+            holders.insert(app.client_id.clone(), Holder::Application(app.id.clone()));
         }
-        Ok(Self { clients: Arc::new(clients), who: Arc::new(who) })
+        Ok(Self { clients: Arc::new(clients), holders: Arc::new(holders) })
     }
 
     /// For a service that checks secrets itself.
@@ -43,14 +35,35 @@ impl Registry {
         self.clients.clone()
     }
 
-    /// Who a client is.
-    pub(super) fn who(&self, id: &ClientId) -> Option<&Who> {
-        self.who.get(id)
+    /// Whose access tokens a client holds.
+    pub(super) fn holder(&self, id: &ClientId) -> Option<&Holder> {
+        self.holders.get(id)
     }
 
     /// Who shows this id and secret. Takes as long for an unknown id as for a wrong secret.
-    pub(super) async fn authenticate(&self, id: &ClientId, secret: &ClientSecret) -> Option<&Who> {
+    pub(super) async fn authenticate(
+        &self,
+        id: &ClientId,
+        secret: &ClientSecret,
+    ) -> Option<&Holder> {
         let right = self.clients.check_secret(id, secret).await.unwrap_or(false);
-        self.who(id).filter(|_| right)
+        self.holder(id).filter(|_| right)
     }
+}
+
+/// An application as it is shown to banks and users.
+pub(super) fn shown(app: &config::Application, public_url: &str) -> Application {
+    let mut shown = Application::new(app.id.clone(), app.name.clone());
+    shown.logo_url = Some(format!("{public_url}/logos/applications/{}.svg", app.id));
+    shown.application_url.clone_from(&app.url);
+    shown.reason_for_access.clone_from(&app.reason);
+    shown.use_case.clone_from(&app.use_case);
+    shown.company_legal_name.clone_from(&app.company);
+    shown
+}
+
+/// All of them.
+pub(super) fn all_shown(config: &Config) -> FixedApplications {
+    let all = config.applications.iter();
+    all.fold(FixedApplications::new(), |all, app| all.with(shown(app, &config.public_url)))
 }

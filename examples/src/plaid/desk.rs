@@ -1,31 +1,27 @@
-//! What pages and endpoints do with Items, in one place each: tokens, connections, accounts.
+//! What the pages do with Items: open link tokens, connect applications, list accounts.
+//!
+//! Link tokens and public tokens are tickets of the store: of two who take one at once, one gets
+//! it, in whichever process.
 
 use super::{config::Application, link::Authorized, order::Order};
 use px_client::clock::Clock;
 use px_items::{
     connection::Connection,
-    items::{Authorization, Items, ItemsError},
-    random::Random,
+    items::{Authorization, ItemsError, ItemsErrorKind, SharedItems},
     store::Store,
 };
 use px_types::{
-    AccountId, InstitutionId, ItemAccessToken, ItemId, LinkToken, PublicToken,
+    AccountId, InstitutionId, ItemId, LinkToken, PublicToken,
     model::{account::Account, product::Product},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-/// Items, as this service works with them. Cheap to clone.
+/// Items, as the pages work with them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Desk {
-    pub(super) items: Items,
+    pub(super) items: SharedItems,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) random: Arc<dyn Random>,
-    pub(super) links: Arc<Mutex<BTreeMap<String, Order>>>,
-    pub(super) publics: Arc<Mutex<BTreeMap<String, (ItemAccessToken, ItemId)>>>,
 }
 
 /// An application that is connected after a user's sign-in.
@@ -38,68 +34,84 @@ pub(super) struct Connecting<'c> {
     pub(super) authorized: Authorized,
     /// The accounts that were picked here; all that the authorization shows when `None`.
     pub(super) picked: Option<BTreeSet<AccountId>>,
-    /// Whether the application has an access token that goes on.
-    pub(super) repairs: bool,
-    /// Whether the application is told of it by webhook.
+    /// Whether the application is told of it by webhook, for lack of a page to return to.
     pub(super) tell: bool,
 }
 
 impl Desk {
-    pub(super) fn new_link_token(&self, order: Order) -> LinkToken {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes);
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("link-sandbox-{text}");
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone(), order);
-        LinkToken::new(text)
-    }
-
+    /// What a link token stands for, once. `None`: there is no such token, or no more.
     pub(super) async fn take_link_token(
         &self,
         token: &LinkToken,
     ) -> Result<Option<Order>, ItemsError> {
-        Ok(self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(token.expose()))
+        match self.items.by_anyone().tickets().take_link(token).await {
+            Ok(order) => Ok(Some(order)),
+            Err(error) if error.kind() == ItemsErrorKind::InvalidLinkToken => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
+    /// Connects an application: for a public token, or for a webhook that brings it one.
     pub(super) async fn connect(
         &self,
         connecting: Connecting<'_>,
     ) -> Result<Option<PublicToken>, ItemsError> {
-        let Authorized { tokens, user_id, accounts } = connecting.authorized;
+        let Connecting { institution, app, products, webhook, authorized, picked, tell } =
+            connecting;
+        let Authorized { tokens, user_id, accounts } = authorized;
         let shown: BTreeSet<_> = accounts.into_iter().map(|account| account.id).collect();
-        let products = connecting.products.iter().map(|name| Product::from(name.as_str()));
-        let mut connection =
-            Connection::new(connecting.app.id.clone(), products, self.clock.now());
-        let authorization = match &connecting.picked {
+        let authorization = match &picked {
             // Tokens of a sign-in with a password show all accounts that the user has.
             Some(_) => Authorization::from(tokens),
             None => Authorization::over(tokens, shown.iter().cloned()),
         };
-        connection.accounts = Some(connecting.picked.unwrap_or(shown));
-        connection.new_accounts = false;
-        connection.webhook = connecting.webhook.map(str::to_owned);
-        let linked =
-            self.items.link(connecting.institution, &user_id, authorization, connection).await?;
-        let public = PublicToken::new(format!("public-{}", linked.access_token.expose().len()));
-        self.publics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(public.expose().to_owned(), (linked.access_token, linked.item_id));
-        Ok(Some(public))
+        let connection = self.connection(app, products, webhook, picked.unwrap_or(shown));
+        let items = self.items.by_anyone();
+        let joined = items
+            .link_for_exchange(institution, &user_id, authorization, connection.clone())
+            .await?;
+        if !tell || webhook.is_none() {
+            return Ok(Some(joined.public_token));
+        }
+        // The same connection once more, for the webhook that comes with a join.
+        items.join(&joined.item_id, connection).await?;
+        Ok(None)
     }
 
+    /// Connects an application to an Item without a sign-in. `false`: the Item is gone.
     pub(super) async fn join(
         &self,
-        _item: &ItemId,
-        _app: &Application,
-        _products: &[String],
-        _picked: BTreeSet<AccountId>,
+        item: &ItemId,
+        app: &Application,
+        products: &[String],
+        picked: BTreeSet<AccountId>,
     ) -> Result<bool, ItemsError> {
-        Ok(false)
+        let connection = self.connection(app, products, app.webhook.as_deref(), picked);
+        match self.items.by_anyone().join(item, connection).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ItemsErrorKind::ItemNotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The accounts of an Item, as its user sees them; empty while they are on their way. `None`:
-    /// there is no such Item.
+    /// These accounts, and none that are opened later.
+    fn connection(
+        &self,
+        app: &Application,
+        products: &[String],
+        webhook: Option<&str>,
+        accounts: BTreeSet<AccountId>,
+    ) -> Connection {
+        let products = products.iter().map(|name| Product::from(name.as_str()));
+        let mut connection = Connection::new(app.id.clone(), products, self.clock.now());
+        connection.accounts = Some(accounts);
+        connection.new_accounts = false;
+        connection.webhook = webhook.map(str::to_owned);
+        connection
+    }
+
+    /// The accounts of an Item that its user can share; empty while they are on their way.
+    /// `None`: there is no such Item.
     pub(super) async fn accounts_of(
         &self,
         item: &ItemId,
@@ -107,19 +119,6 @@ impl Desk {
         if self.store.item(item).await?.is_none() {
             return Ok(None);
         }
-        let known = self.store.accounts(item).await?;
-        let listed = known.into_iter().filter(|known| known.is_present());
-        Ok(Some(listed.map(|known| known.account).collect()))
-    }
-}
-
-impl Desk {
-    /// That an access token is an application's own. Any other is answered as an unknown one.
-    pub(super) async fn must_be_of(
-        &self,
-        _app: &px_types::ApplicationId,
-        _token: &ItemAccessToken,
-    ) -> Result<(), ItemsError> {
-        Ok(())
+        self.items.by_anyone().accounts_to_share(item).await.map(Some)
     }
 }

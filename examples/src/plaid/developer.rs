@@ -11,8 +11,8 @@ use self::messages::{
     SyncAnswer, SyncRequest, TransactionsAnswer, TransactionsGetRequest,
 };
 use super::{
-    clients::{Registry, Who},
-    desk::Desk,
+    api::refusal,
+    clients::Registry,
     web,
 };
 use axum::{
@@ -24,20 +24,20 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use px_client::Window;
 use px_items::{
-    items::{Answer, ItemsError, TransactionsRequest},
+    items::{Holder, Items, SharedItems, TransactionsRequest},
     random::Random,
 };
-use px_server::guard::RateLimit;
+use px_server::{guard::RateLimit, plaid::Error};
 use px_types::{
-    ApplicationId, ClientId, ClientSecret, ItemAccessToken,
+    ClientId, ClientSecret, ItemAccessToken,
     model::{
         account::{Account, AccountKind},
-        plaid_error::{PlaidError, PlaidErrorType},
+        plaid_error::PlaidErrorType,
         product::Product,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 /// The most bytes of a body.
 const LONGEST_BODY: usize = 1 << 20;
@@ -47,7 +47,7 @@ const LONGEST_BODY: usize = 1 << 20;
 pub(super) struct Developer(Arc<Inner>);
 
 struct Inner {
-    desk: Desk,
+    items: SharedItems,
     registry: Registry,
     rate_limit: Option<Arc<RateLimit>>,
     random: Arc<dyn Random>,
@@ -59,45 +59,22 @@ impl fmt::Debug for Developer {
     }
 }
 
-/// Why nothing is answered but an error.
-pub(super) struct Refusal {
-    error: PlaidError,
-    retry_after: Option<Duration>,
+/// The answer that tells an error.
+fn refused(error: &Error, request_id: &str) -> Response {
+    if error.status().is_server_error() {
+        let source = std::error::Error::source(error);
+        tracing::error!(error = source, request_id, "a read failed");
+    }
+    let mut response = json(error.status(), &error.to_plaid_error(request_id));
+    if let Some(wait) = error.retry_after() {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
 }
 
-impl Refusal {
-    fn new(status: u16, kind: PlaidErrorType, code: &str, message: &str) -> Self {
-        let mut error = PlaidError::new(kind, code, message);
-        error.status = Some(u64::from(status));
-        Self { error, retry_after: None }
-    }
-
-    fn field(message: &str) -> Self {
-        Self::new(400, PlaidErrorType::InvalidRequest, "INVALID_FIELD", message)
-    }
-
-    fn into_response(self, request_id: &str) -> Response {
-        let mut error = self.error;
-        error.request_id = Some(request_id.to_owned());
-        let status = error.status.and_then(|status| u16::try_from(status).ok());
-        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        let mut response = json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &error);
-        if let Some(wait) = self.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        response
-    }
-}
-
-impl From<ItemsError> for Refusal {
-    fn from(error: ItemsError) -> Self {
-        if error.status() >= 500 {
-            let error: &(dyn std::error::Error + 'static) = &error;
-            tracing::error!(error, "a read failed");
-        }
-        Self { error: error.to_plaid_error(""), retry_after: None }
-    }
+fn invalid_request(status: StatusCode, code: &str, what: &str) -> Error {
+    Error::new(PlaidErrorType::InvalidRequest, code, what).with_status(status)
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -109,8 +86,8 @@ macro_rules! route {
     ($method:ident) => {
         post(|State(developer): State<Developer>, request: Request| async move {
             developer
-                .serve(request, async |developer: &Developer, app, asked| {
-                    developer.$method(app, asked).await
+                .serve(request, async |developer: &Developer, items, asked| {
+                    developer.$method(&items, asked).await
                 })
                 .await
         })
@@ -119,12 +96,12 @@ macro_rules! route {
 
 impl Developer {
     pub(super) fn new(
-        desk: Desk,
+        items: SharedItems,
         registry: Registry,
         rate_limit: Option<Arc<RateLimit>>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self(Arc::new(Inner { desk, registry, rate_limit, random }))
+        Self(Arc::new(Inner { items, registry, rate_limit, random }))
     }
 
     /// The endpoints.
@@ -139,14 +116,10 @@ impl Developer {
             .route("/investments/holdings/get", route!(holdings))
             .route("/liabilities/get", route!(liabilities))
             .method_not_allowed_fallback(|State(developer): State<Self>, headers: HeaderMap| async move {
-                let refusal = Refusal::new(
-                    405,
-                    PlaidErrorType::InvalidRequest,
-                    "INVALID_METHOD",
-                    "this endpoint takes POST alone",
-                );
                 let id = web::request_id(&headers, &*developer.0.random);
-                with_id(refusal.into_response(&id), &id)
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                let what = "this endpoint takes POST alone";
+                with_id(refused(&invalid_request(status, "INVALID_METHOD", what), &id), &id)
             })
             .layer(DefaultBodyLimit::max(LONGEST_BODY))
             .with_state(self.clone())
@@ -156,7 +129,7 @@ impl Developer {
     async fn serve<Q, A>(
         &self,
         request: Request,
-        answer: impl AsyncFnOnce(&Self, &ApplicationId, Q) -> Result<A, Refusal>,
+        answer: impl AsyncFnOnce(&Self, Items, Q) -> Result<A, Error>,
     ) -> Response
     where
         Q: DeserializeOwned,
@@ -167,36 +140,36 @@ impl Developer {
             let (parts, body) = request.into_parts();
             let body = axum::body::to_bytes(body, LONGEST_BODY).await.map_err(|_| {
                 let what = "the body was cut off, or is longer than 1 MiB";
-                Refusal::new(413, PlaidErrorType::InvalidRequest, "INVALID_BODY", what)
+                invalid_request(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_BODY", what)
             })?;
             let is_json = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
                 kind.to_str().is_ok_and(|kind| kind.trim_start().starts_with("application/json"))
             });
             if !is_json {
                 let what = "the body must be JSON and say so: Content-Type: application/json";
-                return Err(Refusal::new(400, PlaidErrorType::InvalidRequest, "INVALID_HEADERS", what));
+                return Err(invalid_request(StatusCode::BAD_REQUEST, "INVALID_HEADERS", what));
             }
-            let app = self.application(&parts.headers, &body).await?;
+            let items = self.items_of(&parts.headers, &body).await?;
             let asked: Q = px_types::decode(&body).map_err(|error| {
                 // The path of a field, never its value.
                 let what = format!("{}: {}", error.path(), error.reason());
-                Refusal::field(&what)
+                Error::invalid_field(what)
             })?;
-            answer(self, app, asked).await
+            answer(self, items, asked).await
         };
         let response = match answered.await {
             Ok(answer) => json(StatusCode::OK, &Read { answer, request_id: &id }),
-            Err(refusal) => refusal.into_response(&id),
+            Err(error) => refused(&error, &id),
         };
         with_id(response, &id)
     }
 
-    /// The application whose id and secret are shown, in the headers or in the body.
-    async fn application(
+    /// The Items of the application whose id and secret are shown, in the headers or in the body.
+    async fn items_of(
         &self,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<&ApplicationId, Refusal> {
+    ) -> Result<Items, Error> {
         #[derive(serde::Deserialize)]
         struct Shown {
             client_id: Option<String>,
@@ -209,13 +182,14 @@ impl Developer {
         } else {
             let shown: Shown = px_types::decode(body).map_err(|_| {
                 let what = "the body is not a JSON object";
-                Refusal::new(400, PlaidErrorType::InvalidRequest, "INVALID_BODY", what)
+                invalid_request(StatusCode::BAD_REQUEST, "INVALID_BODY", what)
             })?;
             (shown.client_id, shown.secret)
         };
         let wrong = || {
             let what = "the client_id or the secret is not right";
-            Refusal::new(401, PlaidErrorType::InvalidInput, "INVALID_API_KEYS", what)
+            Error::new(PlaidErrorType::InvalidInput, "INVALID_API_KEYS", what)
+                .with_status(StatusCode::UNAUTHORIZED)
         };
         let id = ClientId::new(id.ok_or_else(wrong)?).map_err(|_| wrong())?;
         let secret = secret.ok_or_else(wrong)?;
@@ -223,78 +197,70 @@ impl Developer {
         if let Some(limit) = &self.0.rate_limit
             && let Err(wait) = limit.check(Some(&id), None)
         {
-            let what = "too many calls; wait as long as Retry-After says";
-            let mut refusal =
-                Refusal::new(429, PlaidErrorType::RateLimitExceeded, "RATE_LIMIT_EXCEEDED", what);
-            refusal.retry_after = Some(wait);
-            return Err(refusal);
+            return Err(Error::rate_limit(wait));
         }
         match who {
-            Who::Application(app) => Ok(app),
-            Who::Bank(_) => Err(Refusal::new(
-                400,
-                PlaidErrorType::InvalidInput,
-                "UNAUTHORIZED_ROUTE_ACCESS",
-                "this client is a bank's: it names Items and reads nothing of them",
-            )),
+            Holder::Application(_) => Ok(self.0.items.by(who.clone())),
+            // A bank names Items, and reads nothing of them.
+            Holder::Partner(_) => Err(Error::unauthorized_route()),
         }
     }
 
     async fn accounts(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: Asked,
-    ) -> Result<AccountsAnswer, Refusal> {
-        self.answer_accounts(app, &asked, None, |_| true).await
+    ) -> Result<AccountsAnswer, Error> {
+        self.answer_accounts(items, &asked, None, |_| true).await
     }
 
-    async fn auth(&self, app: &ApplicationId, asked: Asked) -> Result<AccountsAnswer, Refusal> {
+    async fn auth(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
         let has_numbers = |account: &Account| matches!(&account.kind, AccountKind::Depository(depository) if depository.transfer_codes.is_some());
-        self.answer_accounts(app, &asked, Some(Product::Auth), has_numbers).await
+        self.answer_accounts(items, &asked, Some(Product::Auth), has_numbers).await
     }
 
     async fn liabilities(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: Asked,
-    ) -> Result<AccountsAnswer, Refusal> {
+    ) -> Result<AccountsAnswer, Error> {
         let is_one =
             |account: &Account| matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_));
-        self.answer_accounts(app, &asked, Some(Product::Liabilities), is_one).await
+        self.answer_accounts(items, &asked, Some(Product::Liabilities), is_one).await
     }
 
     async fn answer_accounts(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: &Asked,
         product: Option<Product>,
         fits: impl Fn(&Account) -> bool,
-    ) -> Result<AccountsAnswer, Refusal> {
-        let item = self.item(app, &asked.access_token, product.as_ref()).await?;
-        let read = self.0.desk.items.accounts(&asked.access_token).await?;
+    ) -> Result<AccountsAnswer, Error> {
+        let item = self.item(items, &asked.access_token, product.as_ref()).await?;
+        let read = items.accounts(&asked.access_token).await.map_err(refusal)?;
         let accounts = asked.filter(read.data, |account| &account.id)?;
         Ok(AccountsAnswer { accounts: accounts.into_iter().filter(fits).collect(), item })
     }
 
     async fn balances(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: Asked,
-    ) -> Result<BalancesAnswer, Refusal> {
-        let item = self.item(app, &asked.access_token, None).await?;
-        let read = self.0.desk.items.balances(&asked.access_token).await?;
+    ) -> Result<BalancesAnswer, Error> {
+        let item = self.item(items, &asked.access_token, None).await?;
+        let read = items.balances(&asked.access_token).await.map_err(refusal)?;
         let balances = asked.filter(read.data, |balance| &balance.account_id)?;
         Ok(BalancesAnswer { accounts: balances.into_iter().map(Balance::from).collect(), item })
     }
 
     async fn identity(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: Asked,
-    ) -> Result<IdentityAnswer, Refusal> {
-        let item = self.item(app, &asked.access_token, None).await?;
-        let read = self.0.desk.items.identities(&asked.access_token).await?.data;
-        let accounts = self.0.desk.items.accounts(&asked.access_token).await?.data;
+    ) -> Result<IdentityAnswer, Error> {
+        let item = self.item(items, &asked.access_token, None).await?;
+        let read = items.identities(&asked.access_token).await.map_err(refusal)?.data;
+        let accounts = items.accounts(&asked.access_token).await.map_err(refusal)?.data;
         let accounts = asked.filter(accounts, |account| &account.id)?;
         Ok(IdentityAnswer {
             accounts,
@@ -306,30 +272,30 @@ impl Developer {
 
     async fn holdings(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: Asked,
-    ) -> Result<HoldingsAnswer, Refusal> {
-        let item = self.item(app, &asked.access_token, None).await?;
-        let read = self.0.desk.items.holdings(&asked.access_token).await?.data;
+    ) -> Result<HoldingsAnswer, Error> {
+        let item = self.item(items, &asked.access_token, None).await?;
+        let read = items.holdings(&asked.access_token).await.map_err(refusal)?.data;
         let accounts = asked.filter(read.accounts, |account| &account.id)?;
         Ok(HoldingsAnswer { accounts, securities: read.securities, item })
     }
 
     async fn transactions(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         asked: TransactionsGetRequest,
-    ) -> Result<TransactionsAnswer, Refusal> {
-        let item = self.item(app, &asked.access_token, None).await?;
+    ) -> Result<TransactionsAnswer, Error> {
+        let item = self.item(items, &asked.access_token, None).await?;
         let window = Window::new(asked.start_date, asked.end_date)
-            .ok_or_else(|| Refusal::field("start_date: must not be after end_date"))?;
+            .ok_or_else(|| Error::invalid_field("start_date: must not be after end_date"))?;
         let options = asked.options.unwrap_or_default();
         let mut request = TransactionsRequest::new(window);
         request.account_ids = options.account_ids;
         request.cursor = options.cursor;
         request.limit = options.count.unwrap_or(request.limit);
-        let read = self.0.desk.items.transactions(&asked.access_token, &request).await?.data;
-        let accounts = self.0.desk.items.accounts(&asked.access_token).await?.data;
+        let read = items.transactions(&asked.access_token, &request).await.map_err(refusal)?.data;
+        let accounts = items.accounts(&asked.access_token).await.map_err(refusal)?.data;
         Ok(TransactionsAnswer {
             accounts,
             transactions: read.transactions,
@@ -340,34 +306,27 @@ impl Developer {
         })
     }
 
-    async fn sync(&self, app: &ApplicationId, asked: SyncRequest) -> Result<SyncAnswer, Refusal> {
-        self.0.desk.must_be_of(app, &asked.access_token).await?;
-        let Answer { data, .. } = self
-            .0
-            .desk
-            .items
-            .transactions_sync(&asked.access_token, asked.cursor.as_deref(), asked.count)
-            .await?;
-        Ok(SyncAnswer::from(data))
+    async fn sync(&self, items: &Items, asked: SyncRequest) -> Result<SyncAnswer, Error> {
+        let (cursor, count) = (asked.cursor.as_deref(), asked.count);
+        let read = items.transactions_sync(&asked.access_token, cursor, count).await;
+        Ok(SyncAnswer::from(read.map_err(refusal)?.data))
     }
 
     /// The Item as the application sees it, if the token is that application's.
     async fn item(
         &self,
-        app: &ApplicationId,
+        items: &Items,
         token: &ItemAccessToken,
         product: Option<&Product>,
-    ) -> Result<px_types::model::item::Item, Refusal> {
-        self.0.desk.must_be_of(app, token).await?;
-        let item = self.0.desk.items.status(token).await?.item;
+    ) -> Result<px_types::model::item::Item, Error> {
+        let item = items.status(token).await.map_err(refusal)?.item;
         match product.filter(|product| !item.products.contains(product)) {
             None => Ok(item),
-            Some(product) => Err(Refusal::new(
-                400,
-                PlaidErrorType::InvalidInput,
-                "ADDITIONAL_CONSENT_REQUIRED",
-                &format!("the user did not let this application use {product}: ask for it"),
-            )),
+            Some(product) => {
+                let what = format!("the user did not let this application use {product}: ask for it");
+                let code = "ADDITIONAL_CONSENT_REQUIRED";
+                Err(Error::new(PlaidErrorType::InvalidInput, code, what))
+            }
         }
     }
 }
@@ -385,15 +344,14 @@ impl Asked {
         &self,
         all: Vec<T>,
         id: impl Fn(&T) -> &px_types::AccountId,
-    ) -> Result<Vec<T>, Refusal> {
+    ) -> Result<Vec<T>, Error> {
         let Some(wanted) = self.options.as_ref().and_then(|o| o.account_ids.as_ref()) else {
             return Ok(all);
         };
         if let Some(n) = wanted.iter().position(|wanted| !all.iter().any(|one| id(one) == wanted)) {
             let what =
                 format!("the Item has no account of the id at index {n} of options.account_ids");
-            let kind = PlaidErrorType::InvalidInput;
-            return Err(Refusal::new(400, kind, "INVALID_ACCOUNT_ID", &what));
+            return Err(Error::new(PlaidErrorType::InvalidInput, "INVALID_ACCOUNT_ID", what));
         }
         Ok(all.into_iter().filter(|one| wanted.contains(id(one))).collect())
     }

@@ -20,10 +20,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use px_client::{HttpTransport, Limits, PlaidClient, clock::Clock};
-use px_items::{
-    random::Random,
-    webhook::{KeySource, Verifier},
-};
+use px_items::random::Random;
+use px_server::webhook::{KeySource, Verifier};
 use px_types::{
     ItemAccessToken, ItemId, KeyId, LinkToken, PublicToken,
     model::{
@@ -124,7 +122,8 @@ impl ExampleApp {
             .client(app.client_id.clone(), app.secret.clone())
             .clock(plaid.clock.clone())
             .build()?;
-        let verifier = Verifier::new(Arc::new(Published(client.clone()))).clock(plaid.clock.clone());
+        let verifier = Verifier::new(Arc::new(Published(client.clone())))
+            .clock(Arc::new(super::ServerClock(plaid.clock.clone())));
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
         Ok(Self(Arc::new(Inner { app, path, plaid, client, verifier, book: Mutex::default() })))

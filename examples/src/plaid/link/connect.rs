@@ -45,11 +45,12 @@ impl Link {
                 webhook: order.webhook.as_deref().or(app.webhook.as_deref()),
                 authorized,
                 picked,
-                repairs,
                 // Without a page to return to, its webhook is how the application learns of it.
-                tell: order.redirect_uri.is_none(),
+                tell: order.redirect_uri.is_none() && !repairs,
             })
             .await?;
+        // Its access token goes on: there is nothing to exchange.
+        let public_token = public_token.filter(|_| !repairs);
         let institution = bank.id.clone();
         visit.step = Step::Done(Box::new(Connected { institution, accounts, public_token }));
         Ok(())
