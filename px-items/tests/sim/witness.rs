@@ -194,9 +194,9 @@ impl Witness {
         linked: &Linked,
         old: Option<ItemRecord>,
     ) {
-        let grant = match self.banks.get(&new.institution_id) {
-            Some(bank) => bank.grant_of(&new.tokens.access_token).await,
-            None => None,
+        let grant = match (self.banks.get(&new.institution_id), &new.tokens) {
+            (Some(bank), Some(tokens)) => bank.grant_of(&tokens.access_token).await,
+            _ => None,
         };
         let connections = store.connections(&linked.item_id).await.unwrap_or_default();
         let who = match &new.holder {
