@@ -1,4 +1,4 @@
-//! The demo bank: a partner on `px-server`, made the way a bank would.
+//! The demo bank: a partner on `px-server`, made the way a bank would. And [`plaid`], the other side.
 //!
 //! - [`bank`]: all of it put together, to be served or called in process;
 //! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod cursor;
 pub mod ledger;
 pub mod pages;
+pub mod plaid;
 pub mod partner;
 pub mod password;
 pub mod scenario;

@@ -7,6 +7,8 @@ mod money;
 mod view;
 mod visit;
 
+pub(crate) use money::readable;
+
 use crate::{
     ledger::{Ledger, LedgerError},
     sign_in::{Attempt, Doors},
