@@ -7,7 +7,7 @@
 mod claim;
 mod database;
 mod fetch;
-mod partner;
+pub(crate) mod partner;
 mod update;
 
 pub(crate) use fetch::fetch;

@@ -18,6 +18,7 @@ mod jwt;
 mod load;
 mod memory;
 mod peers;
+mod plaid;
 mod plain;
 mod process;
 mod report;
@@ -76,6 +77,16 @@ enum Command {
         /// How many transactions the user has.
         transactions: usize,
     },
+    /// Serves Plaid's API; started by the benchmark itself.
+    #[command(hide = true)]
+    ServePlaid {
+        /// Which server.
+        kind: plaid::Kind,
+        /// Where Items are kept.
+        database: String,
+        /// The key that seals tokens.
+        key: std::path::PathBuf,
+    },
     /// Streams a history and prints its memory; started by the benchmark itself.
     #[command(hide = true)]
     Stream {
@@ -109,6 +120,9 @@ fn main() -> Result<(), Failure> {
         Some(Command::Serve { kind, transactions }) => {
             runtime.block_on(serve::run(kind, transactions))
         }
+        Some(Command::ServePlaid { kind, database, key }) => {
+            runtime.block_on(plaid::serve(kind, database, key))
+        }
         Some(Command::Stream { address, token }) => {
             runtime.block_on(memory::stream(address, &token))
         }
@@ -125,6 +139,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
     };
     let mut report = Report::new(arguments.only.clone());
     items::measure(&mut report, arguments.items, arguments.updates, arguments.stream).await;
+    plaid::measure(&mut report, plan, arguments.items).await;
     process::pin_load();
     decode::measure(&mut report, plan);
     serving::measure(&mut report, plan).await;
