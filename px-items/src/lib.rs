@@ -7,7 +7,7 @@
 //! - [`applications`]: those that are registered; [`tickets`]: one-time tokens of Plaid's page;
 //! - [`partners`]: the banks; [`random`]: randomness, handed in;
 //! - [`vault`]: how tokens are sealed at rest;
-//! - [`webhook`]: what tells applications: signed, sent until it arrives, and checked;
+//! - [`webhook`]: what tells applications: signed, and sent until it arrives;
 //! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;
 //! - `testing` (feature): what tests need.
 //!

@@ -1,7 +1,9 @@
 //! Serve Plaid Exchange: a bank implements [`Partner`], the rest is here.
 //!
 //! - [`Partner`]: what the bank's own code answers; [`PartnerService`]: the API over it, as a tower service;
+//! - [`plaid`]: the other side: what Plaid implements, and the API over it;
 //! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
+//! - [`webhook`]: checking what Plaid sends, at a bank and at an application;
 //! - [`guard`]: who may call at all, and how often.
 
 #[cfg(feature = "axum")]
@@ -17,10 +19,12 @@ pub mod guard;
 pub mod hyper;
 pub mod oauth;
 mod partner;
+pub mod plaid;
 mod request_id;
 mod router;
 mod service;
 pub mod verify;
+pub mod webhook;
 
 pub use caller::{Caller, PermittedAccounts, TokenGrant};
 pub use error::{Error, Kind};

@@ -3,8 +3,8 @@
 use crate::{Caller, Error};
 use async_trait::async_trait;
 use px_types::partner::{
-    CurrentUserResponse, GetCurrentUser, GetUser, ListTransactions, TransactionsResponse,
-    UserAccountInfoResponse,
+    CurrentUserResponse, GetCurrentUser, GetUser, ListTransactions, NewApplicationLinkNotification,
+    TransactionsResponse, UserAccountInfoResponse,
 };
 
 /// A bank, as its own code sees Plaid Exchange. Two methods make one that works.
@@ -35,6 +35,19 @@ pub trait Partner: Send + Sync + 'static {
         _request: GetCurrentUser,
     ) -> Result<CurrentUserResponse, Error> {
         Ok(CurrentUserResponse::new(caller.principal().clone()))
+    }
+
+    /// An application was linked to a user's Item, or unlinked. Offered once the service has a
+    /// [`notifications`](crate::PartnerServiceBuilder::notifications) verifier, which has checked
+    /// the signature when this runs.
+    ///
+    /// It comes at least once and in any order: insert or ignore by `notification_id`. On an error
+    /// Plaid sends it again, for a day.
+    async fn application_linked(
+        &self,
+        _notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        Err(Error::not_offered())
     }
 
     /// Whether [`transactions`](Self::transactions) leaves out accounts that

@@ -5,11 +5,11 @@
 //! error bodies and headers. It knows no framework; limits of connections, TLS and the
 //! address allow-list are layers and adapters around it.
 
-mod answer;
+pub(crate) mod answer;
 mod builder;
 mod check;
-mod observe;
-mod request;
+pub(crate) mod observe;
+pub(crate) mod request;
 mod transactions;
 
 pub use builder::{BuildError, PartnerServiceBuilder};
@@ -25,6 +25,7 @@ use crate::{
     request_id,
     router::{Match, Operation, Route, Router},
     verify::{TokenVerifier, VerifyError},
+    webhook::{Verifier, VerifyErrorKind},
 };
 use answer::Answer;
 use bytes::Bytes;
@@ -36,8 +37,10 @@ use px_types::{
     endpoint::codec::{self, BodyKind, RequestBody as _},
     for_each_partner_endpoint,
     partner::{
-        GetCurrentUser, GetUser, ListTransactions, RequestAuthToken, SendOtp, ValidateTwoFactor,
+        GetCurrentUser, GetUser, ListTransactions, NotifyApplicationLinked, RequestAuthToken,
+        SendOtp, ValidateTwoFactor,
     },
+    webhook::VERIFICATION_HEADER,
 };
 use request::Incoming;
 use std::{
@@ -67,6 +70,7 @@ struct Inner {
     pages: Option<Arc<dyn AuthorizePages>>,
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
+    notifications: Option<Arc<Verifier>>,
     rate_limit: Option<RateLimit>,
     router: Router,
     limits: Limits,
@@ -182,7 +186,7 @@ impl Inner {
                 Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
                 Match::Nothing => return Answer::not_found().into(),
             };
-        call.operation(route);
+        call.operation(&route.meta);
         let routed = Routed { incoming, path, route };
         macro_rules! dispatch {
             ($($name:ident => $endpoint:ty,)+) => {
@@ -297,9 +301,40 @@ impl Inner {
         Ok(Answer::ok(&answer).into())
     }
 
-    /// Typed already, offered once signatures are checked; until then the router has no route to it.
-    async fn application_linked<B: Send>(&self, _: Routed<'_>, _: B) -> Step<Outcome> {
-        Err(Answer::not_found())
+    /// The signature is over the raw body, so nothing of it is read before.
+    async fn application_linked<B>(&self, routed: Routed<'_>, body: B) -> Step<Outcome>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let verifier = self.notifications.as_ref().ok_or_else(Answer::not_found)?;
+        let Routed { incoming, path, .. } = routed;
+        let headers = &incoming.parts.headers;
+        let body = request::read_body(body, self.limits.body).await?;
+        let signature = request::one_text(headers, VERIFICATION_HEADER);
+        match verifier.verify(signature.unwrap_or_default(), &body).await {
+            Ok(_) => {}
+            // It was handed on before; anything but 200 would have it sent again.
+            Err(error) if error.kind() == VerifyErrorKind::Replay => {
+                return Ok(Answer::ok(&codec::Empty).into());
+            }
+            Err(error) => return Err(self.signature_failed(&error, &incoming)),
+        }
+        request::require_json(headers)?;
+        let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
+        let handed_on = self.partner.application_linked(request.notification).await;
+        handed_on.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        Ok(Answer::ok(&codec::Empty).into())
+    }
+
+    /// A signature that is not to be acted on. No token was sent, so this 401 ends none.
+    fn signature_failed(&self, error: &crate::webhook::VerifyError, incoming: &Incoming) -> Answer {
+        observe::failed(error, &incoming.request_id);
+        match error.kind() {
+            VerifyErrorKind::KeyUnavailable => {
+                Answer::from_error(&crate::Error::unavailable(), self.clock.now())
+            }
+            _ => Answer::invalid_signature(&error.to_string()),
+        }
     }
 
     /// Who calls: token, rate, principal and scope, in the order of the contract.

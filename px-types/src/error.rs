@@ -56,6 +56,8 @@ message! {
 pub mod error_id {
     /// A parameter or a body is missing, malformed or out of range.
     pub const INVALID_REQUEST: &str = "invalid_request";
+    /// The signature of a notification is missing, wrong, too old or of another body.
+    pub const INVALID_SIGNATURE: &str = "invalid_signature";
     /// The bearer token is malformed, unknown, expired or revoked.
     pub const INVALID_TOKEN: &str = "invalid_token";
     /// The token lacks a scope.

@@ -13,7 +13,9 @@ mod transactions;
 mod two_factor;
 mod user;
 
-pub use application_linked::{NewApplicationLinkNotification, NotifyApplicationLinked};
+pub use application_linked::{
+    ApplicationLinkEvent, NewApplicationLinkNotification, NotifyApplicationLinked,
+};
 pub use auth_token::{AuthTokenRequest, RequestAuthToken};
 pub use authorize::{
     AuthorizationAnswer, AuthorizationError, Authorize, AuthorizeQuery, ResponseType,

@@ -1,6 +1,10 @@
-//! Webhooks that Plaid sends: their payloads.
+//! Webhooks that Plaid sends: their payloads, and what is signed of them.
 //!
 //! Signing and checking a signature is not here: that needs a key and a clock.
+
+mod signature;
+
+pub use signature::{SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims};
 
 use crate::{
     message::message,

@@ -2,7 +2,7 @@
 
 use crate::{bank::Bank, px::Px};
 use axum::{Router, http::HeaderMap, routing::post};
-use px_items::webhook::{FixedKeys, Verifier};
+use px_server::webhook::{FixedKeys, Verifier};
 use px_types::model::verification_key::VerificationKey;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};

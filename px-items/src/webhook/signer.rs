@@ -1,9 +1,8 @@
 //! Signing webhooks: the keys, and which of them signs when.
 //!
 //! A signature is bound to the raw body and to a moment. Checking one is in
-//! [`Verifier`](super::Verifier); sending is in [`Sender`](super::Sender).
+//! `px_server::webhook`; sending is in [`Sender`](super::Sender).
 
-use super::token::{ALGORITHM, Claims, body_digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::{
     Engine as _,
@@ -12,7 +11,11 @@ use base64::{
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{EncodingKey, Header};
 use px_client::{SignBody, clock::Clock};
-use px_types::{KeyId, model::verification_key::VerificationKey};
+use px_types::{
+    KeyId,
+    model::verification_key::VerificationKey,
+    webhook::{SIGNATURE_ALGORITHM, SignatureClaims},
+};
 use std::{
     error::Error as StdError,
     fmt,
@@ -131,7 +134,7 @@ impl SigningKey {
         let (x, y) = self.public.split_at(32);
         let mut key = VerificationKey::new(
             self.kid.clone(),
-            ALGORITHM,
+            SIGNATURE_ALGORITHM,
             "P-256",
             "EC",
             "sig",
@@ -214,7 +217,7 @@ impl Signer {
         };
         let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
         header.kid = Some(key.kid.as_str().to_owned());
-        let claims = Claims { iat: now.timestamp(), request_body_sha256: body_digest(body) };
+        let claims = SignatureClaims::of(body, now.timestamp());
         jsonwebtoken::encode(&header, &claims, &key.key)
             .map_err(|_| SignError("the signing key did not sign"))
     }

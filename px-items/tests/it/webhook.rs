@@ -51,6 +51,22 @@ impl Clock for SetClock {
     }
 }
 
+/// The same time, for px-server.
+#[derive(Debug)]
+pub(crate) struct Same(pub(crate) Arc<dyn Clock>);
+
+impl px_server::clock::Clock for Same {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
+    }
+}
+
+impl px_server::clock::Clock for SetClock {
+    fn now(&self) -> DateTime<Utc> {
+        Clock::now(self)
+    }
+}
+
 pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }

@@ -12,7 +12,8 @@ use px_client::{
     clock::Clock as _,
     transport::{HttpTransport, Limits, TransportError, TransportErrorKind},
 };
-use px_items::webhook::{FixedKeys, Signer, SigningKey, Verifier, VerifyErrorKind};
+use px_items::webhook::{Signer, SigningKey};
+use px_server::webhook::{FixedKeys, Verifier, VerifyErrorKind};
 use px_types::{ApplicationId, KeyId, webhook::VERIFICATION_HEADER};
 use std::{
     collections::BTreeMap,

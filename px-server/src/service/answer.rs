@@ -114,6 +114,14 @@ impl Answer {
             .challenge("Basic realm=\"px\"")
     }
 
+    pub(crate) fn invalid_signature(why: &str) -> Self {
+        Self::refuse(
+            StatusCode::UNAUTHORIZED,
+            error_id::INVALID_SIGNATURE,
+            format!("Refused: {why}."),
+        )
+    }
+
     pub(crate) fn payload_too_large(limit: usize) -> Self {
         let text = format!("The body is larger than {limit} bytes.");
         Self::refuse(StatusCode::PAYLOAD_TOO_LARGE, error_id::PAYLOAD_TOO_LARGE, text)

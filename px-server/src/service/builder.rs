@@ -10,6 +10,7 @@ use crate::{
     oauth::{AuthorizePages, OAuth},
     router::{Operation, Router},
     verify::TokenVerifier,
+    webhook::Verifier,
 };
 use std::{fmt, sync::Arc};
 
@@ -21,6 +22,7 @@ pub struct PartnerServiceBuilder {
     pages: Option<Arc<dyn AuthorizePages>>,
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
+    notifications: Option<Arc<Verifier>>,
     rate_limit: Option<RateLimit>,
     limits: Limits,
     check: ResponseCheck,
@@ -65,6 +67,7 @@ impl PartnerServiceBuilder {
             pages: None,
             credentials: None,
             clients: None,
+            notifications: None,
             rate_limit: None,
             limits: Limits::default(),
             check: ResponseCheck::default(),
@@ -105,6 +108,14 @@ impl PartnerServiceBuilder {
     #[must_use]
     pub fn clients(mut self, clients: Arc<dyn Clients>) -> Self {
         self.clients = Some(clients);
+        self
+    }
+
+    /// Serves `POST /applications/notify`: what this verifier finds signed by Plaid is handed to
+    /// [`Partner::application_linked`].
+    #[must_use]
+    pub fn notifications(mut self, verifier: Arc<Verifier>) -> Self {
+        self.notifications = Some(verifier);
         self
     }
 
@@ -176,7 +187,7 @@ impl PartnerServiceBuilder {
             Operation::auth_token | Operation::send_otp | Operation::two_factor => {
                 credentials.is_some()
             }
-            Operation::application_linked => false,
+            Operation::application_linked => self.notifications.is_some(),
         });
         Ok(PartnerService(Arc::new(Inner {
             partner,
@@ -185,6 +196,7 @@ impl PartnerServiceBuilder {
             pages,
             credentials,
             clients,
+            notifications: self.notifications,
             rate_limit: self.rate_limit,
             router,
             limits,

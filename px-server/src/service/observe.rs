@@ -1,8 +1,9 @@
 //! What the service tells about itself: a span per call and the HTTP metrics of
 //! OpenTelemetry. Neither has a token, a query value or a user's id.
 
-use crate::{clock::Stopwatch, router::Route};
+use crate::clock::Stopwatch;
 use http::{Method, StatusCode};
+use px_types::Meta;
 use std::{borrow::Cow, error::Error as StdError, future::Future};
 use tracing::{Instrument as _, Span, field};
 
@@ -45,9 +46,9 @@ impl Call {
     }
 
     /// Says which operation it is.
-    pub(crate) fn operation(&self, route: &Route) {
-        self.span.record("operation", route.meta.id);
-        let _ = self.route.set(route.meta.path);
+    pub(crate) fn operation(&self, meta: &Meta) {
+        self.span.record("operation", meta.id);
+        let _ = self.route.set(meta.path);
     }
 
     /// Runs the work within the span.

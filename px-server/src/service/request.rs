@@ -69,6 +69,13 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
     Ok(AccessToken::new(token))
 }
 
+/// The text of a header that is there once.
+pub(crate) fn one_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok()
+}
+
 /// A JSON body must say so, be in UTF-8 and not be compressed.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Answer> {
     let refuse = || Answer::unsupported_media_type("`application/json`");

@@ -8,6 +8,7 @@ use crate::{
     primitive::{
         date::Timestamp,
         id::{AccountId, NotificationId, UserId},
+        open_enum::open_enum,
     },
 };
 
@@ -47,7 +48,11 @@ impl Endpoint for NotifyApplicationLinked {
 }
 
 message! {
-    /// A user linked a further application. Delivered at least once, in any order.
+    /// A user linked a further application, or one was unlinked at Plaid. Delivered at least once,
+    /// in any order: what is connected now is read from Plaid.
+    ///
+    /// The published name speaks of links alone; that an unlink is told by the same message is
+    /// this project's decision.
     pub struct NewApplicationLinkNotification {
         required {
             /// For receivers that deduplicate.
@@ -56,12 +61,34 @@ message! {
             user_id: UserId,
             /// The application.
             application: ConnectedApplication,
-            /// When the user linked it.
+            /// When it happened.
             occurred_at: Timestamp,
+        }
+        optional {
+            /// What happened; a link where Plaid does not say.
+            event: ApplicationLinkEvent,
         }
         lists {
             /// The accounts that it may see; empty where Plaid does not say.
             account_ids: AccountId,
         }
+    }
+}
+
+open_enum! {
+    /// What happened to an application's connection.
+    pub enum ApplicationLinkEvent {
+        /// The user linked it.
+        Linked = "LINKED",
+        /// It was unlinked, and not by the partner.
+        Unlinked = "UNLINKED",
+    }
+}
+
+impl NewApplicationLinkNotification {
+    /// Whether the application was unlinked.
+    #[must_use]
+    pub fn is_unlink(&self) -> bool {
+        self.event == Some(ApplicationLinkEvent::Unlinked)
     }
 }

@@ -13,10 +13,8 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use px_items::{
-    items::{Items, ItemsError, SyncPage},
-    webhook::{FixedKeys, Verifier},
-};
+use px_items::items::{Items, ItemsError, SyncPage};
+use px_server::webhook::{FixedKeys, Verifier};
 use px_types::{
     ItemAccessToken, TransactionId,
     model::{

@@ -22,6 +22,12 @@ impl MovedClock {
     }
 }
 
+impl px_server::clock::Clock for MovedClock {
+    fn now(&self) -> DateTime<Utc> {
+        Clock::now(self)
+    }
+}
+
 #[async_trait]
 impl Clock for MovedClock {
     fn now(&self) -> DateTime<Utc> {

@@ -2,11 +2,8 @@
 //! webhooks that come twice, in disorder, late, or about nothing that it knows.
 
 use super::world::{Answer, Seen, World, connection, news};
-use px_items::{
-    news::News,
-    store::Store as _,
-    webhook::{SenderSettings, Verifier},
-};
+use px_items::{news::News, store::Store as _, webhook::SenderSettings};
+use px_server::webhook::Verifier;
 use px_types::{
     ItemId,
     model::plaid_error::PlaidError,

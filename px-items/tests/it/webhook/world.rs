@@ -1,6 +1,6 @@
 //! A store with webhooks in its outbox, and receivers that answer as a script says.
 
-use super::{at, kid};
+use super::{Same, at, kid};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -18,8 +18,9 @@ use px_items::{
     news::News,
     random::SeededRandom,
     store::{AccessDigest, Commit, MemoryStore, NewHolder, NewLink, Store, Then},
-    webhook::{FixedKeys, Sender, SenderSettings, Signer, SigningKey, Verifier},
+    webhook::{Sender, SenderSettings, Signer, SigningKey},
 };
+use px_server::webhook::{FixedKeys, Verifier};
 use px_types::{
     AccessToken, AccountId, ApplicationId, InstitutionId, ItemId, UserId,
     model::product::Product,
@@ -141,7 +142,7 @@ impl World {
 
     pub(crate) fn verifier(&self) -> Verifier {
         let keys = self.signer.verification_keys(self.clock.now());
-        Verifier::new(Arc::new(FixedKeys::new(keys))).clock(self.clock.clone())
+        Verifier::new(Arc::new(FixedKeys::new(keys))).clock(Arc::new(Same(self.clock.clone())))
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {

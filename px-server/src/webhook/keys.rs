@@ -1,7 +1,6 @@
 //! Public keys: where they come from, how long they are kept, how often they are asked for.
 
-use super::{VerifyError, VerifyErrorKind};
-use crate::webhook::token::decoding_key;
+use super::{VerifyError, VerifyErrorKind, token::decoding_key};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::DecodingKey;
@@ -59,6 +58,37 @@ impl KeySource for FixedKeys {
         kid: &KeyId,
     ) -> Result<Option<VerificationKey>, Box<dyn StdError + Send + Sync>> {
         Ok(self.0.iter().find(|key| key.kid == *kid).cloned())
+    }
+}
+
+/// A [`KeySource`] made of a function: one line over a client of Plaid's API.
+pub struct AskedKeys<F>(F);
+
+impl<F> AskedKeys<F> {
+    /// Asks this function for each key. It answers `None` for a name that is not known.
+    pub fn new(ask: F) -> Self {
+        Self(ask)
+    }
+}
+
+impl<F> fmt::Debug for AskedKeys<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AskedKeys")
+    }
+}
+
+#[async_trait]
+impl<F, A, E> KeySource for AskedKeys<F>
+where
+    F: Fn(KeyId) -> A + Send + Sync,
+    A: Future<Output = Result<Option<VerificationKey>, E>> + Send,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    async fn key(
+        &self,
+        kid: &KeyId,
+    ) -> Result<Option<VerificationKey>, Box<dyn StdError + Send + Sync>> {
+        (self.0)(kid.clone()).await.map_err(Into::into)
     }
 }
 

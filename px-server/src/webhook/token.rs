@@ -3,27 +3,20 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use px_types::{KeyId, model::verification_key::VerificationKey};
-use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
+use px_types::{
+    KeyId,
+    model::verification_key::VerificationKey,
+    webhook::{SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims},
+};
+use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
-use subtle::ConstantTimeEq as _;
 
-use super::verifier::VerifyErrorKind as Wrong;
+use super::VerifyErrorKind as Wrong;
 
-/// The one algorithm.
-pub(super) const ALGORITHM: &str = "ES256";
 /// How old a signature may be.
-pub(super) const MAX_AGE: TimeDelta = TimeDelta::minutes(5);
+pub(super) const MAX_AGE: TimeDelta = TimeDelta::seconds(SIGNATURE_MAX_AGE_SECONDS);
 /// The longest header that is looked at; ours have about 300 bytes.
 const LONGEST: usize = 4096;
-
-/// What is signed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Claims {
-    pub(super) iat: i64,
-    pub(super) request_body_sha256: String,
-}
 
 /// A token that was taken apart. Nothing of it is believed yet.
 #[derive(Debug)]
@@ -65,7 +58,7 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Wrong::Malformed)?;
         let (head, claims) = signed.split_once('.').ok_or(Wrong::Malformed)?;
         let head: Head = decode(head)?;
-        if head.alg != ALGORITHM {
+        if head.alg != SIGNATURE_ALGORITHM {
             return Err(Wrong::Algorithm);
         }
         let is_jwt = head.typ.is_none_or(|typ| typ.eq_ignore_ascii_case("JWT"));
@@ -90,7 +83,7 @@ impl<'a> Token<'a> {
         if !valid.is_ok_and(|valid| valid) {
             return Err(Wrong::Signature);
         }
-        let claims: Claims = decode(self.claims)?;
+        let claims: SignatureClaims = decode(self.claims)?;
         let issued_at = DateTime::from_timestamp(claims.iat, 0).ok_or(Wrong::Malformed)?;
         if now.signed_duration_since(issued_at) > MAX_AGE {
             return Err(Wrong::TooOld);
@@ -98,27 +91,19 @@ impl<'a> Token<'a> {
         if issued_at.signed_duration_since(now) > skew {
             return Err(Wrong::TooEarly);
         }
-        let same = body_digest(body).as_bytes().ct_eq(claims.request_body_sha256.as_bytes());
-        if !bool::from(same) {
+        if !claims.is_of(body) {
             return Err(Wrong::Body);
         }
         Ok(Checked { issued_at, digest: Sha256::digest(signed).into() })
     }
 }
 
-/// Hex SHA-256 of a body.
-pub(super) fn body_digest(body: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(body) {
-        // Writing to a `String` does not fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
-}
-
 /// The key of a JWK; `None` when it is not one of ES256.
 pub(super) fn decoding_key(key: &VerificationKey) -> Option<DecodingKey> {
-    let fits = key.alg == ALGORITHM && key.kty == "EC" && key.crv == "P-256" && key.usage == "sig";
+    let fits = key.alg == SIGNATURE_ALGORITHM
+        && key.kty == "EC"
+        && key.crv == "P-256"
+        && key.usage == "sig";
     let whole = |part: &str| URL_SAFE_NO_PAD.decode(part).is_ok_and(|bytes| bytes.len() == 32);
     if !fits || !whole(&key.x) || !whole(&key.y) {
         return None;

@@ -1,16 +1,57 @@
 //! Checking webhooks, for those who receive them: applications, and partners.
 //!
-//! What a webhook says is not looked at here. Signing is in [`Signer`](super::Signer).
+//! What a webhook says is not looked at here, and signing is its sender's matter.
+//!
+//! A webhook arrives at least once, in any order, up to a day late, or never. So it is a hint
+//! and nothing more:
+//!
+//! - Check it with a [`Verifier`], over the raw body. On an error answer its
+//!   [`status`](VerifyError::status).
+//! - Note that the Item is to be read: insert or ignore. A body has no number of its own, and
+//!   the same body can be two pieces of news, so do not drop one because its like was seen before.
+//! - Answer 200 at once, also for an Item that is not known any more: anything but 200 is sent
+//!   again for a day.
+//! - Then read. What is true comes from reading, an Item's health too; read now and then
+//!   without a webhook, for one that was lost.
+//!
+//! ```
+//! use px_server::webhook::Verifier;
+//! use px_types::{ItemId, webhook::Webhook};
+//! use std::collections::BTreeSet;
+//!
+//! /// Answers the status.
+//! async fn receive(
+//!     verifier: &Verifier,
+//!     (header, raw_body): (&str, &[u8]),
+//!     to_read: &mut BTreeSet<ItemId>,
+//! ) -> u16 {
+//!     if let Err(error) = verifier.verify(header, raw_body).await {
+//!         return error.status();
+//!     }
+//!     if let Ok(webhook) = px_types::decode::<Webhook>(raw_body) {
+//!         to_read.insert(webhook.item_id);
+//!     }
+//!     200
+//! }
+//! ```
+//!
+//! Receivers in other languages find test vectors in `px-items/tests/vectors/webhooks.json`:
+//! rightly signed webhooks and each way of being wrong, with the verdict that is expected and
+//! the moment at which to check. The file says how to read it.
 
 mod keys;
 mod replay;
+mod token;
 
-pub use self::keys::{FixedKeys, KeySource};
+pub use self::keys::{AskedKeys, FixedKeys, KeySource};
 
-use self::{keys::Keys, replay::Replays};
-use super::token::{MAX_AGE, Token};
+use self::{
+    keys::Keys,
+    replay::Replays,
+    token::{MAX_AGE, Token},
+};
+use crate::clock::{Clock, SystemClock};
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::{Clock, TokioClock};
 use px_types::KeyId;
 use std::{
     error::Error as StdError,
@@ -37,23 +78,22 @@ const REPLAYS: usize = 10_000;
 /// asked for at most once a minute, and only a few such names in all.
 ///
 /// ```
-/// use px_items::webhook::{FixedKeys, Signer, SigningKey, Verifier};
-/// use px_client::clock::{Clock, TokioClock};
-/// use px_types::KeyId;
+/// use px_server::webhook::{AskedKeys, Verifier};
 /// use std::sync::Arc;
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let now = TokioClock::new().now();
-/// let signer = Signer::new(SigningKey::generate(KeyId::new("2024-05")?, now)?);
-/// // A program asks `POST /webhook_verification_key/get` for keys instead.
-/// let verifier = Verifier::new(Arc::new(FixedKeys::new(signer.verification_keys(now))));
-///
-/// let body = br#"{"webhook_type":"ITEM"}"#;
-/// let header = signer.sign(body, now)?;
-/// verifier.verify(&header, body).await?;
-/// assert!(verifier.verify(&header, b"another body").await.is_err());
-/// # Ok(())
+/// # async fn example(plaid: Plaid) -> Result<(), Box<dyn std::error::Error>> {
+/// // `POST /webhook_verification_key/get`, by a client of Plaid's API.
+/// let keys = AskedKeys::new(move |kid| {
+///     let plaid = plaid.clone();
+///     async move { plaid.verification_key(kid).await }
+/// });
+/// let verifier = Verifier::new(Arc::new(keys));
+/// # let (header, raw_body) = ("", b"");
+/// verifier.verify(header, raw_body).await?;
+/// # Ok(()) }
+/// # #[derive(Clone)] struct Plaid;
+/// # impl Plaid {
+/// #     async fn verification_key(&self, _: px_types::KeyId) -> Result<Option<px_types::model::verification_key::VerificationKey>, std::io::Error> { Ok(None) }
 /// # }
 /// ```
 ///
@@ -72,7 +112,7 @@ impl Verifier {
     pub fn new(source: Arc<dyn KeySource>) -> Self {
         Self {
             keys: Keys::new(source),
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock),
             skew: SKEW,
             seen: Some(Mutex::new(Replays::new(REPLAYS))),
         }
