@@ -88,7 +88,7 @@ pub(super) async fn the_partner_is_told_who_joins_and_who_leaves(store: Arc<dyn 
     assert_eq!(told[0].application.name, "The app");
     assert_eq!(told[0].application.reason_for_access.as_deref(), Some("to help"));
     assert_eq!(told[0].account_ids, [account_id("giro")]);
-    assert!(told[0].application.scopes.is_some());
+    assert!(told[0].application.scopes.is_some() && !told[0].is_unlink());
 
     world.connect(noted("anna", connection("app"), 2)).await;
     assert!(world.notices(2).await.is_empty(), "it was connected before");
@@ -100,7 +100,9 @@ pub(super) async fn the_partner_is_told_who_joins_and_who_leaves(store: Arc<dyn 
     let mut leave = Leave::new(item("anna"), Some(app("second")), at(4));
     leave.trail = trail("second", Some("second"));
     world.0.leave(&leave).await.unwrap();
-    assert_eq!(world.notices(4).await[0].application.application_id, app("second"));
+    let told = world.notices(4).await;
+    assert_eq!(told[0].application.application_id, app("second"));
+    assert!(told[0].is_unlink() && told[0].application.scopes.is_none());
     world.connect(noted("anna", connection("third"), 5)).await;
     world.0.unlink(&item("anna"), Some(&app("third")), at(5)).await.unwrap();
     let mut leave = Leave::new(item("anna"), Some(app("app")), at(6));

@@ -17,7 +17,7 @@ use px_types::{
         application::ConnectedApplication,
         application_details::Application,
     },
-    partner::NewApplicationLinkNotification,
+    partner::{ApplicationLinkEvent, NewApplicationLinkNotification},
     primitive::date::{Iso8601, Timestamp},
     webhook::{AddedItem, Environment, NewWebhook, Webhook, WebhookEvent},
 };
@@ -79,7 +79,8 @@ pub(in crate::store) fn of_link(
     let Some(connection) = connection else { return Ok(traces) };
     if let Some(notice) = new.trail.notice.as_ref().filter(|_| fresh) {
         let told = connected(&notice.application, connection, place.known);
-        let mut notification = notification(notice, place, told, new.now);
+        let mut notification =
+            notification(notice, place, told, (ApplicationLinkEvent::Linked, new.now));
         notification.account_ids = connection.partner_accounts(place.known);
         traces.waiting.push(for_partner(&notification, connection, place)?);
     }
@@ -135,7 +136,8 @@ pub(in crate::store) fn of_leave(
     if let (Some(notice), Some(connection)) = (&leave.trail.notice, connection) {
         let mut told = connected(&notice.application, connection, place.known);
         told.scopes = None;
-        let notification = notification(notice, place, told, leave.now);
+        let notification =
+            notification(notice, place, told, (ApplicationLinkEvent::Unlinked, leave.now));
         traces.waiting.push(for_partner(&notification, connection, place)?);
     }
     Ok(traces)
@@ -161,14 +163,13 @@ fn notification(
     notice: &Notice,
     place: Place<'_>,
     told: ConnectedApplication,
-    now: DateTime<Utc>,
+    (event, now): (ApplicationLinkEvent, DateTime<Utc>),
 ) -> NewApplicationLinkNotification {
-    NewApplicationLinkNotification::new(
-        notice.id.clone(),
-        place.user.clone(),
-        told,
-        Timestamp::from(now),
-    )
+    let (id, user) = (notice.id.clone(), place.user.clone());
+    let mut notification =
+        NewApplicationLinkNotification::new(id, user, told, Timestamp::from(now));
+    notification.event = Some(event);
+    notification
 }
 
 fn for_partner(
