@@ -28,16 +28,16 @@
 //! use px_client::{PlaidClient, notifier::Notifier, transport::InProcess};
 //! use px_types::{ClientSecret, ItemAccessToken, Timestamp};
 //! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # use bytes::Bytes;
 //! # use http_body_util::Full;
 //! # let a_plaid = tower::service_fn(|_: http::Request<Full<Bytes>>| async {
 //! #     http::Response::builder()
 //! #         .header("content-type", "application/json")
-//! #         .body(Full::from(r#"{"request_id": "r-1"}"#))
+//! #         .body(Full::new(Bytes::from_static(br#"{"request_id": "r-1"}"#)))
 //! # });
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let plaid = PlaidClient::builder("https://plaid.example", InProcess::new(a_plaid))
 //!     .client("the-bank".parse()?, ClientSecret::new("its-secret"))
 //!     .build()?;
