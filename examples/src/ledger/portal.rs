@@ -7,12 +7,10 @@ use super::{Ledger, LedgerError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::portal::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore};
-use px_types::{
-    ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication,
-};
+use px_types::{ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::SqliteConnection;
-use std::error::Error as StdError;
+use std::{collections::BTreeSet, error::Error as StdError};
 
 type Failed = Box<dyn StdError + Send + Sync>;
 type Answer<T> = Result<T, Failed>;
@@ -30,6 +28,29 @@ impl SqlitePortal {
 
     async fn tx(&self) -> Answer<sqlx::Transaction<'static, sqlx::Sqlite>> {
         Ok(self.0.write().await?)
+    }
+}
+
+impl Ledger {
+    /// Notes that the bank made a grant for Plaid by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
+        let sql = "INSERT INTO minted (user_id, grant_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// The grants that the bank made for Plaid by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn minted(&self, user: &UserId) -> super::Result<BTreeSet<String>> {
+        let sql = "SELECT grant_id FROM minted WHERE user_id = ?";
+        let ids: Vec<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.pool()).await?;
+        Ok(ids.into_iter().collect())
     }
 }
 
@@ -56,11 +77,7 @@ impl PortalStore for SqlitePortal {
         Ok(found.map(ItemAccessToken::new))
     }
 
-    async fn keep_token(
-        &self,
-        user: &UserId,
-        token: &ItemAccessToken,
-    ) -> Answer<ItemAccessToken> {
+    async fn keep_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<ItemAccessToken> {
         let sql = "INSERT INTO plaid_tokens (user_id, token) VALUES (?, ?)
             ON CONFLICT (user_id) DO UPDATE SET token = token RETURNING token";
         let query = sqlx::query_scalar(sql).bind(user.as_str()).bind(token.expose());
@@ -120,11 +137,7 @@ impl PortalStore for SqlitePortal {
         Ok(())
     }
 
-    async fn forget_disconnection(
-        &self,
-        user: &UserId,
-        application: &ApplicationId,
-    ) -> Answer<()> {
+    async fn forget_disconnection(&self, user: &UserId, application: &ApplicationId) -> Answer<()> {
         let sql = "DELETE FROM disconnections WHERE user_id = ? AND application_id = ?";
         let query = sqlx::query(sql).bind(user.as_str()).bind(application.as_str());
         query.execute(self.0.pool()).await?;

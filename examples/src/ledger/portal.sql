@@ -44,3 +44,6 @@ CREATE TABLE IF NOT EXISTS booked (
     account_id TEXT NOT NULL,
     since INTEGER NOT NULL
 ) STRICT;
+
+-- Grants that the bank made for Plaid by itself: no consents.
+CREATE TABLE IF NOT EXISTS minted (user_id TEXT NOT NULL, grant_id TEXT NOT NULL, PRIMARY KEY (user_id, grant_id)) STRICT, WITHOUT ROWID;

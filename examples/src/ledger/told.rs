@@ -64,8 +64,7 @@ pub(super) async fn note(connection: &mut SqliteConnection, changes: &Changes) -
         JOIN users u ON u.user_id = t.user_id
         JOIN holders h ON h.user_n = u.n JOIN accounts a ON a.n = h.account_n
         ORDER BY h.account_n, t.user_id";
-    let sees: Vec<(i64, String, String)> =
-        sqlx::query_as(sql).fetch_all(&mut *connection).await?;
+    let sees: Vec<(i64, String, String)> = sqlx::query_as(sql).fetch_all(&mut *connection).await?;
     if sees.is_empty() {
         return Ok(());
     }
