@@ -317,6 +317,9 @@ impl Items {
     ) -> Result<bool, ItemsError> {
         let connection = self.checked(connection)?;
         let application = connection.application_id.clone();
+        if !self.is_caller(&Holder::Application(application.clone())) {
+            return Ok(false);
+        }
         let act = self.act(application.as_str())?;
         let to = ChangeTo::Connection(connection);
         let changed = self.change(item, &application, to, Trail::of(act)).await?;

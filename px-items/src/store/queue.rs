@@ -3,9 +3,12 @@
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{ApplicationId, InstitutionId, ItemId};
+use std::fmt;
 
 /// A webhook, or a notification of a partner, that a worker took from the outbox.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `Debug` shows no body: there may be a public token in it.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct QueuedWebhook {
     /// Its number.
@@ -35,6 +38,18 @@ impl QueuedWebhook {
         attempt: u32,
     ) -> Self {
         Self { id, item_id, application_id, to, body, created_at, attempt }
+    }
+}
+
+impl fmt::Debug for QueuedWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedWebhook")
+            .field("id", &self.id)
+            .field("item_id", &self.item_id)
+            .field("application_id", &self.application_id)
+            .field("created_at", &self.created_at)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
     }
 }
 

@@ -202,8 +202,8 @@ impl Joined {
     }
 }
 
-/// A webhook that is put in the outbox.
-#[derive(Clone, Debug)]
+/// What is put in the outbox. Without `Debug`: a body may hold a token.
+#[derive(Clone)]
 pub(super) struct Waiting {
     pub(super) application_id: ApplicationId,
     pub(super) to: Destination,

@@ -197,8 +197,8 @@ impl fmt::Debug for Sender {
 
 impl SenderBuilder {
     /// The partners, which are told of applications that are connected and that leave. Their
-    /// clients need a signer ([`Signer::for_partners`]). Without them, what was queued for a
-    /// partner is given up.
+    /// clients need a signer ([`Signer::for_partners`]). What is queued for a partner that is not
+    /// among them is left to other senders, and given up after a day.
     #[must_use]
     pub fn partners(mut self, partners: Arc<dyn Partners>) -> Self {
         self.partners = Some(partners);

@@ -24,7 +24,7 @@ use px_types::{
 use zeroize::Zeroizing;
 
 /// What is stored beside a change.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::store) struct Traces {
     /// For the activity log.
     pub(in crate::store) activity: Option<Activity>,
@@ -74,8 +74,8 @@ pub(in crate::store) fn of_link(
         (Some(_), true) => ActivityType::ItemCreate,
         (Some(_), false) => ActivityType::ItemUpdate,
     };
-    let mut traces = Traces::default();
-    traces.activity = activity(&new.trail, kind, connection, place, new.now);
+    let activity = activity(&new.trail, kind, connection, place, new.now);
+    let mut traces = Traces { activity, ..Traces::default() };
     let Some(connection) = connection else { return Ok(traces) };
     if let Some(notice) = new.trail.notice.as_ref().filter(|_| fresh) {
         let told = connected(&notice.application, connection, place.known);
@@ -128,11 +128,11 @@ pub(in crate::store) fn of_leave(
     place: Place<'_>,
     connection: Option<&Connection>,
 ) -> Result<Traces> {
-    let mut traces = Traces::default();
-    traces.activity = activity(&leave.trail, leave.activity.clone(), connection, place, leave.now);
-    if let Some(activity) = &mut traces.activity {
+    let mut left = activity(&leave.trail, leave.activity.clone(), connection, place, leave.now);
+    if let Some(activity) = &mut left {
         activity.scopes = None;
     }
+    let mut traces = Traces { activity: left, ..Traces::default() };
     if let (Some(notice), Some(connection)) = (&leave.trail.notice, connection) {
         let mut told = connected(&notice.application, connection, place.known);
         told.scopes = None;

@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     NotOffered,
     /// Nothing was sent, for a reason of this side.
     NotSigned,
+    /// This process does not know the partner; another one may.
+    NoPartner,
     /// Nothing can ever be sent there.
     NoAddress,
 }
@@ -105,7 +107,7 @@ async fn to_partner(
     institution: &InstitutionId,
 ) -> Outcome {
     let partner = inner.partners.as_ref().and_then(|partners| partners.partner(institution));
-    let Some(partner) = partner else { return Outcome::NoAddress };
+    let Some(partner) = partner else { return Outcome::NoPartner };
     let Ok(notification) = px_types::decode(webhook.body.as_bytes()) else {
         return Outcome::NoAddress;
     };

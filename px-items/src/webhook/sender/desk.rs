@@ -29,7 +29,7 @@ use tracing::Instrument as _;
 const HELD: usize = 8;
 /// How long one is put off while another run of the sender probes its endpoint.
 const PROBED: TimeDelta = TimeDelta::seconds(10);
-/// How long one is put off that cannot be signed.
+/// How long one is put off that cannot be signed, or whose partner is not known here.
 const NO_KEY: TimeDelta = TimeDelta::seconds(30);
 
 /// Where things go: to an application and its host, or to a partner. Two applications at one
@@ -343,10 +343,14 @@ async fn settle(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) {
                 "nothing can be signed: no signing key is in force, or a partner's client has no \
                  signer"
             );
-            let back = [(webhook.clone(), inner.spread(NO_KEY))];
-            if let Err(error) = inner.store.hand_back_webhooks(&back).await {
-                tracing::warn!(%error, "a webhook stays held until its lease ends");
-            }
+            inner.hand_back(webhook).await;
+        }
+        Outcome::NoPartner if now - webhook.created_at < GIVEN_UP => {
+            inner.hand_back(webhook).await;
+        }
+        Outcome::NoPartner => {
+            give_up(webhook, "no sender knows the partner");
+            inner.settle(webhook, None).await;
         }
         Outcome::NoAddress => {
             give_up(webhook, "nothing can be sent there");
@@ -378,7 +382,7 @@ impl Inner {
                 let asked = asked.map(|moment| now + schedule::kept(moment, now));
                 circuit.failed(now, asked);
             }
-            Outcome::NotSigned | Outcome::NoAddress => circuit.abandoned(),
+            Outcome::NotSigned | Outcome::NoPartner | Outcome::NoAddress => circuit.abandoned(),
         }
         circuits.retain(|_, circuit| !circuit.is_forgotten(now));
     }
@@ -388,6 +392,14 @@ impl Inner {
         let quarter = u64::try_from(wait.num_milliseconds() / 4).unwrap_or_default();
         let more = i64::try_from(self.random.below(quarter)).unwrap_or_default();
         self.clock.now() + wait + TimeDelta::milliseconds(more)
+    }
+
+    /// Puts one off that this process cannot send.
+    async fn hand_back(&self, webhook: &QueuedWebhook) {
+        let back = [(webhook.clone(), self.spread(NO_KEY))];
+        if let Err(error) = self.store.hand_back_webhooks(&back).await {
+            tracing::warn!(%error, "a webhook stays held until its lease ends");
+        }
     }
 
     async fn settle(&self, webhook: &QueuedWebhook, again_at: Option<DateTime<Utc>>) {

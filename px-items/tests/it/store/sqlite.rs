@@ -5,6 +5,7 @@ use px_client::oauth::TokenSet;
 use px_items::{
     connection::Connection,
     item::State,
+    items::Items,
     random::SystemRandom,
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
@@ -94,6 +95,40 @@ async fn case_48_no_token_is_in_the_file() {
     for bytes in [while_open, bytes_of(&file)] {
         assert!(has(&bytes, "anna"), "the bytes are those of the database");
         for secret in ["first-secret", "second-secret", "third-secret", "access-", "refresh-"] {
+            assert!(!has(&bytes, secret), "{secret} is in the file");
+        }
+    }
+}
+
+/// Link tokens, public tokens and what they stand for; also while one waits to be sent.
+#[tokio::test]
+async fn no_ticket_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let store = Arc::new(SqliteStore::open(&file, options()).await.unwrap());
+    let items = Items::builder(store.clone()).build();
+    let user = (InstitutionId::new("bank").unwrap(), UserId::new("anna").unwrap());
+    let connect = |name: &str| {
+        let application = ApplicationId::new(name).unwrap();
+        let mut connection = Connection::new(application, [Product::Auth], now());
+        connection.webhook = Some(format!("https://{name}.example/hook"));
+        connection
+    };
+    let tokens = TokenSet::new(AccessToken::new("first-secret"), now());
+    let linked = items.link_for_exchange(&user.0, &user.1, tokens, connect("one")).await.unwrap();
+    items.join(&linked.item_id, connect("two")).await.unwrap();
+    let tickets = items.tickets();
+    let life = chrono::TimeDelta::hours(4);
+    tickets.mint_link(&"second-secret", life).await.unwrap();
+    tickets.mint_session(&"third-secret", life).await.unwrap();
+    tickets.mint_public(&linked.item_id, &"one".parse().unwrap()).await.unwrap();
+    let waiting = store.overview(now()).await.unwrap().webhooks;
+    assert_eq!(waiting, 1, "the webhook with the public token");
+    let while_open = bytes_of(&file);
+    store.close().await;
+    for bytes in [while_open, bytes_of(&file)] {
+        assert!(has(&bytes, "two.example"), "the bytes are those of the database");
+        for secret in ["-secret", "link-sandbox-", "public-sandbox-", "session-sandbox-"] {
             assert!(!has(&bytes, secret), "{secret} is in the file");
         }
     }

@@ -127,7 +127,7 @@ async fn a_partner_that_hangs_holds_up_no_application() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_signer_it_waits_and_without_partners_it_is_given_up() {
+async fn what_this_sender_cannot_send_waits() {
     let world = World::new(|_| Answer::Status(200));
     world.link_noted("anna").await;
     let unsigned = world.sender_to_partner(false);
@@ -138,9 +138,17 @@ async fn without_a_signer_it_waits_and_without_partners_it_is_given_up() {
     world.sender_to_partner(true).deliver_due().await;
     assert_eq!((world.seen().len(), world.waiting().await), (1, 0));
 
+    // A sender that does not know the partner leaves it to one that does.
     world.link_noted("bert").await;
-    world.sender().deliver_due().await;
-    assert_eq!((world.seen().len(), world.waiting().await), (1, 0));
+    let stranger = world.sender();
+    world.send_for(&stranger, 1).await;
+    assert_eq!((world.seen().len(), world.waiting().await), (1, 1));
+    world.pass(60).await;
+    world.sender_to_partner(true).deliver_due().await;
+    assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
+    world.link_noted("carl").await;
+    world.send_for(&stranger, 25).await;
+    assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
 }
 
 struct Bank(Arc<Mutex<Vec<NewApplicationLinkNotification>>>);
