@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use px_client::clock::Clock;
 use px_items::{
     random::Random,
-    store::{SqliteStore, Store, StoreOptions},
+    store::{PostgresStore, SqliteStore, Store, StoreOptions},
     vault::{Envelope, FileKeys},
     webhook::SigningKey,
 };
@@ -62,8 +62,11 @@ pub(super) async fn open_store(
         Database::Postgres(url) => {
             let file = config.key_file.clone().ok_or(OpenError::NoKey("key_file"))?;
             let key = FileKeys::open_file(&file, random)?;
-            let _ = (url, key, CONNECTIONS, PATIENCE, clock); // PGTODO
-            return Err(OpenError::NoDatabase);
+            let connected = tokio::select! {
+                connected = PostgresStore::connect(url, CONNECTIONS, options(key)) => connected,
+                () = clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
+            };
+            Arc::new(connected?)
         }
     })
 }
