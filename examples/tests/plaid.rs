@@ -5,10 +5,10 @@
 mod api;
 #[path = "plaid/browser.rs"]
 mod browser;
-#[path = "plaid/cross_app.rs"]
-mod cross_app;
 #[path = "plaid/credentials.rs"]
 mod credentials;
+#[path = "plaid/cross_app.rs"]
+mod cross_app;
 #[path = "plaid/link.rs"]
 mod link;
 #[path = "plaid/program.rs"]

@@ -47,8 +47,7 @@ pub(super) async fn open_store(
             Arc::new(SqliteStore::in_memory(options(key)).await?)
         }
         Database::Sqlite(file) => {
-            let key_file =
-                config.key_file.clone().unwrap_or_else(|| file.with_extension("key"));
+            let key_file = config.key_file.clone().unwrap_or_else(|| file.with_extension("key"));
             if !file.exists() && !key_file.exists() {
                 FileKeys::create_file(&key_file, random.clone())?;
             }

@@ -41,7 +41,12 @@ impl Browser {
     }
 
     /// Sends the first form that leads to `action`, with what was typed.
-    pub(crate) async fn submit(&mut self, page: &Page, action: &str, typed: &[(&str, &str)]) -> Page {
+    pub(crate) async fn submit(
+        &mut self,
+        page: &Page,
+        action: &str,
+        typed: &[(&str, &str)],
+    ) -> Page {
         let form = page.form(action);
         let mut fields = form.hidden.clone();
         fields.extend(typed.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
@@ -54,7 +59,8 @@ impl Browser {
         fields: &[(String, String)],
         headers: &[(&str, &str)],
     ) -> Page {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut request = self
             .http
             .post(url.clone())
@@ -70,7 +76,8 @@ impl Browser {
         for _ in 0..10 {
             let site = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(80));
             let mine = self.cookies.iter().filter(|((at, _), _)| *at == site);
-            let cookies: Vec<_> = mine.map(|((_, name), value)| format!("{name}={value}")).collect();
+            let cookies: Vec<_> =
+                mine.map(|((_, name), value)| format!("{name}={value}")).collect();
             let answer = request.header(header::COOKIE, cookies.join("; ")).send().await.unwrap();
             for cookie in answer.headers().get_all(header::SET_COOKIE) {
                 let pair = cookie.to_str().unwrap().split(';').next().unwrap();

@@ -4,7 +4,9 @@ use crate::{
     browser::{AWAY, Browser, Page},
     support::World,
 };
-use demo_bank::scenario::QUESTIONS;
+use demo_bank::scenario::{QUESTIONS, TOTP_SECRET};
+use px_client::clock::Clock;
+use px_server::credentials::TotpSecret;
 use serde_json::json;
 
 async fn sign_in(world: &World, browser: &mut Browser, username: &str, password: &str) -> Page {
@@ -82,10 +84,16 @@ async fn a_device_is_asked_and_wrong_codes_end() {
     let mut browser = Browser::new();
     let mut page = sign_in(&world, &mut browser, "user_totp", "pass_good").await;
     assert!(page.html.contains("authenticator app"), "{}", page.html);
+    let secret = TotpSecret::from_base32(TOTP_SECRET).unwrap();
+    let code = secret.code(Clock::now(&*world.clock));
+    let accounts = browser.submit(&page, "/code", &[("code", code.expose())]).await;
+    assert!(accounts.html.contains("Select accounts"), "{}", accounts.html);
+
+    page = sign_in(&world, &mut browser, "user_totp", "pass_good").await;
     for _ in 0..5 {
         page = browser.submit(&page, "/code", &[("code", "000000")]).await;
     }
-    assert!(page.html.contains("Sign in at Old Town"), "{}", page.html);
+    assert!(page.html.contains("Please sign in again"), "{}", page.html);
     let locked = sign_in(&world, &mut browser, "user_locked", "pass_good").await;
     assert!(locked.html.contains("has locked this profile"), "{}", locked.html);
     world.stop().await;

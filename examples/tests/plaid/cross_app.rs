@@ -42,7 +42,9 @@ async fn consent_alone_connects_and_the_token_comes_by_webhook() {
     let token = link_token(&world, &access, &user).await;
     let mut browser = Browser::new();
     let page = consent_page(&world, &mut browser, &token).await;
-    for said in ["Budget App", "Larkfield Bank", "sort your spending", "Transactions of the last two years"] {
+    for said in
+        ["Budget App", "Larkfield Bank", "sort your spending", "Transactions of the last two years"]
+    {
         assert!(page.html.contains(said), "{said}: {}", page.html);
     }
     assert!(!page.html.contains("type=\"password\""), "no second sign-in");
@@ -50,7 +52,8 @@ async fn consent_alone_connects_and_the_token_comes_by_webhook() {
     assert_eq!(accounts.len(), 9);
     let none = browser.submit(&page, "/consent", &[("decision", "allow")]).await;
     assert!(none.html.contains("Select at least one account"));
-    let typed = [("account_id", accounts[0].as_str()), ("account_id", &accounts[1]), ("decision", "allow")];
+    let typed =
+        [("account_id", accounts[0].as_str()), ("account_id", &accounts[1]), ("decision", "allow")];
     let done = browser.submit(&none, "/consent", &typed).await;
     assert!(done.html.contains("Budget App is connected"), "{}", done.html);
     let back = browser.submit(&done, "/finish", &[]).await;

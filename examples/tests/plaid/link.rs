@@ -61,7 +61,8 @@ async fn a_user_connects_and_the_application_gets_what_was_picked_and_no_more() 
     let typed = [("username", "user_good"), ("password", "pass_good")];
     let page = browser.submit(&page, "/sign-in", &typed).await;
     let picked = page.values("account_id");
-    let typed = [("account_id", picked[0].as_str()), ("account_id", &picked[2]), ("decision", "allow")];
+    let typed =
+        [("account_id", picked[0].as_str()), ("account_id", &picked[2]), ("decision", "allow")];
     let page = browser.submit(&page, "/consent", &typed).await;
     assert!(page.url.as_str().starts_with(&world.url), "{}", page.url);
     assert!(page.html.contains("Budget App is connected"), "{}", page.html);
@@ -170,10 +171,12 @@ async fn an_answer_of_a_bank_is_taken_once_and_from_that_bank_alone() {
     let stranger = Browser::new().open(&back(&format!("code=c&state={state}"))).await;
     assert_eq!(stranger.status, 403);
     // Another issuer: a mix-up (RFC 9207). The visit chooses again.
-    let mixed = browser.open(&back(&format!("code=c&state={state}&iss=https://evil.example"))).await;
+    let mixed =
+        browser.open(&back(&format!("code=c&state={state}&iss=https://evil.example"))).await;
     assert!(mixed.html.contains("did not confirm this sign-in"), "{}", mixed.html);
     // The right answer after that comes too late.
-    let late = format!("code=c&state={state}&iss={}", world.plaid.config().institutions[0].base_url);
+    let late =
+        format!("code=c&state={state}&iss={}", world.plaid.config().institutions[0].base_url);
     let late = browser.open(&back(&late)).await;
     assert!(late.html.contains("Select your bank") && !late.html.contains("connected"));
     world.stop().await;
@@ -226,14 +229,18 @@ async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_kee
     world.ok("larkfield-bank", "/items/tokens/notify", body).await;
     world.webhook(|one| one.body["webhook_code"] == "ERROR").await;
 
-    let ask = link_request(json!({ "access_token": access, "redirect_uri": format!("{AWAY}budget-app") }));
+    let ask = link_request(
+        json!({ "access_token": access, "redirect_uri": format!("{AWAY}budget-app") }),
+    );
     let mut names = ["user_otp", "user_good"].into_iter();
     for name in names.by_ref() {
         let made = world.ok("budget-app", "/link/token/create", ask.clone()).await;
         let mut browser = Browser::new();
         let page = browser.open(&world.link_page(made["link_token"].as_str().unwrap())).await;
         let page = browser.submit(&page, "/begin", &[]).await;
-        let page = browser.submit(&page, "/sign-in", &[("username", name), ("password", "pass_good")]).await;
+        let page = browser
+            .submit(&page, "/sign-in", &[("username", name), ("password", "pass_good")])
+            .await;
         let accounts = page.values("account_id");
         let mut typed: Vec<_> = accounts.iter().map(|id| ("account_id", id.as_str())).collect();
         typed.push(("decision", "allow"));

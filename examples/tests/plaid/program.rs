@@ -22,7 +22,9 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 fn config_check_prints_every_setting_and_no_secret() {
     let (code, out, _) = run(&["config", "check"]);
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("applications.budget-app.name = Budget App") && out.contains("secret = ***"));
+    assert!(
+        out.contains("applications.budget-app.name = Budget App") && out.contains("secret = ***")
+    );
     assert!(!out.contains("demo-secret") && !out.contains("target-sandbox"), "{out}");
     let database = "postgres://px:hunter2@db.example/px";
     let (code, out, error) = run(&["config", "check", "--json", "--database", database]);
@@ -63,7 +65,12 @@ fn production_does_not_start_with_what_is_fit_for_a_demo() {
     let arguments = ["serve", "--config", file, "--profile", "production"];
     let (code, _, error) = run(&arguments);
     assert_eq!(code, 2, "{error}");
-    for what in ["tls:", "secret of budget-app: is the demo's", "private_webhooks:", "public_url: must be https"] {
+    for what in [
+        "tls:",
+        "secret of budget-app: is the demo's",
+        "private_webhooks:",
+        "public_url: must be https",
+    ] {
         assert!(error.contains(what), "{what} in {error}");
     }
     assert!(!error.contains("demo-secret-of"), "{error}");
@@ -76,7 +83,8 @@ fn wrong_usage_and_failure_have_their_codes() {
     assert_eq!(run(&["serve", "--workers", "many"]).0, 2);
     assert_eq!(run(&["serve", "--config", "/nowhere/plaid.toml"]).0, 2);
     assert_eq!(run(&["serve", "--database", "mysql://x"]).0, 2);
-    let (code, _, error) = run(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "256.0.0.1:1"]);
+    let (code, _, error) =
+        run(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "256.0.0.1:1"]);
     assert!(code == 1 && error.contains("metrics_listen"), "{error}");
 }
 
@@ -123,12 +131,14 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
         ("/item/get", secret, r#"{"access_token":["access-sandbox-hunter2"]}"#),
     ] {
         let request = http.post(format!("{url}{path}")).header("content-type", "application/json");
-        let request = request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
+        let request =
+            request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
         assert!(request.body(body).send().await.unwrap().status().is_client_error());
     }
     kept.extend(["hunter2".to_owned(), "hunter3".to_owned()]);
     let body = r#"{"client_name":"x","language":"en","country_codes":["US"],"user":{"client_user_id":"u"},"products":["transactions"]}"#;
-    let request = http.post(format!("{url}/link/token/create")).header("content-type", "application/json");
+    let request =
+        http.post(format!("{url}/link/token/create")).header("content-type", "application/json");
     let request = request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
     let made = request.body(body).send().await.unwrap().text().await.unwrap();
     let made: Value = serde_json::from_str(&made).unwrap();

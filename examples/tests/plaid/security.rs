@@ -16,23 +16,43 @@ async fn one_banks_credentials_do_nothing_to_another_banks_items() {
     let entry = json!({ "access_token": access, "account_id": account });
     let event = json!({ "access_token": access, "account_id": account, "event": "closed" });
     for (path, body) in [
-        ("/items/transactions/notify", json!({ "notifications": [entry], "new_since": "2026-03-01" })),
+        (
+            "/items/transactions/notify",
+            json!({ "notifications": [entry], "new_since": "2026-03-01" }),
+        ),
         ("/items/accounts/notify", json!({ "notifications": [event] })),
-        ("/items/tokens/notify", json!({ "notifications": [{ "access_token": access, "action": "revoked" }] })),
+        (
+            "/items/tokens/notify",
+            json!({ "notifications": [{ "access_token": access, "action": "revoked" }] }),
+        ),
         ("/item/application/list", json!({ "access_token": access })),
-        ("/item/application/unlink", json!({ "access_token": access, "application_id": "budget-app" })),
-        ("/item/application/scopes/update", json!({ "access_token": access, "application_id": "budget-app", "scopes": {}, "context": "PORTAL" })),
+        (
+            "/item/application/unlink",
+            json!({ "access_token": access, "application_id": "budget-app" }),
+        ),
+        (
+            "/item/application/scopes/update",
+            json!({ "access_token": access, "application_id": "budget-app", "scopes": {}, "context": "PORTAL" }),
+        ),
         ("/item/activity/list", json!({ "access_token": access })),
         ("/item/get", json!({ "access_token": access })),
         ("/item/remove", json!({ "access_token": access })),
         ("/item/access_token/invalidate", json!({ "access_token": access })),
-        ("/item/webhook/update", json!({ "access_token": access, "webhook": "https://a.example/" })),
+        (
+            "/item/webhook/update",
+            json!({ "access_token": access, "webhook": "https://a.example/" }),
+        ),
     ] {
         let (status, foreign) = world.call("oldtown", path, body.clone()).await;
-        assert_eq!((status, foreign["error_code"].as_str()), (400, Some("INVALID_ACCESS_TOKEN")), "{path}");
+        assert_eq!(
+            (status, foreign["error_code"].as_str()),
+            (400, Some("INVALID_ACCESS_TOKEN")),
+            "{path}"
+        );
         // The same answer as for a token that never was.
         let unknown = body.to_string().replace(&access, "access-sandbox-never");
-        let (_, unknown) = world.call("oldtown", path, serde_json::from_str(&unknown).unwrap()).await;
+        let (_, unknown) =
+            world.call("oldtown", path, serde_json::from_str(&unknown).unwrap()).await;
         assert_eq!(foreign["error_message"], unknown["error_message"], "{path}");
     }
     let body = link_request(json!({
@@ -66,8 +86,14 @@ async fn an_applications_token_does_nothing_for_another_application_or_a_bank() 
         assert_eq!(code, "INVALID_ACCESS_TOKEN", "{path}");
     }
     // A bank reads nothing, and its endpoints are not an application's.
-    assert_eq!(world.refused(BANK, "/accounts/get", read.clone()).await, "UNAUTHORIZED_ROUTE_ACCESS");
-    assert_eq!(world.refused(BANK, "/item/application/list", read.clone()).await, "INVALID_ACCESS_TOKEN");
+    assert_eq!(
+        world.refused(BANK, "/accounts/get", read.clone()).await,
+        "UNAUTHORIZED_ROUTE_ACCESS"
+    );
+    assert_eq!(
+        world.refused(BANK, "/item/application/list", read.clone()).await,
+        "INVALID_ACCESS_TOKEN"
+    );
     let list = world.refused("budget-app", "/item/application/list", read.clone()).await;
     assert_eq!(list, "UNAUTHORIZED_ROUTE_ACCESS");
     let entry = json!({ "notifications": [{ "access_token": access, "action": "revoked" }] });
@@ -83,12 +109,21 @@ async fn a_bank_imports_its_own_users_with_their_own_tokens_only() {
     let (good, _) = world.bank_token("user_good").await;
     let other = world.bank.ledger().user_by_name("user_otp").await.unwrap().unwrap().user_id;
     let user = world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap().user_id;
-    for (user, token) in [(other.as_str(), good.as_str()), (user.as_str(), "forged"), ("nobody", &good)] {
+    for (user, token) in
+        [(other.as_str(), good.as_str()), (user.as_str(), "forged"), ("nobody", &good)]
+    {
         let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": token } });
-        assert_eq!(world.refused(BANK, "/item/import", body).await, "INVALID_CREDENTIALS", "{user}");
+        assert_eq!(
+            world.refused(BANK, "/item/import", body).await,
+            "INVALID_CREDENTIALS",
+            "{user}"
+        );
     }
     let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": good } });
-    assert_eq!(world.refused("budget-app", "/item/import", body).await, "UNAUTHORIZED_ROUTE_ACCESS");
+    assert_eq!(
+        world.refused("budget-app", "/item/import", body).await,
+        "UNAUTHORIZED_ROUTE_ACCESS"
+    );
     world.stop().await;
 }
 
@@ -215,8 +250,6 @@ async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
     let mut config = config.unwrap();
     config.private_webhooks = false;
     let parts = demo_bank::plaid::Parts::system(&config).unwrap();
-    // Every machine has this name, and it leads to itself.
-    let request = http::Request::post("https://localhost.localdomain:9/hook");
     for host in ["localhost", "127.0.0.1", "169.254.169.254", "[::ffff:169.254.169.254]"] {
         let request = http::Request::post(format!("https://{host}:9/hook"));
         let request = request.body(bytes::Bytes::new()).unwrap();
@@ -224,7 +257,6 @@ async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
         let refused = parts.webhooks.send(request, &limits).await.unwrap_err();
         assert_eq!(refused.kind(), px_client::transport::TransportErrorKind::Refused, "{host}");
     }
-    drop(request);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,11 +277,11 @@ async fn script_in_names_never_reaches_a_page() {
     let here = browser.submit(&choose, "/bank", &[("institution_id", "ins_oldtown")]).await;
     let typed = [("username", evil), ("password", evil)];
     let wrong = browser.submit(&here, "/sign-in", &typed).await;
-    pages.extend([page, choose, here, wrong]);
+    pages.extend([page, choose, wrong]);
     let token = world.link_token("budget-app").await;
     // The bank's own page, with the name of the application, comes between.
     pages.push(world.walk(&mut browser, &token, "user_good").await);
-    let (access, user) = world.imported(BANK, "user_otp").await;
+    let (access, user) = world.imported(BANK, "user_good").await;
     let body = link_request(json!({
         "access_token": access, "user": { "client_user_id": user },
         "cross_app_item_add": { "target_application_token": "target-sandbox-larkfield-budget-app" },
@@ -264,7 +296,6 @@ async fn script_in_names_never_reaches_a_page() {
     for page in pages {
         assert!(page.html.contains("&lt;script&gt;"), "{} shows the name", page.url);
         for raw in ["<script", "<img src=x", "onerror=alert(1)>"] {
-            assert!(!page.html.replace("&gt;", ">").contains(raw) || raw == "onerror=alert(1)>", "{raw}");
             assert!(!page.html.contains(raw), "{raw} on {}: {}", page.url, page.html);
         }
     }

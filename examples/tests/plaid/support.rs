@@ -233,7 +233,8 @@ impl World {
     /// A link token of an application.
     pub(crate) async fn link_token(&self, client: &str) -> String {
         let back = format!("{AWAY}{client}");
-        let body = link_request(json!({ "redirect_uri": back, "products": ["transactions", "identity"] }));
+        let body =
+            link_request(json!({ "redirect_uri": back, "products": ["transactions", "identity"] }));
         let answer = self.ok(client, "/link/token/create", body).await;
         answer["link_token"].as_str().unwrap().to_owned()
     }
@@ -313,6 +314,19 @@ impl World {
             }
         };
         tokio::time::timeout(PATIENCE, answers).await.expect("it never became ready")
+    }
+
+    /// Waits until the whole history of an application's Item is there.
+    pub(crate) async fn until_complete(&self, client: &str, access: &Value) {
+        let body = json!({ "access_token": access, "count": 1 });
+        let complete = async {
+            while self.until_ok(client, "/transactions/sync", body.clone()).await["transactions_update_status"]
+                != "HISTORICAL_UPDATE_COMPLETE"
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, complete).await.expect("the history never came whole");
     }
 
     /// Waits for a webhook.
