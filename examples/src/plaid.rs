@@ -25,8 +25,8 @@ mod web;
 pub use config::Config;
 
 use self::{
-    api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer, example_app::ExampleApp,
-    link::Link, ops::Figures,
+    api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer,
+    example_app::ExampleApp, link::Link, ops::Figures,
 };
 use axum::Router;
 use chrono::{DateTime, Utc};
@@ -165,8 +165,7 @@ impl DemoPlaid {
         let (clock, random) = (parts.clock.clone(), parts.random.clone());
         let store = keys::open_store(&config, &*clock, random.clone()).await?;
         let signer = Arc::new(Signer::new(keys::signing_key(&config, clock.now())?));
-        let banks =
-            Banks::new(&config, &parts.banks, &clock, &signer.for_partners(clock.clone()))?;
+        let banks = Banks::new(&config, &parts.banks, &clock, &signer.for_partners(clock.clone()))?;
         let sender = Sender::builder(store.clone(), parts.webhooks.clone(), signer.clone())
             .partners(Arc::new(banks.clone()))
             .clock(clock.clone())
@@ -197,12 +196,8 @@ impl DemoPlaid {
             let calls = config.rate_limit?;
             Some(RateLimit::per_second(calls).clock(Arc::new(ServerClock(clock.clone()))))
         };
-        let developer = Developer::new(
-            items.clone(),
-            registry.clone(),
-            limit().map(Arc::new),
-            random.clone(),
-        );
+        let developer =
+            Developer::new(items.clone(), registry.clone(), limit().map(Arc::new), random.clone());
         let api = Api {
             config: config.clone(),
             registry: registry.clone(),

@@ -186,7 +186,8 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
             "listening": address.to_string(), "public_url": plaid.config().public_url,
             "metrics": metrics_at.map(|at| format!("http://{at}/metrics")),
             "application": app_at.map(|at| format!("http://{at}")),
-        }).to_string());
+        })
+        .to_string());
     } else {
         say(&format!("Plaid is {}", plaid.config().public_url));
         if let Some(at) = metrics_at {

@@ -10,11 +10,7 @@ use self::messages::{
     AccountsAnswer, Asked, Balance, BalancesAnswer, HoldingsAnswer, IdentityAnswer, Read,
     SyncAnswer, SyncRequest, TransactionsAnswer, TransactionsGetRequest,
 };
-use super::{
-    api::refusal,
-    clients::Registry,
-    web,
-};
+use super::{api::refusal, clients::Registry, web};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -115,12 +111,14 @@ impl Developer {
             .route("/auth/get", route!(auth))
             .route("/investments/holdings/get", route!(holdings))
             .route("/liabilities/get", route!(liabilities))
-            .method_not_allowed_fallback(|State(developer): State<Self>, headers: HeaderMap| async move {
-                let id = web::request_id(&headers, &*developer.0.random);
-                let status = StatusCode::METHOD_NOT_ALLOWED;
-                let what = "this endpoint takes POST alone";
-                with_id(refused(&invalid_request(status, "INVALID_METHOD", what), &id), &id)
-            })
+            .method_not_allowed_fallback(
+                |State(developer): State<Self>, headers: HeaderMap| async move {
+                    let id = web::request_id(&headers, &*developer.0.random);
+                    let status = StatusCode::METHOD_NOT_ALLOWED;
+                    let what = "this endpoint takes POST alone";
+                    with_id(refused(&invalid_request(status, "INVALID_METHOD", what), &id), &id)
+                },
+            )
             .layer(DefaultBodyLimit::max(LONGEST_BODY))
             .with_state(self.clone())
     }
@@ -165,11 +163,7 @@ impl Developer {
     }
 
     /// The Items of the application whose id and secret are shown, in the headers or in the body.
-    async fn items_of(
-        &self,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Items, Error> {
+    async fn items_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Items, Error> {
         #[derive(serde::Deserialize)]
         struct Shown {
             client_id: Option<String>,
@@ -206,11 +200,7 @@ impl Developer {
         }
     }
 
-    async fn accounts(
-        &self,
-        items: &Items,
-        asked: Asked,
-    ) -> Result<AccountsAnswer, Error> {
+    async fn accounts(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
         self.answer_accounts(items, &asked, None, |_| true).await
     }
 
@@ -219,13 +209,10 @@ impl Developer {
         self.answer_accounts(items, &asked, Some(Product::Auth), has_numbers).await
     }
 
-    async fn liabilities(
-        &self,
-        items: &Items,
-        asked: Asked,
-    ) -> Result<AccountsAnswer, Error> {
-        let is_one =
-            |account: &Account| matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_));
+    async fn liabilities(&self, items: &Items, asked: Asked) -> Result<AccountsAnswer, Error> {
+        let is_one = |account: &Account| {
+            matches!(account.kind, AccountKind::Credit(_) | AccountKind::Loan(_))
+        };
         self.answer_accounts(items, &asked, Some(Product::Liabilities), is_one).await
     }
 
@@ -242,22 +229,14 @@ impl Developer {
         Ok(AccountsAnswer { accounts: accounts.into_iter().filter(fits).collect(), item })
     }
 
-    async fn balances(
-        &self,
-        items: &Items,
-        asked: Asked,
-    ) -> Result<BalancesAnswer, Error> {
+    async fn balances(&self, items: &Items, asked: Asked) -> Result<BalancesAnswer, Error> {
         let item = self.item(items, &asked.access_token, None).await?;
         let read = items.balances(&asked.access_token).await.map_err(refusal)?;
         let balances = asked.filter(read.data, |balance| &balance.account_id)?;
         Ok(BalancesAnswer { accounts: balances.into_iter().map(Balance::from).collect(), item })
     }
 
-    async fn identity(
-        &self,
-        items: &Items,
-        asked: Asked,
-    ) -> Result<IdentityAnswer, Error> {
+    async fn identity(&self, items: &Items, asked: Asked) -> Result<IdentityAnswer, Error> {
         let item = self.item(items, &asked.access_token, None).await?;
         let read = items.identities(&asked.access_token).await.map_err(refusal)?.data;
         let accounts = items.accounts(&asked.access_token).await.map_err(refusal)?.data;
@@ -270,11 +249,7 @@ impl Developer {
         })
     }
 
-    async fn holdings(
-        &self,
-        items: &Items,
-        asked: Asked,
-    ) -> Result<HoldingsAnswer, Error> {
+    async fn holdings(&self, items: &Items, asked: Asked) -> Result<HoldingsAnswer, Error> {
         let item = self.item(items, &asked.access_token, None).await?;
         let read = items.holdings(&asked.access_token).await.map_err(refusal)?.data;
         let accounts = asked.filter(read.accounts, |account| &account.id)?;
@@ -323,7 +298,8 @@ impl Developer {
         match product.filter(|product| !item.products.contains(product)) {
             None => Ok(item),
             Some(product) => {
-                let what = format!("the user did not let this application use {product}: ask for it");
+                let what =
+                    format!("the user did not let this application use {product}: ask for it");
                 let code = "ADDITIONAL_CONSENT_REQUIRED";
                 Err(Error::new(PlaidErrorType::InvalidInput, code, what))
             }

@@ -240,7 +240,11 @@ async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
     let csrf = session.split('.').next().unwrap_or_default();
     let page = view::home(&app.0.app, &app.0.path, csrf, &shown, &webhooks, &app.0.plaid.link);
     let page = web::page(StatusCode::OK, page, [app.0.plaid.link.as_str()]);
-    if is_new { web::with_cookie(page, &web::cookie(&app.cookie(), &session, AWAY, false)) } else { page }
+    if is_new {
+        web::with_cookie(page, &web::cookie(&app.cookie(), &session, AWAY, false))
+    } else {
+        page
+    }
 }
 
 /// A form of the page: whether it came from there.
@@ -256,12 +260,8 @@ fn is_own(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<Form> {
 async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
     let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
     let user = LinkTokenUser::new("the-household");
-    let mut request = CreateLinkToken::new(
-        app.0.app.name.clone(),
-        "en",
-        vec!["US".to_owned()],
-        user,
-    );
+    let mut request =
+        CreateLinkToken::new(app.0.app.name.clone(), "en", vec!["US".to_owned()], user);
     request.products = app.0.app.products.clone();
     request.redirect_uri = app.0.app.redirect_uris.first().cloned();
     match app.0.client.create_link_token(request).await {
@@ -306,7 +306,8 @@ async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Byt
     let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
     let left = {
         let mut book = app.book();
-        let found = book.connected.iter().position(|one| one.item_id.as_str() == form.one("item_id"));
+        let found =
+            book.connected.iter().position(|one| one.item_id.as_str() == form.one("item_id"));
         found.map(|n| book.connected.remove(n))
     };
     if let Some(left) = left

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use px_client::clock::Clock;
 use px_items::{
     random::Random,
-    store::{SqliteStore, Store, StoreOptions},
+    store::{PostgresStore, SqliteStore, Store, StoreOptions},
     vault::{Envelope, FileKeys},
     webhook::SigningKey,
 };
@@ -47,8 +47,7 @@ pub(super) async fn open_store(
             Arc::new(SqliteStore::in_memory(options(key)).await?)
         }
         Database::Sqlite(file) => {
-            let key_file =
-                config.key_file.clone().unwrap_or_else(|| file.with_extension("key"));
+            let key_file = config.key_file.clone().unwrap_or_else(|| file.with_extension("key"));
             if !file.exists() && !key_file.exists() {
                 FileKeys::create_file(&key_file, random.clone())?;
             }
@@ -62,8 +61,11 @@ pub(super) async fn open_store(
         Database::Postgres(url) => {
             let file = config.key_file.clone().ok_or(OpenError::NoKey("key_file"))?;
             let key = FileKeys::open_file(&file, random)?;
-            let _ = (url, key, CONNECTIONS, PATIENCE, clock); // PGTODO
-            return Err(OpenError::NoDatabase);
+            let connected = tokio::select! {
+                connected = PostgresStore::connect(url, CONNECTIONS, options(key)) => connected,
+                () = clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
+            };
+            Arc::new(connected?)
         }
     })
 }

@@ -175,7 +175,8 @@ impl Link {
             asked: &asked,
             message: message.as_ref(),
         };
-        let bank = visit.step.institution().map(|id| self.bank(id).ok_or(Fault::Gone)).transpose()?;
+        let bank =
+            visit.step.institution().map(|id| self.bank(id).ok_or(Fault::Gone)).transpose()?;
         let body = match (&visit.step, bank) {
             (Step::Welcome, _) => view::welcome(&frame),
             (Step::Choose, _) => view::choose(&frame, &self.0.config.institutions),
@@ -268,8 +269,7 @@ impl Link {
         }
         visit.step = Step::Ended;
         let Some(uri) = &visit.order.redirect_uri else { return Next::Page };
-        let fields =
-            [("link_token", visit.link_token.expose()), ("error", "user_cancelled")];
+        let fields = [("link_token", visit.link_token.expose()), ("error", "user_cancelled")];
         let location = with_fields(uri, &fields);
         self.0.visits.forget(kept);
         Next::Away(location)
@@ -334,11 +334,7 @@ async fn reload(Path((id, _)): Path<(String, String)>) -> Response {
     web::redirect(&format!("/link/visit/{id}"))
 }
 
-async fn back_from_bank(
-    State(link): State<Link>,
-    headers: HeaderMap,
-    uri: http::Uri,
-) -> Response {
+async fn back_from_bank(State(link): State<Link>, headers: HeaderMap, uri: http::Uri) -> Response {
     let query = uri.query().unwrap_or_default();
     let state = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state");
     let id = state.and_then(|(_, state)| link.0.visits.expecting(&state));

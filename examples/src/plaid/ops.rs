@@ -86,9 +86,11 @@ async fn ready(State(ops): State<Ops>) -> Response {
 
 async fn rendered(State(ops): State<Ops>) -> Response {
     match &ops.figures {
-        Some(figures) => {
-            web::answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", figures.0.render())
-        }
+        Some(figures) => web::answer(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            figures.0.render(),
+        ),
         None => web::answer(StatusCode::NOT_FOUND, TEXT, "this process collects no figures\n"),
     }
 }

@@ -37,11 +37,7 @@ pub(super) fn page<'t>(
 }
 
 /// An answer that nobody keeps.
-pub(super) fn answer(
-    status: StatusCode,
-    kind: &'static str,
-    body: impl Into<Bytes>,
-) -> Response {
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     for (name, value) in [

@@ -166,11 +166,7 @@ fn registered(known: &[String], asked: Option<String>) -> Result<Option<String>,
     }
 }
 
-fn check_products(
-    allowed: &[Product],
-    asked: &[Product],
-    at_least_one: bool,
-) -> Result<(), Error> {
+fn check_products(allowed: &[Product], asked: &[Product], at_least_one: bool) -> Result<(), Error> {
     if at_least_one && asked.is_empty() {
         let what = "products is missing: name one or more";
         return Err(Error::new(PlaidErrorType::InvalidRequest, "MISSING_FIELDS", what));

@@ -138,10 +138,8 @@ impl Config {
     /// # Errors
     /// As [`demo`](Self::demo).
     pub fn demo_at(bank: &str, public_url: &str, app: &str) -> Result<Self, ConfigError> {
-        let text = DEMO
-            .replace(DEMO_BANK, bank)
-            .replace(DEMO_PLAID, public_url)
-            .replace(DEMO_APP, app);
+        let text =
+            DEMO.replace(DEMO_BANK, bank).replace(DEMO_PLAID, public_url).replace(DEMO_APP, app);
         let file = File::parse(&text, Path::new(""), "the built-in configuration")?;
         Self::complete(file, None, Overrides::default(), &|_| None)
     }
@@ -259,9 +257,9 @@ impl File {
     fn parse(text: &str, folder: &Path, name: &str) -> Result<Self, ConfigError> {
         // The message of the parser alone: its picture of the line may show a secret.
         let wrong = |error: toml::de::Error| {
-            let line = error.span().map(|span| {
-                text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
-            });
+            let line = error
+                .span()
+                .map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
             let line = line.map_or_else(String::new, |line| format!(", line {line}"));
             ConfigError(format!("{name}{line}: {}", error.message()))
         };

@@ -5,8 +5,8 @@
 
 use super::layer::{ConfigError, Environ};
 use px_types::{
-    ApplicationId, ClientId, ClientSecret, InstitutionId, model::product::Product,
-    TargetApplicationToken,
+    ApplicationId, ClientId, ClientSecret, InstitutionId, TargetApplicationToken,
+    model::product::Product,
 };
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -228,8 +228,8 @@ fn secret(
         (Some(secret), None) => Ok(secret),
         (None, Some(file)) => {
             let file = folder.join(file);
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| ConfigError::file(&file, &error))?;
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| ConfigError::file(&file, &error))?;
             Ok(ClientSecret::new(text.trim_end_matches(['\r', '\n'])))
         }
         _ => Err(ConfigError::new(format!(
@@ -241,7 +241,9 @@ fn secret(
 
 /// An id as a part of a variable's name.
 fn shouted(id: &str) -> String {
-    id.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    id.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 #[cfg(test)]

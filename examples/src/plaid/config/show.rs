@@ -100,8 +100,10 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<String>) {
 }
 
 fn origin(url: &str) -> String {
-    url::Url::parse(url)
-        .map_or_else(|_| "(no URL)".to_owned(), |url| format!("{}/…", url.origin().ascii_serialization()))
+    url::Url::parse(url).map_or_else(
+        |_| "(no URL)".to_owned(),
+        |url| format!("{}/…", url.origin().ascii_serialization()),
+    )
 }
 
 #[cfg(test)]

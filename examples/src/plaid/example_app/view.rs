@@ -124,7 +124,13 @@ fn transaction(row: &Transaction) -> Markup {
 
 /// Something failed.
 pub(super) fn fault(app: &Application, path: &str, what: &str) -> Markup {
-    layout(app, path, "#", false, &html! {
-        section class="hero" { h1 { "Something went wrong" } p { (what) } p { a href={ (path) "/" } { "Back" } } }
-    })
+    layout(
+        app,
+        path,
+        "#",
+        false,
+        &html! {
+            section class="hero" { h1 { "Something went wrong" } p { (what) } p { a href={ (path) "/" } { "Back" } } }
+        },
+    )
 }

@@ -1,9 +1,6 @@
 //! The user signs in: at the bank, or here with what the bank asks for.
 
-use super::{
-    Fault, Form, Link, Message, Next, Purpose, Step, Visit,
-    visit::Authorized,
-};
+use super::{Fault, Form, Link, Message, Next, Purpose, Step, Visit, visit::Authorized};
 use crate::plaid::config::{Institution, SignInMode};
 use px_client::{
     Error, PartnerClient,
@@ -13,6 +10,9 @@ use px_client::{
 use px_types::{
     InstitutionId, KbaAnswer, OneTimeCode, Password, Username, partner::AuthorizationError,
 };
+
+/// The fifth wrong answer locks a challenge (`px.md` section 5).
+const WRONG_ANSWERS: u8 = 5;
 
 impl Link {
     /// The user goes on from the first page.
@@ -239,6 +239,9 @@ impl Link {
         again: Step,
     ) -> Result<Next, Fault> {
         let bank = bank.clone();
+        if answer.is_ok() {
+            visit.wrong = 0;
+        }
         visit.step = match answer {
             Ok(SignInStep::Done(token)) => {
                 let client = self.0.banks.client(&bank).ok_or(Fault::Gone)?;
@@ -278,10 +281,18 @@ impl Link {
     ) -> Result<(), Fault> {
         let institution = self.bank(bank).ok_or(Fault::Gone)?;
         let begins_anew = || Step::SignIn(bank.clone(), String::new());
+        if error.error_id() == Some("invalid_challenge") {
+            visit.wrong += 1;
+        }
+        // A challenge that is over is answered as a wrong answer is: nobody tries for ever.
+        let again = again.filter(|_| visit.wrong < WRONG_ANSWERS);
         (visit.step, visit.message) = match (error.error_id(), again) {
             (Some("invalid_credentials"), Some(again)) => (again, Some(Message::Wrong)),
             (Some("invalid_challenge"), Some(again)) => (again, Some(Message::WrongAnswer)),
-            (Some("invalid_challenge"), None) => (begins_anew(), Some(Message::Again)),
+            (Some("invalid_challenge"), None) => {
+                visit.wrong = 0;
+                (begins_anew(), Some(Message::Again))
+            }
             (Some("user_locked"), _) => (begins_anew(), Some(Message::Locked)),
             _ => {
                 self.not_answered(visit, institution, error);

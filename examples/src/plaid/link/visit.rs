@@ -3,10 +3,7 @@
 //! A visit is of the process that opened it, and ends with it; the link token is spent by then,
 //! and the application makes another one. What must outlive a restart is in the store.
 
-use super::{
-    super::order::Order,
-    view::Message,
-};
+use super::{super::order::Order, view::Message};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
@@ -16,9 +13,7 @@ use px_client::{
     oauth::{PendingAuthorization, TokenSet},
 };
 use px_items::random::Random;
-use px_types::{
-    InstitutionId, LinkToken, PublicToken, UserId, model::account::Account,
-};
+use px_types::{InstitutionId, LinkToken, PublicToken, UserId, model::account::Account};
 use sha2::{Digest as _, Sha256};
 use std::{
     num::NonZeroUsize,
@@ -88,6 +83,8 @@ pub(super) struct Visit {
     /// The token that opened it: spent, it tells the application which session it was.
     pub(super) link_token: LinkToken,
     pub(super) step: Step,
+    /// How often in a row a challenge was answered wrongly.
+    pub(super) wrong: u8,
     /// What the next page says.
     pub(super) message: Option<Message>,
 }
@@ -150,11 +147,12 @@ impl Visits {
     /// Begins the visit of a link token that was taken just now.
     pub(super) fn begin(&self, link_token: LinkToken, order: Order, step: Step) -> Kept {
         let token = digest(link_token.expose());
+        let visit = Visit { order, link_token, step, wrong: 0, message: None };
         let kept = Kept {
             id: random_name(&*self.random),
             csrf: random_name(&*self.random),
             secret: random_name(&*self.random),
-            visit: Arc::new(AsyncMutex::new(Visit { order, link_token, step, message: None })),
+            visit: Arc::new(AsyncMutex::new(visit)),
             token,
             until: self.clock.now() + LIFE,
         };

@@ -87,11 +87,7 @@ fn method(method: &DeliveryMethod) -> &str {
 }
 
 /// A one-time code: `sent` to an address, or of the user's own device.
-pub(in super::super) fn code(
-    frame: &Frame<'_>,
-    bank: &Institution,
-    sent: Option<&str>,
-) -> Markup {
+pub(in super::super) fn code(frame: &Frame<'_>, bank: &Institution, sent: Option<&str>) -> Markup {
     let wrong = frame.message.is_some();
     let lead = match sent {
         Some(mask) => format!("{} has sent it to {mask}.", bank.name),
@@ -161,11 +157,7 @@ pub(in super::super) fn answers(
 }
 
 /// Which accounts are shared, at a bank that does not ask itself.
-pub(in super::super) fn accounts(
-    frame: &Frame<'_>,
-    bank: &Institution,
-    all: &[Account],
-) -> Markup {
+pub(in super::super) fn accounts(frame: &Frame<'_>, bank: &Institution, all: &[Account]) -> Markup {
     page(
         frame,
         "Select accounts",

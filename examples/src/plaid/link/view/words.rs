@@ -37,7 +37,10 @@ impl Message {
             Self::Locked => {
                 "The bank has locked this profile. Call your bank to have it unlocked.".to_owned()
             }
-            Self::Again => "That took too long, or too many answers were wrong. Please sign in again.".to_owned(),
+            Self::Again => {
+                "That took too long, or too many answers were wrong. Please sign in again."
+                    .to_owned()
+            }
             Self::NonePicked => "Select at least one account.".to_owned(),
             Self::Undecided => "Choose one of the two buttons.".to_owned(),
             Self::Declined(bank) => format!(
@@ -47,7 +50,9 @@ impl Message {
                 "{bank} did not confirm this sign-in. Nothing was shared. Please try again."
             ),
             Self::Unreachable(bank) => {
-                format!("{bank} cannot be reached at the moment. Please try again in a few minutes.")
+                format!(
+                    "{bank} cannot be reached at the moment. Please try again in a few minutes."
+                )
             }
             Self::AnotherUser(bank) => format!(
                 "These are the accounts of another customer of {bank}. Sign in as the one who connected them."
