@@ -5,6 +5,7 @@
 //! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
 //! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave;
 //! - [`plaid_side`]: how the bank calls Plaid;
+//! - [`town`]: both sides and two applications on one machine;
 //! - [`signal`]: how its programs end.
 //!
 //! Everything here is an example: it shows how a bank uses the crates and is not one of them.
@@ -22,6 +23,7 @@ pub mod scenario;
 pub mod seed;
 pub mod sign_in;
 pub mod signal;
+pub mod town;
 
 pub use bank::{Bank, BankConfig, OpenError};
 
