@@ -130,7 +130,7 @@ impl Items {
     /// by `LINK: ITEM_ADD_RESULT`, in the same transaction.
     ///
     /// # Errors
-    /// [`ItemNotFound`](ItemsErrorKind::ItemNotFound) when the Item is gone; when the address for
+    /// [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) when the Item is gone; when the address for
     /// webhooks is not accepted, or the store fails.
     pub async fn join(
         &self,
@@ -144,7 +144,7 @@ impl Items {
         if !as_application && !self.is_caller(&Holder::Partner(record.institution_id.clone())) {
             return Err(ItemsError::item_not_found());
         }
-        let trail = self.trail(record.institution_id.as_str(), Some(application)).await;
+        let trail = self.trail(record.institution_id.as_str(), Some(application)).await?;
         let mut public = self.public_token();
         let public_token = public.token.clone();
         public.tell = true;
@@ -156,7 +156,7 @@ impl Items {
             None,
             self.clock.now(),
         );
-        (new.public_token, new.trail) = (Some(public), trail?);
+        (new.public_token, new.trail) = (Some(public), trail);
         let linked = self.store_link(new).await?;
         Ok(JoinedApplication::of(linked, public_token))
     }
@@ -165,7 +165,7 @@ impl Items {
     /// earlier access token of it ends.
     ///
     /// # Errors
-    /// [`InvalidPublicToken`](ItemsErrorKind::InvalidPublicToken) when there is no such token: it
+    /// [`InvalidPublicToken`](super::ItemsErrorKind::InvalidPublicToken) when there is no such token: it
     /// was used, has expired or is another application's; nothing is used up then.
     pub async fn exchange_public_token(
         &self,
@@ -213,7 +213,7 @@ impl Items {
     /// Gives a holder of an Item a new access token; an earlier one ends.
     ///
     /// # Errors
-    /// [`ItemNotFound`](ItemsErrorKind::ItemNotFound) when there is no such Item, or the holder is
+    /// [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) when there is no such Item, or the holder is
     /// not connected to it.
     pub async fn issue_access(
         &self,

@@ -209,6 +209,10 @@ pub(super) struct Waiting {
     pub(super) to: Destination,
     pub(super) body: String,
     /// Whether the body holds a token, so that it is sealed at rest.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "the store in memory has no rest")
+    )]
     pub(super) secret: bool,
 }
 

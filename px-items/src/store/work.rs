@@ -52,7 +52,8 @@ pub struct ItemRecord {
     /// Whether a connected application needs transactions.
     pub needs_transactions: bool,
     /// Whether the partner asked for the tokens to be cycled ([`NotifyAsk::Cycle`]) and they were
-    /// not replaced since, by [`Store::save_tokens`] or [`Store::link`].
+    /// not replaced since, by [`Store::save_tokens`](super::Store::save_tokens) or
+    /// [`Store::link`](super::Store::link).
     pub cycle_tokens: bool,
 }
 
