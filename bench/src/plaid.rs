@@ -1,8 +1,9 @@
 //! Plaid's API over HTTP: the demo Plaid, as a process of its own.
 //!
-//! `notify` sends full batches among many Items; `reads` compares answers with those of a handler
+//! `live` times a transaction on its way from bank to application; `notify` sends full batches among many Items; `reads` compares answers with those of a handler
 //! that asks the same store the same and checks nothing.
 
+mod live;
 mod notify;
 mod reads;
 
@@ -33,6 +34,7 @@ pub(crate) enum Kind {
 }
 
 pub(crate) async fn measure(report: &mut Report, plan: Plan, items: usize) {
+    live::measure(report);
     notify::measure(report, items).await;
     reads::measure(report, plan).await;
 }
