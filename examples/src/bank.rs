@@ -9,6 +9,7 @@ use crate::{
     partner::DemoPartner,
     plaid_side::{Outward, PlaidSide, PlaidSideError},
     sign_in::{Doors, Outbox},
+    site::Site,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use px_client::{notifier::Notifier, portal::Portal};
@@ -115,6 +116,9 @@ pub enum OpenError {
     /// A setting of the side that calls Plaid is not sound.
     #[error("--plaid-url: {0}")]
     PlaidSide(#[from] PlaidSideError),
+    /// The site cannot be put together.
+    #[error(transparent)]
+    Site(#[from] px_server::Error),
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] px_server::clock::NoRandomness),
@@ -127,6 +131,7 @@ pub struct Bank {
     oauth: OAuth,
     service: PartnerService,
     pages: Pages,
+    site: Site,
     outward: Option<Outward>,
 }
 
@@ -158,13 +163,22 @@ impl Bank {
         let cursors = cursor_key(&ledger, &*random).await?;
         let outward = config
             .plaid
-            .map(|side| Outward::open(side, &ledger, &oauth, own_client, clock.clone()));
+            .map(|side| Outward::open(side, &ledger, &oauth, own_client.clone(), clock.clone()));
         let outward = outward.transpose()?;
         let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone())
             .outward(outward.clone());
         let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
         let pages =
             Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
+        let site = Site::new(
+            ledger.clone(),
+            doors.clone(),
+            outward.clone(),
+            oauth.issuer(),
+            own_client,
+            clock.clone(),
+            random.clone(),
+        )?;
         let kit = CredentialsKit::new(doors, Arc::new(oauth.clone()))
             .clock(clock.clone())
             .random(random.clone());
@@ -182,7 +196,7 @@ impl Bank {
             service = service.rate_limit(RateLimit::per_second(calls).clock(clock));
         }
         let service = service.build()?;
-        Ok(Self { ledger, oauth, service, pages, outward })
+        Ok(Self { ledger, oauth, service, pages, site, outward })
     }
 
     /// The API alone, as a tower service: to be called in process.
@@ -194,7 +208,7 @@ impl Bank {
     /// The API and the pages.
     pub fn router(&self) -> axum::Router {
         // The API is the fallback: it refuses every path that nobody knows.
-        px_server::axum::router(self.service()).merge(self.pages.router())
+        px_server::axum::router(self.service()).merge(self.pages.router()).merge(self.site.router())
     }
 
     /// The books.
@@ -230,6 +244,12 @@ impl Bank {
             tracing::warn!(%error, "booked transactions are told later");
         }
         Ok(advanced)
+    }
+
+    /// Ends what goes on for long, so that a server that is to stop need not wait for it: the
+    /// open pages that listen.
+    pub fn close(&self) {
+        self.site.close();
     }
 
     /// What customers share through Plaid, if the bank calls one.

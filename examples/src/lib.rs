@@ -4,7 +4,7 @@
 //! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
 //! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
 //! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave;
-//! - [`plaid_side`]: how the bank calls Plaid;
+//! - [`plaid_side`]: how the bank calls Plaid; `site`: the site behind the customer's login;
 //! - [`signal`]: how its programs end.
 //!
 //! Everything here is an example: it shows how a bank uses the crates and is not one of them.
@@ -21,6 +21,7 @@ pub mod scenario;
 pub mod seed;
 pub mod sign_in;
 pub mod signal;
+mod site;
 
 pub use bank::{Bank, BankConfig, OpenError};
 

@@ -335,6 +335,7 @@ fn origin(url: &str) -> Option<String> {
 }
 
 /// The fields of a form.
+#[derive(Default)]
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
