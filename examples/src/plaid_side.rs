@@ -1,38 +1,39 @@
 //! The bank's side that calls Plaid: which Plaid, what it offers there, its tokens for Plaid.
 //!
 //! The crates do the work: `Portal` what customers share, `Notifier` what Plaid is told,
-//! `Verifier` what Plaid tells. Here they are put together over the books.
+//! `Verifier` what Plaid tells. Here they are put together over the books; for whom the bank makes
+//! tokens, and when it ends them, is in `tokens`.
+
+mod tokens;
+
+pub(crate) use tokens::Asked;
 
 use crate::{
     clock::pause,
-    ledger::{
-        Ledger, LedgerError, grants::SqliteGrants, portal::SqlitePortal, told::SqliteNotifications,
-    },
+    ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
 };
-use async_trait::async_trait;
 use px_client::{
     HttpTransport, PlaidClient,
     clock::Clock as ClientClock,
-    notifier::{NotKept, Notifier},
-    portal::{MintToken, Portal, PortalErrorKind},
+    notifier::{Entry, NotKept, Notifier, NotifierObserver},
+    portal::{Portal, PortalErrorKind},
 };
 use px_server::{
-    PermittedAccounts,
     clock::Clock,
-    oauth::{Digest, GrantRecord, GrantStore as _, OAuth},
+    oauth::{OAuth, StoreError},
     webhook::{AskedKeys, Verifier},
 };
 use px_types::{
-    AccessToken, ApplicationId, ClientId, ClientSecret, TargetApplicationToken, UserId,
-    model::product::Product, plaid::GetVerificationKey,
+    ApplicationId, ClientId, ClientSecret, TargetApplicationToken, UserId, model::product::Product,
+    plaid::GetVerificationKey,
 };
 use std::{
     collections::HashMap,
-    error::Error,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokens::OurTokens;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// How often it looks for what another process booked.
@@ -108,7 +109,6 @@ struct Inner {
     link_page: url::Url,
     origins: Vec<String>,
     offers: Vec<Offer>,
-    ledger: Ledger,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -150,14 +150,8 @@ impl Outward {
         let link_page = link_page.ok_or(PlaidSideError::LinkPage)?;
         let base = url::Url::parse(&side.base_url).map_err(|_| PlaidSideError::LinkPage)?;
         let origins = [&base, &link_page].map(|url| url.origin().ascii_serialization()).to_vec();
-        let tokens = Arc::new(OurTokens {
-            ledger: ledger.clone(),
-            grants: SqliteGrants::new(ledger.clone()),
-            oauth: oauth.clone(),
-            client: own_client,
-            clock: clock.clone(),
-            asked: Mutex::default(),
-        });
+        let tokens = OurTokens::new(ledger.clone(), oauth.clone(), own_client, clock.clone());
+        let tokens = Arc::new(tokens);
         let store = Arc::new(SqlitePortal::new(ledger.clone()));
         let portal = Portal::builder(client.clone(), store, "Larkfield Bank")
             .tokens(tokens.clone())
@@ -166,6 +160,7 @@ impl Outward {
             .build();
         let notifier = Notifier::builder(client.clone())
             .store(Arc::new(SqliteNotifications::new(ledger.clone())))
+            .observer(Arc::new(ForgetsDead(ledger.clone())))
             .start();
         let keys = AskedKeys::new(move |kid| {
             let client = client.clone();
@@ -186,7 +181,6 @@ impl Outward {
             link_page,
             origins,
             offers: side.offers,
-            ledger: ledger.clone(),
             tasks: Mutex::default(),
         }));
         outward.start();
@@ -197,10 +191,10 @@ impl Outward {
     fn start(&self) {
         let portal = self.0.portal.clone();
         self.spawn(async move { portal.run().await });
-        let (ledger, notifier) = (self.0.ledger.clone(), self.0.notifier.clone());
+        let (tokens, notifier) = (self.0.tokens.clone(), self.0.notifier.clone());
         self.spawn(async move {
             loop {
-                if let Err(error) = tell_booked(&ledger, &notifier).await {
+                if let Err(error) = tell_booked(&tokens, &notifier).await {
                     tracing::warn!(%error, "booked transactions are told later");
                 }
                 pause(LOOK).await;
@@ -265,7 +259,7 @@ impl Outward {
 
     /// Takes what was booked to the notifier.
     pub(crate) async fn tell_booked(&self) -> Result<(), TellError> {
-        tell_booked(&self.0.ledger, &self.0.notifier).await
+        tell_booked(&self.0.tokens, &self.0.notifier).await
     }
 }
 
@@ -274,13 +268,22 @@ impl Outward {
 pub(crate) enum TellError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("the grants of the bank are out of reach")]
+    Grants(#[source] StoreError),
     #[error(transparent)]
     NotKept(#[from] NotKept),
 }
 
-async fn tell_booked(ledger: &Ledger, notifier: &Notifier) -> Result<(), TellError> {
-    while let Some(mut booked) = ledger.booked(AT_ONCE).await? {
-        let entries = std::mem::take(&mut booked.entries);
+async fn tell_booked(tokens: &OurTokens, notifier: &Notifier) -> Result<(), TellError> {
+    let ledger = tokens.ledger();
+    while let Some(booked) = ledger.booked(AT_ONCE).await? {
+        let mut shared = HashMap::new();
+        for user in booked.users() {
+            shared.insert(user.clone(), tokens.shared(user).await?);
+        }
+        let entries = booked.entries(|user, account| {
+            shared.get(user).is_some_and(|all| all.iter().any(|some| some.allows(account)))
+        });
         if !entries.is_empty() {
             notifier.notify(entries).await?;
         }
@@ -290,86 +293,21 @@ async fn tell_booked(ledger: &Ledger, notifier: &Notifier) -> Result<(), TellErr
     Ok(())
 }
 
-/// The bank's tokens for Plaid, made by its OAuth server.
-struct OurTokens {
-    ledger: Ledger,
-    grants: SqliteGrants,
-    oauth: OAuth,
-    client: ClientId,
-    clock: Arc<dyn Clock>,
-    /// Who asks to share just now, and in how many calls.
-    asked: Mutex<HashMap<UserId, usize>>,
-}
+/// Forgets tokens that Plaid does not know: there is no Item behind them any more.
+#[derive(Debug)]
+struct ForgetsDead(Ledger);
 
-impl fmt::Debug for OurTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OurTokens").finish_non_exhaustive()
-    }
-}
-
-/// As long as it is kept, its user asks to share.
-pub(crate) struct Asked {
-    user: UserId,
-    tokens: Arc<OurTokens>,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        let mut asked = self.tokens.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = asked.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                asked.remove(&self.user);
+impl NotifierObserver for ForgetsDead {
+    fn taken_out(&self, entry: &Entry, why: &px_client::Error) {
+        if !matches!(why.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND")) {
+            return;
+        }
+        let (ledger, token) = (self.0.clone(), entry.access_token().clone());
+        tokio::spawn(async move {
+            if let Err(error) = ledger.forget_plaid_token(&token).await {
+                // Looking at the page finds it out as well.
+                tracing::warn!(%error, "a token without an Item is kept");
             }
-        }
-    }
-}
-
-impl OurTokens {
-    fn asked_by(self: &Arc<Self>, user: &UserId) -> Asked {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        *asked.entry(user.clone()).or_default() += 1;
-        Asked { user: user.clone(), tokens: self.clone() }
-    }
-
-    fn asks(&self, user: &UserId) -> bool {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(user)
-    }
-
-    /// What the user shares with Plaid by a consent: the latest one that holds.
-    async fn consent(
-        &self,
-        user: &UserId,
-    ) -> Result<Option<Arc<GrantRecord>>, Box<dyn Error + Send + Sync>> {
-        let now = self.clock.now();
-        let minted = self.ledger.minted(user).await?;
-        let all = self.grants.of_principal(user).await?.into_iter().map(|found| found.record);
-        let holds = |grant: &Arc<GrantRecord>| {
-            grant.client_id == self.client
-                && grant.revoked_at.is_none()
-                && grant.keep_until() > now
-                // What was made for Plaid here is no consent of the user's.
-                && !minted.contains(&grant.id)
-        };
-        Ok(all.filter(holds).max_by_key(|grant| grant.granted_at))
-    }
-}
-
-#[async_trait]
-impl MintToken for OurTokens {
-    async fn mint(
-        &self,
-        user: &UserId,
-    ) -> Result<Option<AccessToken>, Box<dyn Error + Send + Sync>> {
-        let (scopes, accounts) = match self.consent(user).await? {
-            Some(grant) => (grant.scopes.clone(), grant.accounts.clone()),
-            None if self.asks(user) => (self.oauth.scopes().clone(), PermittedAccounts::All),
-            None => return Ok(None),
-        };
-        let token = self.oauth.issue_for(&self.client, user.clone(), scopes, accounts).await?;
-        if let Some(made) = self.grants.find(&Digest::of(token.expose())).await? {
-            self.ledger.note_minted(user, &made.record.id).await?;
-        }
-        Ok(Some(token))
+        });
     }
 }

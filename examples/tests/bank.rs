@@ -11,6 +11,8 @@ mod api;
 mod books;
 #[path = "bank/pages.rs"]
 mod pages;
+#[path = "bank/plaid_side.rs"]
+mod plaid_side;
 #[path = "bank/program.rs"]
 mod program;
 #[path = "bank/support.rs"]

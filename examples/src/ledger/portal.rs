@@ -52,6 +52,26 @@ impl Ledger {
             sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.pool()).await?;
         Ok(ids.into_iter().collect())
     }
+
+    /// Forgets a grant that the bank made for Plaid: it has ended.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
+        let sql = "DELETE FROM minted WHERE user_id = ? AND grant_id = ?";
+        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Forgets a token of Plaid's, whoever's it is: Plaid does not know it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_plaid_token(&self, token: &ItemAccessToken) -> super::Result<()> {
+        let sql = "DELETE FROM plaid_tokens WHERE token = ?";
+        sqlx::query(sql).bind(token.expose()).execute(self.pool()).await?;
+        Ok(())
+    }
 }
 
 /// A row's body. What it says stays out of the error: it is a customer's.

@@ -8,43 +8,69 @@ use super::{Ledger, LedgerError, Result, advance::Changes};
 use crate::seed::{Day, date_of};
 use async_trait::async_trait;
 use px_client::notifier::{Entry, Kept, Lane, NotificationStore};
-use px_types::{AccountId, ItemAccessToken};
-use sqlx::SqliteConnection;
+use px_types::{AccountId, ItemAccessToken, UserId};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     error::Error as StdError,
 };
 
 type Answer<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 
+/// Who shares, or is about to: with a token at Plaid, or with a grant that was not revoked.
+const SHARES: &str = "SELECT user_id FROM plaid_tokens
+    UNION SELECT principal FROM grants WHERE json_extract(body, '$.revoked_at') IS NULL";
+
 /// Booked transactions that a call of [`Ledger::booked`] gave.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Booked {
-    /// One for each transaction.
-    pub entries: Vec<Entry>,
-    /// Up to which number they go.
-    last: i64,
+pub struct Booked(Vec<Row>);
+
+#[derive(Debug)]
+struct Row {
+    n: i64,
+    user: UserId,
+    account: AccountId,
+    since: Day,
+    token: ItemAccessToken,
+}
+
+impl Booked {
+    /// The customers whose accounts they are on.
+    #[must_use]
+    pub fn users(&self) -> BTreeSet<&UserId> {
+        self.0.iter().map(|row| &row.user).collect()
+    }
+
+    /// One entry for each transaction, on the accounts that the customer shares.
+    #[must_use]
+    pub fn entries(&self, shares: impl Fn(&UserId, &AccountId) -> bool) -> Vec<Entry> {
+        let told = self.0.iter().filter(|row| shares(&row.user, &row.account));
+        let entry = |row: &Row| {
+            Entry::transactions(row.token.clone(), row.account.clone(), date_of(row.since))
+        };
+        told.map(entry).collect()
+    }
 }
 
 impl Ledger {
-    /// Booked transactions that no notification tells of yet, at most so many; those of
-    /// customers who share nothing are left out. `None` when there are none.
+    /// Booked transactions that no notification tells of yet, at most so many. Those of customers
+    /// whose token is on its way wait for it. `None` when there are none.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn booked(&self, at_most: u32) -> Result<Option<Booked>> {
-        let sql = "SELECT b.n, b.account_id, b.since, t.token FROM booked b
-            LEFT JOIN plaid_tokens t ON t.user_id = b.user_id ORDER BY b.n LIMIT ?";
+        let sql = "SELECT b.n, b.user_id, b.account_id, b.since, t.token FROM booked b
+            JOIN plaid_tokens t ON t.user_id = b.user_id ORDER BY b.n LIMIT ?";
         let query = sqlx::query_as(sql).bind(at_most);
-        let rows: Vec<(i64, String, Day, Option<String>)> = query.fetch_all(self.pool()).await?;
-        let Some((last, ..)) = rows.last() else { return Ok(None) };
-        let last = *last;
-        let entry = |(_, account, since, token): (i64, String, Day, Option<String>)| {
-            let account = AccountId::new(account).ok()?;
-            Some(Entry::transactions(ItemAccessToken::new(token?), account, date_of(since)))
+        let rows: Vec<(i64, String, String, Day, String)> = query.fetch_all(self.pool()).await?;
+        let row = |(n, user, account, since, token): (i64, String, String, Day, String)| {
+            let user = UserId::new(user).map_err(|_| LedgerError::NotABank)?;
+            let account = AccountId::new(account).map_err(|_| LedgerError::NotABank)?;
+            Ok(Row { n, user, account, since, token: ItemAccessToken::new(token) })
         };
-        Ok(Some(Booked { entries: rows.into_iter().filter_map(entry).collect(), last }))
+        let rows: Vec<Row> = rows.into_iter().map(row).collect::<Result<_>>()?;
+        Ok((!rows.is_empty()).then_some(Booked(rows)))
     }
 
     /// Forgets booked transactions: notifications tell of them.
@@ -52,19 +78,28 @@ impl Ledger {
     /// # Errors
     /// When the database fails; they are told of again then.
     pub async fn told(&self, booked: &Booked) -> Result<()> {
-        let sql = "DELETE FROM booked WHERE n <= ?";
-        sqlx::query(sql).bind(booked.last).execute(self.pool()).await?;
-        Ok(())
+        let mut tx = self.write().await?;
+        for row in &booked.0 {
+            let query = sqlx::query("DELETE FROM booked WHERE n = ?").bind(row.n);
+            query.execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
     }
 }
 
-/// Notes what was booked, for each customer who shares and sees the account.
+/// Notes what was booked, for each customer who shares and sees the account. Which of the
+/// accounts are shared is asked when it is told.
 pub(super) async fn note(connection: &mut SqliteConnection, changes: &Changes) -> Result<()> {
-    let sql = "SELECT h.account_n, a.account_id, t.user_id FROM plaid_tokens t
-        JOIN users u ON u.user_id = t.user_id
+    // Nobody is to be told of the customers who meanwhile stopped sharing.
+    let sql = format!("DELETE FROM booked WHERE user_id NOT IN ({SHARES})");
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+    let sql = format!(
+        "SELECT h.account_n, a.account_id, u.user_id FROM users u
         JOIN holders h ON h.user_n = u.n JOIN accounts a ON a.n = h.account_n
-        ORDER BY h.account_n, t.user_id";
-    let sees: Vec<(i64, String, String)> = sqlx::query_as(sql).fetch_all(&mut *connection).await?;
+        WHERE u.user_id IN ({SHARES}) ORDER BY h.account_n, u.user_id"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(sql));
+    let sees: Vec<(i64, String, String)> = query.fetch_all(&mut *connection).await?;
     if sees.is_empty() {
         return Ok(());
     }
