@@ -66,8 +66,10 @@ fn layout(title: &str, step: Option<u8>, cancel: &Markup, content: &Markup, agai
                         (cancel)
                     }
                     @if let Some(step) = step {
-                        div class={ "steps at-" (step) } role="img" aria-label={ "Step " (step) " of 4" } {
-                            span {} span {} span {} span {}
+                        section aria-label="Progress" {
+                            div class={ "steps at-" (step) } role="img" aria-label={ "Step " (step) " of 4" } {
+                                span {} span {} span {} span {}
+                            }
                         }
                     }
                     main { (content) }
