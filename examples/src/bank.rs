@@ -168,8 +168,14 @@ impl Bank {
         let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone())
             .outward(outward.clone());
         let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
-        let pages =
-            Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
+        let pages = Pages::new(
+            oauth.clone(),
+            ledger.clone(),
+            doors.clone(),
+            clock.clone(),
+            random.clone(),
+            outward.clone(),
+        );
         let site = Site::new(
             ledger.clone(),
             doors.clone(),

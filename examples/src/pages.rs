@@ -13,6 +13,7 @@ pub(crate) use visit::random_name;
 
 use crate::{
     ledger::{Ledger, LedgerError},
+    plaid_side::Outward,
     sign_in::{Attempt, Doors},
 };
 use async_trait::async_trait;
@@ -49,6 +50,7 @@ struct Inner {
     doors: Arc<Doors>,
     visits: Visits,
     random: Arc<dyn Random>,
+    outward: Option<Outward>,
     /// Whether the bank is reached by https, so that cookies must be too.
     secure: bool,
 }
@@ -62,16 +64,17 @@ impl fmt::Debug for Pages {
 impl Pages {
     /// The pages of a bank.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         oauth: OAuth,
         ledger: Ledger,
         doors: Arc<Doors>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        outward: Option<Outward>,
     ) -> Self {
         let secure = oauth.issuer().starts_with("https:");
         let visits = Visits::new(clock, random.clone());
-        Self(Arc::new(Inner { oauth, ledger, doors, visits, random, secure }))
+        Self(Arc::new(Inner { oauth, ledger, doors, visits, random, outward, secure }))
     }
 
     /// The routes to which the forms post, and the style sheet.
@@ -231,8 +234,14 @@ impl Pages {
         }
         let location = if allow {
             let accounts = PermittedAccounts::Only(picked);
-            match self.0.oauth.approve(&visit.request, user_id, accounts).await {
-                Ok(location) => location,
+            match self.0.oauth.approve(&visit.request, user_id.clone(), accounts).await {
+                Ok(location) => {
+                    // From now on the bank can tell Plaid what it books for this customer.
+                    if let Some(outward) = &self.0.outward {
+                        outward.import_soon(user_id);
+                    }
+                    location
+                }
                 Err(error) => {
                     self.0.visits.give_back(&visit);
                     return Err(error);

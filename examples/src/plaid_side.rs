@@ -13,7 +13,7 @@ use crate::{
     ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
 };
 use px_client::{
-    HttpTransport, PlaidClient,
+    HttpTransport, Limits, PlaidClient, RetryPolicy,
     clock::Clock as ClientClock,
     notifier::{Entry, NotKept, Notifier, NotifierObserver},
     portal::{Portal, PortalErrorKind},
@@ -130,6 +130,19 @@ pub enum PlaidSideError {
     LinkPage,
 }
 
+/// A customer waits for the page: what Plaid does not answer soon is shown as last known.
+fn patience() -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    (policy.attempts, policy.budget) = (3, Duration::from_secs(10));
+    policy
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.answer = Duration::from_secs(8);
+    limits
+}
+
 impl Outward {
     pub(crate) fn open(
         side: PlaidSide,
@@ -139,7 +152,9 @@ impl Outward {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PlaidSideError> {
         let client = PlaidClient::builder(side.base_url.clone(), side.transport)
-            .client(side.client_id, side.client_secret);
+            .client(side.client_id, side.client_secret)
+            .retry(patience())
+            .limits(limits());
         let client = match side.clock {
             Some(clock) => client.clock(clock),
             None => client,
