@@ -19,6 +19,7 @@ use px_client::{
     portal::{Portal, PortalErrorKind},
 };
 use px_server::{
+    PermittedAccounts,
     clock::Clock,
     oauth::{OAuth, StoreError},
     webhook::{AskedKeys, Verifier},
@@ -257,6 +258,11 @@ impl Outward {
     /// shared nothing before.
     pub(crate) fn asked_by(&self, user: &UserId) -> Asked {
         self.0.tokens.asked_by(user)
+    }
+
+    /// What Plaid may read of a user.
+    pub(crate) async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, TellError> {
+        self.0.tokens.shared(user).await
     }
 
     /// Makes sure, in the background, that the bank can tell Plaid of this user.

@@ -43,6 +43,18 @@ impl Site {
         Ok(self.0.ledger.holdings(&user, |_| true).await.map_err(failed)?.accounts)
     }
 
+    /// The customer's accounts: those that Plaid reads, and the others. Plaid knows nothing of the
+    /// others: it refuses what names one, and is told of none.
+    async fn shared_or_not(
+        &self,
+        session: &Session,
+    ) -> Result<(Vec<Account>, Vec<Account>), Error> {
+        let shared = self.outward()?.shared(&session.user).await;
+        let shared = shared.map_err(|error| Error::unavailable().with_source(error))?;
+        let reads = |account: &Account| shared.iter().any(|some| some.allows(&account.id));
+        Ok(self.accounts(session).await?.into_iter().partition(reads))
+    }
+
     /// `GET /apps`
     pub(super) async fn list(&self, session: &Session) -> Result<Html, Error> {
         let Ok(outward) = self.outward() else { return self.none(session).await };
@@ -103,10 +115,11 @@ impl Site {
         trouble: Option<view::apps::Trouble>,
     ) -> Result<Html, Error> {
         let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
-        let accounts = self.accounts(session).await?;
+        let (accounts, others) = self.shared_or_not(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
         let pictures = self.outward()?.origins();
-        let body = view::change::change(&frame, &app, &accounts, pictures, trouble);
+        let accounts = (&*accounts, &*others);
+        let body = view::change::change(&frame, &app, accounts, pictures, trouble);
         Ok(self.page(StatusCode::OK, body))
     }
 
@@ -118,7 +131,7 @@ impl Site {
         form: &Form,
     ) -> Result<Html, Error> {
         let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
-        let accounts = self.accounts(session).await?;
+        let (accounts, _) = self.shared_or_not(session).await?;
         let scopes = scopes(&app, &accounts, form);
         if scopes.accounts.iter().all(|account| account.authorized != Some(true)) {
             let trouble = Some(view::apps::Trouble::NoAccount);
@@ -261,8 +274,8 @@ impl Site {
     }
 }
 
-/// What the form says: all of it, because Plaid takes it so. Accounts are the customer's own and
-/// no others, whatever the form names.
+/// What the form says: all of it, because Plaid takes it so. Accounts are the customer's own that
+/// are shared and no others, whatever the form names.
 fn scopes(app: &ConnectedApp, accounts: &[Account], form: &Form) -> Scopes {
     let mut scopes = Scopes::new();
     scopes.accounts = accounts

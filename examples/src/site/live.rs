@@ -30,8 +30,8 @@ impl Listener {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         if !self.begun {
             self.begun = true;
-            // What follows is named; a page that hears this knows that it listens.
-            return Some((Ok(Event::default().event("ready").data("")), self));
+            // A page that hears this knows that it listens. (A browser drops events without data.)
+            return Some((Ok(Event::default().event("ready").data("1")), self));
         }
         tokio::select! {
             () = self.changes.next() => {}
@@ -42,7 +42,7 @@ impl Listener {
             return None;
         }
         // It says that something changed and not what: the page is asked for that.
-        Some((Ok(Event::default().event("change").data("")), self))
+        Some((Ok(Event::default().event("change").data("1")), self))
     }
 }
 

@@ -62,8 +62,11 @@ impl FakePlaid {
     }
 
     pub(crate) fn service(&self) -> PlaidService {
-        let client =
-            px_server::clients::Client::new("larkfield".parse::<ClientId>().unwrap(), "Bank", []);
+        let client = px_server::clients::Client::new(
+            "larkfield".parse::<ClientId>().unwrap(),
+            "Bank",
+            [""; 0],
+        );
         let clients = px_server::clients::MemoryClients::new();
         let clients = clients.with(client, &ClientSecret::new(SECRET)).unwrap();
         PlaidService::builder(self.clone()).clients(Arc::new(clients)).build().unwrap()

@@ -1,7 +1,7 @@
 //! What the bank does towards Plaid: for whom it makes tokens, what it tells, what it ends.
 
 use crate::support::{
-    Answer, BACK, Browser, START, VERIFIER, World, accounts_of, authorize, code_of, encode,
+    Answer, BACK, Browser, START, VERIFIER, World, accounts_of, authorize, between, code_of, encode,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +38,10 @@ struct State {
     shown: Vec<String>,
     /// The entries of notifications.
     told: Vec<(String, String)>,
+    /// The accounts that the Item has; what names another is refused.
+    accounts: Vec<String>,
+    /// What was set last: each account, and whether the application may see it.
+    set: Vec<(String, bool)>,
 }
 
 impl Plaid {
@@ -95,6 +99,16 @@ impl State {
                 let since = body["new_since"].as_str().unwrap().to_owned();
                 let account = |one: &Value| one["account_id"].as_str().unwrap().to_owned();
                 self.told.extend(named.iter().map(|one| (account(one), since.clone())));
+                yes(json!({ "request_id": "r" }))
+            }
+            "/item/application/scopes/update" => {
+                let accounts = body["scopes"]["accounts"].as_array().unwrap();
+                let id = |one: &Value| one["unique_id"].as_str().unwrap().to_owned();
+                if accounts.iter().any(|one| !self.accounts.contains(&id(one))) {
+                    return refused(400, "INVALID_REQUEST", "INVALID_FIELD");
+                }
+                let allowed = |one: &Value| one["authorized"].as_bool().unwrap();
+                self.set = accounts.iter().map(|one| (id(one), allowed(one))).collect();
                 yes(json!({ "request_id": "r" }))
             }
             other => panic!("the bank calls {other}"),
@@ -208,6 +222,46 @@ async fn plaid_is_told_of_no_account_that_is_not_shared() {
     let told = it.told().await;
     let accounts: BTreeSet<_> = told.into_iter().map(|(account, _)| account).collect();
     assert_eq!(accounts, BTreeSet::from_iter(picked));
+}
+
+/// Plaid has the accounts that were picked at the consent. A form that named another would be
+/// refused as a whole.
+#[tokio::test]
+async fn what_an_app_may_see_is_set_over_the_shared_accounts_alone() {
+    let it = Sharing::new().await;
+    let (picked, _) = it.consent(2).await;
+    it.plaid.with(|state| (state.connected, state.accounts) = (true, picked.clone()));
+    let mut browser = Browser::new(&it.world);
+    let page = browser.open("/login").await;
+    let user = [("username", "user_good"), ("password", "pass_good")];
+    form(&mut browser, &page, "/login", &user).await;
+    let path = format!("/apps/app/{APP}");
+    let page = browser.open(&path).await;
+    assert_eq!(accounts_of(&page), picked);
+    assert!(page.text.contains("Not shared with any app: "));
+    // A field for an account that is not shared changes nothing.
+    let others = it.world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap();
+    let has = it.world.bank.ledger().holdings(&others, |_| true).await.unwrap().accounts;
+    let other = has.iter().find(|one| picked.iter().all(|id| id != one.id.as_str())).unwrap();
+    let fields = [("account_id", &*picked[1]), ("account_id", other.id.as_str())];
+    let answer = form(&mut browser, &page, &path, &fields).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/apps"));
+    let set = it.plaid.with(|state| state.set.clone());
+    assert_eq!(set, [(picked[0].clone(), false), (picked[1].clone(), true)]);
+}
+
+/// Sends a form of a page.
+async fn form(
+    browser: &mut Browser<'_>,
+    page: &Answer,
+    path: &str,
+    more: &[(&str, &str)],
+) -> Answer {
+    let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0];
+    let mut fields = url::form_urlencoded::Serializer::new(String::new());
+    fields.append_pair("csrf", csrf).extend_pairs(more);
+    let kind = "application/x-www-form-urlencoded";
+    browser.send(Request::post(path).header("content-type", kind), fields.finish()).await
 }
 
 #[tokio::test]

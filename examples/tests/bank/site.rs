@@ -14,7 +14,10 @@ use px_types::{
     model::scopes::{AccountAccess, ProductAccess, Scopes},
     partner::NewApplicationLinkNotification,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A bank with customers' site, and its Plaid.
 async fn world() -> (World, FakePlaid) {
@@ -244,7 +247,7 @@ async fn pages_carry_the_headers_that_guard_them_and_no_script_of_their_own() {
 async fn one_customer_never_sees_or_touches_anothers_apps() {
     let (world, plaid) = world().await;
     let good = shares(&world, &plaid, "user_good", &[("budget-app", "Budget App")]).await;
-    let busy = shares(&world, &plaid, "user_empty", &[("other-app", "Other App")]).await;
+    let empty = shares(&world, &plaid, "user_empty", &[("other-app", "Other App")]).await;
     let mut browser = signed_in(&world, "user_empty").await;
     let page = browser.open("/apps").await;
     assert!(page.text.contains("Other App") && !page.text.contains("Budget App"));
@@ -254,7 +257,7 @@ async fn one_customer_never_sees_or_touches_anothers_apps() {
     }
     assert!(!browser.open("/apps/activity").await.text.contains("budget-app"));
     assert_eq!(plaid.state().apps[&good].len(), 1);
-    assert_eq!(plaid.state().apps[&busy].len(), 1);
+    assert_eq!(plaid.state().apps[&empty].len(), 1);
 }
 
 #[tokio::test]
@@ -356,7 +359,7 @@ async fn while_plaid_is_down_an_app_is_disconnecting_and_it_is_done_afterwards()
     plaid.state().down = false;
     // Not before its time: the bank does not press.
     assert_eq!(plaid.state().apps[&user].len(), 2);
-    world.clock.advance(TimeDelta::seconds(3));
+    world.clock.advance(TimeDelta::minutes(5));
     eventually("it is done", async || plaid.state().apps[&user].len() == 1).await;
     eventually("the page knows", async || {
         let page = browser.open("/apps").await.text;
@@ -451,7 +454,7 @@ async fn an_open_page_hears_of_a_new_connection_and_not_after_signing_out() {
         .application_linked(&linked(&user, "budget-app", "Budget App", &world.clock))
         .await
         .unwrap();
-    assert_eq!(next().await.unwrap(), "event: change\ndata: \n\n");
+    assert_eq!(next().await.unwrap(), "event: change\ndata: 1\n\n");
     let page = browser.open("/home").await;
     browser.post(&page, "/logout", &[]).await;
     assert!(next().await.is_none());
@@ -526,4 +529,64 @@ async fn after_a_consent_plaid_is_told_of_what_is_booked_in_any_process() {
     assert!(world.bank.notifier().unwrap().waiting().await.unwrap() > 0);
     plaid.state().down = false;
     eventually("Plaid is told late", async || !plaid.state().told.is_empty()).await;
+}
+
+/// Everything that is logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_a_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let (world, plaid) = world().await;
+    let user = shares(&world, &plaid, "user_otp", &[("budget-app", "Budget App")]).await;
+    let mut browser = Browser::new(&world);
+    let page = browser.open("/login").await;
+    let fields = [("username", "user_otp"), ("password", "pass_good")];
+    let page = browser.post(&page, "/login", &fields).await;
+    let page = browser.post(&page, "/login/code", &[("delivery", "sms-1")]).await;
+    let code = world.sent.lock().unwrap().last().unwrap().rsplit(' ').next().unwrap().to_owned();
+    browser.post(&page, "/login/answer", &[("code", &code)]).await;
+    let page = browser.open("/apps").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    let notice = linked(&user, "tax-app", "Tax App", &world.clock);
+    let body = serde_json::to_string(&notice).unwrap();
+    let signature = plaid.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
+    assert!(notify(&world, &signature, body).await.status.is_success());
+    // Things that fail are logged, and say the most.
+    assert_eq!(notify(&world, &signature, "{}".into()).await.status, 401);
+    plaid.state().down = true;
+    world.bank.advance(2).await.unwrap();
+    browser.open("/apps/activity").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    browser.post(&page, "/apps/app/budget-app/disconnect", &[]).await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("an application is not disconnected yet"), "nothing was logged");
+    let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0].to_owned();
+    let mut secrets = plaid.state().imported_with.clone();
+    secrets.extend(browser.cookies.values().filter(|value| !value.is_empty()).cloned());
+    secrets.extend(
+        ["pass_good", SECRET, "access-s3cret", "target-tax", "link-1", &code, &csrf, &signature]
+            .map(str::to_owned),
+    );
+    for secret in secrets {
+        assert!(!log.contains(&secret), "the log holds {secret}");
+    }
 }

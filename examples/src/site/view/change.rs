@@ -4,17 +4,17 @@ use super::{
     Frame,
     apps::{Trouble, logo, path},
     trouble,
-    words::{account_cells, on, products},
+    words::{account_cells, account_line, on, products},
 };
 use maud::{Markup, html};
 use px_client::portal::ConnectedApp;
 use px_types::model::account::Account;
 
-/// The form of what an application may see.
+/// The form of what an application may see: of the accounts that are shared, and not of the others.
 pub(in super::super) fn change(
     frame: &Frame<'_>,
     app: &ConnectedApp,
-    accounts: &[Account],
+    (accounts, others): (&[Account], &[Account]),
     pictures: &[String],
     why: Option<Trouble>,
 ) -> Markup {
@@ -54,6 +54,16 @@ pub(in super::super) fn change(
                                     checked[app.new_accounts == Some(true)];
                                 span class="name" { strong { "New accounts" } small { "Those that you open later" } }
                             }
+                        }
+                    }
+                    @if !others.is_empty() {
+                        p class="hint others" {
+                            "Not shared with any app: "
+                            @for (n, account) in others.iter().enumerate() {
+                                @if n > 0 { ", " }
+                                (account_line(account))
+                            }
+                            ". To share one of them, connect " (app.name) " again and select it."
                         }
                     }
                 }
