@@ -145,8 +145,8 @@ fuzz seconds="10":
         cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz "$target" -- -max_total_time={{ seconds }} -verbosity=0
     done
 
-# The demo bank's pages in headless Chromium (installs it by apt-get, as root).
-browser:
+# The pages of both sides in headless Chromium (installs it by apt-get, as root), looked at by axe-core.
+browser: _axe
     #!/usr/bin/env bash
     set -euo pipefail
     if ! command -v chromedriver >/dev/null; then
@@ -157,11 +157,15 @@ browser:
             exit 1
         fi
     fi
-    cargo test -p px-examples --all-features --test browser -- --include-ignored --nocapture
+    cargo test -p px-examples --all-features --test browser --test tour -- --nocapture
 
 # The table of speed; ratios within one run. `just bench --only decode`, `just bench --help`.
 bench *arguments:
     cargo run --release -p px-bench -- {{ arguments }}
+
+# axe-core, which checks pages for what keeps people out, into the target folder.
+_axe:
+    sh examples/tests/axe.sh
 
 # Installs a tool of cargo where it is missing.
 _cargo-tool name:

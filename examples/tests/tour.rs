@@ -2,7 +2,7 @@
 //! the bank, ends one, and connects it again from the bank's own site. Takes the pictures of the README.
 //!
 //! Needs `chromium` and `chromedriver`. Without them it says so and passes, but fails
-//! where `CI` is set. Every page is looked at by axe-core where `just browser` has installed it.
+//! where `CI` is set. Every page is looked at by axe-core where `axe.sh` has installed it.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -167,7 +167,8 @@ async fn two_applications_are_linked_seen_and_ended() {
     };
     let axe = axe();
     if axe.is_none() {
-        eprintln!("axe-core is not installed: pages are not checked by it (`just browser` does)");
+        assert!(!must, "axe-core is not installed: `sh examples/tests/axe.sh`");
+        eprintln!("axe-core is not installed (`sh examples/tests/axe.sh`): pages are not checked by it");
     }
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
         let town = Town::open(None, |bank, _| {
