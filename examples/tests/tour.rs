@@ -168,7 +168,9 @@ async fn two_applications_are_linked_seen_and_ended() {
     let axe = axe();
     if axe.is_none() {
         assert!(!must, "axe-core is not installed: `sh examples/tests/axe.sh`");
-        eprintln!("axe-core is not installed (`sh examples/tests/axe.sh`): pages are not checked by it");
+        eprintln!(
+            "axe-core is not installed (`sh examples/tests/axe.sh`): pages are not checked by it"
+        );
     }
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
         let town = Town::open(None, |bank, _| {
