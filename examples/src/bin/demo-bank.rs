@@ -51,7 +51,7 @@ struct Cli {
 enum Command {
     /// Serve the bank: API, OAuth and pages. A new bank fills itself with customers.
     #[command(after_help = EXAMPLES)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Import a ledger (NDJSON, plain or gzip). Its users sign in with `pass_good`.
     ///
     /// Each line is an object with exactly one key of user, identity, account, security and
@@ -195,7 +195,7 @@ async fn main() -> ExitCode {
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
-        Command::Serve(options) => serve(options).await,
+        Command::Serve(options) => serve(*options).await,
         Command::Import { file, database, start_date } => {
             import(&file, &database, start_date).await
         }

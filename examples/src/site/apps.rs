@@ -45,7 +45,7 @@ impl Site {
 
     /// `GET /apps`
     pub(super) async fn list(&self, session: &Session) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return Ok(self.none(session).await?) };
+        let Ok(outward) = self.outward() else { return self.none(session).await };
         let portal = outward.portal();
         let apps = portal.applications(&session.user).await.map_err(shared)?;
         let notices = portal.notices(&session.user, 3).await.map_err(shared)?;
@@ -217,7 +217,7 @@ impl Site {
         session: &Session,
         cursor: Option<&str>,
     ) -> Result<Html, Error> {
-        let Ok(outward) = self.outward() else { return Ok(self.none(session).await?) };
+        let Ok(outward) = self.outward() else { return self.none(session).await };
         let page = outward.portal().activity(&session.user, cursor, ENTRIES).await;
         let page = match page {
             Ok(page) => Some(page),
