@@ -8,7 +8,7 @@ mod view;
 mod visit;
 
 pub(crate) use money::readable;
-pub(crate) use view::{LOGO, WARNING, subtype};
+pub(crate) use view::{CHECK, LOGO, WARNING, subtype};
 pub(crate) use visit::random_name;
 
 use crate::{

@@ -47,6 +47,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
 const STYLE: &str = include_str!("site/style.css");
+const ICON: &str = include_str!("site/icon.svg");
 const LIVE: &str = include_str!("site/live.js");
 
 /// The transactions on the first page, and how far back they are looked for.
@@ -127,6 +128,7 @@ impl Site {
             .route("/apps/activity", get(activity))
             .route("/apps/events", get(events))
             .route("/site.css", get(|| async { file("text/css; charset=utf-8", STYLE) }))
+            .route("/icon.svg", get(|| async { file("image/svg+xml", ICON) }))
             .route("/live.js", get(|| async { file("text/javascript; charset=utf-8", LIVE) }))
             .layer(DefaultBodyLimit::max(LONGEST_FORM))
             .layer(middleware::from_fn_with_state(self.0.random.clone(), with_request_id))

@@ -11,6 +11,8 @@ mod api;
 mod books;
 #[path = "bank/fake_plaid.rs"]
 mod fake_plaid;
+#[path = "bank/notices.rs"]
+mod notices;
 #[path = "bank/pages.rs"]
 mod pages;
 #[path = "bank/plaid_side.rs"]

@@ -112,6 +112,7 @@ fn layout(title: &str, right: &Markup, nav: &Markup, live: bool, content: &Marku
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
                 title { (title) " · Larkfield Bank" }
+                link rel="icon" href="/icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/style.css";
                 link rel="stylesheet" href="/site.css";
                 @if live { script src="/live.js" defer {} }

@@ -8,10 +8,13 @@ use super::{
 };
 use maud::{Markup, html};
 use px_client::portal::{ActivityEntry, ActivityPage, Notice, NoticeKind};
-use px_types::model::{
-    account::Account,
-    activity::{ActivityState, ActivityType},
-    scopes::Scopes,
+use px_types::{
+    ApplicationId,
+    model::{
+        account::Account,
+        activity::{ActivityState, ActivityType},
+        scopes::Scopes,
+    },
 };
 
 /// The log; `None` when Plaid cannot be reached.
@@ -65,7 +68,20 @@ fn line(entry: &ActivityEntry, accounts: &[Account]) -> Markup {
             @if let Some(state) = state { " " span class="chip" { (state) } }
             @if let Some(scopes) = &entry.scopes { small { (allowed(scopes, accounts)) } }
         }
-        small class="soft" { (moment(&entry.at)) }
+        small class="soft" { (moment(&entry.at)) @if let Some(who) = who(entry) { br; "by " (who) } }
+    }
+}
+
+/// Who began it, where that is not what the line says already.
+fn who(entry: &ActivityEntry) -> Option<&str> {
+    match entry.activity {
+        ActivityType::PortalUnlink => None,
+        _ if Some(entry.initiator.as_str())
+            == entry.application_id.as_ref().map(ApplicationId::as_str) =>
+        {
+            entry.application_name.as_deref()
+        }
+        _ => Some(&entry.initiator),
     }
 }
 

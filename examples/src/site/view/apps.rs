@@ -146,8 +146,13 @@ fn letter(name: &str) -> Markup {
 
 /// The address of a page about an application.
 pub(super) fn path(id: &ApplicationId) -> String {
-    // An id is foreign text: in a path each of its bytes that is not plain is written out.
-    let mut path = "/apps/app/".to_owned();
+    format!("/apps/app/{}", plain(id))
+}
+
+/// An id as it can stand in a path and in the name of an element. It is foreign text: each of
+/// its bytes that is not plain is written out.
+fn plain(id: &ApplicationId) -> String {
+    let mut path = String::new();
     for byte in id.as_str().bytes() {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => path.push(char::from(byte)),
@@ -159,7 +164,7 @@ pub(super) fn path(id: &ApplicationId) -> String {
 }
 
 fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
-    let id = app.application_id.as_str();
+    let id = plain(&app.application_id);
     let path = path(&app.application_id);
     html! {
         article class="app panel" aria-labelledby={ "app-" (id) } {
@@ -168,9 +173,9 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
                 div {
                     h2 id={ "app-" (id) } { (app.name) }
                     p class="soft" { "Connected since " (on(app.since.date())) }
-                }
-                @if let AppState::Disconnecting { since: begun } = app.state {
-                    p class="chip" { "Disconnecting" span class="unseen" { ", since " (since(begun, list.now)) } }
+                    @if let AppState::Disconnecting { since: begun } = app.state {
+                        p class="chip" { "Disconnecting" span class="unseen" { ", since " (since(begun, list.now)) } }
+                    }
                 }
             }
             @if let Some(reason) = &app.reason { blockquote class="reason" { p { (reason) } } }

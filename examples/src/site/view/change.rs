@@ -6,7 +6,8 @@ use super::{
     trouble,
     words::{account_cells, account_line, on, products},
 };
-use maud::{Markup, html};
+use crate::pages::CHECK;
+use maud::{Markup, PreEscaped, html};
 use px_client::portal::ConnectedApp;
 use px_types::model::account::Account;
 
@@ -71,7 +72,7 @@ pub(in super::super) fn change(
                     fieldset class="products" {
                         legend { "Data" }
                         ul {
-                            li class="always" { strong { "Names and balances" } small { "Always, of the selected accounts" } }
+                            li class="always" { (PreEscaped(CHECK)) span { strong { "Names and balances" } small { "Always, of the selected accounts" } } }
                             @for (name, title, about, seen) in &spoken_of {
                                 li {
                                     label for={ "product-" (name) } {

@@ -2,7 +2,7 @@
 
 use super::{
     Frame,
-    words::{account_cells, on},
+    words::{account_cells, on, on_short},
 };
 use crate::pages::readable;
 use maud::{Markup, html};
@@ -96,7 +96,7 @@ fn row(transaction: &Transaction, accounts: &[Account]) -> Markup {
             span class="name" {
                 strong { (what) }
                 small {
-                    (on(transaction.date()))
+                    (on_short(transaction.date()))
                     @if let Some(account) = account { " · " (account.name) }
                     @if transaction.is_pending() { " · Pending" }
                 }

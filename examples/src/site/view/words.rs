@@ -23,6 +23,11 @@ pub(super) fn on(date: Date) -> Markup {
     html! { time datetime=(date) { (day(date)) } }
 }
 
+/// A day in a narrow place.
+pub(super) fn on_short(date: Date) -> Markup {
+    html! { time datetime=(date) { (date.naive().format("%b %-d")) } }
+}
+
 /// A moment that may be some time ago.
 pub(super) fn since(at: Timestamp, now: DateTime<Utc>) -> Markup {
     let ago = now - at.utc();
