@@ -4,7 +4,7 @@
 //! its users take a while in a debug build, which therefore takes every tenth one; `just ledger`
 //! takes them all, and `PX_LEDGER_EVERY=1` does in any build. `PX_LEDGER` names another file.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -15,7 +15,7 @@ use px_client::{
 };
 use px_items::connection::Connection;
 use px_types::{
-    ClientSecret, Password, Username,
+    ClientSecret, Date, Password, Username,
     model::{product::Product, sign_in::SignIn},
     partner::AuthTokenRequest,
     webhook::{Webhook, WebhookCode},
@@ -65,8 +65,11 @@ async fn waits() -> Result<Vec<f64>, Failure> {
     let router = Router::new().route("/webhooks", post(receive)).with_state(arrived);
     tokio::spawn(async move { axum::serve(listener, router).await });
 
+    let today = Date::from(TokioClock::new().now().date_naive());
     let town = Town::open(None, |bank, _| {
         bank.filling = Some(Filling { seed: 1, users: 0 });
+        // Days pass at the bank alone, and it must not get ahead of Plaid's clock.
+        bank.start_date = Some(today.minus_days(DAYS as u64 + 10));
     })
     .await?;
     let (bank, plaid, addresses) = (town.bank.clone(), town.plaid.clone(), town.addresses.clone());

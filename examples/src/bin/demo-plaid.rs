@@ -41,7 +41,7 @@ struct Cli {
 enum Command {
     /// Serve API, Link page, metrics and the example application, and keep Items in step.
     #[command(after_help = EXAMPLES)]
-    Serve(Settings),
+    Serve(Box<Settings>),
     /// What it is set up with.
     #[command(subcommand, after_help = EXAMPLES)]
     Config(ConfigCommand),
@@ -51,7 +51,7 @@ enum Command {
 enum ConfigCommand {
     /// Print every setting without secrets, and what keeps the program from starting.
     #[command(after_help = EXAMPLES)]
-    Check(Settings),
+    Check(Box<Settings>),
     /// Print the configuration that the program comes with, as a file to begin with.
     Example,
 }
@@ -88,8 +88,8 @@ async fn main() -> ExitCode {
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
-        Command::Serve(settings) => serve(settings).await,
-        Command::Config(ConfigCommand::Check(settings)) => check(settings),
+        Command::Serve(settings) => serve(*settings).await,
+        Command::Config(ConfigCommand::Check(settings)) => check(*settings),
         Command::Config(ConfigCommand::Example) => {
             say(Config::example().trim_end());
             Ok(())
