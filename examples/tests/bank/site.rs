@@ -2,7 +2,7 @@
 
 use crate::{
     fake_plaid::{FakePlaid, Hasty, SECRET, app},
-    support::{Answer, Browser, World, accounts_of, authorize, between},
+    support::{Answer, Browser, World, accounts_of, between},
 };
 use chrono::TimeDelta;
 use demo_bank::plaid_side::{Offer, PlaidSide};
@@ -14,10 +14,7 @@ use px_types::{
     model::scopes::{AccountAccess, ProductAccess, Scopes},
     partner::NewApplicationLinkNotification,
 };
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// A bank with customers' site, and its Plaid.
 pub(crate) async fn world() -> (World, FakePlaid) {
