@@ -2,9 +2,10 @@
 
 use crate::{
     fake_plaid::{FakePlaid, SECRET, app},
-    site::{eventually, linked, notify, shares, signed_in, user_id, world},
-    support::{Browser, accounts_of, authorize, between},
+    site::{eventually, linked, notify, shares, side, signed_in, user_id, world},
+    support::{Browser, World, accounts_of, authorize, between},
 };
+use chrono::TimeDelta;
 use http::{Request, header};
 use px_server::clock::Clock as _;
 use std::sync::{Arc, Mutex};
@@ -135,6 +136,39 @@ async fn after_a_consent_plaid_is_told_of_what_is_booked_in_any_process() {
     assert!(world.bank.notifier().unwrap().waiting().await.unwrap() > 0);
     plaid.state().down = false;
     eventually("Plaid is told late", async || !plaid.state().told.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_is_begun_is_ended_by_the_next_program() {
+    let (world, plaid) = world().await;
+    let apps = [("budget-app", "Budget App"), ("tax-app", "Tax App")];
+    let user = shares(&world, &plaid, "user_good", &apps).await;
+    let mut browser = signed_in(&world, "user_good").await;
+    let page = browser.open("/apps").await;
+    plaid.state().down = true;
+    world.bank.advance(3).await.unwrap();
+    browser.post(&page, "/apps/app/budget-app/disconnect", &[]).await;
+    let waiting = world.bank.notifier().unwrap().waiting().await.unwrap();
+    assert!(waiting > 0);
+    let World { bank, clock, _books: books, .. } = world;
+    bank.close();
+    drop(bank);
+    plaid.state().down = false;
+    assert_eq!(plaid.state().apps[&user].len(), 2);
+    clock.advance(TimeDelta::minutes(5));
+    let world = World::with(|config| {
+        config.database = books.as_ref().unwrap().database.clone();
+        config.clock = Arc::new(clock.clone());
+        config.plaid = Some(side(&plaid, &clock));
+    })
+    .await;
+    eventually("it is disconnected", async || plaid.state().apps[&user].len() == 1).await;
+    eventually("Plaid is told", async || {
+        world.bank.notifier().unwrap().waiting().await.unwrap() == 0
+    })
+    .await;
+    assert!(!plaid.state().told.is_empty());
+    assert_eq!(plaid.state().imported_with.len(), 1, "the token was kept");
 }
 
 /// Everything that is logged, at every level.

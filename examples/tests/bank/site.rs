@@ -2,7 +2,7 @@
 
 use crate::{
     fake_plaid::{FakePlaid, Hasty, SECRET, app},
-    support::{Answer, Browser, World, accounts_of, authorize, between},
+    support::{Answer, Browser, World, accounts_of, between},
 };
 use chrono::TimeDelta;
 use demo_bank::plaid_side::{Offer, PlaidSide};
@@ -14,37 +14,35 @@ use px_types::{
     model::scopes::{AccountAccess, ProductAccess, Scopes},
     partner::NewApplicationLinkNotification,
 };
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// A bank with customers' site, and its Plaid.
 pub(crate) async fn world() -> (World, FakePlaid) {
-    let mut made = None;
+    let clock = ManualClock::new(crate::support::START.parse().unwrap());
+    let plaid = FakePlaid::new(&clock);
     let world = World::with(|config| {
-        let clock = ManualClock::new(crate::support::START.parse().unwrap());
-        let plaid = FakePlaid::new(&clock);
         config.clock = Arc::new(clock.clone());
-        let transport = Arc::new(InProcess::new(plaid.service()));
-        let mut side = PlaidSide::new(
-            "https://plaid.example",
-            "larkfield".parse().unwrap(),
-            ClientSecret::new(SECRET),
-            transport,
-        );
-        side.clock = Some(Arc::new(Hasty(clock.clone())));
-        side.offers = vec![Offer {
-            name: "Tax App".into(),
-            application_id: Some(ApplicationId::new("tax-app").unwrap()),
-            target: TargetApplicationToken::new("target-tax"),
-        }];
-        config.plaid = Some(side);
-        made = Some((plaid, clock));
+        config.plaid = Some(side(&plaid, &clock));
     })
     .await;
-    let (plaid, clock) = made.unwrap();
     (World { clock, ..world }, plaid)
+}
+
+/// How a bank calls that Plaid.
+pub(crate) fn side(plaid: &FakePlaid, clock: &ManualClock) -> PlaidSide {
+    let mut side = PlaidSide::new(
+        "https://plaid.example",
+        "larkfield".parse().unwrap(),
+        ClientSecret::new(SECRET),
+        Arc::new(InProcess::new(plaid.service())),
+    );
+    side.clock = Some(Arc::new(Hasty(clock.clone())));
+    side.offers = vec![Offer {
+        name: "Tax App".into(),
+        application_id: Some(ApplicationId::new("tax-app").unwrap()),
+        target: TargetApplicationToken::new("target-tax"),
+    }];
+    side
 }
 
 pub(crate) async fn user_id(world: &World, name: &str) -> UserId {

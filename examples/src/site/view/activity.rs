@@ -74,14 +74,13 @@ fn line(entry: &ActivityEntry, accounts: &[Account]) -> Markup {
 
 /// Who began it, where that is not what the line says already.
 fn who(entry: &ActivityEntry) -> Option<&str> {
-    match entry.activity {
-        ActivityType::PortalUnlink => None,
-        _ if Some(entry.initiator.as_str())
-            == entry.application_id.as_ref().map(ApplicationId::as_str) =>
-        {
-            entry.application_name.as_deref()
-        }
-        _ => Some(&entry.initiator),
+    let app = entry.application_id.as_ref().map(ApplicationId::as_str);
+    match entry.initiator.as_str() {
+        _ if entry.activity == ActivityType::PortalUnlink => None,
+        initiator if Some(initiator) == app => entry.application_name.as_deref(),
+        // An institution in the log of this bank's customer is this bank.
+        initiator if initiator.starts_with("ins_") => Some("Larkfield Bank"),
+        initiator => Some(initiator),
     }
 }
 
