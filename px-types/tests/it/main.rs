@@ -6,6 +6,7 @@ mod compile;
 mod enums;
 mod openapi;
 mod optional;
+mod plaid_vectors;
 mod round_trip;
 mod secrets;
 mod smoke;
