@@ -1,8 +1,9 @@
 //! How a [`PartnerService`] is put together.
 
-use super::{Inner, Limits, PartnerService, ResponseCheck};
+use super::{Inner, PartnerService, ResponseCheck};
 use crate::{
     Partner,
+    call::Limits,
     clients::Clients,
     clock::{Clock, Random, SystemClock, SystemRandom},
     credentials::Credentials,
@@ -177,7 +178,7 @@ impl PartnerServiceBuilder {
             return Err(BuildError::CredentialsWithoutClients);
         }
         let limits = self.limits;
-        if [limits.body, limits.header_bytes, limits.header_fields].contains(&0) {
+        if limits.has_zero() {
             return Err(BuildError::ZeroLimit);
         }
         let router = Router::new(|operation| match operation {

@@ -7,7 +7,7 @@ mod enums;
 mod openapi;
 mod optional;
 #[cfg(feature = "openapi")]
-mod plaid_public;
+mod plaid_api;
 mod plaid_vectors;
 mod round_trip;
 mod secrets;
