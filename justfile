@@ -157,7 +157,7 @@ browser: _axe
             exit 1
         fi
     fi
-    cargo test -p px-examples --all-features --test browser --test tour -- --nocapture
+    cargo test -p px-examples --all-features --test browser -- --nocapture
 
 # The table of speed; ratios within one run. `just bench --only decode`, `just bench --help`.
 bench *arguments:
