@@ -1,9 +1,11 @@
 //! What goes wrong in a call, told in one line.
 //!
-//! An error never holds a secret, a query string or the text of a body. What a partner
-//! says of itself (the `id` and `message` of its error body) is cut to a short printable text.
+//! An error never holds a secret, a query string or the text of a body. What the other side
+//! says of itself (the id and the messages of its error body) is cut to a short printable text
+//! in which nothing is left of what the call sent.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use px_types::model::plaid_error::PlaidErrorType;
 use std::{error::Error as StdError, fmt};
 
 pub(crate) type Source = Box<dyn StdError + Send + Sync>;
@@ -14,7 +16,7 @@ pub(crate) type Source = Box<dyn StdError + Send + Sync>;
 pub enum Kind {
     /// The request could not be made; nothing was sent.
     Build,
-    /// The partner does not accept who calls (401), or a token has ended before the call.
+    /// The other side does not accept who calls (401), or a token has ended before the call.
     Auth,
     /// No connection; nothing was sent.
     Connect,
@@ -22,7 +24,7 @@ pub enum Kind {
     Timeout,
     /// The connection failed, the answer was cut off, too large or not HTTP.
     Transport,
-    /// The partner refused or failed, with a status.
+    /// The other side refused or failed, with a status.
     Api,
     /// The answer is not the message that was asked for.
     Decode,
@@ -49,6 +51,9 @@ struct Inner {
     ends_token: bool,
     attempts: u32,
     paging: Option<PagingFault>,
+    error_type: Option<PlaidErrorType>,
+    display_message: Option<String>,
+    entry: Option<usize>,
     source: Option<Source>,
 }
 
@@ -81,6 +86,9 @@ impl Error {
             ends_token: false,
             attempts: 0,
             paging: None,
+            error_type: None,
+            display_message: None,
+            entry: None,
             source: None,
         }))
     }
@@ -122,6 +130,19 @@ impl Error {
         self
     }
 
+    /// What only Plaid's error bodies say.
+    pub(crate) fn plaid_says(
+        mut self,
+        error_type: Option<PlaidErrorType>,
+        display_message: Option<String>,
+        entry: Option<usize>,
+    ) -> Self {
+        self.0.error_type = error_type;
+        self.0.display_message = display_message;
+        self.0.entry = entry;
+        self
+    }
+
     pub(crate) fn retry_at_is(mut self, at: Option<DateTime<Utc>>) -> Self {
         self.0.retry_at = at;
         self
@@ -154,6 +175,8 @@ impl Error {
             what: inner.what.clone(),
             request_id: inner.request_id.clone(),
             error_id: inner.error_id.clone(),
+            error_type: inner.error_type.clone(),
+            display_message: inner.display_message.clone(),
             source: None,
             ..*inner
         }))
@@ -177,25 +200,52 @@ impl Error {
         self.0.status
     }
 
-    /// The id of the request, to be quoted to the partner.
+    /// The id of the request, to be quoted to the other side.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
     }
 
-    /// The partner's id of the error, `window_too_long` or OAuth's `invalid_grant`.
+    /// The other side's id of the error: a partner's `window_too_long`, OAuth's
+    /// `invalid_grant`, or Plaid's `INVALID_ACCESS_TOKEN`.
     #[must_use]
     pub fn error_id(&self) -> Option<&str> {
         self.0.error_id.as_deref()
     }
 
-    /// When the partner wants to be asked again, the later of `Retry-After` and `retry_at`.
+    /// The `error_type` of a `PlaidError`; `None` for anything else.
+    #[must_use]
+    pub fn plaid_error_type(&self) -> Option<&PlaidErrorType> {
+        self.0.error_type.as_ref()
+    }
+
+    /// The `error_code` of a `PlaidError`, `INVALID_ACCESS_TOKEN`; `None` for anything else.
+    #[must_use]
+    pub fn plaid_error_code(&self) -> Option<&str> {
+        self.0.error_type.as_ref().and(self.error_id())
+    }
+
+    /// What Plaid would have the user told. Foreign text: escape it where it is shown.
+    #[must_use]
+    pub fn display_message(&self) -> Option<&str> {
+        self.0.display_message.as_deref()
+    }
+
+    /// The index of the entry of a batch for which Plaid refuses all of it, where it says so.
+    ///
+    /// Contract: `px.md` section 6; the form is this project's decision.
+    #[must_use]
+    pub fn batch_entry(&self) -> Option<usize> {
+        self.0.entry
+    }
+
+    /// When the other side wants to be asked again, the later of `Retry-After` and `retry_at`.
     #[must_use]
     pub fn retry_at(&self) -> Option<DateTime<Utc>> {
         self.0.retry_at
     }
 
-    /// Whether the partner may have seen the request. `false` is certain.
+    /// Whether the other side may have seen the request. `false` is certain.
     #[must_use]
     pub fn may_have_been_sent(&self) -> bool {
         self.0.may_have_been_sent

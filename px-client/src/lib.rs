@@ -1,9 +1,20 @@
-//! Call Plaid Exchange: read any conforming partner.
+//! Call Plaid Exchange: read any conforming partner, and tell Plaid as one.
+//!
+//! As Plaid does, which reads partners:
 //!
 //! - [`PartnerClient`]: every endpoint of a partner as a method; [`transport`]: how it gets there;
 //! - [`PartnerClient::transactions`]: two years of transactions as a stream; [`page`]: how;
 //! - [`oauth`]: sending the user to the partner and getting tokens; [`RefreshingTokens`] keeps them;
-//! - [`credentials`]: names, passwords and challenges;
+//! - [`credentials`]: names, passwords and challenges.
+//!
+//! As a partner does, which calls Plaid:
+//!
+//! - [`PlaidClient`]: every endpoint of Plaid as a method;
+//! - [`notifier`]: tells Plaid of new transactions, and loses none;
+//! - [`portal`]: the data half of the page where customers see and end what they share.
+//!
+//! Both:
+//!
 //! - [`retry`]: what is repeated, and when; [`clock`]: time, handed in.
 //!
 //! # Quickstart
@@ -84,9 +95,13 @@
 pub mod clock;
 pub mod credentials;
 mod error;
+mod exchange;
+pub mod notifier;
 pub mod oauth;
 pub mod page;
 mod partner;
+mod plaid;
+pub mod portal;
 pub mod retry;
 mod token;
 pub mod transport;
@@ -94,6 +109,7 @@ pub mod transport;
 pub use error::{Error, Kind, PagingFault};
 pub use page::{HistoryOptions, PageEvent, Transactions, Window};
 pub use partner::{PartnerClient, PartnerClientBuilder, SignBody};
+pub use plaid::{PlaidClient, PlaidClientBuilder, is_repeated};
 pub use retry::RetryPolicy;
 pub use token::{MemoryTokenStore, RefreshingTokens, StaticToken, TokenSource, TokenStore};
 pub use transport::{HttpTransport, Limits};

@@ -9,7 +9,8 @@ pub use callback::{AcceptedCallback, CallbackError, CallbackErrorKind};
 
 use crate::{
     error::{Error, Kind, printable},
-    partner::{Outgoing, PartnerClient},
+    exchange::Outgoing,
+    partner::PartnerClient,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -250,8 +251,8 @@ impl PartnerClient {
         let request = Request::get("/.well-known/oauth-authorization-server")
             .body(Vec::new())
             .map_err(|e| Error::build(operation, "no request").caused_by(e))?;
-        let outgoing = Outgoing::new(operation, request, Auth::None, ReplyKind::Json);
-        let answer = self.exchange(outgoing).await?;
+        let outgoing = Outgoing::new(operation, request, ReplyKind::Json, true);
+        let answer = self.exchange(outgoing, Auth::None).await?;
         let metadata: ServerMetadata =
             wire::decode(&answer.bytes).map_err(|e| answer.not_understood(operation, &e))?;
         if metadata.issuer != issuer {

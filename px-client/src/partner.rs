@@ -2,20 +2,16 @@
 //!
 //! How a call is made, repeated and judged is in `exchange`; long histories are in [`page`](crate::page).
 
-mod answer;
-mod exchange;
-
-pub(crate) use exchange::Outgoing;
-
 use crate::{
-    clock::{Clock, TokioClock},
+    clock::Clock,
     error::{Error, Source},
-    retry::RetryPolicy,
+    exchange::{Answer, Caller, Core, Dialect, Outgoing, Setup, shared_settings},
     token::{StaticToken, TokenSource, TokenState},
-    transport::{HttpTransport, Limits},
+    transport::HttpTransport,
 };
+use http::Method;
 use px_types::{
-    AccessToken, ClientId, ClientSecret, Endpoint,
+    AccessToken, Auth, ClientId, ClientSecret, Endpoint,
     endpoint::codec::{self, Reply as _},
     model::sign_in::SignIn,
     partner::{
@@ -27,12 +23,7 @@ use px_types::{
     },
 };
 use px_types::{UserId, endpoint::codec::Empty};
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
-use url::Url;
+use std::{fmt, sync::Arc};
 
 /// Calls one partner.
 ///
@@ -49,23 +40,15 @@ pub struct PartnerClient {
 }
 
 struct Shared {
-    /// Scheme, host and path prefix, without a slash at the end.
-    base: String,
-    host: String,
-    transport: Arc<dyn HttpTransport>,
-    clock: Arc<dyn Clock>,
-    retry: RetryPolicy,
-    limits: Limits,
+    core: Core,
     client: Option<(ClientId, ClientSecret)>,
     signer: Option<Arc<dyn SignBody>>,
-    rng: Mutex<StdRng>,
 }
 
 impl fmt::Debug for PartnerClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartnerClient")
-            .field("host", &self.shared.host)
-            .field("transport", &self.shared.transport)
+            .field("core", &self.shared.core)
             .field("tokens", &self.tokens.as_ref().map(|tokens| &tokens.source))
             .finish_non_exhaustive()
     }
@@ -83,15 +66,10 @@ pub trait SignBody: Send + Sync + fmt::Debug {
 /// Sets up a [`PartnerClient`].
 #[must_use]
 pub struct PartnerClientBuilder {
-    base_url: String,
-    transport: Arc<dyn HttpTransport>,
-    clock: Arc<dyn Clock>,
-    retry: RetryPolicy,
-    limits: Limits,
+    setup: Setup,
     client: Option<(ClientId, ClientSecret)>,
     signer: Option<Arc<dyn SignBody>>,
     tokens: Option<Arc<dyn TokenSource>>,
-    seed: Option<u64>,
 }
 
 impl fmt::Debug for PartnerClientBuilder {
@@ -118,33 +96,11 @@ impl PartnerClientBuilder {
         self.tokens(Arc::new(StaticToken::new(token)))
     }
 
-    /// How often and how long a call is tried.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
-
-    /// What an answer may cost.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// What time it is.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
+    shared_settings!();
 
     /// Signs notifications.
     pub fn signer(mut self, signer: Arc<dyn SignBody>) -> Self {
         self.signer = Some(signer);
-        self
-    }
-
-    /// Makes waits and request ids the same in every run: for tests.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
         self
     }
 
@@ -153,39 +109,8 @@ impl PartnerClientBuilder {
     /// # Errors
     /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a password.
     pub fn build(self) -> Result<PartnerClient, Error> {
-        let refuse = |what: &str| Error::build("base URL", what);
-        let url = Url::parse(&self.base_url)
-            .map_err(|e| refuse("not a URL").caused_by(e))
-            .map_err(|e| e.advice("write it as https://bank.example/px"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse("neither https nor http"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(refuse("must not hold a name or a password"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(refuse("must not have a query or a fragment"));
-        }
-        let host = match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => return Err(refuse("has no host")),
-        };
-        let rng = match self.seed {
-            Some(seed) => StdRng::seed_from_u64(seed),
-            None => rand::make_rng(),
-        };
-        let shared = Shared {
-            base: url.as_str().trim_end_matches('/').to_owned(),
-            host,
-            transport: self.transport,
-            clock: self.clock,
-            retry: self.retry,
-            limits: self.limits,
-            client: self.client,
-            signer: self.signer,
-            rng: Mutex::new(rng),
-        };
+        let core = self.setup.build(Dialect::Partner)?;
+        let shared = Shared { core, client: self.client, signer: self.signer };
         Ok(PartnerClient { shared: Arc::new(shared), tokens: self.tokens.map(TokenState::new) })
     }
 }
@@ -197,15 +122,10 @@ impl PartnerClient {
         transport: impl HttpTransport + 'static,
     ) -> PartnerClientBuilder {
         PartnerClientBuilder {
-            base_url: base_url.into(),
-            transport: Arc::new(transport),
-            clock: Arc::new(TokioClock::new()),
-            retry: RetryPolicy::default(),
-            limits: Limits::default(),
+            setup: Setup::new(base_url.into(), Arc::new(transport)),
             client: None,
             signer: None,
             tokens: None,
-            seed: None,
         }
     }
 
@@ -229,8 +149,9 @@ impl PartnerClient {
         let id = E::META.id;
         let request = codec::to_http(request)
             .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
-        let outgoing = Outgoing::new(id, request, E::META.auth, E::Response::KIND);
-        let body = self.exchange(outgoing).await?;
+        let safe = matches!(E::META.method, Method::GET | Method::HEAD);
+        let outgoing = Outgoing::new(id, request, E::Response::KIND, safe);
+        let body = self.exchange(outgoing, E::META.auth).await?;
         E::Response::decode(&body.bytes).map_err(|e| body.not_understood(id, &e))
     }
 
@@ -333,19 +254,41 @@ impl PartnerClient {
     /// The clock that the client was given.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.shared.clock
+        self.shared.core.clock()
     }
 
     pub(crate) fn base(&self) -> &str {
-        &self.shared.base
+        self.shared.core.base()
     }
 
     pub(crate) fn client_id(&self) -> Option<&ClientId> {
         self.shared.client.as_ref().map(|(id, _)| id)
     }
 
-    fn request_id(&self) -> String {
-        let mut rng = self.shared.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{:016x}", rng.next_u64())
+    /// Makes a call as the one that the endpoint asks for.
+    pub(crate) async fn exchange(&self, outgoing: Outgoing, auth: Auth) -> Result<Answer, Error> {
+        let operation = outgoing.operation;
+        let lacks = |what: &str, advice| Error::build(operation, what).advice(advice);
+        let caller = match (auth, &self.tokens, &self.shared.client, &self.shared.signer) {
+            (Auth::Bearer(_), Some(tokens), ..) => Caller::Bearer(tokens),
+            (Auth::Bearer(_), None, ..) => {
+                let advice = "take `with_token` or `with_tokens` first";
+                return Err(lacks("the client has no token", advice));
+            }
+            (Auth::Client, _, Some((id, secret)), _) => Caller::Basic(id, secret),
+            (Auth::Client, _, None, _) => {
+                return Err(lacks("the client has no id and secret", "give them to the builder"));
+            }
+            (Auth::Signature, .., Some(signer)) => Caller::Signer(&**signer),
+            (Auth::Signature, .., None) => {
+                return Err(lacks("the client has no signer", "give one to the builder"));
+            }
+            (Auth::PlaidClient, ..) => {
+                let what = "this is an endpoint of Plaid, not of a partner";
+                return Err(lacks(what, "take a `PlaidClient`"));
+            }
+            _ => Caller::Nobody,
+        };
+        self.shared.core.exchange(outgoing, caller).await
     }
 }

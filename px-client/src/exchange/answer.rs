@@ -1,21 +1,20 @@
 //! What an answer means: the message that was asked for, or an error that says what came instead.
 
-use super::exchange::{Failed, Outgoing};
+use super::{Core, Dialect, Failed, Outgoing, dialect::Said};
 use crate::{
     error::{Error, Kind, printable},
     retry::{Failure, retry_after},
-    transport::Limits,
 };
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use http::{HeaderMap, Response, StatusCode, header};
-use px_types::{Auth, DecodeError, ErrorResponse, endpoint::codec::ReplyKind, error_id, wire};
+use px_types::{DecodeError, endpoint::codec::ReplyKind, model::plaid_error::PlaidErrorType, wire};
 
 /// An answer that is what was asked for, as far as HTTP tells.
 pub(crate) struct Answer {
     pub(crate) bytes: Bytes,
     status: StatusCode,
     request_id: Option<String>,
+    dialect: Dialect,
 }
 
 impl Answer {
@@ -23,7 +22,7 @@ impl Answer {
     pub(crate) fn not_understood(&self, operation: &'static str, error: &DecodeError) -> Error {
         let what = format!("the answer is not what the contract says, {error}");
         Error::new(Kind::Decode, operation, what)
-            .advice("this is a fault of the partner; tell them")
+            .advice(self.dialect.fault_advice())
             .status_is(self.status)
             .request_id_is(self.request_id.clone())
     }
@@ -31,19 +30,20 @@ impl Answer {
 
 /// Tells a good answer from all others.
 pub(super) fn judge(
+    core: &Core,
     outgoing: &Outgoing,
+    bearer: bool,
     answer: Response<Bytes>,
-    limits: &Limits,
-    now: DateTime<Utc>,
-    scrub: impl Fn(&str) -> String,
+    scrub: &dyn Fn(&str) -> String,
 ) -> Result<Answer, Failed> {
+    let (dialect, limits) = (core.dialect(), &core.limits);
     let (parts, body) = answer.into_parts();
     let status = parts.status;
     let form = Form::of(&parts.headers, &body);
-    // What a partner sends back may hold what it was sent in secret.
+    // What the other side sends back may hold what it was sent in secret.
     let request_id =
         header_text(&parts.headers, "x-request-id").map(|id| printable(&scrub(&id), 64));
-    let good = |bytes| Answer { bytes, status, request_id: request_id.clone() };
+    let good = |bytes| Answer { bytes, status, request_id: request_id.clone(), dialect };
     match outgoing.reply {
         ReplyKind::Redirect if status.is_redirection() => {
             let location = header_text(&parts.headers, header::LOCATION.as_str());
@@ -61,11 +61,11 @@ pub(super) fn judge(
                     let most = limits.nesting;
                     let what =
                         format!("answered {code} with JSON nested deeper than {most} levels");
-                    (what, "this is a fault of the partner; tell them")
+                    (what, dialect.fault_advice())
                 }
                 other => (
                     format!("answered {code} with {} instead of JSON", scrub(&other.name())),
-                    "check that the base URL is the partner's API",
+                    dialect.base_url_advice(),
                 ),
             };
             let error = Error::new(Kind::Decode, outgoing.operation, what)
@@ -76,33 +76,36 @@ pub(super) fn judge(
         }
         _ => {}
     }
-    Err(refusal(outgoing, status, &parts.headers, &form, &body, limits, now, scrub))
+    let said = match form {
+        Form::Json if wire::nesting(&body) <= limits.nesting => dialect.read(&body),
+        _ => Said::default(),
+    };
+    Err(refusal(core, outgoing, bearer, (status, &parts.headers, &form), said, scrub))
 }
 
 /// An answer whose status is no success.
-#[allow(clippy::too_many_arguments, reason = "one place calls it, with all there is of an answer")]
 fn refusal(
+    core: &Core,
     outgoing: &Outgoing,
-    status: StatusCode,
-    headers: &HeaderMap,
-    form: &Form,
-    body: &[u8],
-    limits: &Limits,
-    now: DateTime<Utc>,
-    scrub: impl Fn(&str) -> String,
+    bearer: bool,
+    (status, headers, form): (StatusCode, &HeaderMap, &Form),
+    said: Said,
+    scrub: &dyn Fn(&str) -> String,
 ) -> Failed {
-    let said = match form {
-        Form::Json if wire::nesting(body) <= limits.nesting => Said::read(body),
-        _ => Said::default(),
-    };
+    let dialect = core.dialect();
     let clean =
         |text: &str, length| Some(printable(&scrub(text), length)).filter(|t| !t.is_empty());
-    let id = said.id.and_then(|id| match KNOWN_IDS.contains(&&*id) {
-        // A user may be called `user_locked`; that is no reason to hide the id.
+    let entry = said.entry();
+    let id = said.id.and_then(|id| match dialect.knows(&id) {
         true => Some(id),
         false => clean(&id, 64),
     });
+    let error_type = said.error_type.and_then(|kind| match kind.is_known() {
+        true => Some(kind),
+        false => clean(kind.as_str(), 64).map(|kind| PlaidErrorType::from(&*kind)),
+    });
     let message = said.message.and_then(|message| clean(&message, 200));
+    let display_message = said.display_message.and_then(|message| clean(&message, 200));
     let code = status.as_u16();
     let mut what = match (&id, form) {
         _ if status.is_redirection() => format!("answered {code}, a redirect"),
@@ -115,9 +118,8 @@ fn refusal(
         what.push_str(&format!(" ({message})"));
     }
     let asked_for = header_text(headers, header::RETRY_AFTER.as_str())
-        .and_then(|value| retry_after(&value, now))
+        .and_then(|value| retry_after(&value, core.clock.now()))
         .max(said.retry_at);
-    let bearer = matches!(outgoing.auth, Auth::Bearer(_));
     let unauthorized = status == StatusCode::UNAUTHORIZED;
     let kind = if unauthorized { Kind::Auth } else { Kind::Api };
     let request_id = header_text(headers, "x-request-id")
@@ -125,97 +127,16 @@ fn refusal(
         .map(|id| printable(&scrub(&id), 64))
         .filter(|id| !id.is_empty());
     let mut error = Error::new(kind, outgoing.operation, what)
-        .advice(advice(status, id.as_deref(), bearer))
+        .advice(dialect.advice(status, id.as_deref(), bearer))
         .status_is(status)
         .retry_at_is(asked_for)
         .error_id_is(id)
-        .request_id_is(request_id);
+        .request_id_is(request_id)
+        .plaid_says(error_type, display_message, entry);
     if unauthorized && bearer {
         error = error.ending_token();
     }
     Failed { error, failure: Some(Failure::Status(code)), asked_for }
-}
-
-/// The ids of the contract and of RFC 6749 that advice or callers go by.
-const KNOWN_IDS: [&str; 23] = [
-    error_id::INVALID_REQUEST,
-    error_id::INVALID_TOKEN,
-    error_id::INSUFFICIENT_SCOPE,
-    error_id::FORBIDDEN,
-    error_id::NOT_FOUND,
-    error_id::METHOD_NOT_ALLOWED,
-    error_id::PAYLOAD_TOO_LARGE,
-    error_id::UNSUPPORTED_MEDIA_TYPE,
-    error_id::HEADERS_TOO_LARGE,
-    error_id::TOO_MANY_REQUESTS,
-    error_id::CURSOR_EXPIRED,
-    error_id::WINDOW_TOO_LONG,
-    error_id::INTERNAL_ERROR,
-    error_id::INSTITUTION_UNAVAILABLE,
-    error_id::INVALID_CLIENT,
-    error_id::INVALID_CREDENTIALS,
-    error_id::INVALID_CHALLENGE,
-    error_id::USER_LOCKED,
-    "invalid_grant",
-    "invalid_scope",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "unsupported_token_type",
-];
-
-/// What to do about a refusal.
-fn advice(status: StatusCode, id: Option<&str>, bearer: bool) -> &'static str {
-    match (status.as_u16(), id) {
-        (_, Some(error_id::INVALID_CREDENTIALS)) => "check the user's name and password",
-        (_, Some(error_id::INVALID_CHALLENGE)) => "check the answer, or sign in again",
-        (_, Some(error_id::USER_LOCKED)) => "the user must ask the institution to be let in again",
-        (_, Some(error_id::INVALID_CLIENT)) => "check the client id and secret",
-        (_, Some("invalid_grant")) => "get a new authorization of the user",
-        (401, _) if bearer => "the token is dead; get a new authorization of the user",
-        (401, _) => "check the client id and secret",
-        (403, _) => "the token does not allow this; check the user id and the scopes",
-        (404, _) => "check the base URL; the partner may not offer this",
-        (300..=399, _) => "redirects are never followed; check the base URL",
-        (408 | 429 | 500..=599, _) => "try again later",
-        _ => "the request is at fault; correct it before it is sent again",
-    }
-}
-
-/// What the body of a refusal says.
-#[derive(Default)]
-struct Said {
-    id: Option<String>,
-    message: Option<String>,
-    request_id: Option<String>,
-    retry_at: Option<DateTime<Utc>>,
-}
-
-impl Said {
-    /// Reads an error body of the contract, or one of RFC 6749, leniently.
-    fn read(body: &[u8]) -> Self {
-        if let Ok(read) = wire::decode::<ErrorResponse>(body) {
-            return Self {
-                id: Some(read.error.id),
-                message: Some(read.error.message),
-                request_id: read.request_id,
-                retry_at: read.retry_at.map(px_types::Timestamp::utc),
-            };
-        }
-        let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
-            return Self::default();
-        };
-        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        let error = &body["error"];
-        Self {
-            id: text(error).or_else(|| text(&error["id"])),
-            message: text(&body["error_description"]).or_else(|| text(&error["message"])),
-            request_id: text(&body["request_id"]),
-            retry_at: body["retry_at"]
-                .as_str()
-                .and_then(|at| at.parse::<px_types::Timestamp>().ok())
-                .map(px_types::Timestamp::utc),
-        }
-    }
 }
 
 /// What a body is, as far as can be told without reading it.

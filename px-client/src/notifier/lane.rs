@@ -1,0 +1,327 @@
+//! One lane: waits, collects for a moment, and tells Plaid until the store is empty.
+
+use super::{
+    entry::Lane,
+    observer::{Counters, NotifierObserver, Stall, StallCause, count},
+    plan::{Batch, Body, MOST_IN_A_BATCH, plan},
+    store::NotificationStore,
+    verdict::{Verdict, names_a_token, rest, verdict},
+};
+use crate::{
+    clock::Clock,
+    error::{Error, Source},
+    plaid::PlaidClient,
+};
+use futures_util::future::{Either, select};
+use rand::{RngExt as _, rngs::StdRng};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+
+/// How many entries are read from the store at once.
+const WINDOW: usize = 5 * MOST_IN_A_BATCH;
+
+/// How many refusals in a row, without one yes, are held for a fault of the whole and not of the
+/// entries.
+const MOST_REFUSALS: u32 = 64;
+
+/// Whether the notifier goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It does.
+    Open,
+    /// Everything that is kept is told, then it ends.
+    Flush,
+    /// It was dropped: what is kept is told if Plaid takes it at once.
+    Dropped,
+}
+
+/// How a lane is told of new entries.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    some: Notify,
+    full: Notify,
+    since_collected: AtomicUsize,
+}
+
+impl Signals {
+    /// So many entries more were kept.
+    pub(super) fn kept(&self, more: usize) {
+        if more == 0 {
+            return;
+        }
+        let before = self.since_collected.fetch_add(more, Ordering::SeqCst);
+        self.some.notify_one();
+        if before + more >= MOST_IN_A_BATCH {
+            self.full.notify_one();
+        }
+    }
+
+    fn collected(&self) {
+        self.since_collected.store(0, Ordering::SeqCst);
+    }
+}
+
+/// What all lanes share.
+pub(super) struct Shared {
+    pub(super) client: PlaidClient,
+    pub(super) store: Arc<dyn NotificationStore>,
+    pub(super) observer: Arc<dyn NotifierObserver>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) signals: Arc<[Signals; 3]>,
+    pub(super) collect_for: Duration,
+    pub(super) longest_rest: Duration,
+    /// Plaid took something since the start: address, id and secret are right.
+    pub(super) proven: AtomicBool,
+}
+
+/// The task of one lane.
+pub(super) struct Worker {
+    pub(super) lane: Lane,
+    pub(super) shared: Arc<Shared>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) rng: StdRng,
+    pub(super) failures: u32,
+}
+
+/// Why a lane cannot go on now.
+enum Blocked {
+    Call(Error),
+    Refused(Error),
+    Store(Source),
+}
+
+/// What ended a rest.
+#[derive(PartialEq)]
+enum Woken {
+    Rested,
+    BySomethingNew,
+}
+
+/// What is found out while the batches of one plan are told.
+#[derive(Default)]
+struct Round {
+    accepted: usize,
+    refusals_in_a_row: u32,
+    /// Refused, but it is not certain that they are at fault.
+    suspects: Vec<(Batch, Error)>,
+}
+
+impl Worker {
+    /// Tells what is kept, and what will be, until the notifier ends.
+    pub(super) async fn run(mut self) {
+        loop {
+            // Read before the store is: what was kept until the phase changed is told.
+            let phase = *self.phase.borrow_and_update();
+            match self.drain().await {
+                Ok(()) if phase != Phase::Open => return,
+                Ok(()) => {
+                    self.failures = 0;
+                    self.something_new().await;
+                    self.collect().await;
+                }
+                Err(_) if phase == Phase::Dropped => return,
+                Err(blocked) => {
+                    if self.rest(blocked).await == Woken::BySomethingNew {
+                        self.collect().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn signals(&self) -> &Signals {
+        &self.shared.signals[self.lane as usize]
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &**self.shared.client.clock()
+    }
+
+    /// Until there are new entries, or the phase changes.
+    async fn something_new(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let some = pin!(shared.signals[self.lane as usize].some.notified());
+        let changed = pin!(phase_changed(&mut self.phase));
+        select(some, changed).await;
+    }
+
+    /// For a moment, unless a batch is full before.
+    async fn collect(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        if *self.phase.borrow() == Phase::Open && !shared.collect_for.is_zero() {
+            let full = pin!(shared.signals[self.lane as usize].full.notified());
+            let moment = pin!(shared.client.clock().sleep(shared.collect_for));
+            let changed = pin!(phase_changed(&mut self.phase));
+            select(select(full, moment), changed).await;
+        }
+        self.signals().collected();
+    }
+
+    /// Says why the lane rests, and rests.
+    async fn rest(&mut self, blocked: Blocked) -> Woken {
+        let shared = Arc::clone(&self.shared);
+        self.failures = self.failures.saturating_add(1);
+        let asked = match &blocked {
+            Blocked::Call(error) | Blocked::Refused(error) => error.retry_at(),
+            Blocked::Store(_) => None,
+        };
+        let now = self.clock().now();
+        let luck = self.rng.random_range(0..=1000);
+        let wait = rest(self.failures, shared.longest_rest, asked, now, luck);
+        count(&shared.counters.stalls, 1);
+        let (why, error) = match &blocked {
+            Blocked::Call(error) => (StallCause::Call(error), Some(error)),
+            Blocked::Refused(error) => (StallCause::Refused(error), Some(error)),
+            Blocked::Store(source) => (StallCause::Store(source), None),
+        };
+        tracing::warn!(
+            lane = %self.lane,
+            failures = self.failures,
+            wait_seconds = wait.as_secs(),
+            error = error.map(tracing::field::display),
+            "notifications wait"
+        );
+        let (lane, failures, until) = (self.lane, self.failures, now + wait);
+        shared.observer.stalled(&Stall { lane, why, failures, until });
+        let over = pin!(shared.client.clock().sleep(wait));
+        let changed = pin!(phase_changed(&mut self.phase));
+        let stop = select(over, changed);
+        if matches!(blocked, Blocked::Call(_) | Blocked::Store(_)) {
+            stop.await;
+            return Woken::Rested;
+        }
+        // What is refused does not hold up what comes after it: that may be taken, and tells then
+        // that the fault is with the entries.
+        let some = pin!(shared.signals[lane as usize].some.notified());
+        match select(some, stop).await {
+            Either::Left(_) => Woken::BySomethingNew,
+            Either::Right(_) => Woken::Rested,
+        }
+    }
+
+    /// Tells everything that is kept.
+    async fn drain(&mut self) -> Result<(), Blocked> {
+        loop {
+            let kept = self.shared.store.next_batch(self.lane, WINDOW).await;
+            let kept = kept.map_err(Blocked::Store)?;
+            if kept.is_empty() {
+                return Ok(());
+            }
+            let mut round = Round::default();
+            for batch in plan(self.lane, kept, self.clock().now()) {
+                self.tell(batch, &mut round).await?;
+            }
+            self.sentence(round).await?;
+        }
+    }
+
+    /// Tells one batch, whole if Plaid takes it, else without the entries that are at fault.
+    async fn tell(&mut self, batch: Batch, round: &mut Round) -> Result<(), Blocked> {
+        let mut pieces = vec![batch];
+        while let Some(mut piece) = pieces.pop() {
+            let entries = piece.parts.len();
+            let Err(error) = self.call(&piece).await else {
+                self.accepted(&piece, round).await?;
+                continue;
+            };
+            count(&self.shared.counters.failed_calls, 1);
+            let verdict = verdict(&error, entries);
+            if verdict == Verdict::Later {
+                return Err(Blocked::Call(error));
+            }
+            round.refusals_in_a_row += 1;
+            let certain = names_a_token(&error) && self.shared.proven.load(Ordering::SeqCst);
+            if round.refusals_in_a_row > MOST_REFUSALS && round.accepted == 0 && !certain {
+                return Err(Blocked::Refused(error));
+            }
+            match verdict {
+                Verdict::Entry(index) => {
+                    let part = piece.parts.remove(index);
+                    let lane = piece.lane;
+                    let suspect = Batch { lane, parts: vec![part] };
+                    match certain || round.accepted > 0 {
+                        true => self.take_out(suspect, &error).await?,
+                        false => round.suspects.push((suspect, error)),
+                    }
+                    if !piece.parts.is_empty() {
+                        pieces.push(piece);
+                    }
+                }
+                Verdict::Halve => {
+                    let (first, second) = piece.halves();
+                    // The first half goes first: events of one account keep their order.
+                    pieces.push(second);
+                    pieces.push(first);
+                }
+                Verdict::Later => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&self, batch: &Batch) -> Result<(), Error> {
+        let client = &self.shared.client;
+        let answer = match batch.body() {
+            Some(Body::Transactions(body)) => client.notify_transactions(body).await,
+            Some(Body::Accounts(body)) => client.notify_accounts(body).await,
+            Some(Body::Tokens(body)) => client.notify_tokens(body).await,
+            // A plan has no empty batch and none that is too large.
+            None => return Err(Error::build("notifier", "a batch of a size that is not taken")),
+        };
+        answer.map(|_| ())
+    }
+
+    async fn accepted(&mut self, batch: &Batch, round: &mut Round) -> Result<(), Blocked> {
+        let numbers = batch.numbers();
+        let shared = &self.shared;
+        shared.proven.store(true, Ordering::SeqCst);
+        count(&shared.counters.calls, 1);
+        count(&shared.counters.accepted, numbers.len());
+        round.accepted += batch.parts.len();
+        round.refusals_in_a_row = 0;
+        self.failures = 0;
+        tracing::debug!(lane = %self.lane, entries = batch.parts.len(), "Plaid was notified");
+        shared.observer.accepted(self.lane, batch.parts.len());
+        shared.store.done(self.lane, &numbers).await.map_err(Blocked::Store)
+    }
+
+    /// Reports an entry, then forgets it: after a crash between the two it is reported again.
+    async fn take_out(&self, suspect: Batch, why: &Error) -> Result<(), Blocked> {
+        let numbers = suspect.numbers();
+        let shared = &self.shared;
+        count(&shared.counters.taken_out, numbers.len());
+        tracing::warn!(lane = %self.lane, error = %why, "Plaid does not take a notification");
+        for part in &suspect.parts {
+            shared.observer.taken_out(&part.entry, why);
+        }
+        shared.store.done(self.lane, &numbers).await.map_err(Blocked::Store)
+    }
+
+    /// Takes the suspects out if Plaid took something beside them; else it may not be their fault.
+    async fn sentence(&self, mut round: Round) -> Result<(), Blocked> {
+        if round.accepted == 0
+            && let Some((_, error)) = round.suspects.pop()
+        {
+            return Err(Blocked::Refused(error));
+        }
+        for (suspect, error) in round.suspects {
+            self.take_out(suspect, &error).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Until the notifier is to end. Never again after that: there is no way back.
+async fn phase_changed(phase: &mut watch::Receiver<Phase>) {
+    if phase.changed().await.is_err() {
+        // The sender is gone only after it said so.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,102 @@
+//! What a failed call means for its batch, and how long to wait. Pure.
+
+use crate::error::{Error, Kind};
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+/// The longest wait that Plaid may ask for (A: as its own webhooks do).
+const LONGEST_ASKED: Duration = Duration::from_secs(4 * 3600);
+
+/// What a failed call means for its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is this entry.
+    Entry(usize),
+    /// It is one of them: halve the batch to find it.
+    Halve,
+    /// It is none of them: tell all of it later.
+    Later,
+}
+
+/// Tells what a failed call means for a batch of so many entries.
+pub(super) fn verdict(error: &Error, entries: usize) -> Verdict {
+    match (error.kind(), error.status()) {
+        (Kind::Api, Some(400 | 413 | 422)) => match error.batch_entry() {
+            Some(index) if index < entries => Verdict::Entry(index),
+            _ if entries == 1 => Verdict::Entry(0),
+            _ => Verdict::Halve,
+        },
+        _ => Verdict::Later,
+    }
+}
+
+/// Whether the entry itself is named as the fault: there is no Item behind its token.
+pub(super) fn names_a_token(error: &Error) -> bool {
+    matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
+}
+
+/// How long a lane rests after so many failures in a row, the first included.
+///
+/// It doubles from one second, with up to a half of it taken off at random (`luck` is 0–1000),
+/// so that many notifiers do not come back at the same moment. What Plaid asks for is kept.
+pub(super) fn rest(
+    failures: u32,
+    longest: Duration,
+    asked: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+    luck: u32,
+) -> Duration {
+    let doubled = Duration::from_secs(1 << failures.saturating_sub(1).min(20)).min(longest);
+    let own = doubled - doubled / 2 * luck.min(1000) / 1000;
+    let asked = asked.and_then(|at| (at - now).to_std().ok()).unwrap_or_default();
+    own.max(asked.min(LONGEST_ASKED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    fn refused(status: u16, entry: Option<usize>) -> Error {
+        let kind = if status == 401 { Kind::Auth } else { Kind::Api };
+        Error::new(kind, "notify_transactions", "answered")
+            .status_is(StatusCode::from_u16(status).unwrap())
+            .plaid_says(None, None, entry)
+    }
+
+    #[test]
+    fn only_what_plaid_says_of_the_batch_is_held_against_an_entry() {
+        for (status, entry, entries, expected) in [
+            (400, Some(3), 5, Verdict::Entry(3)),
+            (400, Some(5), 5, Verdict::Halve),
+            (400, None, 5, Verdict::Halve),
+            (400, None, 1, Verdict::Entry(0)),
+            (400, Some(7), 1, Verdict::Entry(0)),
+            (413, None, 2, Verdict::Halve),
+            (401, Some(0), 5, Verdict::Later),
+            (403, None, 5, Verdict::Later),
+            (404, None, 1, Verdict::Later),
+            (429, None, 1, Verdict::Later),
+            (503, Some(0), 1, Verdict::Later),
+        ] {
+            assert_eq!(verdict(&refused(status, entry), entries), expected, "{status} {entry:?}");
+        }
+        let lost = Error::new(Kind::Timeout, "notify_transactions", "no whole answer");
+        assert_eq!(verdict(&lost, 1), Verdict::Later);
+    }
+
+    #[test]
+    fn rests_grow_to_a_limit_and_keep_what_was_asked_for() {
+        let now: DateTime<Utc> = "2024-05-06T12:00:00Z".parse().unwrap();
+        let longest = Duration::from_secs(300);
+        let seconds = |failures, luck| rest(failures, longest, None, now, luck).as_secs();
+        let grown = [1, 2, 3, 9, 10, 4_000_000_000].map(|n| seconds(n, 0));
+        assert_eq!(grown, [1, 2, 4, 256, 300, 300]);
+        assert_eq!(seconds(2, 1000), 1);
+        for (asked, expected) in [(-5, 1), (90, 90), (1 << 40, 4 * 3600)] {
+            let asked = now.checked_add_signed(chrono::TimeDelta::seconds(asked));
+            let asked = asked.or(Some(DateTime::<Utc>::MAX_UTC));
+            assert_eq!(rest(1, longest, asked, now, 0), Duration::from_secs(expected));
+        }
+    }
+}

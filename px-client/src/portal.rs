@@ -1,0 +1,614 @@
+//! The data half of the page where a bank's customers see which applications they connected.
+//!
+//! A bank mounts it into its own site, behind the customer's login: its handlers call a
+//! [`Portal`] and render what it gives. Every method takes the [`UserId`] of the customer who is
+//! signed in, and never shows or changes anything of another's.
+//!
+//! - `store`: the bank's own records; `memory`: those of tests;
+//! - `view`: what a page shows, made fit to be shown (pure);
+//! - `disconnect`: ending an application's access, until it is done;
+//! - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
+//!
+//! Sessions, forms, CSRF and HTML are the bank's.
+//!
+//! # How a bank uses it
+//!
+//! | on | the bank calls |
+//! |---|---|
+//! | a customer consented to an application (the bank's OAuth server) | [`Portal::import`], in the background |
+//! | the page | [`Portal::applications`], [`Portal::notices`] |
+//! | a form: accounts and products | [`Portal::set_scopes`] |
+//! | a form: disconnect | [`Portal::disconnect`] |
+//! | the log | [`Portal::activity`] |
+//! | a button: connect to an application | [`Portal::connect`], then Plaid's page with the link token |
+//! | `POST /applications/notify`, its signature checked | [`Portal::application_linked`] |
+//! | server-sent events | [`Portal::changes`] |
+//! | the start of the program | [`Portal::run`], spawned |
+//!
+//! # Examples
+//!
+//! ```
+//! use px_client::{PlaidClient, portal::{MemoryPortalStore, MintToken, Portal}, transport::InProcess};
+//! use px_types::{AccessToken, ClientSecret, UserId};
+//! use std::{error::Error, sync::Arc};
+//!
+//! /// Gives a token of the bank's own OAuth server for a customer who has consented.
+//! #[derive(Debug)]
+//! struct OurTokens;
+//!
+//! #[async_trait::async_trait]
+//! impl MintToken for OurTokens {
+//!     async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Box<dyn Error + Send + Sync>> {
+//!         Ok(Some(AccessToken::new(format!("a token for {user}"))))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn Error>> {
+//! # use bytes::Bytes;
+//! # use http_body_util::Full;
+//! # let a_plaid = tower::service_fn(|request: http::Request<Full<Bytes>>| async move {
+//! #     http::Response::builder()
+//! #         .header("content-type", "application/json")
+//! #         .body(Full::new(Bytes::from(match request.uri().path() {
+//! #             "/item/import" => r#"{"access_token": "access-1", "request_id": "r-1"}"#,
+//! #             "/item/application/list" => r#"{"applications": [{"application_id": "app-1",
+//! #                 "name": "Budget App", "created_at": "2024-05-06T12:00:00Z"}], "request_id": "r-2"}"#,
+//! #             "/item/activity/list" => r#"{"activities": [], "last_data_access_times": [],
+//! #                 "request_id": "r-3"}"#,
+//! #             _ => r#"{"request_id": "r-4"}"#,
+//! #         })))
+//! # });
+//! let plaid = PlaidClient::builder("https://plaid.example", InProcess::new(a_plaid))
+//!     .client("the-bank".parse()?, ClientSecret::new("its-secret"))
+//!     .build()?;
+//! let portal = Portal::builder(plaid, Arc::new(MemoryPortalStore::default()), "First Platypus Bank")
+//!     .tokens(Arc::new(OurTokens))
+//!     .build();
+//!
+//! let ann: UserId = "ann".parse()?; // the customer who is signed in
+//! let page = portal.applications(&ann).await?;
+//! assert_eq!(page.list[0].name, "Budget App");
+//! portal.disconnect(&ann, &page.list[0].application_id).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Contract: `px.md` sections 6, 9 and 10.
+
+mod disconnect;
+mod error;
+mod linked;
+mod memory;
+mod store;
+mod view;
+mod watchers;
+
+pub use self::{
+    disconnect::{Disconnected, WorkedOff},
+    error::{PortalError, PortalErrorKind},
+    memory::MemoryPortalStore,
+    store::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore},
+    view::{
+        AccountsSeen, ActivityEntry, ActivityPage, AppState, Applications, ConnectedApp, DataKind,
+        LastAccess,
+    },
+    watchers::Changes,
+};
+
+use crate::{
+    clock::Clock,
+    error::{Error as CallError, Source},
+    plaid::PlaidClient,
+};
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use px_types::{
+    AccessToken, ApplicationId, AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken,
+    Timestamp, UserId,
+    model::{
+        application::ConnectedApplication, cross_app_item_add::CrossAppItemAdd,
+        last_data_access_times::LastDataAccessTimes, link_token_user::LinkTokenUser,
+        product::Product, scopes::Scopes,
+    },
+    plaid::{
+        CreateLinkToken, GetApplication, ImportItem, ListActivity, ListApplications,
+        MAX_ACTIVITY_COUNT, ScopesContext, UpdateScopes, UserAuth,
+    },
+};
+use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
+use tokio::sync::OwnedMutexGuard;
+use watchers::{Locks, Watchers};
+
+/// Makes the bank's own token for a user, which Plaid then reads with.
+#[async_trait]
+pub trait MintToken: Send + Sync + fmt::Debug {
+    /// A token of the bank's OAuth server for a user.
+    ///
+    /// `None` when the user shares nothing with Plaid: then no Item is made and Plaid learns
+    /// nothing of the user. It is asked when a page is looked at, so looking at a page must not
+    /// be taken for a consent. Before [`Portal::connect`] the user has asked to share.
+    ///
+    /// # Errors
+    /// When no token can be made.
+    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Source>;
+}
+
+/// The data half of the connected-apps page.
+///
+/// Cheap to clone; all clones together are one. See [`portal`](self).
+#[derive(Clone)]
+pub struct Portal(Arc<Inner>);
+
+struct Inner {
+    client: PlaidClient,
+    store: Arc<dyn PortalStore>,
+    settings: Settings,
+    locks: Locks,
+    watchers: Arc<Watchers>,
+}
+
+struct Settings {
+    tokens: Option<Arc<dyn MintToken>>,
+    client_name: String,
+    language: String,
+    country_codes: Vec<String>,
+    products: Vec<Product>,
+    redirect_uri: Option<String>,
+}
+
+impl fmt::Debug for Portal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Portal")
+            .field("client", &self.0.client)
+            .field("store", &self.0.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets up a [`Portal`].
+#[must_use]
+pub struct PortalBuilder {
+    client: PlaidClient,
+    store: Arc<dyn PortalStore>,
+    settings: Settings,
+}
+
+impl fmt::Debug for PortalBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PortalBuilder").finish_non_exhaustive()
+    }
+}
+
+impl PortalBuilder {
+    /// Makes tokens for users whose Item has to be imported. Without it, only users whose token
+    /// the store has can share.
+    pub fn tokens(mut self, tokens: Arc<dyn MintToken>) -> Self {
+        self.settings.tokens = Some(tokens);
+        self
+    }
+
+    /// The language of Plaid's page, `en` by default.
+    pub fn language(mut self, language: impl Into<String>) -> Self {
+        self.settings.language = language.into();
+        self
+    }
+
+    /// The countries of the bank, `US` by default.
+    pub fn country_codes(mut self, codes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.country_codes = codes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The products that an Item is imported for, transactions by default. None is the default.
+    pub fn products(mut self, products: impl IntoIterator<Item = Product>) -> Self {
+        self.settings.products = products.into_iter().collect();
+        self
+    }
+
+    /// Where Plaid's page returns to.
+    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
+        self.settings.redirect_uri = Some(uri.into());
+        self
+    }
+
+    /// Makes the portal.
+    #[must_use]
+    pub fn build(self) -> Portal {
+        Portal(Arc::new(Inner {
+            client: self.client,
+            store: self.store,
+            settings: self.settings,
+            locks: Locks::default(),
+            watchers: Arc::default(),
+        }))
+    }
+}
+
+/// What opens Plaid's page for one user.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectLink {
+    /// Opens the page, once.
+    pub link_token: LinkToken,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+impl Portal {
+    /// Sets up a portal of a bank with that name, which Plaid's page shows.
+    pub fn builder(
+        client: PlaidClient,
+        store: Arc<dyn PortalStore>,
+        client_name: impl Into<String>,
+    ) -> PortalBuilder {
+        let settings = Settings {
+            tokens: None,
+            client_name: client_name.into(),
+            language: "en".into(),
+            country_codes: vec!["US".into()],
+            products: Vec::new(),
+            redirect_uri: None,
+        };
+        PortalBuilder { client, store, settings }
+    }
+
+    /// Makes sure that the bank has the user's token at Plaid, and gives it: for
+    /// [`Notifier`](crate::notifier::Notifier), which needs it.
+    ///
+    /// Call it after a consent of the user, in the background.
+    ///
+    /// # Errors
+    /// [`NotShared`](PortalErrorKind::NotShared) when there is none and the bank makes none; when
+    /// the import fails.
+    pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
+        let _turn = self.lock(user).await;
+        self.token(user).await?.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
+    }
+
+    /// The applications that the user connected, the newest first.
+    ///
+    /// When Plaid is out of reach it gives what the bank knew last, and says so in
+    /// [`current`](Applications::current).
+    ///
+    /// # Errors
+    /// When the records are out of reach, or the bank cannot make a token.
+    pub async fn applications(&self, user: &UserId) -> Result<Applications, PortalError> {
+        let _turn = self.lock(user).await;
+        let (mut list, current) = match self.list_at_plaid(user).await {
+            Ok(Some(list)) => (list, true),
+            Ok(None) => {
+                // A notification may have come before the import.
+                let list = self.recorded(user).await?;
+                let current = list.is_empty();
+                (list, current)
+            }
+            Err(error) => {
+                let Some(call) = error.plaid() else { return Err(error) };
+                tracing::warn!(error = %call, "a user's applications are shown as last known");
+                (self.recorded(user).await?, false)
+            }
+        };
+        let last_access = match current && !list.is_empty() {
+            true => self.last_access(user).await?,
+            false => current.then(Vec::new),
+        };
+        let mut disconnections =
+            self.store().disconnections(user).await.map_err(PortalError::store)?;
+        if current {
+            self.settle(user, &list, &mut disconnections).await?;
+        }
+        list.sort_by_key(|one| std::cmp::Reverse(one.created_at));
+        let view = |one: &_| view::connected_app(one, last_access.as_deref(), &disconnections);
+        Ok(Applications { list: list.iter().map(view).collect(), current })
+    }
+
+    /// Sets what an application may see from now on: all of it, not a change.
+    ///
+    /// The accounts are those of the bank's own page for this user; the portal does not know them.
+    ///
+    /// # Errors
+    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's,
+    /// [`Disconnecting`](PortalErrorKind::Disconnecting) when it is being disconnected; when Plaid
+    /// cannot do it, and then nothing has changed as far as is known.
+    pub async fn set_scopes(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+        scopes: Scopes,
+    ) -> Result<(), PortalError> {
+        let _turn = self.lock(user).await;
+        self.check_is_connected(user, application).await?;
+        let disconnections = self.store().disconnections(user).await.map_err(PortalError::store)?;
+        if disconnections.iter().any(|one| one.application_id == *application && one.is_pending()) {
+            return Err(PortalError::new(PortalErrorKind::Disconnecting));
+        }
+        let set = self
+            .with_token(user, |token| {
+                let (application, scopes) = (application.clone(), scopes.clone());
+                let request = UpdateScopes::new(token, application, scopes, ScopesContext::Portal);
+                async move { self.client().update_scopes(request).await }
+            })
+            .await;
+        match set {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(PortalError::new(PortalErrorKind::UnknownApplication)),
+            Err(error) => {
+                // It may have been unlinked elsewhere since it was listed.
+                if error.plaid().is_some_and(disconnect::is_refusal)
+                    && let Ok(Some(list)) = self.list_at_plaid(user).await
+                    && list.iter().all(|one| one.application_id != *application)
+                {
+                    return Err(PortalError::new(PortalErrorKind::UnknownApplication));
+                }
+                return Err(error);
+            }
+        }
+        let mut list = self.recorded(user).await?;
+        for one in list.iter_mut().filter(|one| one.application_id == *application) {
+            one.scopes = Some(scopes.clone());
+        }
+        self.keep_recorded(user, &list).await?;
+        self.tell_watchers(user);
+        Ok(())
+    }
+
+    /// A page of the log of the user's consent: at most `count` entries (1–50), from a cursor of
+    /// the page before.
+    ///
+    /// # Errors
+    /// When Plaid refuses the cursor or is out of reach.
+    pub async fn activity(
+        &self,
+        user: &UserId,
+        cursor: Option<&str>,
+        count: u64,
+    ) -> Result<ActivityPage, PortalError> {
+        let turn = self.lock(user).await;
+        let page = self
+            .with_token(user, |token| {
+                let mut request = ListActivity::new(token);
+                request.cursor = cursor.map(str::to_owned);
+                request.count = Some(count.clamp(1, MAX_ACTIVITY_COUNT));
+                async move { self.client().list_activity(request).await }
+            })
+            .await?;
+        drop(turn);
+        let Some(page) = page else {
+            return Ok(ActivityPage { entries: Vec::new(), next: None });
+        };
+        let known = self.recorded(user).await?;
+        let targets = page.activities.iter().filter_map(|one| one.target_application_id.as_ref());
+        let gone: BTreeSet<_> = targets
+            .filter(|id| known.iter().all(|one| one.application_id != **id))
+            .cloned()
+            .collect();
+        let names = join_all(gone.into_iter().map(|id| self.name_of(id))).await;
+        let name_of = |id: &ApplicationId| {
+            let known = known.iter().find(|one| one.application_id == *id).map(view::name);
+            known.or_else(|| {
+                names.iter().flatten().find(|(one, _)| one == id).map(|(_, n)| n.clone())
+            })
+        };
+        let entries = page.activities.into_iter();
+        Ok(ActivityPage {
+            entries: entries.map(|one| view::activity_entry(one, name_of)).collect(),
+            next: page.cursor,
+        })
+    }
+
+    /// Begins to connect an application that the user chose on the bank's own site: gives what
+    /// opens Plaid's page, where the user consents without signing in again.
+    ///
+    /// `foreign_id` is the id by which the application knows the user, where there is one. Call it
+    /// only for a user who has asked for it.
+    ///
+    /// # Errors
+    /// [`NotShared`](PortalErrorKind::NotShared) when the bank gives no token for the user; when
+    /// Plaid refuses the application's token or is out of reach.
+    pub async fn connect(
+        &self,
+        user: &UserId,
+        target: &TargetApplicationToken,
+        foreign_id: Option<&str>,
+    ) -> Result<ConnectLink, PortalError> {
+        let _turn = self.lock(user).await;
+        let settings = &self.0.settings;
+        let created = self
+            .with_token(user, |token| {
+                let mut add = CrossAppItemAdd::new(target.clone());
+                add.foreign_id = foreign_id.map(str::to_owned);
+                let mut request = CreateLinkToken::new(
+                    settings.client_name.clone(),
+                    settings.language.clone(),
+                    settings.country_codes.clone(),
+                    LinkTokenUser::new(user.as_str()),
+                );
+                request.access_token = Some(token);
+                request.redirect_uri = settings.redirect_uri.clone();
+                request.cross_app_item_add = Some(add);
+                async move { self.client().create_link_token(request).await }
+            })
+            .await?;
+        let created = created.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))?;
+        Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
+    }
+
+    /// Tells a page of the user when something has changed.
+    ///
+    /// Take it before the page is read, so that no change is missed between the two.
+    #[must_use]
+    pub fn changes(&self, user: &UserId) -> Changes {
+        self.0.watchers.watch(user)
+    }
+
+    /// The clock of the client.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.0.client.clock()
+    }
+
+    fn client(&self) -> &PlaidClient {
+        &self.0.client
+    }
+
+    fn store(&self) -> &dyn PortalStore {
+        &*self.0.store
+    }
+
+    async fn lock(&self, user: &UserId) -> OwnedMutexGuard<()> {
+        self.0.locks.lock(user).await
+    }
+
+    fn tell_watchers(&self, user: &UserId) {
+        self.0.watchers.tell(user);
+    }
+
+    async fn recorded(&self, user: &UserId) -> Result<Vec<ConnectedApplication>, PortalError> {
+        self.store().applications(user).await.map_err(PortalError::store)
+    }
+
+    async fn keep_recorded(
+        &self,
+        user: &UserId,
+        list: &[ConnectedApplication],
+    ) -> Result<(), PortalError> {
+        self.store().keep_applications(user, list).await.map_err(PortalError::store)
+    }
+
+    async fn has_record_of(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> Result<bool, PortalError> {
+        let list = self.recorded(user).await?;
+        Ok(list.iter().any(|one| one.application_id == *application))
+    }
+
+    /// By the records if they say yes, else by Plaid. The user's lock is held.
+    async fn check_is_connected(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> Result<(), PortalError> {
+        if self.has_record_of(user, application).await? {
+            return Ok(());
+        }
+        let listed = self.list_at_plaid(user).await?;
+        match listed.iter().flatten().any(|one| one.application_id == *application) {
+            true => Ok(()),
+            false => Err(PortalError::new(PortalErrorKind::UnknownApplication)),
+        }
+    }
+
+    /// The list as Plaid has it now, which the records have then too. The user's lock is held.
+    async fn list_at_plaid(
+        &self,
+        user: &UserId,
+    ) -> Result<Option<Vec<ConnectedApplication>>, PortalError> {
+        let listed = self
+            .with_token(user, |token| {
+                let request = ListApplications::new(token);
+                async move { self.client().list_applications(request).await }
+            })
+            .await?;
+        let Some(listed) = listed else { return Ok(None) };
+        self.keep_recorded(user, &listed.applications).await?;
+        Ok(Some(listed.applications))
+    }
+
+    /// An application that was disconnected and is listed was linked again: forgets what was.
+    async fn settle(
+        &self,
+        user: &UserId,
+        list: &[ConnectedApplication],
+        disconnections: &mut Vec<Disconnection>,
+    ) -> Result<(), PortalError> {
+        for one in disconnections.iter().filter(|one| !one.is_pending()) {
+            let id = &one.application_id;
+            if list.iter().any(|listed| listed.application_id == *id) {
+                let forgotten = self.store().forget_disconnection(user, id).await;
+                forgotten.map_err(PortalError::store)?;
+            }
+        }
+        disconnections.retain(Disconnection::is_pending);
+        Ok(())
+    }
+
+    /// When each application last read what. A page without it is better than none.
+    async fn last_access(
+        &self,
+        user: &UserId,
+    ) -> Result<Option<Vec<LastDataAccessTimes>>, PortalError> {
+        let page = self
+            .with_token(user, |token| {
+                let mut request = ListActivity::new(token);
+                request.count = Some(1);
+                async move { self.client().list_activity(request).await }
+            })
+            .await;
+        match page {
+            Ok(page) => Ok(page.map(|page| page.last_data_access_times)),
+            Err(error) if error.plaid().is_some() => {
+                tracing::warn!(%error, "the last accesses are not known just now");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The name of an application that the user has no more.
+    async fn name_of(&self, id: ApplicationId) -> Option<(ApplicationId, String)> {
+        let answer = self.client().application(GetApplication::new(id.clone())).await.ok()?;
+        let application = answer.application;
+        let display = application.display_name.as_deref();
+        let name = view::named(display, &application.name, &application.application_id);
+        Some((id, name))
+    }
+
+    /// The user's token; imported when there is none. The user's lock is held.
+    async fn token(&self, user: &UserId) -> Result<Option<ItemAccessToken>, PortalError> {
+        if let Some(token) = self.store().token(user).await.map_err(PortalError::store)? {
+            return Ok(Some(token));
+        }
+        let settings = &self.0.settings;
+        let Some(tokens) = &settings.tokens else { return Ok(None) };
+        let Some(token) = tokens.mint(user).await.map_err(PortalError::mint)? else {
+            return Ok(None);
+        };
+        let products = AtLeastOne::new(settings.products.clone());
+        let products = products.or_else(|_| AtLeastOne::new(vec![Product::Transactions]));
+        let products = products.map_err(|error| PortalError::mint(error.into()))?;
+        let request = ImportItem::new(products, UserAuth::new(user.clone(), token));
+        let imported = self.client().import(request).await?;
+        let kept = self.store().keep_token(user, &imported.access_token).await;
+        Ok(Some(kept.map_err(PortalError::store)?))
+    }
+
+    /// Calls with the user's token; once more with another one, when Plaid says that it is dead.
+    /// `None`: the user shares nothing.
+    async fn with_token<T, F>(
+        &self,
+        user: &UserId,
+        call: impl Fn(ItemAccessToken) -> F + Send + Sync,
+    ) -> Result<Option<T>, PortalError>
+    where
+        F: Future<Output = Result<T, CallError>> + Send,
+    {
+        let Some(token) = self.token(user).await? else { return Ok(None) };
+        match call(token.clone()).await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) if is_dead(&error) => {
+                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let Some(token) = self.token(user).await? else { return Ok(None) };
+        Ok(Some(call(token).await?))
+    }
+}
+
+/// Whether Plaid says that there is no Item behind a token.
+fn is_dead(error: &CallError) -> bool {
+    matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
+}

@@ -1,0 +1,221 @@
+//! Ending an application's access: the bank's record first, then Plaid, until it is done.
+
+use super::{
+    Portal,
+    error::{PortalError, PortalErrorKind},
+    store::{Disconnection, DisconnectionState},
+};
+use crate::error::{Error as CallError, Kind};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_types::{ApplicationId, UserId, plaid::UnlinkApplication};
+use std::time::Duration;
+
+/// How far a disconnection came at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Disconnected {
+    /// Plaid has ended the application's access.
+    Done,
+    /// The wish is kept; Plaid was not reached, and is asked again until it has done it.
+    Underway,
+}
+
+/// What [`Portal::work_off`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkedOff {
+    /// So many came to their end.
+    pub done: usize,
+    /// So many were tried and wait again.
+    pub waiting: usize,
+}
+
+/// How many disconnections are looked up at once.
+const AT_ONCE: usize = 100;
+
+/// How often [`Portal::run`] looks for what is due.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl Portal {
+    /// Ends an application's access.
+    ///
+    /// The wish is recorded first, and survives a crash from then on. If Plaid cannot do it now,
+    /// [`run`](Self::run) goes on until it has. Once Plaid answered, the application cannot make
+    /// a single call more. Two at once are one; a user may press twice.
+    ///
+    /// # Errors
+    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's;
+    /// when the records are out of reach; when Plaid is out of reach **and** the bank has no
+    /// record of the application, so that nothing can be said of it.
+    pub async fn disconnect(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> Result<Disconnected, PortalError> {
+        let _turn = self.lock(user).await;
+        let earlier = self.disconnection(user, application).await?;
+        let wish = match earlier {
+            Some(earlier) if earlier.is_pending() => earlier,
+            // The other one of two at once has done it.
+            Some(_) if !self.has_record_of(user, application).await? => {
+                return Ok(Disconnected::Done);
+            }
+            _ => {
+                self.check_is_connected(user, application).await?;
+                let now = self.clock().now().into();
+                let wish = Disconnection::begun(user.clone(), application.clone(), now);
+                self.store().keep_disconnection(&wish).await.map_err(PortalError::store)?;
+                tracing::info!("a user disconnects an application");
+                self.tell_watchers(user);
+                wish
+            }
+        };
+        match self.try_to_end(&wish).await {
+            Ok(()) => Ok(Disconnected::Done),
+            // The record is there, so that it will be done.
+            Err(_) => Ok(Disconnected::Underway),
+        }
+    }
+
+    /// Tries again what Plaid has not done yet, as far as it is due.
+    ///
+    /// [`run`](Self::run) calls it again and again. After a failure that is not the fault of one
+    /// disconnection alone the rest is left for the next time.
+    ///
+    /// # Errors
+    /// When the records are out of reach.
+    pub async fn work_off(&self, now: DateTime<Utc>) -> Result<WorkedOff, PortalError> {
+        let mut worked = WorkedOff::default();
+        let due = self.store().due_disconnections(now, AT_ONCE).await;
+        for wish in due.map_err(PortalError::store)? {
+            let _turn = self.lock(&wish.user_id).await;
+            // It may have been done while this waited for its turn.
+            let kept = self.disconnection(&wish.user_id, &wish.application_id).await?;
+            let Some(wish) = kept.filter(Disconnection::is_pending) else { continue };
+            let Err(error) = self.try_to_end(&wish).await else {
+                worked.done += 1;
+                continue;
+            };
+            worked.waiting += 1;
+            if error.plaid().is_some_and(concerns_all) {
+                break;
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Works off disconnections for ever: spawn it once in each process that serves the page.
+    pub async fn run(&self) {
+        loop {
+            if let Err(error) = self.work_off(self.clock().now()).await {
+                tracing::warn!(%error, "disconnections wait");
+            }
+            self.clock().sleep(LOOK).await;
+        }
+    }
+
+    async fn disconnection(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> Result<Option<Disconnection>, PortalError> {
+        let all = self.store().disconnections(user).await.map_err(PortalError::store)?;
+        Ok(all.into_iter().find(|one| one.application_id == *application))
+    }
+
+    /// One try, and what came of it in the records. The user's lock is held.
+    async fn try_to_end(&self, wish: &Disconnection) -> Result<(), PortalError> {
+        let (user, application) = (&wish.user_id, &wish.application_id);
+        let now = || self.clock().now();
+        let tried = self.end_at_plaid(user, application).await;
+        let mut after = wish.clone();
+        match tried {
+            Ok(()) => {
+                after.state = DisconnectionState::Done { at: now().into() };
+                let mut left = self.recorded(user).await?;
+                left.retain(|one| one.application_id != *application);
+                self.keep_recorded(user, &left).await?;
+                self.store().keep_disconnection(&after).await.map_err(PortalError::store)?;
+                tracing::info!("an application is disconnected");
+                self.tell_watchers(user);
+                Ok(())
+            }
+            Err(error) => {
+                let attempts = match wish.state {
+                    DisconnectionState::Pending { attempts, .. } => attempts.saturating_add(1),
+                    DisconnectionState::Done { .. } => 1,
+                };
+                let asked = error.plaid().and_then(CallError::retry_at);
+                let next_try = next_try(attempts, asked, now()).into();
+                tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
+                    attempts, "an application is not disconnected yet");
+                after.state = DisconnectionState::Pending { attempts, next_try };
+                self.store().keep_disconnection(&after).await.map_err(PortalError::store)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has Plaid end the access, or finds that there is none.
+    async fn end_at_plaid(
+        &self,
+        user: &UserId,
+        application: &ApplicationId,
+    ) -> Result<(), PortalError> {
+        let Some(token) = self.token(user).await? else {
+            return Err(PortalError::new(PortalErrorKind::NotShared));
+        };
+        let request = UnlinkApplication::new(token.clone(), application.clone());
+        let error = match self.client().unlink_application(request).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if super::is_dead(&error) {
+            // The Item went with its last application, and the token with it.
+            self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+            return Ok(());
+        }
+        if is_refusal(&error) {
+            // An earlier try whose answer was lost may have done it.
+            let listed = self.list_at_plaid(user).await?;
+            if listed.iter().flatten().all(|one| one.application_id != *application) {
+                return Ok(());
+            }
+        }
+        Err(error.into())
+    }
+}
+
+/// Whether Plaid understood the request and will not do it.
+pub(super) fn is_refusal(error: &CallError) -> bool {
+    matches!(error.status(), Some(400 | 404 | 409 | 422))
+}
+
+/// Whether a failure would meet every other call just now.
+fn concerns_all(error: &CallError) -> bool {
+    !is_refusal(error) && error.kind() != Kind::Decode
+}
+
+/// When to try again: after 2 s, doubled each time up to 10 minutes, or when Plaid says, up to
+/// 4 hours.
+fn next_try(attempts: u32, asked: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
+    let own = TimeDelta::seconds((1_i64 << attempts.min(20)).min(600));
+    let latest = now + TimeDelta::hours(4);
+    (now + own).max(asked.unwrap_or(now).min(latest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_get_rarer_but_do_not_end() {
+        let now: DateTime<Utc> = "2024-05-06T12:00:00Z".parse().unwrap();
+        let after = |attempts, asked: Option<i64>| {
+            let asked = asked.map(|seconds| now + TimeDelta::seconds(seconds));
+            (next_try(attempts, asked, now) - now).num_seconds()
+        };
+        assert_eq!([1, 2, 9, 10, u32::MAX].map(|n| after(n, None)), [2, 4, 512, 600, 600]);
+        assert_eq!([-9, 1, 90, 999_999].map(|at| after(1, Some(at))), [2, 2, 90, 4 * 3600]);
+    }
+}

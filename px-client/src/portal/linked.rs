@@ -1,0 +1,65 @@
+//! What Plaid tells of a user's applications, and what users are told.
+
+use super::{
+    Portal,
+    error::PortalError,
+    store::{Notice, NoticeKind},
+};
+use px_types::{UserId, partner::NewApplicationLinkNotification};
+
+impl Portal {
+    /// Takes a notification whose signature was checked: records a notice for its user, and tells
+    /// open pages. `false`: it was known; nothing is done twice.
+    ///
+    /// Notifications come at least once and in any order. One that tells of a link does not end a
+    /// disconnection that the user has begun: which of the two was first is not certain, and the
+    /// user can link again.
+    ///
+    /// # Errors
+    /// When the records are out of reach, or do not know the user: answer with an error, and Plaid
+    /// tells again.
+    pub async fn application_linked(
+        &self,
+        notification: &NewApplicationLinkNotification,
+    ) -> Result<bool, PortalError> {
+        let user = &notification.user_id;
+        let _turn = self.lock(user).await;
+        let notice = Notice {
+            notification_id: notification.notification_id.clone(),
+            user_id: user.clone(),
+            kind: match notification.is_unlink() {
+                true => NoticeKind::Unlinked,
+                false => NoticeKind::Linked,
+            },
+            application: notification.application.clone(),
+            account_ids: notification.account_ids.clone(),
+            occurred_at: notification.occurred_at,
+            recorded_at: self.clock().now().into(),
+            read: false,
+        };
+        let is_news = self.store().add_notice(&notice).await.map_err(PortalError::store)?;
+        if is_news {
+            tracing::info!(kind = ?notice.kind, "a user has a notice");
+            self.tell_watchers(user);
+        }
+        Ok(is_news)
+    }
+
+    /// The user's notices, the latest first, at most so many.
+    ///
+    /// # Errors
+    /// When the records are out of reach.
+    pub async fn notices(&self, user: &UserId, at_most: usize) -> Result<Vec<Notice>, PortalError> {
+        self.store().notices(user, at_most).await.map_err(PortalError::store)
+    }
+
+    /// Marks the user's notices as read.
+    ///
+    /// # Errors
+    /// When the records are out of reach.
+    pub async fn mark_notices_read(&self, user: &UserId) -> Result<(), PortalError> {
+        self.store().mark_notices_read(user).await.map_err(PortalError::store)?;
+        self.tell_watchers(user);
+        Ok(())
+    }
+}

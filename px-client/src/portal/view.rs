@@ -1,0 +1,354 @@
+//! What a page shows: applications and activities, made fit to be shown. Pure.
+//!
+//! Names, reasons and addresses come from the applications: they are foreign text. Here they are
+//! cut to one short line without control characters, and addresses are web addresses or nothing.
+//! The page must escape them all the same.
+
+use super::store::{Disconnection, DisconnectionState};
+use crate::error::printable;
+use px_types::{
+    AccountId, ActivityId, ApplicationId, Timestamp,
+    model::{
+        activity::{Activity, ActivityState, ActivityType},
+        application::ConnectedApplication,
+        last_data_access_times::LastDataAccessTimes,
+        scopes::{ProductAccess, Scopes},
+    },
+    primitive::date::Iso8601,
+};
+use url::Url;
+
+/// The applications of one user.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Applications {
+    /// The applications, the newest first.
+    pub list: Vec<ConnectedApp>,
+    /// Whether Plaid said so just now. If not, it is what the bank knew last, and there may be
+    /// more: the page must say that it could not be brought up to date.
+    pub current: bool,
+}
+
+/// An application as the page shows it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectedApp {
+    /// For links and forms.
+    pub application_id: ApplicationId,
+    /// The name to show. Foreign text: escape it.
+    pub name: String,
+    /// Where its logo is, an `https` or `http` address.
+    pub logo_url: Option<String>,
+    /// Where it is, an `https` or `http` address.
+    pub website: Option<String>,
+    /// Why it wants access, in its own words. Foreign text: escape it.
+    pub reason: Option<String>,
+    /// When the user connected it.
+    pub since: Timestamp,
+    /// What it may see, by product; `None` where Plaid does not say.
+    pub products: ProductAccess,
+    /// The accounts that it may see.
+    pub accounts: AccountsSeen,
+    /// Whether it may see accounts that are opened later; `None` where Plaid does not say.
+    pub new_accounts: Option<bool>,
+    /// When it last read what, the latest first; `None` where that is not known just now.
+    pub last_access: Option<Vec<LastAccess>>,
+    /// Whether it is being disconnected.
+    pub state: AppState,
+}
+
+impl ConnectedApp {
+    /// Whether it may see an account. What Plaid does not say is held to be allowed: a page must
+    /// not show less than there is.
+    #[must_use]
+    pub fn sees(&self, account: &AccountId) -> bool {
+        match &self.accounts {
+            AccountsSeen::All => true,
+            AccountsSeen::Only(accounts) => accounts.contains(account),
+        }
+    }
+
+    /// When it last read anything.
+    #[must_use]
+    pub fn last_access_at(&self) -> Option<Timestamp> {
+        self.last_access.as_ref()?.first().map(|access| access.at)
+    }
+}
+
+/// The accounts that an application may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccountsSeen {
+    /// Every account.
+    All,
+    /// These.
+    Only(Vec<AccountId>),
+}
+
+/// Whether an application is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AppState {
+    /// It is.
+    Connected,
+    /// The user has ended it; Plaid was not reached yet, and is asked again until it has done it.
+    Disconnecting {
+        /// When the user ended it.
+        since: Timestamp,
+    },
+}
+
+/// When an application last read one kind of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LastAccess {
+    /// What it read.
+    pub kind: DataKind,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A kind of data, as an activity list counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DataKind {
+    /// Accounts and balances.
+    AccountsAndBalances,
+    /// Account and routing numbers.
+    AccountNumbers,
+    /// Who holds the accounts.
+    ContactDetails,
+    /// Transactions.
+    Transactions,
+    /// Liabilities.
+    CreditAndLoans,
+    /// Holdings.
+    Investments,
+    /// Payroll.
+    Payroll,
+    /// What tells how risky a transaction is.
+    TransactionRisk,
+}
+
+impl DataKind {
+    /// In plain English, for a page.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::AccountsAndBalances => "Accounts and balances",
+            Self::AccountNumbers => "Account and routing numbers",
+            Self::ContactDetails => "Contact details",
+            Self::Transactions => "Transactions",
+            Self::CreditAndLoans => "Credit and loans",
+            Self::Investments => "Investments",
+            Self::Payroll => "Payroll",
+            Self::TransactionRisk => "Transaction risk",
+        }
+    }
+}
+
+/// A page of the log of a user's consent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ActivityPage {
+    /// The entries, in the order of Plaid.
+    pub entries: Vec<ActivityEntry>,
+    /// What to ask for next; `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// An entry in the log of a user's consent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ActivityEntry {
+    /// Stable for the life of the entry.
+    pub id: ActivityId,
+    /// What was done.
+    pub activity: ActivityType,
+    /// When it was begun.
+    pub at: Iso8601,
+    /// How it ended.
+    pub state: ActivityState,
+    /// The application that it was about.
+    pub application_id: Option<ApplicationId>,
+    /// Its name, where it is known. Foreign text: escape it.
+    pub application_name: Option<String>,
+    /// Who began it. Foreign text: escape it.
+    pub initiator: String,
+    /// What the application may see from then on.
+    pub scopes: Option<Scopes>,
+}
+
+/// The longest name that a page shows.
+const NAME: usize = 100;
+
+/// The longest reason that a page shows.
+const REASON: usize = 300;
+
+/// The name of an application, fit to be shown.
+pub(super) fn name(application: &ConnectedApplication) -> String {
+    named(application.display_name.as_deref(), &application.name, &application.application_id)
+}
+
+/// The name to show, the registered one, or the id: whichever is the first with a letter in it.
+pub(super) fn named(display: Option<&str>, name: &str, id: &ApplicationId) -> String {
+    let mut names = display.into_iter().chain([name]).map(|text| printable(text.trim(), NAME));
+    names.find(|text| !text.is_empty()).unwrap_or_else(|| printable(id.as_str(), NAME))
+}
+
+/// An application with all that is known of it.
+pub(super) fn connected_app(
+    application: &ConnectedApplication,
+    last_access: Option<&[LastDataAccessTimes]>,
+    disconnections: &[Disconnection],
+) -> ConnectedApp {
+    let id = &application.application_id;
+    let scopes = application.scopes.as_ref();
+    let ending = disconnections.iter().find(|one| one.application_id == *id);
+    ConnectedApp {
+        application_id: id.clone(),
+        name: name(application),
+        logo_url: application.logo_url.as_deref().and_then(web_address),
+        website: application.application_url.as_deref().and_then(web_address),
+        reason: application
+            .reason_for_access
+            .as_deref()
+            .map(|text| printable(text.trim(), REASON))
+            .filter(|text| !text.is_empty()),
+        since: application.created_at,
+        products: scopes
+            .and_then(|scopes| scopes.product_access.clone())
+            .unwrap_or_else(ProductAccess::new),
+        accounts: accounts_seen(scopes),
+        new_accounts: scopes.and_then(|scopes| scopes.new_accounts),
+        last_access: last_access.map(|all| {
+            all.iter().find(|times| times.application_id == *id).map_or_else(Vec::new, accesses)
+        }),
+        state: match ending.map(|one| (&one.state, one.begun_at)) {
+            Some((DisconnectionState::Pending { .. }, since)) => AppState::Disconnecting { since },
+            // It is listed again: it was linked anew.
+            Some((DisconnectionState::Done { .. }, _)) | None => AppState::Connected,
+        },
+    }
+}
+
+fn accounts_seen(scopes: Option<&Scopes>) -> AccountsSeen {
+    match scopes {
+        Some(scopes) if !scopes.accounts.is_empty() => AccountsSeen::Only(
+            scopes
+                .accounts
+                .iter()
+                .filter(|account| account.authorized != Some(false))
+                .map(|account| account.unique_id.clone())
+                .collect(),
+        ),
+        _ => AccountsSeen::All,
+    }
+}
+
+fn accesses(times: &LastDataAccessTimes) -> Vec<LastAccess> {
+    let all = [
+        (DataKind::AccountsAndBalances, times.account_balance_info),
+        (DataKind::AccountNumbers, times.account_routing_number),
+        (DataKind::ContactDetails, times.contact_details),
+        (DataKind::Transactions, times.transactions),
+        (DataKind::CreditAndLoans, times.credit_and_loans),
+        (DataKind::Investments, times.investments),
+        (DataKind::Payroll, times.payroll_info),
+        (DataKind::TransactionRisk, times.transaction_risk_info),
+    ];
+    let known = all.into_iter().filter_map(|(kind, at)| at.map(|at| LastAccess { kind, at }));
+    let mut known: Vec<_> = known.collect();
+    known.sort_by_key(|access| std::cmp::Reverse(access.at));
+    known
+}
+
+/// An address that may stand in a link: `javascript:` and its like are none.
+fn web_address(text: &str) -> Option<String> {
+    let url = Url::parse(text.trim()).ok()?;
+    let good = matches!(url.scheme(), "https" | "http")
+        && url.username().is_empty()
+        && url.password().is_none();
+    (good && url.as_str().len() <= 2000).then(|| url.into())
+}
+
+/// An entry of the log with the name of its application.
+pub(super) fn activity_entry(
+    activity: Activity,
+    name_of: impl Fn(&ApplicationId) -> Option<String>,
+) -> ActivityEntry {
+    let application_name = activity.target_application_id.as_ref().and_then(name_of);
+    ActivityEntry {
+        id: activity.id,
+        activity: activity.activity,
+        at: activity.initiated_date,
+        state: activity.state,
+        application_id: activity.target_application_id,
+        application_name,
+        initiator: printable(&activity.initiator, NAME),
+        scopes: activity.scopes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use px_types::model::scopes::AccountAccess;
+
+    fn application() -> ConnectedApplication {
+        let since: Timestamp = "2024-01-02T03:04:05Z".parse().unwrap();
+        ConnectedApplication::new(ApplicationId::new("app").unwrap(), "App", since)
+    }
+
+    #[test]
+    fn foreign_text_is_one_line_and_foreign_addresses_are_web_addresses() {
+        let mut hostile = application();
+        hostile.name = "a\u{202e}\r\n<script>".into();
+        hostile.display_name = Some(" \u{200b} ".into());
+        for (address, shown) in [
+            ("javascript:alert(1)", None),
+            ("data:text/html,x", None),
+            ("//evil.example", None),
+            ("https://user:pw@evil.example/", None),
+            (" https://app.example/l\"ogo.png", Some("https://app.example/l%22ogo.png")),
+        ] {
+            hostile.logo_url = Some(address.into());
+            hostile.application_url = Some(address.into());
+            let app = connected_app(&hostile, None, &[]);
+            assert_eq!(app.name, "a<script>");
+            assert_eq!((app.logo_url.as_deref(), app.website.as_deref()), (shown, shown));
+        }
+        hostile.name = "\n".into();
+        assert_eq!(connected_app(&hostile, None, &[]).name, "app");
+    }
+
+    #[test]
+    fn what_is_not_said_is_held_to_be_allowed() {
+        let account = |id: &str| AccountId::new(id).unwrap();
+        let mut limited = application();
+        assert!(connected_app(&limited, None, &[]).sees(&account("a")));
+        let mut scopes = Scopes::new();
+        scopes.accounts = ["a", "b", "c"].map(|id| AccountAccess::new(account(id))).to_vec();
+        scopes.accounts[0].authorized = Some(true);
+        scopes.accounts[1].authorized = Some(false);
+        limited.scopes = Some(scopes);
+        let app = connected_app(&limited, None, &[]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|id| app.sees(&account(id))),
+            [true, false, true, false]
+        );
+    }
+
+    #[test]
+    fn the_latest_access_comes_first() {
+        let mut times = LastDataAccessTimes::new(ApplicationId::new("app").unwrap());
+        times.transactions = Some("2024-02-01T00:00:00Z".parse().unwrap());
+        times.investments = Some("2024-03-01T00:00:00Z".parse().unwrap());
+        let app = connected_app(&application(), Some(&[times]), &[]);
+        let kinds: Vec<_> = app.last_access.iter().flatten().map(|access| access.kind).collect();
+        assert_eq!(kinds, [DataKind::Investments, DataKind::Transactions]);
+        assert_eq!(app.last_access_at(), Some("2024-03-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(connected_app(&application(), Some(&[]), &[]).last_access, Some(vec![]));
+        assert_eq!(connected_app(&application(), None, &[]).last_access, None);
+    }
+}
