@@ -2,7 +2,7 @@
 //!
 //! One connection writes, each time in a transaction that begins as a writer, so that no two of
 //! them ever meet; others read beside it what was committed last. What a commit has in rows goes
-//! in as one JSON array for each kind of row.
+//! in as JSON arrays, one for each kind of row, or a few where there are thousands.
 //!
 //! Every commit is on the disk before it is answered (`synchronous = FULL`): a rotated refresh
 //! token that a power cut takes back would lose the Item's authorization.

@@ -46,11 +46,14 @@ struct Facts {
     settled: BTreeSet<i64>,
     /// Refreshes that a bank answered and no store has, or had late: the grant, who asked, and
     /// when.
-    unsaved: BTreeMap<String, Vec<(Arc<Life>, DateTime<Utc>)>>,
+    unsaved: BTreeMap<String, Vec<Refresh>>,
     /// Who used a refresh token too late, so that the bank ended the grant.
     reused: BTreeMap<String, Arc<Life>>,
     stats: Stats,
 }
+
+/// Who asked for a pair of tokens, and when.
+type Refresh = (Arc<Life>, DateTime<Utc>);
 
 /// What a run did; to see that seeds do something.
 #[derive(Clone, Copy, Debug, Default)]

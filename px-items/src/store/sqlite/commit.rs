@@ -197,9 +197,13 @@ async fn write_securities(
     Ok(())
 }
 
+/// So many transactions go in by one statement. While one runs, SQLite keeps the pages in memory
+/// that it would need to take it back.
+const ROWS: usize = 500;
+
 /// Transactions as JSON arrays, in the order of their ids.
 struct Rows {
-    written: Option<String>,
+    written: Vec<String>,
     removed: Option<String>,
 }
 
@@ -231,13 +235,13 @@ impl Rows {
         let removed: Vec<_> = removed.filter(|id| !writes.contains_key(id)).collect();
         let text = |empty: bool, text: Result<String>| (!empty).then_some(text).transpose();
         Ok(Self {
-            written: text(rows.is_empty(), row::text(&rows))?,
+            written: rows.chunks(ROWS).map(|rows| row::text(&rows)).collect::<Result<_>>()?,
             removed: text(removed.is_empty(), row::text(&removed))?,
         })
     }
 
     fn change(&self) -> bool {
-        self.written.is_some() || self.removed.is_some()
+        !self.written.is_empty() || self.removed.is_some()
     }
 
     async fn write(self, tx: &mut SqliteConnection, commit: &Commit, seq: i64) -> Result<()> {
@@ -246,8 +250,9 @@ impl Rows {
             let query = sqlx::query(REMOVE).bind(item).bind(removed);
             query.bind(micros(commit.now)).bind(seq).execute(&mut *tx).await?;
         }
-        if let Some(written) = self.written {
-            sqlx::query(TRANSACTIONS).bind(item).bind(written).bind(seq).execute(tx).await?;
+        for written in self.written {
+            let query = sqlx::query(TRANSACTIONS).bind(item).bind(written).bind(seq);
+            query.execute(&mut *tx).await?;
         }
         Ok(())
     }
