@@ -10,7 +10,6 @@ use super::{
     config::Application,
     web::{self, Form},
 };
-use async_trait::async_trait;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, RawQuery, State},
@@ -21,12 +20,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use px_client::{HttpTransport, Limits, PlaidClient, clock::Clock};
 use px_items::random::Random;
-use px_server::webhook::{KeySource, Verifier};
+use px_server::webhook::{AskedKeys, Verifier};
 use px_types::{
-    ItemAccessToken, ItemId, KeyId, LinkToken, PublicToken,
+    ItemAccessToken, ItemId, LinkToken, PublicToken,
     model::{
         account::Account, link_token_user::LinkTokenUser, plaid_error::PlaidError,
-        transaction::Transaction, verification_key::VerificationKey,
+        transaction::Transaction,
     },
     plaid::{CreateLinkToken, ExchangePublicToken, GetVerificationKey, RemoveItem},
     webhook::{VERIFICATION_HEADER, Webhook, WebhookEvent},
@@ -122,8 +121,20 @@ impl ExampleApp {
             .client(app.client_id.clone(), app.secret.clone())
             .clock(plaid.clock.clone())
             .build()?;
-        let verifier = Verifier::new(Arc::new(Published(client.clone())))
-            .clock(Arc::new(super::ServerClock(plaid.clock.clone())));
+        let published = client.clone();
+        let keys = AskedKeys::new(move |kid| {
+            let client = published.clone();
+            async move {
+                match client.verification_key(GetVerificationKey::new(kid)).await {
+                    Ok(answer) => Ok(Some(answer.key)),
+                    // Plaid understood, and has no such key.
+                    Err(error) if error.status() == Some(400) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        let verifier =
+            Verifier::new(Arc::new(keys)).clock(Arc::new(super::ServerClock(plaid.clock.clone())));
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
         Ok(Self(Arc::new(Inner { app, path, plaid, client, verifier, book: Mutex::default() })))
@@ -349,22 +360,4 @@ fn random_name(random: &dyn Random) -> String {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The keys that Plaid publishes.
-#[derive(Debug)]
-struct Published(PlaidClient);
-
-#[async_trait]
-impl KeySource for Published {
-    async fn key(
-        &self,
-        id: &KeyId,
-    ) -> Result<Option<VerificationKey>, Box<dyn std::error::Error + Send + Sync>> {
-        match self.0.verification_key(GetVerificationKey::new(id.clone())).await {
-            Ok(answer) => Ok(Some(answer.key)),
-            Err(error) if error.status() == Some(400) => Ok(None),
-            Err(error) => Err(Box::new(error)),
-        }
-    }
 }
