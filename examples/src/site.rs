@@ -417,7 +417,7 @@ async fn back(
     headers: HeaderMap,
     Query(said): Query<apps::SaidByPlaid>,
 ) -> AxumResponse {
-    site.behind_login(&headers, "/apps", async |session| Ok(site.back(session, &said))).await
+    site.behind_login(&headers, "/apps", async |session| Ok(site.back(session, &said).await)).await
 }
 
 async fn activity(

@@ -21,6 +21,7 @@
 //! | a form: disconnect | [`Portal::disconnect`] |
 //! | the log | [`Portal::activity`] |
 //! | a button: connect to an application | [`Portal::connect`], then Plaid's page with the link token |
+//! | back from Plaid's page without a consent | [`Portal::give_up`] |
 //! | `POST /applications/notify`, its signature checked | [`Portal::application_linked`] |
 //! | server-sent events | [`Portal::changes`] |
 //! | the start of the program | [`Portal::run`], spawned |
@@ -113,7 +114,7 @@ use px_types::{
     },
     plaid::{
         CreateLinkToken, GetApplication, ImportItem, ListActivity, ListApplications,
-        MAX_ACTIVITY_COUNT, ScopesContext, UpdateScopes, UserAuth,
+        MAX_ACTIVITY_COUNT, RemoveItem, ScopesContext, UpdateScopes, UserAuth,
     },
 };
 use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
@@ -432,6 +433,33 @@ impl Portal {
             .await?;
         let created = created.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))?;
         Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
+    }
+
+    /// Ends what [`connect`](Self::connect) began for a user who then did not consent: while no
+    /// application is connected, the Item is removed, and Plaid revokes the bank's token for it.
+    ///
+    /// `true`: there was such an Item. An application that is connected meanwhile keeps it.
+    ///
+    /// # Errors
+    /// When Plaid is out of reach; then the Item stays, and shows nothing to anyone.
+    pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
+        let _turn = self.lock(user).await;
+        let Some(token) = self.store().token(user).await.map_err(PortalError::store)? else {
+            return Ok(false);
+        };
+        let listed = self.client().list_applications(ListApplications::new(token.clone())).await;
+        match listed {
+            Ok(listed) if !listed.applications.is_empty() => return Ok(false),
+            Ok(_) => match self.client().remove_item(RemoveItem::new(token.clone())).await {
+                Ok(_) => {}
+                Err(error) if is_dead(&error) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) if is_dead(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+        Ok(true)
     }
 
     /// Tells a page of the user when something has changed.

@@ -218,8 +218,14 @@ impl Site {
         }
     }
 
-    /// `GET /apps/connected`: back from Plaid's page.
-    pub(super) fn back(&self, session: &Session, said: &SaidByPlaid) -> Html {
+    /// `GET /apps/connected`: back from Plaid's page. Who did not consent there leaves nothing behind.
+    pub(super) async fn back(&self, session: &Session, said: &SaidByPlaid) -> Html {
+        if said.error.is_some()
+            && let Ok(outward) = self.outward()
+            && let Err(error) = outward.portal().give_up(&session.user).await
+        {
+            tracing::warn!(%error, "an Item without applications stays for now");
+        }
         self.0.sessions.say(session, Said::Back { connected: said.error.is_none() });
         redirect("/apps")
     }

@@ -256,8 +256,14 @@ impl Plaid for FakePlaid {
         Err(nothing())
     }
 
-    async fn remove_item(&self, _: &Caller, _: RemoveItem) -> Result<Acknowledged, Error> {
-        Err(nothing())
+    async fn remove_item(
+        &self,
+        caller: &Caller,
+        request: RemoveItem,
+    ) -> Result<Acknowledged, Error> {
+        let removed = self.state().items.remove(request.access_token.expose());
+        removed.ok_or_else(Error::invalid_access_token)?;
+        Ok(Acknowledged::new(caller.request_id()))
     }
 
     async fn update_webhook(

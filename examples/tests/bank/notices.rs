@@ -102,6 +102,28 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
+    let (world, plaid) = world().await;
+    let mut browser = signed_in(&world, "user_good").await;
+    let page = browser.open("/apps").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    assert_eq!(plaid.state().items.len(), 1);
+    browser.open("/apps/connected?error=USER_CANCELLED").await;
+    assert!(plaid.state().items.is_empty());
+    // Looking at the page again makes no other.
+    assert!(browser.open("/apps").await.text.contains("No app is connected"));
+    assert!(plaid.state().items.is_empty());
+
+    // With an application connected the Item stays.
+    let page = browser.open("/apps").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    let user = user_id(&world, "user_good").await;
+    plaid.link(&user, app("tax-app", "Tax App", &world.clock));
+    browser.open("/apps/connected?error=USER_CANCELLED").await;
+    assert_eq!(plaid.state().items.len(), 1);
+}
+
+#[tokio::test]
 async fn after_a_consent_plaid_is_told_of_what_is_booked_in_any_process() {
     let (world, plaid) = world().await;
     let mut browser = Browser::new(&world);

@@ -89,9 +89,10 @@ impl Portal {
         let due = self.store().due_disconnections(now, AT_ONCE).await;
         for wish in due.map_err(PortalError::store)? {
             let _turn = self.lock(&wish.user_id).await;
-            // It may have been done while this waited for its turn.
+            // It may have been done or tried while this waited for its turn.
             let kept = self.disconnection(&wish.user_id, &wish.application_id).await?;
-            let Some(wish) = kept.filter(Disconnection::is_pending) else { continue };
+            let due = |one: &Disconnection| one.is_pending() && one.state == wish.state;
+            let Some(wish) = kept.filter(due) else { continue };
             let Err(error) = self.try_to_end(&wish).await else {
                 worked.done += 1;
                 continue;

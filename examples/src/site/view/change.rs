@@ -49,13 +49,14 @@ pub(in super::super) fn change(
                                 }
                             }
                         }
-                        li {
+                        // A consent is over the accounts that were picked: later ones come with another.
+                        @if app.new_accounts == Some(true) { li {
                             label class="account" for="new_accounts" {
                                 input type="checkbox" id="new_accounts" name="new_accounts" value="yes"
                                     checked[app.new_accounts == Some(true)];
                                 span class="name" { strong { "New accounts" } small { "Those that you open later" } }
                             }
-                        }
+                        } }
                     }
                     @if !others.is_empty() {
                         p class="hint others" {
