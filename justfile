@@ -2,14 +2,14 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-libraries := "-p px-types -p px-server -p px-client"
+libraries := "-p px-types -p px-server -p px-client -p px-items"
 
 # Lists the recipes.
 default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint floats test sim sabotage docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test sim sabotage ledger docs features generated openapi package deps wasm fuzz browser
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -48,6 +48,11 @@ sim seeds="1000" *arguments:
 # The same from other seeds each night: `just sim-nightly 20000 $(date +%s)`.
 sim-nightly seeds="20000" from="1000000":
     cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} --from {{ from }} --twice 100
+
+# The ledger of a real bank, where it lies beside the checkout: all its users are linked, and every
+# Item ends idle and equal to the bank. The tests take every tenth user.
+ledger:
+    PX_LEDGER_EVERY=1 cargo test -p px-examples --test ledger -- --nocapture
 
 # What happened in one seed of the simulation, line by line.
 sim-replay seed *arguments:
@@ -99,6 +104,7 @@ deps:
     }
     absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
     absent "px-client without TLS unless asked for" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --no-default-features
+    absent "px-items without stores and network unless asked for" 'sqlx|sqlx-core|libsqlite3-sys|reqwest|hyper|rustls|axum' -p px-items --no-default-features
     absent "one TLS, one HTTP stack" 'native-tls|openssl|openssl-sys|boring|isahc|ureq|curl' --workspace --all-features
     if cargo deny --version >/dev/null 2>&1; then
         # Without advisories: these need a database from the network.
@@ -139,8 +145,8 @@ fuzz seconds="10":
         cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz "$target" -- -max_total_time={{ seconds }} -verbosity=0
     done
 
-# The demo bank's pages in headless Chromium (installs it by apt-get, as root).
-browser:
+# The pages of both sides in headless Chromium (installs it by apt-get, as root), looked at by axe-core.
+browser: _axe
     #!/usr/bin/env bash
     set -euo pipefail
     if ! command -v chromedriver >/dev/null; then
@@ -151,11 +157,15 @@ browser:
             exit 1
         fi
     fi
-    cargo test -p px-examples --all-features --test browser -- --include-ignored --nocapture
+    cargo test -p px-examples --all-features --test browser -- --nocapture
 
 # The table of speed; ratios within one run. `just bench --only decode`, `just bench --help`.
 bench *arguments:
     cargo run --release -p px-bench -- {{ arguments }}
+
+# axe-core, which checks pages for what keeps people out, into the target folder.
+_axe:
+    sh examples/tests/axe.sh
 
 # Installs a tool of cargo where it is missing.
 _cargo-tool name:

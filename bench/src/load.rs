@@ -2,7 +2,10 @@
 
 use crate::{Failure, Plan, process::Server, report::median};
 use futures_util::future::try_join_all;
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -17,6 +20,16 @@ pub(crate) fn request(server: &Server, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A `POST` of a JSON body to Plaid, by a client that shows who it is.
+pub(crate) fn post(path: &str, (id, secret): (&str, &str), body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: plaid.test\r\nplaid-client-id: {id}\r\nplaid-secret: {secret}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// Requests per second of processor time of both servers, in turns, the median of each.
 pub(crate) async fn compare(
     plan: Plan,
@@ -24,10 +37,20 @@ pub(crate) async fn compare(
     left: &Server,
     right: &Server,
 ) -> Result<(f64, f64), Failure> {
+    let (asked_left, asked_right) = (request(left, path), request(right, path));
+    compare_requests(plan, (left, &asked_left), (right, &asked_right)).await
+}
+
+/// The same, for requests of which the bytes are given.
+pub(crate) async fn compare_requests(
+    plan: Plan,
+    left: (&Server, &[u8]),
+    right: (&Server, &[u8]),
+) -> Result<(f64, f64), Failure> {
     let (mut lefts, mut rights) = (Vec::new(), Vec::new());
     // The first turn warms both up and is not counted.
     for turn in 0..=plan.rounds {
-        let (l, r) = (drive(plan, path, left).await?, drive(plan, path, right).await?);
+        let (l, r) = (drive(plan, left).await?, drive(plan, right).await?);
         if turn > 0 {
             lefts.push(l);
             rights.push(r);
@@ -37,30 +60,56 @@ pub(crate) async fn compare(
 }
 
 /// Requests per second of the server's processor time over one turn.
-async fn drive(plan: Plan, path: &str, server: &Server) -> Result<f64, Failure> {
-    let request = request(server, path);
+async fn drive(plan: Plan, (server, request): (&Server, &[u8])) -> Result<f64, Failure> {
+    let connections = connect(server, plan.connections).await?;
+    let used = server.cpu_seconds()?;
+    let begun = Instant::now();
+    let counts = try_join_all(connections.into_iter().map(|mut stream| async move {
+        let (mut count, mut buffer) = (0_u32, Vec::new());
+        while begun.elapsed() < plan.turn {
+            stream.write_all(request).await?;
+            read_answer(&mut stream, &mut buffer).await?;
+            count += 1;
+        }
+        Ok::<_, Failure>(count)
+    }));
+    let count: u32 = counts.await?.iter().sum();
+    Ok(f64::from(count) / (server.cpu_seconds()? - used))
+}
+
+/// The milliseconds of each request of a list, sent by some connections at once, and the seconds
+/// that all took.
+pub(crate) async fn time_each(
+    server: &Server,
+    connections: usize,
+    requests: &[Vec<u8>],
+) -> Result<(Vec<f64>, f64), Failure> {
+    let next = AtomicUsize::new(0);
+    let begun = Instant::now();
+    let times = try_join_all(connect(server, connections).await?.into_iter().map(|mut stream| {
+        let next = &next;
+        async move {
+            let (mut times, mut buffer) = (Vec::new(), Vec::new());
+            while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let sent = Instant::now();
+                stream.write_all(request).await?;
+                read_answer(&mut stream, &mut buffer).await?;
+                times.push(sent.elapsed().as_secs_f64() * 1000.0);
+            }
+            Ok::<_, Failure>(times)
+        }
+    }));
+    Ok((times.await?.concat(), begun.elapsed().as_secs_f64()))
+}
+
+async fn connect(server: &Server, count: usize) -> Result<Vec<TcpStream>, Failure> {
     let mut connections = Vec::new();
-    for _ in 0..plan.connections {
+    for _ in 0..count {
         let stream = TcpStream::connect(server.address).await?;
         stream.set_nodelay(true)?;
         connections.push(stream);
     }
-    let used = server.cpu_seconds()?;
-    let begun = Instant::now();
-    let counts = try_join_all(connections.into_iter().map(|mut stream| {
-        let request = &request;
-        async move {
-            let (mut count, mut buffer) = (0_u32, Vec::new());
-            while begun.elapsed() < plan.turn {
-                stream.write_all(request).await?;
-                read_answer(&mut stream, &mut buffer).await?;
-                count += 1;
-            }
-            Ok::<_, Failure>(count)
-        }
-    }));
-    let count: u32 = counts.await?.iter().sum();
-    Ok(f64::from(count) / (server.cpu_seconds()? - used))
+    Ok(connections)
 }
 
 /// Reads one answer and checks that it is a 200 with a body.
@@ -85,7 +134,7 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(),
         .ok_or("an answer without a length")?
         .1
         .parse::<usize>()?;
-    if length < 100 {
+    if length < 20 {
         return Err("the answer is too short to be one".into());
     }
     let mut rest = (head + length).saturating_sub(buffer.len());

@@ -18,6 +18,7 @@ mod jwt;
 mod load;
 mod memory;
 mod peers;
+mod plaid;
 mod plain;
 mod process;
 mod report;
@@ -58,6 +59,9 @@ struct Arguments {
     /// Items in the store, for what must not depend on how many there are.
     #[arg(long, default_value_t = 1_000_000)]
     items: usize,
+    /// Items that are updated one after the other.
+    #[arg(long, default_value_t = 2000)]
+    updates: usize,
     /// Leaves out the peers from other languages, which are installed from their registries.
     #[arg(long)]
     no_peers: bool,
@@ -73,9 +77,27 @@ enum Command {
         /// How many transactions the user has.
         transactions: usize,
     },
+    /// Serves Plaid's API; started by the benchmark itself.
+    #[command(hide = true)]
+    ServePlaid {
+        /// Which server.
+        kind: plaid::Kind,
+        /// Where Items are kept.
+        database: String,
+        /// The key that seals tokens.
+        key: std::path::PathBuf,
+    },
     /// Streams a history and prints its memory; started by the benchmark itself.
     #[command(hide = true)]
     Stream {
+        /// Where the server is.
+        address: std::net::SocketAddr,
+        /// The bearer token.
+        token: String,
+    },
+    /// Fetches an Item and prints its memory; started by the benchmark itself.
+    #[command(hide = true)]
+    Fetch {
         /// Where the server is.
         address: std::net::SocketAddr,
         /// The bearer token.
@@ -98,9 +120,13 @@ fn main() -> Result<(), Failure> {
         Some(Command::Serve { kind, transactions }) => {
             runtime.block_on(serve::run(kind, transactions))
         }
+        Some(Command::ServePlaid { kind, database, key }) => {
+            runtime.block_on(plaid::serve(kind, database, key))
+        }
         Some(Command::Stream { address, token }) => {
             runtime.block_on(memory::stream(address, &token))
         }
+        Some(Command::Fetch { address, token }) => runtime.block_on(items::fetch(address, &token)),
         None => runtime.block_on(measure(&arguments)),
     }
 }
@@ -112,7 +138,8 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
         connections: arguments.connections.max(1),
     };
     let mut report = Report::new(arguments.only.clone());
-    items::measure(&mut report, arguments.items).await;
+    items::measure(&mut report, arguments.items, arguments.updates, arguments.stream).await;
+    plaid::measure(&mut report, plan, arguments.items).await;
     process::pin_load();
     decode::measure(&mut report, plan);
     serving::measure(&mut report, plan).await;

@@ -2,7 +2,7 @@
 
 use crate::{Failure, serve::Kind};
 use clap::ValueEnum as _;
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -60,6 +60,20 @@ impl Server {
         let name = kind.to_possible_value().ok_or("a kind without a name")?;
         let mut command = on_server_core(program);
         command.args(["serve", name.get_name(), &transactions.to_string()]);
+        Self::from_command(command).await
+    }
+
+    /// Starts Plaid, or a handler over the same store.
+    pub(crate) async fn start_plaid(
+        kind: crate::plaid::Kind,
+        database: &str,
+        key: &Path,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe()?;
+        let program = program.to_str().ok_or("the program's path is not UTF-8")?;
+        let name = kind.to_possible_value().ok_or("a kind without a name")?;
+        let mut command = on_server_core(program);
+        command.args(["serve-plaid", name.get_name(), database]).arg(key);
         Self::from_command(command).await
     }
 

@@ -7,9 +7,12 @@ use crate::{
     },
     pages::Pages,
     partner::DemoPartner,
+    plaid_side::{Outward, PlaidSide, PlaidSideError},
     sign_in::{Doors, Outbox},
+    site::Site,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
+use px_client::{notifier::Notifier, portal::Portal};
 use px_server::{
     PartnerService,
     clients::{Client, MemoryClients},
@@ -53,6 +56,8 @@ pub struct BankConfig {
     pub random: Arc<dyn Random>,
     /// Takes what the bank sends to its users.
     pub outbox: Outbox,
+    /// The Plaid that the bank calls; without one, its site shows no connected apps.
+    pub plaid: Option<PlaidSide>,
 }
 
 impl BankConfig {
@@ -77,6 +82,7 @@ impl BankConfig {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             outbox: Arc::new(|_| {}),
+            plaid: None,
         }
     }
 }
@@ -107,6 +113,12 @@ pub enum OpenError {
     /// The service cannot be built.
     #[error(transparent)]
     Service(#[from] px_server::BuildError),
+    /// A setting of the side that calls Plaid is not sound.
+    #[error("--plaid-url: {0}")]
+    PlaidSide(#[from] PlaidSideError),
+    /// The site cannot be put together.
+    #[error(transparent)]
+    Site(#[from] px_server::Error),
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] px_server::clock::NoRandomness),
@@ -119,6 +131,8 @@ pub struct Bank {
     oauth: OAuth,
     service: PartnerService,
     pages: Pages,
+    site: Site,
+    outward: Option<Outward>,
 }
 
 impl Bank {
@@ -130,6 +144,7 @@ impl Bank {
         let (clock, random) = (config.clock, config.random);
         let today = config.start_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
         let ledger = Ledger::open(&config.database, today).await?;
+        let own_client = config.client_id.clone();
         let client = Client::new(config.client_id, config.client_name, config.redirect_uris);
         let clients = MemoryClients::new().with(client, &config.client_secret)?;
         let grants = Arc::new(SqliteGrants::new(ledger.clone()));
@@ -146,10 +161,30 @@ impl Bank {
             tracing::warn!(%error, "old grants could not be dropped");
         }
         let cursors = cursor_key(&ledger, &*random).await?;
-        let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone());
+        let outward = config
+            .plaid
+            .map(|side| Outward::open(side, &ledger, &oauth, own_client.clone(), clock.clone()));
+        let outward = outward.transpose()?;
+        let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone())
+            .outward(outward.clone());
         let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
-        let pages =
-            Pages::new(oauth.clone(), ledger.clone(), doors.clone(), clock.clone(), random.clone());
+        let pages = Pages::new(
+            oauth.clone(),
+            ledger.clone(),
+            doors.clone(),
+            clock.clone(),
+            random.clone(),
+            outward.clone(),
+        );
+        let site = Site::new(
+            ledger.clone(),
+            doors.clone(),
+            outward.clone(),
+            oauth.issuer(),
+            own_client,
+            clock.clone(),
+            random.clone(),
+        )?;
         let kit = CredentialsKit::new(doors, Arc::new(oauth.clone()))
             .clock(clock.clone())
             .random(random.clone());
@@ -160,11 +195,14 @@ impl Bank {
             .credentials(Arc::new(kit))
             .clock(clock.clone())
             .random(random);
+        if let Some(outward) = &outward {
+            service = service.notifications(outward.verifier());
+        }
         if let Some(calls) = config.rate_limit {
             service = service.rate_limit(RateLimit::per_second(calls).clock(clock));
         }
         let service = service.build()?;
-        Ok(Self { ledger, oauth, service, pages })
+        Ok(Self { ledger, oauth, service, pages, site, outward })
     }
 
     /// The API alone, as a tower service: to be called in process.
@@ -176,7 +214,7 @@ impl Bank {
     /// The API and the pages.
     pub fn router(&self) -> axum::Router {
         // The API is the fallback: it refuses every path that nobody knows.
-        px_server::axum::router(self.service()).merge(self.pages.router())
+        px_server::axum::router(self.service()).merge(self.pages.router()).merge(self.site.router())
     }
 
     /// The books.
@@ -204,7 +242,32 @@ impl Bank {
     /// # Errors
     /// When the number of days is out of range or the database fails.
     pub async fn advance(&self, days: i64) -> Result<Advanced, LedgerError> {
-        self.ledger.advance(days).await
+        let advanced = self.ledger.advance(days).await?;
+        if let Some(outward) = &self.outward
+            && let Err(error) = outward.tell_booked().await
+        {
+            // They are in the books: the next look takes them.
+            tracing::warn!(%error, "booked transactions are told later");
+        }
+        Ok(advanced)
+    }
+
+    /// Ends what goes on for long, so that a server that is to stop need not wait for it: the
+    /// open pages that listen.
+    pub fn close(&self) {
+        self.site.close();
+    }
+
+    /// What customers share through Plaid, if the bank calls one.
+    #[must_use]
+    pub fn portal(&self) -> Option<&Portal> {
+        self.outward.as_ref().map(Outward::portal)
+    }
+
+    /// What tells Plaid, if the bank calls one.
+    #[must_use]
+    pub fn notifier(&self) -> Option<&Notifier> {
+        self.outward.as_ref().map(Outward::notifier)
     }
 }
 

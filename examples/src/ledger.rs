@@ -2,14 +2,17 @@
 //!
 //! PX messages are kept as JSON beside the few columns that queries need. Reading is in
 //! [`read`], filling in [`fill`], moving the clock in [`advance`], taking over another
-//! bank's books in [`import`]. Who may see what is decided elsewhere.
+//! bank's books in [`import`]; what customers share in [`portal`], what Plaid is told in [`told`].
+//! Who may see what is decided elsewhere.
 
 pub mod advance;
 mod error;
 pub mod fill;
 pub mod grants;
 pub mod import;
+pub mod portal;
 pub mod read;
+pub mod told;
 mod write;
 
 pub use error::LedgerError;
@@ -23,6 +26,7 @@ use sqlx::{
 use std::{path::Path, time::Duration};
 
 const SCHEMA: &str = include_str!("ledger/schema.sql");
+const PORTAL_SCHEMA: &str = include_str!("ledger/portal.sql");
 
 /// What the ledger answers with.
 pub type Result<T> = std::result::Result<T, LedgerError>;
@@ -89,6 +93,7 @@ impl Ledger {
             set_meta(&mut tx, "days advanced", "0").await?;
             set_meta(&mut tx, "changes", "0").await?;
         }
+        sqlx::raw_sql(PORTAL_SCHEMA).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ledger)
     }

@@ -1,9 +1,11 @@
-//! The demo bank: a partner on `px-server`, made the way a bank would.
+//! The demo bank: a partner on `px-server`, made the way a bank would. And [`plaid`], the other side.
 //!
 //! - [`bank`]: all of it put together, to be served or called in process;
 //! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
 //! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
 //! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave;
+//! - [`plaid_side`]: how the bank calls Plaid; `site`: the site behind the customer's login;
+//! - [`town`]: both sides and two applications on one machine;
 //! - [`signal`]: how its programs end.
 //!
 //! Everything here is an example: it shows how a bank uses the crates and is not one of them.
@@ -15,10 +17,14 @@ pub mod ledger;
 pub mod pages;
 pub mod partner;
 pub mod password;
+pub mod plaid;
+pub mod plaid_side;
 pub mod scenario;
 pub mod seed;
 pub mod sign_in;
 pub mod signal;
+mod site;
+pub mod town;
 
 pub use bank::{Bank, BankConfig, OpenError};
 

@@ -7,8 +7,13 @@ mod money;
 mod view;
 mod visit;
 
+pub(crate) use money::readable;
+pub(crate) use view::{CHECK, LOGO, WARNING, subtype};
+pub(crate) use visit::random_name;
+
 use crate::{
     ledger::{Ledger, LedgerError},
+    plaid_side::Outward,
     sign_in::{Attempt, Doors},
 };
 use async_trait::async_trait;
@@ -32,7 +37,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use visit::{Answered, Found, Step, Visit, Visits};
 
 /// The most bytes of a form.
-const LONGEST_FORM: usize = 64 << 10;
+pub(crate) const LONGEST_FORM: usize = 64 << 10;
 const STYLE: &str = include_str!("pages/style.css");
 
 /// The pages. Cheap to clone.
@@ -45,6 +50,7 @@ struct Inner {
     doors: Arc<Doors>,
     visits: Visits,
     random: Arc<dyn Random>,
+    outward: Option<Outward>,
     /// Whether the bank is reached by https, so that cookies must be too.
     secure: bool,
 }
@@ -58,16 +64,17 @@ impl fmt::Debug for Pages {
 impl Pages {
     /// The pages of a bank.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         oauth: OAuth,
         ledger: Ledger,
         doors: Arc<Doors>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        outward: Option<Outward>,
     ) -> Self {
         let secure = oauth.issuer().starts_with("https:");
         let visits = Visits::new(clock, random.clone());
-        Self(Arc::new(Inner { oauth, ledger, doors, visits, random, secure }))
+        Self(Arc::new(Inner { oauth, ledger, doors, visits, random, outward, secure }))
     }
 
     /// The routes to which the forms post, and the style sheet.
@@ -77,7 +84,7 @@ impl Pages {
             .route("/consent", post(consent).get(no_entry))
             .route("/style.css", get(style))
             .layer(DefaultBodyLimit::max(LONGEST_FORM))
-            .layer(middleware::from_fn_with_state(self.clone(), with_request_id))
+            .layer(middleware::from_fn_with_state(self.0.random.clone(), with_request_id))
             .with_state(self.clone())
     }
 
@@ -227,8 +234,14 @@ impl Pages {
         }
         let location = if allow {
             let accounts = PermittedAccounts::Only(picked);
-            match self.0.oauth.approve(&visit.request, user_id, accounts).await {
-                Ok(location) => location,
+            match self.0.oauth.approve(&visit.request, user_id.clone(), accounts).await {
+                Ok(location) => {
+                    // From now on the bank can tell Plaid what it books for this customer.
+                    if let Some(outward) = &self.0.outward {
+                        outward.import_soon(user_id);
+                    }
+                    location
+                }
                 Err(error) => {
                     self.0.visits.give_back(&visit);
                     return Err(error);
@@ -287,14 +300,18 @@ async fn style() -> ([(header::HeaderName, &'static str); 3], &'static str) {
 }
 
 /// Gives every page and redirect a request id, the caller's own if it is fit.
-async fn with_request_id(State(pages): State<Pages>, request: Request, next: Next) -> AxumResponse {
+pub(crate) async fn with_request_id(
+    State(random): State<Arc<dyn Random>>,
+    request: Request,
+    next: Next,
+) -> AxumResponse {
     let name = header::HeaderName::from_static("x-request-id");
     let fit = |id: &&HeaderValue| {
         (1..=64).contains(&id.len())
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
     };
     let own = request.headers().get(&name).filter(fit).cloned();
-    let id = own.or_else(|| HeaderValue::try_from(visit::random_name(&*pages.0.random).ok()?).ok());
+    let id = own.or_else(|| HeaderValue::try_from(random_name(&*random).ok()?).ok());
     let mut response = next.run(request).await;
     if let Some(id) = id {
         response.headers_mut().insert(name, id);
@@ -303,7 +320,7 @@ async fn with_request_id(State(pages): State<Pages>, request: Request, next: Nex
 }
 
 /// A redirect that a browser follows with GET.
-fn redirect(location: &str) -> Response<Bytes> {
+pub(crate) fn redirect(location: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SEE_OTHER;
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -327,22 +344,23 @@ fn origin(url: &str) -> Option<String> {
 }
 
 /// The fields of a form.
-struct Form(Vec<(String, String)>);
+#[derive(Default)]
+pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
     /// Reads a body; `None` when it is not a form.
-    fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         let kind = kind.split(';').next()?.trim();
         kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
             .then(|| Self(url::form_urlencoded::parse(body).into_owned().collect()))
     }
 
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    fn one(&self, name: &str) -> &str {
+    pub(crate) fn one(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(field, _)| field == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }

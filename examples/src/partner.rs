@@ -7,6 +7,7 @@ use crate::{
         Ledger, LedgerError,
         read::{Begin, User, Window},
     },
+    plaid_side::Outward,
     scenario::{self, Behaviour},
 };
 use async_trait::async_trait;
@@ -14,7 +15,10 @@ use chrono::TimeDelta;
 use px_server::{Caller, Error, Partner, clock::Clock, oauth::OAuth};
 use px_types::{
     AccountId, Timestamp, UserId,
-    partner::{GetUser, ListTransactions, Position, TransactionsResponse, UserAccountInfoResponse},
+    partner::{
+        GetUser, ListTransactions, NewApplicationLinkNotification, Position, TransactionsResponse,
+        UserAccountInfoResponse,
+    },
 };
 use std::{
     collections::HashMap,
@@ -34,6 +38,7 @@ pub struct DemoPartner {
     oauth: OAuth,
     cursors: CursorKey,
     clock: Arc<dyn Clock>,
+    outward: Option<Outward>,
     /// The data calls of each flaky user.
     calls: Mutex<HashMap<UserId, u64>>,
 }
@@ -42,7 +47,14 @@ impl DemoPartner {
     /// The partner of a ledger. `oauth` ends the tokens of `user_revoked`.
     #[must_use]
     pub fn new(ledger: Ledger, oauth: OAuth, cursors: CursorKey, clock: Arc<dyn Clock>) -> Self {
-        Self { ledger, oauth, cursors, clock, calls: Mutex::default() }
+        Self { ledger, oauth, cursors, clock, outward: None, calls: Mutex::default() }
+    }
+
+    /// Hears from that Plaid what customers connect.
+    #[must_use]
+    pub(crate) fn outward(mut self, outward: Option<Outward>) -> Self {
+        self.outward = outward;
+        self
     }
 
     /// The user who is asked for, after what is wrong with that user's scenario.
@@ -130,6 +142,20 @@ impl Partner for DemoPartner {
         });
         self.end(caller, &user).await?;
         Ok(answer)
+    }
+
+    async fn application_linked(
+        &self,
+        notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        let outward = self.outward.as_ref().ok_or_else(Error::not_offered)?;
+        let taken = outward.portal().application_linked(&notification).await;
+        taken.map_err(|error| Error::unavailable().with_source(error))?;
+        // Whoever connects something shares: from now on the bank tells Plaid what it books.
+        if !notification.is_unlink() {
+            outward.import_soon(notification.user_id);
+        }
+        Ok(())
     }
 
     fn filters_accounts(&self) -> bool {

@@ -9,9 +9,17 @@
 mod api;
 #[path = "bank/books.rs"]
 mod books;
+#[path = "bank/fake_plaid.rs"]
+mod fake_plaid;
+#[path = "bank/notices.rs"]
+mod notices;
 #[path = "bank/pages.rs"]
 mod pages;
+#[path = "bank/plaid_side.rs"]
+mod plaid_side;
 #[path = "bank/program.rs"]
 mod program;
+#[path = "bank/site.rs"]
+mod site;
 #[path = "bank/support.rs"]
 mod support;

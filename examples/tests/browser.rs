@@ -1,7 +1,7 @@
 //! The pages in headless Chromium, driven by the WebDriver protocol; takes screenshots.
 //!
 //! Needs `chromium` and `chromedriver`. Without them it says so and passes, but fails
-//! where `CI` is set.
+//! where `CI` is set. axe-core, which `axe.sh` installs, looks at every page.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -10,6 +10,8 @@
 
 #[path = "browser/driver.rs"]
 mod driver;
+#[path = "browser/tour.rs"]
+mod tour;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use demo_bank::{Bank, BankConfig, ledger::fill::Filling};
@@ -90,6 +92,20 @@ fn authorize(issuer: &str, callback: &str) -> String {
     url.into()
 }
 
+/// The script of axe-core; `None` where it was not installed.
+fn axe() -> Option<String> {
+    let installed = "../axe/node_modules/axe-core/axe.min.js";
+    let axe = std::fs::read_to_string(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(installed));
+    if axe.is_err() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "axe-core is missing: `sh examples/tests/axe.sh`"
+        );
+        eprintln!("axe-core is missing (`sh examples/tests/axe.sh`): it looks at no page");
+    }
+    axe.ok()
+}
+
 /// `target/screenshots`, wherever the target folder is.
 fn screenshots() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
@@ -105,9 +121,14 @@ async fn walk(
     name: &str,
 ) {
     driver.resize(size).await;
+    let axe = axe();
     let shot = async |page: &str| {
         let file = screenshots().join(format!("{name}-{page}.png"));
         driver.screenshot(&file).await;
+        if let Some(axe) = &axe {
+            let found = driver.violations(axe).await;
+            assert!(found.is_empty(), "{name} {page}: {}", found.join("\n"));
+        }
     };
     driver.open(&authorize(issuer, &callback.uri)).await;
     assert!(driver.text("main").await.contains(APP));

@@ -1,5 +1,9 @@
 //! Applications that share an Item: what each one uses, and what its user lets it see.
 
+mod scopes;
+
+pub use scopes::ScopeFault;
+
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, model::product::Product};
 use serde::{Deserialize, Serialize};
@@ -13,6 +17,9 @@ pub struct Connection {
     pub application_id: ApplicationId,
     /// What it uses. Names are the wire's.
     pub products: BTreeSet<String>,
+    /// What it asked for and its user switched off since, so that it can be switched on again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub withheld: BTreeSet<String>,
     /// The accounts that it sees; `None` is all, later ones included.
     pub accounts: Option<BTreeSet<AccountId>>,
     /// Whether accounts that are opened later are shared too.
@@ -66,6 +73,7 @@ impl Connection {
         Self {
             application_id,
             products: products.into_iter().map(|product| product.as_str().to_owned()).collect(),
+            withheld: BTreeSet::new(),
             accounts: None,
             new_accounts: true,
             webhook: None,

@@ -4,6 +4,7 @@
 //! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
 //! - [`connection`]: applications that share an Item, and what each may see;
 //! - [`items`]: how a Plaid service serves applications and partners;
+//! - [`applications`]: those that are registered; [`tickets`]: one-time tokens of Plaid's page;
 //! - [`partners`]: the banks; [`random`]: randomness, handed in;
 //! - [`vault`]: how tokens are sealed at rest;
 //! - [`webhook`]: what tells applications: signed, and sent until it arrives;
@@ -82,6 +83,7 @@
 //! # }
 //! ```
 
+pub mod applications;
 pub mod connection;
 pub mod engine;
 pub mod item;
@@ -98,5 +100,6 @@ pub mod store;
 pub mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tickets;
 pub mod vault;
 pub mod webhook;

@@ -30,6 +30,9 @@ pub struct Life {
     pub last_failure: Option<FailureNote>,
     /// What is wrong with the partner's data, kept until it is right again.
     pub suspicion: Option<Suspicion>,
+    /// Whether a person said that the partner's ids of transactions are others now: until the deep
+    /// resync that began then is over, rows are followed by their contents.
+    pub renumbered: bool,
     /// How many times ids came back as other transactions.
     pub id_collisions: u64,
     /// How many posted transactions could not be told to belong to one pending one.

@@ -208,7 +208,7 @@ impl Run {
         self.counts.rows_read += read.rows.len() as u64;
         let ids = AccountIds::of(&self.accounts);
         read.rows = ids.translate(read.rows);
-        let read = read.lacking(self.absent().cloned().collect());
+        let read = read.lacking(self.absent().cloned().collect()).renumbered(self.life.renumbered);
         let merged = merge_transactions(known, read, ids.silent());
         self.life.ambiguous += merged.ambiguous;
         self.life.id_collisions += merged.collisions;
@@ -492,6 +492,7 @@ impl Run {
                 self.life.deep = self.life.deep.and_then(|walk| plan::after(walk, window));
                 if self.life.deep.is_none() {
                     self.life.absent.clear();
+                    self.life.renumbered = false;
                     self.life.deep_at = Some(began_at);
                     self.stage = Stage::Over;
                 }

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+mod call;
 mod caller;
 pub mod clients;
 pub mod clock;

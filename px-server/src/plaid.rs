@@ -9,6 +9,7 @@
 mod caller;
 mod credentials;
 mod error;
+mod limits;
 mod refusal;
 mod service;
 
@@ -30,8 +31,11 @@ use px_types::plaid::{
 /// Plaid, as its own code sees the API that partners and applications call.
 ///
 /// When a method runs, the service has checked the client's id and secret, the rate, and that
-/// the body is the endpoint's, whole and within its limits. Answers carry
-/// [`Caller::request_id`].
+/// the body is the endpoint's, whole and within its limits: a batch has 1 to 2000 entries, a
+/// page 1 to 50, tokens and names are not empty, addresses are URLs. An event, an action or a
+/// product that nobody knows yet comes through as it was read.
+///
+/// The `request_id` of an answer is set to [`Caller::request_id`], whatever the method put there.
 #[async_trait]
 pub trait Plaid: Send + Sync + 'static {
     /// Accounts have new transactions. All entries are taken, or none.

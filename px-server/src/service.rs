@@ -5,11 +5,10 @@
 //! error bodies and headers. It knows no framework; limits of connections, TLS and the
 //! address allow-list are layers and adapters around it.
 
-pub(crate) mod answer;
+mod answer;
+mod bearer;
 mod builder;
 mod check;
-pub(crate) mod observe;
-pub(crate) mod request;
 mod transactions;
 
 pub use builder::{BuildError, PartnerServiceBuilder};
@@ -17,19 +16,18 @@ pub use check::ResponseCheck;
 
 use crate::{
     Caller, Kind, Partner, TokenGrant,
+    call::{self, Api, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
     clock::{Clock, Random},
     credentials::Credentials,
     guard::{RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
-    request_id,
     router::{Match, Operation, Route, Router},
     verify::{TokenVerifier, VerifyError},
-    webhook::{Verifier, VerifyErrorKind},
+    webhook::{Verified, Verifier, VerifyError as SignatureError, VerifyErrorKind},
 };
 use answer::Answer;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use px_types::{
@@ -42,20 +40,11 @@ use px_types::{
     },
     webhook::VERIFICATION_HEADER,
 };
-use request::Incoming;
-use std::{
-    convert::Infallible,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 /// A partner's API over the bank's own code: `http` requests in, `http` responses out.
 ///
-/// Cheap to clone. Its error is [`Infallible`]: whatever goes wrong is an answer.
+/// Cheap to clone. Its error is `Infallible`: whatever goes wrong is an answer.
 ///
 /// # Examples
 /// See `examples/minimal_axum.rs` and `examples/minimal_hyper.rs` for whole programs.
@@ -79,20 +68,6 @@ struct Inner {
     random: Arc<dyn Random>,
 }
 
-/// The most that a request may carry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) body: usize,
-    pub(crate) header_bytes: usize,
-    pub(crate) header_fields: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { body: 1 << 20, header_bytes: 32 << 10, header_fields: 100 }
-    }
-}
-
 impl fmt::Debug for PartnerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartnerService").finish_non_exhaustive()
@@ -111,41 +86,30 @@ impl PartnerService {
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let inner = &*self.0;
-        let (parts, body) = request.into_parts();
-        let request_id = request_id::of(&parts.headers, &*inner.random);
-        let head = parts.method == http::Method::HEAD;
-        let call = observe::Call::begin(&parts.method, &request_id);
-        let incoming = Incoming { parts, request_id: request_id.clone() };
-        let work = AssertUnwindSafe(inner.route(incoming, body, &call)).catch_unwind();
-        let answer = match call.watch(work).await {
-            Ok(Outcome::Answer(answer)) => answer.into_http(&request_id, head),
-            Ok(Outcome::Page(page)) => request::finish_page(page, &request_id, head),
-            Err(_) => {
-                call.panicked();
-                Answer::internal().into_http(&request_id, head)
-            }
-        };
-        call.end(answer.status());
-        answer
+        call::answer(&*self.0, request).await
     }
 }
 
-impl<B> tower_service::Service<Request<B>> for PartnerService
-where
-    B: http_body::Body<Data: Send, Error: fmt::Display> + Send + 'static,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+call::tower_service!(PartnerService);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+impl Api for Inner {
+    fn random(&self) -> &dyn Random {
+        &*self.random
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(request).await) })
+    async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let request_id = incoming.request_id.clone();
+        match self.dispatch(incoming, body, call).await {
+            Ok(Outcome::Answer(answer)) | Err(answer) => answer.into_http(&request_id),
+            Ok(Outcome::Page(page)) => page,
+        }
+    }
+
+    fn panicked(&self, request_id: &str) -> Response<Bytes> {
+        Answer::internal().into_http(request_id)
     }
 }
 
@@ -168,24 +132,37 @@ struct Routed<'r> {
     route: &'r Route,
 }
 
+/// A notification that is being handed on. Unless that ends well it is forgotten, also when the
+/// bank's code panics or the caller hangs up: then the next attempt is handed on.
+struct Accepted<'v> {
+    verifier: &'v Verifier,
+    verified: Option<Verified>,
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        if let Some(verified) = &self.verified {
+            self.verifier.forget(verified);
+        }
+    }
+}
+
 /// Either the work went on, or this is the answer.
 type Step<T> = Result<T, Answer>;
 
 impl Inner {
     /// Finds the operation and runs it.
-    async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Outcome
+    async fn dispatch<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Step<Outcome>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        if let Err(answer) = request::check_headers(&incoming.parts, self.limits) {
-            return answer.into();
-        }
-        let (route, path) =
-            match self.router.find(&incoming.parts.method, incoming.parts.uri.path()) {
-                Match::Found { route, path } => (route, path),
-                Match::OtherMethods(allow) => return Answer::method_not_allowed(&allow).into(),
-                Match::Nothing => return Answer::not_found().into(),
-            };
+        request::check_headers(&incoming.parts, self.limits)?;
+        let parts = &incoming.parts;
+        let (route, path) = match self.router.find(&parts.method, parts.uri.path()) {
+            Match::Found { route, path } => (route, path),
+            Match::OtherMethods(allow) => return Err(Refusal::Method { allow }.into()),
+            Match::Nothing => return Err(Refusal::NotFound.into()),
+        };
         call.operation(&route.meta);
         let routed = Routed { incoming, path, route };
         macro_rules! dispatch {
@@ -196,7 +173,7 @@ impl Inner {
                 }
             };
         }
-        for_each_partner_endpoint!(dispatch).unwrap_or_else(Outcome::Answer)
+        for_each_partner_endpoint!(dispatch)
     }
 
     async fn user<B: Send>(&self, routed: Routed<'_>, _: B) -> Step<Outcome> {
@@ -311,23 +288,24 @@ impl Inner {
         let headers = &incoming.parts.headers;
         let body = request::read_body(body, self.limits.body).await?;
         let signature = request::one_text(headers, VERIFICATION_HEADER);
-        match verifier.verify(signature.unwrap_or_default(), &body).await {
-            Ok(_) => {}
+        let mut accepted = match verifier.verify(signature.unwrap_or_default(), &body).await {
+            Ok(verified) => Accepted { verifier, verified: Some(verified) },
             // It was handed on before; anything but 200 would have it sent again.
             Err(error) if error.kind() == VerifyErrorKind::Replay => {
                 return Ok(Answer::ok(&codec::Empty).into());
             }
             Err(error) => return Err(self.signature_failed(&error, &incoming)),
-        }
+        };
         request::require_json(headers)?;
         let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
         let handed_on = self.partner.application_linked(request.notification).await;
         handed_on.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        accepted.verified = None;
         Ok(Answer::ok(&codec::Empty).into())
     }
 
     /// A signature that is not to be acted on. No token was sent, so this 401 ends none.
-    fn signature_failed(&self, error: &crate::webhook::VerifyError, incoming: &Incoming) -> Answer {
+    fn signature_failed(&self, error: &SignatureError, incoming: &Incoming) -> Answer {
         observe::failed(error, &incoming.request_id);
         match error.kind() {
             VerifyErrorKind::KeyUnavailable => {
@@ -340,7 +318,7 @@ impl Inner {
     /// Who calls: token, rate, principal and scope, in the order of the contract.
     async fn caller(&self, routed: &Routed<'_>) -> Step<Caller> {
         let incoming = &routed.incoming;
-        let token = request::bearer_token(&incoming.parts.headers)?;
+        let token = bearer::token(&incoming.parts.headers)?;
         let grant = match self.verifier.verify(&token).await {
             Ok(grant) => grant,
             Err(VerifyError::Invalid) => {
@@ -426,7 +404,7 @@ impl Inner {
             answer = answer.challenge(challenge);
         }
         if let Some(wait) = error.retry_after() {
-            answer = answer.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            answer = answer.with(header::RETRY_AFTER, call::retry_after(wait));
         }
         answer
     }

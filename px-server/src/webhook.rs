@@ -9,6 +9,7 @@
 //!   [`status`](VerifyError::status).
 //! - Note that the Item is to be read: insert or ignore. A body has no number of its own, and
 //!   the same body can be two pieces of news, so do not drop one because its like was seen before.
+//! - If that fails, [`forget`](Verifier::forget) it and answer 500.
 //! - Answer 200 at once, also for an Item that is not known any more: anything but 200 is sent
 //!   again for a day.
 //! - Then read. What is true comes from reading, an Item's health too; read now and then
@@ -48,7 +49,7 @@ pub use self::keys::{AskedKeys, FixedKeys, KeySource};
 use self::{
     keys::Keys,
     replay::Replays,
-    token::{MAX_AGE, Token},
+    token::{Checked, MAX_AGE, Token},
 };
 use crate::clock::{Clock, SystemClock};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -163,7 +164,18 @@ impl Verifier {
                 return Err(VerifyErrorKind::Replay.into());
             }
         }
-        Ok(Verified { kid: token.kid, issued_at: checked.issued_at })
+        let Checked { issued_at, digest } = checked;
+        Ok(Verified { kid: token.kid, issued_at, digest })
+    }
+
+    /// Forgets a webhook that could not be acted on after all, so that it may come again.
+    ///
+    /// A sender signs each attempt anew, but two within one second are signed alike: without
+    /// this, the second of them would be taken for a replay of the first, and be lost.
+    pub fn forget(&self, verified: &Verified) {
+        if let Some(seen) = &self.seen {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&verified.digest);
+        }
     }
 }
 
@@ -175,6 +187,8 @@ pub struct Verified {
     pub kid: KeyId,
     /// When it was signed.
     pub issued_at: DateTime<Utc>,
+    /// Of what was signed.
+    digest: [u8; 32],
 }
 
 /// Why a webhook is not to be acted on.

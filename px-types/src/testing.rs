@@ -25,7 +25,32 @@ use serde_json::{Value, json};
 pub const USER: &str = include_str!("../tests/fixtures/user.json");
 /// A page of transactions with every field set, as JSON.
 pub const PAGE: &str = include_str!("../tests/fixtures/page.json");
+/// An error of Plaid with every field set, as JSON.
+pub const PLAID_ERROR: &str = include_str!("../tests/fixtures/plaid/error.json");
 const SAMPLES: &str = include_str!("../tests/fixtures/samples.json");
+
+/// The golden vectors of Plaid's API: the id of each endpoint, and `{"request", "response"}` with
+/// every field set, as JSON.
+///
+/// Whatever serves or calls the API is tested against these same texts.
+pub const PLAID_VECTORS: &[(&str, &str)] = &[
+    ("notify_transactions", include_str!("../tests/fixtures/plaid/notify_transactions.json")),
+    ("notify_accounts", include_str!("../tests/fixtures/plaid/notify_accounts.json")),
+    ("notify_tokens", include_str!("../tests/fixtures/plaid/notify_tokens.json")),
+    ("import", include_str!("../tests/fixtures/plaid/import.json")),
+    ("list_applications", include_str!("../tests/fixtures/plaid/list_applications.json")),
+    ("unlink_application", include_str!("../tests/fixtures/plaid/unlink_application.json")),
+    ("update_scopes", include_str!("../tests/fixtures/plaid/update_scopes.json")),
+    ("list_activity", include_str!("../tests/fixtures/plaid/list_activity.json")),
+    ("application", include_str!("../tests/fixtures/plaid/application.json")),
+    ("create_link_token", include_str!("../tests/fixtures/plaid/create_link_token.json")),
+    ("exchange_public_token", include_str!("../tests/fixtures/plaid/exchange_public_token.json")),
+    ("item", include_str!("../tests/fixtures/plaid/item.json")),
+    ("remove_item", include_str!("../tests/fixtures/plaid/remove_item.json")),
+    ("update_webhook", include_str!("../tests/fixtures/plaid/update_webhook.json")),
+    ("invalidate_token", include_str!("../tests/fixtures/plaid/invalidate_token.json")),
+    ("verification_key", include_str!("../tests/fixtures/plaid/verification_key.json")),
+];
 
 /// A source of random values that repeats itself exactly.
 #[derive(Clone, Debug)]

@@ -1,16 +1,30 @@
-//! Databases full of Items.
+//! Databases full of Items: stores, and what is done to their tables behind their backs.
 
+use super::partner;
 use crate::Failure;
 use chrono::{DateTime, Utc};
 use px_items::{
     life::Life,
-    store::{AccessDigest, PostgresStore, Store, StoreOptions},
+    merge::KnownTransaction,
+    store::{AccessDigest, PostgresStore, SqliteStore, Store, StoreOptions},
     testing::postgres::{Durability, Server},
     vault::{Envelope, Sealed, VaultError},
 };
-use px_types::webhook::Environment;
-use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
-use std::{sync::Arc, time::Instant};
+use px_types::{ItemId, model::transaction::Transaction, webhook::Environment};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, PgPool, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+use tempfile::TempDir;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -102,4 +116,241 @@ pub(crate) fn digest(number: usize) -> AccessDigest {
     let mut bytes = [0; 32];
     bytes[24..].copy_from_slice(&(number as u64).to_be_bytes());
     AccessDigest(bytes)
+}
+
+/// A store, and the way to its tables.
+pub(crate) struct Place {
+    pub(crate) store: Arc<dyn Store>,
+    tables: Tables,
+    _kept: Kept,
+}
+
+/// What must live as long as the store.
+enum Kept {
+    Folder { _folder: TempDir },
+    Server { _server: Server },
+}
+
+/// Connections of the same kind and number as a store of that kind has for writing.
+#[derive(Clone)]
+enum Tables {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Connections to PostgreSQL, of the store and beside it.
+const CONNECTIONS: u32 = 4;
+
+impl Place {
+    /// An empty store on disk, that keeps what it says it keeps.
+    pub(crate) async fn open(database: &str) -> Result<Self, Failure> {
+        let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
+        if database == "SQLite" {
+            let folder = tempfile::tempdir()?;
+            let file = folder.path().join("items.sqlite");
+            let store = Arc::new(SqliteStore::open(&file, options).await?);
+            let tables = Tables::Sqlite(sqlite(&file).await?);
+            return Ok(Self { store, tables, _kept: Kept::Folder { _folder: folder } });
+        }
+        let server = tokio::task::spawn_blocking(|| Server::start(Durability::On)).await??;
+        let url = server.database().await?;
+        let store = Arc::new(PostgresStore::connect(&url, CONNECTIONS, options).await?);
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS);
+        let tables = Tables::Postgres(pool.connect_with(PgConnectOptions::from_url(&url)?).await?);
+        Ok(Self { store, tables, _kept: Kept::Server { _server: server } })
+    }
+
+    /// After much was written: what a database does of itself sooner or later.
+    pub(crate) async fn settle(&self) -> Result<(), Failure> {
+        match &self.tables {
+            Tables::Sqlite(pool) => {
+                sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await?;
+            }
+            Tables::Postgres(pool) => {
+                for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+                    sqlx::raw_sql(sql).execute(pool).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every Item is due.
+    pub(crate) async fn all_due(&self) -> Result<(), Failure> {
+        self.execute("UPDATE items SET due_at = created_at").await?;
+        self.settle().await
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), Failure> {
+        match &self.tables {
+            Tables::Sqlite(pool) => {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await?;
+            }
+            Tables::Postgres(pool) => {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One connection with the settings of the store's own.
+async fn sqlite(file: &Path) -> Result<SqlitePool, Failure> {
+    let connect = SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(std::time::Duration::from_secs(30))
+        .pragma("cache_size", "-16384")
+        .disable_statement_logging();
+    Ok(SqlitePoolOptions::new().max_connections(1).connect_with(connect).await?)
+}
+
+/// The tables of what belongs to an Item and what to copy of them, but for its transactions.
+const COPIED: [(&str, &str); 4] = [
+    ("connections", "application_id, body"),
+    ("tokens", "version, key_id, sealed"),
+    ("accounts", "account_id, partner_id, standing, body"),
+    ("identities", "user_identity_id, body"),
+];
+
+/// The columns of a transaction. SQLite keeps `date` as one of them, PostgreSQL works it out.
+const TRANSACTION: &str = "transaction_id, partner_id, account_id, transacted, settled, amount, \
+    unit, description, digest, read_at, first_seq, added_seq, changed_seq, body";
+
+/// Makes the store's only Item so many, all alike but for their ids.
+pub(crate) async fn copy(place: &Place, item: &ItemId, items: usize) -> Result<(), Failure> {
+    let (numbers, more) = match &place.tables {
+        Tables::Sqlite(_) => {
+            let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL \
+                SELECT n + 1 FROM numbers WHERE n < COUNT)";
+            (numbers, ", date")
+        }
+        Tables::Postgres(_) => {
+            ("WITH numbers AS (SELECT n FROM generate_series(2, COUNT) AS n)", "")
+        }
+    };
+    let numbers = numbers.replace("COUNT", &items.to_string());
+    let (alike, last) = (
+        "institution_id, created_at, state, life, fence, due_at, notified, change_seq, epochs, \
+         needs_transactions, cycle_tokens",
+        format!("{TRANSACTION}{more}"),
+    );
+    let statement = |table: &str, columns: &str, own: &str, made: &str| {
+        format!(
+            "{numbers} INSERT INTO {table} (item_id{own}, {columns}) \
+             SELECT 'item-' || n{made}, {columns} FROM numbers CROSS JOIN {table} \
+             WHERE item_id = '{item}' ORDER BY n"
+        )
+    };
+    let own = (", user_id", ", 'user-' || n");
+    place.execute(&statement("items", alike, own.0, own.1)).await?;
+    for (table, columns) in COPIED {
+        place.execute(&statement(table, columns, "", "")).await?;
+    }
+    place.execute(&statement("transactions", &last, "", "")).await?;
+    place.settle().await
+}
+
+const UPSERT_SQLITE: &str = "
+INSERT INTO transactions (
+    item_id, transaction_id, partner_id, account_id, amount, unit, transacted, settled, date,
+    description, digest, read_at, body, first_seq, added_seq, changed_seq
+)
+SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+    value ->> 6, ifnull(value ->> 6, value ->> 5), unhex(value ->> 7), unhex(value ->> 8),
+    value ->> 9, value ->> 10, 2, 2, 2
+FROM json_each(?2) WHERE true
+ON CONFLICT (item_id, transaction_id) DO UPDATE SET
+    partner_id = excluded.partner_id, account_id = excluded.account_id,
+    amount = excluded.amount, unit = excluded.unit, transacted = excluded.transacted,
+    settled = excluded.settled, date = excluded.date, description = excluded.description,
+    digest = excluded.digest, read_at = excluded.read_at, body = excluded.body,
+    removed_at = NULL, changed_seq = transactions.changed_seq + 1";
+
+const UPSERT_POSTGRES: &str = "
+INSERT INTO transactions AS old (
+    item_id, transaction_id, partner_id, account_id, amount, unit, transacted, settled,
+    description, digest, read_at, body, first_seq, added_seq, changed_seq
+)
+SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+    date '1970-01-01' + (value ->> 5)::int, date '1970-01-01' + (value ->> 6)::int,
+    decode(value ->> 7, 'hex'), decode(value ->> 8, 'hex'), to_timestamp((value ->> 9)::float8 / 1e6),
+    value ->> 10, 2, 2, 2
+FROM json_array_elements($2::json) AS value
+ON CONFLICT (item_id, transaction_id) DO UPDATE SET
+    partner_id = excluded.partner_id, account_id = excluded.account_id,
+    amount = excluded.amount, unit = excluded.unit, transacted = excluded.transacted,
+    settled = excluded.settled, description = excluded.description, digest = excluded.digest,
+    read_at = excluded.read_at, body = excluded.body, removed_at = NULL,
+    changed_seq = old.changed_seq + 1";
+
+/// Transactions per second of which each upserts these rows of one Item, and no more: as many at
+/// once as there are workers, over as many connections as the store has.
+pub(crate) async fn upserts(
+    place: &Place,
+    rows: &[Transaction],
+    items: usize,
+    workers: usize,
+) -> Result<f64, Failure> {
+    let rows: Arc<str> = as_json(rows)?.into();
+    let ids = place.store.list(None, items).await?;
+    let ids: Arc<[ItemId]> = ids.into_iter().map(|record| record.id).collect();
+    place.settle().await?;
+    let next = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let tasks = (0..workers).map(|_| {
+        let (tables, rows, ids, next) =
+            (place.tables.clone(), rows.clone(), ids.clone(), next.clone());
+        tokio::spawn(async move {
+            while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                upsert(&tables, id, &rows).await?;
+            }
+            Ok::<_, Failure>(())
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await??;
+    }
+    Ok(ids.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+async fn upsert(tables: &Tables, item: &ItemId, rows: &str) -> Result<(), Failure> {
+    match tables {
+        Tables::Sqlite(pool) => {
+            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(UPSERT_SQLITE).bind(item.as_str()).bind(rows).execute(&mut *tx).await?;
+            tx.commit().await?;
+        }
+        // One statement is a transaction.
+        Tables::Postgres(pool) => {
+            sqlx::query(UPSERT_POSTGRES).bind(item.as_str()).bind(rows).execute(pool).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows as the store keeps them, made ready before anything is measured.
+fn as_json(rows: &[Transaction]) -> Result<String, Failure> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let epoch = px_types::Date::from_ymd(1970, 1, 1).ok_or("no epoch")?;
+    let read_at = partner::now()?;
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows {
+        let known = KnownTransaction::of(row.id.clone(), row, read_at);
+        values.push(serde_json::json!([
+            known.id,
+            known.partner_id,
+            known.account_id,
+            known.amount.to_string(),
+            known.unit,
+            known.transacted.days_since(epoch),
+            known.settled.map(|date| date.days_since(epoch)),
+            known.description.map(|digest| hex(digest.as_bytes())),
+            hex(known.digest.as_bytes()),
+            read_at.timestamp_micros(),
+            serde_json::to_string(row)?,
+        ]));
+    }
+    Ok(serde_json::to_string(&values)?)
 }

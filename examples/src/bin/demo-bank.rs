@@ -7,21 +7,24 @@ use demo_bank::{
     Bank, BankConfig, OpenError,
     ledger::{Database, Ledger, fill::Filling, import::Progress},
     password::PASSWORD,
+    plaid_side::{Offer, PlaidSide},
     scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
     signal,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use px_client::transport::ReqwestTransport;
 use px_server::{
     clock::{Clock as _, SystemClock},
     hyper::Server,
 };
-use px_types::{ClientId, ClientSecret, Date};
+use px_types::{ApplicationId, ClientId, ClientSecret, Date, TargetApplicationToken};
 use std::{
     error::Error,
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use tokio::net::TcpListener;
 
@@ -48,7 +51,7 @@ struct Cli {
 enum Command {
     /// Serve the bank: API, OAuth and pages. A new bank fills itself with customers.
     #[command(after_help = EXAMPLES)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Import a ledger (NDJSON, plain or gzip). Its users sign in with `pass_good`.
     ///
     /// Each line is an object with exactly one key of user, identity, account, security and
@@ -102,6 +105,8 @@ struct Serve {
     /// Calls per second for each client and user [default: no limit].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
+    #[command(flatten)]
+    plaid: PlaidFlags,
     /// Decides what the customers of a new bank are like.
     #[arg(long, default_value_t = Filling::default().seed)]
     seed: u64,
@@ -111,6 +116,65 @@ struct Serve {
     /// The date at which the clock of a new bank starts, instead of today's.
     #[arg(long, hide = true)]
     start_date: Option<Date>,
+}
+
+/// The Plaid that the bank calls: for the connected apps on its site, and to tell what it books.
+#[derive(Args)]
+struct PlaidFlags {
+    /// The address of Plaid's API; without it the bank calls no Plaid.
+    #[arg(long, value_name = "URL", requires_all = ["plaid_client_id", "plaid_secret_file"])]
+    plaid_url: Option<String>,
+    /// The bank's id at Plaid.
+    #[arg(long, value_name = "ID", requires = "plaid_url")]
+    plaid_client_id: Option<ClientId>,
+    /// The file with the bank's secret at Plaid; a newline at its end does not count.
+    #[arg(long, value_name = "FILE", requires = "plaid_url")]
+    plaid_secret_file: Option<PathBuf>,
+    /// Plaid's page for customers, which takes a link token [default: URL/link].
+    #[arg(long, value_name = "URL", requires = "plaid_url")]
+    plaid_link_page: Option<String>,
+    /// An application that customers can connect from the bank's site: its id at Plaid, the
+    /// bank's token for it there, and its name; one or more.
+    #[arg(long, value_name = "ID=TOKEN=NAME", num_args = 1.., value_parser = offer, requires = "plaid_url")]
+    plaid_app: Vec<Offer>,
+}
+
+impl PlaidFlags {
+    fn side(self) -> Result<Option<PlaidSide>, Box<dyn Error>> {
+        let (Some(url), Some(id), Some(file)) =
+            (self.plaid_url, self.plaid_client_id, self.plaid_secret_file)
+        else {
+            return Ok(None);
+        };
+        let transport = Arc::new(ReqwestTransport::new()?);
+        let mut side = PlaidSide::new(url, id, secret(&file)?, transport);
+        side.link_page = self.plaid_link_page.unwrap_or(side.link_page);
+        side.offers = self.plaid_app;
+        Ok(Some(side))
+    }
+}
+
+fn offer(text: &str) -> Result<Offer, String> {
+    let mut parts = text.splitn(3, '=');
+    let part =
+        |part: Option<&str>| part.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
+    let (id, token, name) = (part(parts.next()), part(parts.next()), part(parts.next()));
+    let (Some(id), Some(token), Some(name)) = (id, token, name) else {
+        return Err("not an id, a token and a name such as budget-app=target-1=Budget App".into());
+    };
+    let application_id = ApplicationId::new(id).map_err(|error| error.to_string())?;
+    let target = TargetApplicationToken::new(token);
+    Ok(Offer { name, application_id: Some(application_id), target })
+}
+
+/// A secret that a file holds.
+fn secret(file: &Path) -> Result<ClientSecret, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{}: the secret is empty", file.display())),
+        secret => Ok(ClientSecret::new(secret)),
+    }
 }
 
 fn days(text: &str) -> Result<i64, String> {
@@ -131,7 +195,7 @@ async fn main() -> ExitCode {
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
-        Command::Serve(options) => serve(options).await,
+        Command::Serve(options) => serve(*options).await,
         Command::Import { file, database, start_date } => {
             import(&file, &database, start_date).await
         }
@@ -147,19 +211,14 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
-    let secret = std::fs::read_to_string(&options.client_secret_file)
-        .map_err(|error| format!("{}: {error}", options.client_secret_file.display()))?;
-    let secret = secret.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        return Err(format!("{}: the secret is empty", options.client_secret_file.display()).into());
-    }
+    let secret = secret(&options.client_secret_file)?;
+    let plaid = options.plaid.side()?;
     // Before the bank opens, which takes a while: whoever asks it to end then is heard too.
     let stop = signal::asked_to_end()?;
     let listener = TcpListener::bind(&options.listen).await;
     let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
     let address = listener.local_addr()?;
     let issuer = options.issuer.unwrap_or_else(|| format!("http://{address}"));
-    let secret = ClientSecret::new(secret);
     let mut config =
         BankConfig::new(issuer.clone(), options.client_id, secret, options.redirect_uri);
     config.client_name = options.client_name;
@@ -167,6 +226,7 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     config.filling = Some(Filling { seed: options.seed, users: options.users });
     config.rate_limit = options.rate_limit;
     config.start_date = options.start_date;
+    config.plaid = plaid;
     config.outbox = Arc::new(say);
     tokio::pin!(stop);
     let bank = tokio::select! {
@@ -181,8 +241,21 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
     if issuer != format!("http://{address}") {
         say(&format!("The bank's issuer is {issuer}."));
     }
+    say(&format!("The customers' site is {issuer}/home"));
     say(&format!("Listening on http://{address}"));
+    // Pages that listen for news would hold the server up until its patience is over.
+    let stop = async {
+        stop.await;
+        bank.close();
+    };
     Server::new().serve_until(listener, bank.router(), stop).await?;
+    if let Some(notifier) = bank.notifier() {
+        // What Plaid does not take now is in the books, and told at the next start.
+        let left = notifier.shutdown(Duration::from_secs(5)).await?;
+        if left > 0 {
+            say(&format!("{left} notifications wait for Plaid."));
+        }
+    }
     say("Stopped.");
     Ok(())
 }
@@ -198,7 +271,7 @@ fn address(text: &str) -> Result<String, String> {
 
 /// A setting that is not sound is wrong usage, and ends the program with 2.
 fn wrong_usage(error: OpenError) -> OpenError {
-    if matches!(error, OpenError::RedirectUri(_) | OpenError::OAuth(_)) {
+    if matches!(error, OpenError::RedirectUri(_) | OpenError::OAuth(_) | OpenError::PlaidSide(_)) {
         Cli::command().error(ErrorKind::ValueValidation, error).exit();
     }
     error

@@ -3,7 +3,7 @@
 //! Everything follows from the seed and the dates, so moving by 7 days twice gives the
 //! same books as moving by 14.
 
-use super::{Ledger, LedgerError, Result, meta, next_change, set_meta, today, write};
+use super::{Ledger, LedgerError, Result, meta, next_change, set_meta, today, told, write};
 use crate::seed::{
     Day, LONGEST_PENDING,
     account::{Sums, moved},
@@ -44,10 +44,10 @@ pub struct Advanced {
 
 /// The changes of the books that have yet to be written.
 #[derive(Debug, Default)]
-struct Changes {
-    put: Vec<write::Row>,
+pub(super) struct Changes {
+    pub(super) put: Vec<write::Row>,
     gone: Vec<String>,
-    touched: BTreeSet<(i64, Day)>,
+    pub(super) touched: BTreeSet<(i64, Day)>,
     new: u64,
     changed: u64,
 }
@@ -83,6 +83,7 @@ impl Ledger {
         let gone = changes.gone.len() as u64;
         write::delete(&mut tx, &changes.gone).await?;
         write::put(&mut tx, &changes.put).await?;
+        told::note(&mut tx, &changes).await?;
         let change = next_change(&mut tx).await?;
         write::touch(&mut tx, change, changes.touched).await?;
         tx.commit().await?;

@@ -3,7 +3,7 @@
 use px_types::{Amount, Unit};
 
 /// An amount with its unit: `$1,234.50`, `1,234.50 CZK`.
-pub(super) fn readable(amount: Amount, unit: &Unit) -> String {
+pub(crate) fn readable(amount: Amount, unit: &Unit) -> String {
     let text = amount.to_string();
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("−", digits),

@@ -52,9 +52,9 @@ impl Message {
     }
 }
 
-const LOGO: &str = r#"<svg class="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false"><rect width="32" height="32" rx="9"/><path d="M8 20.5c4.8.6 8.4-1.2 10.2-5.2.9-2 2.6-3 5.8-2.8-1 .7-1.6 1.6-1.9 2.8-1.3 5.1-5.6 8.2-11 7.4-1.3-.2-2.4-.9-3.1-2.2Z"/><path d="M9.5 15.5c1.9-4.6 5.2-6.6 9.6-6.2-3.4 1-5.4 3-6.6 6.4-1 .2-2 .1-3-.2Z"/></svg>"#;
-const CHECK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="m4.5 10.5 3.8 3.8 7.2-8" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
-const WARNING: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="M10 5.8v5.2m0 2.6v.2" fill="none" stroke="currentColor" stroke-width="1.9" stroke-linecap="round"/></svg>"#;
+pub(crate) const LOGO: &str = r#"<svg class="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false"><rect width="32" height="32" rx="9"/><path d="M8 20.5c4.8.6 8.4-1.2 10.2-5.2.9-2 2.6-3 5.8-2.8-1 .7-1.6 1.6-1.9 2.8-1.3 5.1-5.6 8.2-11 7.4-1.3-.2-2.4-.9-3.1-2.2Z"/><path d="M9.5 15.5c1.9-4.6 5.2-6.6 9.6-6.2-3.4 1-5.4 3-6.6 6.4-1 .2-2 .1-3-.2Z"/></svg>"#;
+pub(crate) const CHECK: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="m4.5 10.5 3.8 3.8 7.2-8" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
+pub(crate) const WARNING: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="M10 5.8v5.2m0 2.6v.2" fill="none" stroke="currentColor" stroke-width="1.9" stroke-linecap="round"/></svg>"#;
 
 fn layout(title: &str, narrow: bool, content: &Markup) -> Markup {
     html! {
@@ -226,7 +226,7 @@ fn row(n: usize, account: &Account) -> Markup {
     }
 }
 
-fn subtype(account: &Account) -> String {
+pub(crate) fn subtype(account: &Account) -> String {
     let text = account.kind.subtype();
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

@@ -76,7 +76,7 @@ pub(super) struct Visits {
 }
 
 /// A name that cannot be guessed.
-pub(super) fn random_name(random: &dyn Random) -> Result<String, NoRandomness> {
+pub(crate) fn random_name(random: &dyn Random) -> Result<String, NoRandomness> {
     let mut bytes = [0; 24];
     random.fill(&mut bytes)?;
     Ok(BASE64.encode(bytes))

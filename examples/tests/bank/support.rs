@@ -192,7 +192,7 @@ pub(crate) fn accounts_of(page: &Answer) -> Vec<String> {
 
 /// A browser: keeps cookies and sends forms.
 pub(crate) struct Browser<'a> {
-    world: &'a World,
+    pub(crate) world: &'a World,
     pub(crate) cookies: BTreeMap<String, String>,
 }
 
@@ -201,7 +201,7 @@ impl<'a> Browser<'a> {
         Self { world, cookies: BTreeMap::new() }
     }
 
-    async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
+    pub(crate) async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
         let cookies: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request =

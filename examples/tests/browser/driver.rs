@@ -162,6 +162,23 @@ impl Driver {
         self.script(script).await == json!(true)
     }
 
+    /// Begins as a browser that was nowhere before.
+    pub(crate) async fn forget_cookies(&self) {
+        let command = json!({ "cmd": "Network.clearBrowserCookies", "params": {} });
+        self.post("goog/cdp/execute", command).await;
+    }
+
+    /// What axe-core, given as its script, finds on the page: each rule with the elements.
+    pub(crate) async fn violations(&self, axe: &str) -> Vec<String> {
+        self.script(axe).await;
+        let script = "const done = arguments[arguments.length - 1]; \
+            axe.run().then(found => done(found.violations.map(rule => \
+                rule.id + ': ' + rule.nodes.map(node => node.html).join(' | '))))";
+        let found = self.post("execute/async", json!({ "script": script, "args": [] })).await;
+        let found = found.as_array().unwrap().iter();
+        found.map(|rule| rule.as_str().unwrap().to_owned()).collect()
+    }
+
     /// The whole page, beyond the window too.
     pub(crate) async fn screenshot(&self, file: &Path) {
         assert!(self.fits().await, "{}: wider than the window", file.display());

@@ -36,7 +36,7 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
         .build();
     for application in &applications {
         let unlinked = items
-            .unlink_application(item, application)
+            .remove_application(item, application)
             .await
             .map_err(|e| Failure::because("cannot unlink", &e))?;
         let removed = match unlinked {

@@ -42,6 +42,8 @@ struct Inner {
     begun: watch::Sender<u64>,
     /// How long each answer takes.
     slowness: Mutex<Duration>,
+    /// Calls from this number on wait until they are let go.
+    held_from: watch::Sender<Option<usize>>,
     revoked: Mutex<Vec<String>>,
 }
 
@@ -78,6 +80,7 @@ impl Bank {
             calls: Mutex::default(),
             begun: watch::Sender::new(0),
             slowness: Mutex::default(),
+            held_from: watch::Sender::new(None),
             revoked: Mutex::default(),
         }))
     }
@@ -118,6 +121,17 @@ impl Bank {
 
     pub(crate) fn slow(&self, time: Duration) {
         *self.0.slowness.lock().unwrap() = time;
+    }
+
+    /// So many further calls are answered; those after them wait until [`Bank::let_go`].
+    pub(crate) fn hold_after(&self, calls: usize) {
+        let from = self.calls().len() + calls;
+        self.0.held_from.send_replace(Some(from));
+    }
+
+    /// Every call is answered again.
+    pub(crate) fn let_go(&self) {
+        self.0.held_from.send_replace(None);
     }
 
     /// A user's transactions, newest first, as JSON.
@@ -184,6 +198,9 @@ impl Bank {
         if !slowness.is_zero() {
             self.0.clock.sleep(slowness).await;
         }
+        let mut held = self.0.held_from.subscribe();
+        // The sender lives as long as this bank.
+        drop(held.wait_for(|from| from.is_none_or(|from| number < from)).await);
         let response = next.run(request).await;
         self.0.calls.lock().unwrap()[number].ended = Some(self.0.clock.elapsed());
         response

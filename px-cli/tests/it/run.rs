@@ -145,19 +145,66 @@ async fn two_applications_share_an_item() {
     assert_eq!(px.transactions(&item).await, bank.rows("ann"));
 }
 
-/// What a terminal shows, without the sequences that move its cursor.
+/// `px` on a terminal of its own.
 #[cfg(target_os = "linux")]
-async fn on_a_terminal(px: &Px, arguments: &str, code: i32) -> String {
-    let program = format!("{} {arguments}", env!("CARGO_BIN_EXE_px"));
-    // `script` of util-linux gives a program a terminal of its own.
-    let mut terminal = px.command(&[]);
-    terminal.env("PX", program).env("TERM", "xterm-256color");
-    let mut script = tokio::process::Command::new("script");
-    script.args(["-qec", "stty cols 120 rows 40; $PX", "/dev/null"]).current_dir(&px.folder);
-    script.envs(terminal.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = script.stdin(std::process::Stdio::null()).output().await.unwrap();
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+struct Terminal {
+    script: Child,
+    shown: String,
+}
+
+#[cfg(target_os = "linux")]
+impl Terminal {
+    fn start(px: &Px, arguments: &str) -> Self {
+        let program = format!("{} {arguments}", env!("CARGO_BIN_EXE_px"));
+        // `script` of util-linux gives a program a terminal.
+        let mut terminal = px.command(&[]);
+        terminal.env("PX", program).env("TERM", "xterm-256color");
+        let mut script = tokio::process::Command::new("script");
+        script.args(["-qec", "stty cols 120 rows 40; $PX", "/dev/null"]).current_dir(&px.folder);
+        script.envs(terminal.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        script.kill_on_drop(true);
+        Self { script: script.spawn().unwrap(), shown: String::new() }
+    }
+
+    /// Reads on until the terminal has shown what is looked for.
+    async fn until(&mut self, seen: impl Fn(&str) -> bool) {
+        let begun = self.shown.len();
+        while !seen(&self.shown) {
+            let more = timeout(SOON, self.more()).await;
+            let what = &self.shown[begun..];
+            assert!(more.unwrap_or_else(|_| panic!("nothing more: {what}")), "it ended: {what}");
+        }
+    }
+
+    /// Whether there was something more to read.
+    async fn more(&mut self) -> bool {
+        let mut bytes = vec![0; 4096];
+        let stdout = self.script.stdout.as_mut().unwrap();
+        let count = stdout.read(&mut bytes).await.unwrap();
+        // A character may be cut in two; nothing that is looked for has such ones.
+        self.shown += &String::from_utf8_lossy(&bytes[..count]);
+        count > 0
+    }
+
+    /// Everything that was shown, once the program has ended with this code.
+    async fn ends(mut self, code: i32) -> String {
+        while timeout(SOON, self.more()).await.expect("it ends") {}
+        let status = timeout(SOON, self.script.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(code), "{}", self.shown);
+        self.shown
+    }
+}
+
+/// Whether a bar stands somewhere between its beginning and its end.
+#[cfg(target_os = "linux")]
+fn has_part_of_a_bar(shown: &str) -> bool {
+    let mut before = shown.split(" %").collect::<Vec<_>>();
+    before.pop();
+    before.iter().any(|text| {
+        let digits = text.rsplit(' ').next().unwrap();
+        digits.parse::<u64>().is_ok_and(|percent| (1..100).contains(&percent))
+    })
 }
 
 #[cfg(target_os = "linux")]
@@ -165,19 +212,32 @@ async fn on_a_terminal(px: &Px, arguments: &str, code: i32) -> String {
 async fn a_terminal_shows_the_items_and_how_their_fetches_come_along() {
     let bank = Bank::new().with_user("ann", 3000).with_user("bob", 30);
     let bank = bank.with_user("carl", 1500);
-    bank.slow(Duration::from_millis(100));
     let px = Px::at(&bank.door(0).await);
     let (ann, bob) = (px.link("ann", &[]).await, px.link("bob", &[]).await);
     bank.trouble("bob", Some(Trouble::Revoked));
-    let shown = on_a_terminal(&px, &format!("sync {bob}"), 3).await;
+    let shown = Terminal::start(&px, &format!("sync {bob}")).ends(3).await;
     assert!(shown.contains("sign in again"), "{shown}");
-    let shown = on_a_terminal(&px, &format!("sync {ann}"), 0).await;
-    assert!(shown.contains("28 %") && shown.contains("3000 new, 0 changed, 0 gone"), "{shown}");
+
+    // The bank stops in the middle of a fetch until the bar was seen there.
+    bank.hold_after(5);
+    let mut terminal = Terminal::start(&px, &format!("sync {ann}"));
+    terminal.until(has_part_of_a_bar).await;
+    bank.let_go();
+    let shown = terminal.ends(0).await;
+    assert!(shown.contains("3000 new, 0 changed, 0 gone"), "{shown}");
 
     let carl = px.link("carl", &[]).await;
-    let shown = on_a_terminal(&px, "run --until-idle", 3).await;
-    // A bar of the fetch, and at the end how all Items are.
-    assert!(shown.contains(&format!("{carl}  ")) && shown.contains("41 %"), "{shown}");
+    bank.hold_after(5);
+    let mut terminal = Terminal::start(&px, "run --until-idle");
+    // The bar of the fetch begins with its Item; the table's row of it has no percents.
+    terminal
+        .until(|shown| {
+            shown.rfind(&format!("{carl}  ")).is_some_and(|at| has_part_of_a_bar(&shown[at..]))
+        })
+        .await;
+    bank.let_go();
+    let shown = terminal.ends(3).await;
+    // At the end, how all Items are.
     let last = &shown[shown.rfind("3 Items: ").expect("a headline")..];
     assert!(last.contains("2 idle, 1 lack a sign-in"), "{shown}");
     assert!(last.contains(&ann) && last.contains(&carl) && !last.contains("running"), "{shown}");

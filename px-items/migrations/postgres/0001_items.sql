@@ -132,18 +132,27 @@ CREATE INDEX transactions_pending ON transactions (item_id, transacted)
 CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id)
     WHERE partner_id <> transaction_id;
 
--- Webhooks to be sent. The number tells rows of one Item apart and keeps their order; whoever
--- settles one names its Item too.
+-- What is to be sent: webhooks to applications, and what partners are told of applications. The
+-- number tells rows of one Item apart and keeps their order; whoever settles one names its Item
+-- too.
 CREATE TABLE outbox (
     item_id text COLLATE "C" NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Who is told, or of whom a partner is told.
     application_id text COLLATE "C" NOT NULL,
-    url text NOT NULL,
-    body text NOT NULL,
+    -- Where to: an application's address, or a partner. The latter outlives the Item.
+    url text,
+    institution_id text COLLATE "C",
+    -- A body with a token in it is sealed.
+    body text,
+    key_id text,
+    sealed bytea,
     created_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
     attempt integer NOT NULL DEFAULT 0,
-    PRIMARY KEY (item_id, id)
+    PRIMARY KEY (item_id, id),
+    CHECK ((url IS NULL) <> (institution_id IS NULL)),
+    CHECK ((body IS NULL) <> (sealed IS NULL))
 )
 WITH (autovacuum_vacuum_scale_factor = 0.02);
 
@@ -163,3 +172,35 @@ CREATE TABLE revocations (
 );
 
 CREATE INDEX revocations_by_due ON revocations (due_at, id);
+
+-- What was done with the consent to an Item; the number is the order.
+CREATE TABLE activities (
+    item_id text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    activity_id text COLLATE "C" NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (item_id, number)
+);
+
+CREATE UNIQUE INDEX activities_by_id ON activities (item_id, activity_id);
+
+-- When an application last read each kind of data, to the minute.
+CREATE TABLE reads (
+    item_id text COLLATE "C" NOT NULL,
+    application_id text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    read_at timestamptz NOT NULL,
+    PRIMARY KEY (item_id, application_id, kind)
+)
+WITH (fillfactor = 80);
+
+-- One-time tokens, by digest; what they stand for is sealed.
+CREATE TABLE tickets (
+    digest bytea PRIMARY KEY,
+    kind text COLLATE "C" NOT NULL,
+    expires_at timestamptz NOT NULL,
+    key_id text NOT NULL,
+    sealed bytea NOT NULL
+);
+
+CREATE INDEX tickets_by_end ON tickets (expires_at);

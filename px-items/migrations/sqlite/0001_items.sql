@@ -81,20 +81,60 @@ CREATE TABLE revocations (
 
 CREATE INDEX revocations_by_due ON revocations (due_at, id);
 
--- Webhooks to be sent. A number is never used twice: what settles one late must not meet another.
+-- What is to be sent: webhooks to applications, and what partners are told of applications. A
+-- number is never used twice: what settles one late must not meet another.
 CREATE TABLE outbox (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
     item_id        TEXT    NOT NULL,
+    -- Who is told, or of whom a partner is told.
     application_id TEXT    NOT NULL,
-    url            TEXT    NOT NULL,
-    body           TEXT    NOT NULL,
+    -- Where to: an application's address, or a partner. The latter outlives the Item.
+    url            TEXT,
+    institution_id TEXT,
+    -- A body with a token in it is sealed.
+    body           TEXT,
+    key_id         TEXT,
+    sealed         BLOB,
     attempt        INTEGER NOT NULL,
     created_at     INTEGER NOT NULL,
-    due_at         INTEGER NOT NULL
+    due_at         INTEGER NOT NULL,
+    CHECK ((url IS NULL) <> (institution_id IS NULL)),
+    CHECK ((body IS NULL) <> (sealed IS NULL))
 ) STRICT;
 
 CREATE INDEX outbox_by_due ON outbox (due_at, id);
 CREATE INDEX outbox_by_item ON outbox (item_id);
+
+-- What was done with the consent to an Item; the number is the order.
+CREATE TABLE activities (
+    item_id     TEXT    NOT NULL,
+    number      INTEGER NOT NULL,
+    activity_id TEXT    NOT NULL,
+    body        TEXT    NOT NULL,
+    PRIMARY KEY (item_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX activities_by_id ON activities (item_id, activity_id);
+
+-- When an application last read each kind of data, to the minute.
+CREATE TABLE reads (
+    item_id        TEXT    NOT NULL,
+    application_id TEXT    NOT NULL,
+    kind           TEXT    NOT NULL,
+    read_at        INTEGER NOT NULL,
+    PRIMARY KEY (item_id, application_id, kind)
+) STRICT, WITHOUT ROWID;
+
+-- One-time tokens, by digest; what they stand for is sealed.
+CREATE TABLE tickets (
+    digest     BLOB    NOT NULL PRIMARY KEY,
+    kind       TEXT    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    key_id     TEXT    NOT NULL,
+    sealed     BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tickets_by_end ON tickets (expires_at);
 
 CREATE TABLE accounts (
     item_id    TEXT NOT NULL,

@@ -44,6 +44,12 @@ pub enum ItemsErrorKind {
     InvalidField,
     /// There is no such Item.
     ItemNotFound,
+    /// The application is not connected to the Item.
+    NotConnected,
+    /// There is no such link token: it was used, has expired, or never was.
+    InvalidLinkToken,
+    /// There is no such public token: it was used, has expired, or is another application's.
+    InvalidPublicToken,
     /// A worker has the Item now, or it rests. Trying again can help.
     Busy,
     /// The store is out of reach. Trying again can help.
@@ -54,7 +60,7 @@ pub enum ItemsErrorKind {
 
 impl ItemsErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidAccessToken,
         Self::NotForPartners,
         Self::ProductNotReady,
@@ -65,6 +71,9 @@ impl ItemsErrorKind {
         Self::SyncMutated,
         Self::InvalidField,
         Self::ItemNotFound,
+        Self::NotConnected,
+        Self::InvalidLinkToken,
+        Self::InvalidPublicToken,
         Self::Busy,
         Self::Unavailable,
         Self::Internal,
@@ -81,7 +90,11 @@ impl ItemsErrorKind {
             Self::LoginRequired => (Type::ItemError, "ITEM_LOGIN_REQUIRED"),
             Self::ConsentRequired => (Type::InvalidInput, "ADDITIONAL_CONSENT_REQUIRED"),
             Self::InvalidAccount => (Type::InvalidInput, "INVALID_ACCOUNT_ID"),
-            Self::InvalidCursor | Self::InvalidField => (Type::InvalidRequest, "INVALID_FIELD"),
+            Self::InvalidLinkToken => (Type::InvalidInput, "INVALID_LINK_TOKEN"),
+            Self::InvalidPublicToken => (Type::InvalidInput, "INVALID_PUBLIC_TOKEN"),
+            Self::InvalidCursor | Self::InvalidField | Self::NotConnected => {
+                (Type::InvalidRequest, "INVALID_FIELD")
+            }
             Self::SyncMutated => {
                 (Type::TransactionsError, "TRANSACTIONS_SYNC_MUTATION_DURING_PAGINATION")
             }
@@ -121,7 +134,7 @@ impl ItemsErrorKind {
 }
 
 impl ItemsError {
-    pub(super) fn new(kind: ItemsErrorKind, what: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ItemsErrorKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), index: None, source: None }
     }
 
@@ -133,6 +146,31 @@ impl ItemsError {
     pub(super) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    pub(super) fn not_connected() -> Self {
+        Self::new(
+            ItemsErrorKind::NotConnected,
+            "application_id names no application that is connected to this Item",
+        )
+    }
+
+    pub(crate) fn invalid_link_token() -> Self {
+        Self::new(
+            ItemsErrorKind::InvalidLinkToken,
+            "there is no such link token: it was used, has expired, or is of another environment",
+        )
+    }
+
+    pub(crate) fn invalid_public_token() -> Self {
+        Self::new(
+            ItemsErrorKind::InvalidPublicToken,
+            "there is no such public token: it was used, has expired, or is of another environment",
+        )
+    }
+
+    pub(super) fn no_id() -> Self {
+        Self::new(ItemsErrorKind::Internal, "no id could be made")
     }
 
     pub(super) fn invalid_access_token() -> Self {
@@ -300,6 +338,9 @@ mod tests {
                 "400 TRANSACTIONS_ERROR TRANSACTIONS_SYNC_MUTATION_DURING_PAGINATION",
                 "400 INVALID_REQUEST INVALID_FIELD",
                 "400 ITEM_ERROR ITEM_NOT_FOUND",
+                "400 INVALID_REQUEST INVALID_FIELD",
+                "400 INVALID_INPUT INVALID_LINK_TOKEN",
+                "400 INVALID_INPUT INVALID_PUBLIC_TOKEN",
                 "500 API_ERROR INTERNAL_SERVER_ERROR",
                 "500 API_ERROR INTERNAL_SERVER_ERROR",
                 "500 API_ERROR INTERNAL_SERVER_ERROR",

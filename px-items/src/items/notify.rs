@@ -2,7 +2,7 @@
 //!
 //! All entries of a batch are applied, or none; one call of the store for all of them.
 
-use super::{Items, ItemsError, ItemsErrorKind, token};
+use super::{Holder, Items, ItemsError, ItemsErrorKind, token};
 use crate::store::{NotifyAsk, NotifyBatch, NotifyOutcome};
 use px_types::{
     Date, InstitutionId, ItemAccessToken,
@@ -75,22 +75,30 @@ impl Items {
         let entries = asks.into_iter().map(|(token, ask)| (token::digest(token), ask)).collect();
         let batch = NotifyBatch::new(institution.clone(), entries, self.clock.now());
         let count = batch.entries.len();
+        // To another caller every token of that institution is unknown, the first one too.
+        if !self.is_caller(&Holder::Partner(institution.clone())) {
+            return Err(unknown(0));
+        }
         match self.store.notify(&batch).await? {
             NotifyOutcome::Applied => {
                 tracing::debug!(%institution, count, "notified");
                 (self.wake)();
                 Ok(())
             }
-            NotifyOutcome::Unknown(index) => Err(ItemsError::new(
-                ItemsErrorKind::InvalidAccessToken,
-                format!(
-                    "notifications[{index}].access_token names no Item of this institution; \
-                     nothing was updated"
-                ),
-            )
-            .at(index)),
+            NotifyOutcome::Unknown(index) => Err(unknown(index)),
         }
     }
+}
+
+fn unknown(index: usize) -> ItemsError {
+    ItemsError::new(
+        ItemsErrorKind::InvalidAccessToken,
+        format!(
+            "notifications[{index}].access_token names no Item of this institution; nothing was \
+             updated"
+        ),
+    )
+    .at(index)
 }
 
 /// The first date that can have something new.

@@ -1,11 +1,11 @@
 //! Reading accounts, balances, identities and holdings.
 
-use super::{Items, ItemsError, error, token, view};
+use super::{Items, ItemsError, error, reads, view};
 use crate::{
     connection::Connection,
     item::State,
     life::History,
-    store::{Access, ItemRecord},
+    store::{DataKind, ItemRecord},
 };
 use chrono::{DateTime, Utc};
 use px_types::{
@@ -87,6 +87,11 @@ impl Items {
     ) -> Result<Answer<Vec<Account>>, ItemsError> {
         let session = self.readable_session(token).await?;
         let accounts = self.visible_accounts(&session).await?;
+        let uses_liabilities = session.connection.uses(&Product::Liabilities);
+        let read = reads::kinds(&accounts);
+        let read =
+            read.into_iter().filter(|kind| *kind != DataKind::Liabilities || uses_liabilities);
+        self.note(&session, read);
         let fresh_as_of = session.record.life.fresh.accounts;
         Ok(session.answer(accounts, fresh_as_of))
     }
@@ -101,6 +106,7 @@ impl Items {
     ) -> Result<Answer<Vec<Balance>>, ItemsError> {
         let session = self.readable_session(token).await?;
         let accounts = self.visible_accounts(&session).await?;
+        self.note(&session, [DataKind::Balances]);
         let fresh_as_of = session.record.life.fresh.accounts;
         Ok(session.answer(accounts.into_iter().map(Balance::of).collect(), fresh_as_of))
     }
@@ -122,6 +128,7 @@ impl Items {
         let identities = view::identities(all, &accounts);
         let user_identity_id =
             identities.iter().any(|identity| identity.id == user).then_some(user);
+        self.note(&session, [DataKind::Contacts]);
         let fresh_as_of = session.record.life.fresh.identities;
         Ok(session.answer(Identities { user_identity_id, identities }, fresh_as_of))
     }
@@ -139,14 +146,9 @@ impl Items {
         accounts.retain(|account| matches!(account.kind, AccountKind::Investment(_)));
         let securities = self.store.securities(&session.record.id).await?;
         let securities = view::held(securities, &accounts);
+        self.note(&session, [DataKind::Investments]);
         let fresh_as_of = session.record.life.fresh.holdings;
         Ok(session.answer(Holdings { accounts, securities }, fresh_as_of))
-    }
-
-    /// Whose token it is.
-    pub(super) async fn access(&self, token: &ItemAccessToken) -> Result<Access, ItemsError> {
-        let access = self.store.access(&token::digest(token)).await?;
-        access.ok_or_else(ItemsError::invalid_access_token)
     }
 
     /// The Item and the connection behind a token.
@@ -165,6 +167,11 @@ impl Items {
         // It was taken off between these reads.
         let gone = ItemsError::invalid_access_token;
         Ok(Session { record: record.ok_or_else(gone)?, connection: connection.ok_or_else(gone)? })
+    }
+
+    /// Notes for the partner what an application read.
+    pub(super) fn note(&self, session: &Session, kinds: impl IntoIterator<Item = DataKind>) {
+        self.reads.note(session, kinds, self.clock.now());
     }
 
     async fn readable_session(&self, token: &ItemAccessToken) -> Result<Session, ItemsError> {

@@ -1,8 +1,10 @@
-//! Accounts that came back under other ids: a person decides what they are.
+//! Accounts and transactions that came back under other ids: a person decides what they are.
 //!
 //! A merge that finds an account that looks like another one under a new id holds it: no
 //! application sees it and none of its transactions are imported, so that nothing is there
 //! twice. These are the two ways out: it is the one that the Item has, or it is a new one.
+//! Transactions that all come back under new ids are not imported either; that way out is to say
+//! that they are the same.
 
 use super::{Items, ItemsError, ItemsErrorKind};
 use crate::{
@@ -34,7 +36,8 @@ impl Items {
     ///
     /// # Errors
     /// [`InvalidAccount`](ItemsErrorKind::InvalidAccount) when `held` does not wait for a
-    /// decision, or the partner still lists `onto`; [`Busy`](ItemsErrorKind::Busy) when a worker
+    /// decision, the partner still lists `onto`, or the two are of different types or counted in
+    /// different units; [`Busy`](ItemsErrorKind::Busy) when a worker
     /// has the Item, or it has lost its authorization.
     pub async fn remap_account(
         &self,
@@ -42,20 +45,28 @@ impl Items {
         held: &AccountId,
         onto: &AccountId,
     ) -> Result<(), ItemsError> {
-        self.decide(item, |known| {
+        self.decide(item, |record, known| {
             let new = find(known, held, |standing| standing == AccountStanding::Held)?;
             let old = find(known, onto, |standing| {
                 matches!(standing, AccountStanding::Missing | AccountStanding::Closed)
             })?;
+            let (was, is) = (&old.account, &new.account);
+            if was.account_type() != is.account_type() || was.unit != is.unit {
+                return Err(ItemsError::new(
+                    ItemsErrorKind::InvalidAccount,
+                    "the two accounts differ in type or currency: they are not one",
+                ));
+            }
             let mut account = new.account.clone();
             account.id = old.account.id.clone();
             let listed =
                 KnownAccount::new(account, new.partner_id.clone(), AccountStanding::Listed);
-            Ok(AccountsWrite {
+            let write = AccountsWrite {
                 accounts: vec![AccountWrite::new(listed, false)],
                 forgotten: vec![held.clone()],
                 ..AccountsWrite::default()
-            })
+            };
+            self.decided(record, known, write)
         })
         .await
     }
@@ -65,12 +76,40 @@ impl Items {
     /// # Errors
     /// As [`remap_account`](Self::remap_account).
     pub async fn accept_account(&self, item: &ItemId, held: &AccountId) -> Result<(), ItemsError> {
-        self.decide(item, |known| {
+        self.decide(item, |record, known| {
             let held = find(known, held, |standing| standing == AccountStanding::Held)?;
             let mut listed = held.clone();
             listed.standing = AccountStanding::Listed;
             let accounts = vec![AccountWrite::new(listed, true)];
-            Ok(AccountsWrite { accounts, ..AccountsWrite::default() })
+            let write = AccountsWrite { accounts, ..AccountsWrite::default() };
+            self.decided(record, known, write)
+        })
+        .await
+    }
+
+    /// Says that an Item's transactions are the ones that it has, though the partner gave all of
+    /// them other ids. All dates are read again: what has the same contents goes on under the id
+    /// that applications know, what has others is what it is to the partner, new or gone.
+    ///
+    /// Without it such an Item imports no transactions until the partner's old ids are back.
+    ///
+    /// # Errors
+    /// [`InvalidField`](ItemsErrorKind::InvalidField) when the Item is not under
+    /// [that suspicion](Suspicion::TransactionIdsChanged); [`Busy`](ItemsErrorKind::Busy) as
+    /// [`remap_account`](Self::remap_account).
+    pub async fn accept_transaction_ids(&self, item: &ItemId) -> Result<(), ItemsError> {
+        self.decide(item, |record, _| {
+            if record.life.suspicion != Some(Suspicion::TransactionIdsChanged) {
+                return Err(ItemsError::new(
+                    ItemsErrorKind::InvalidField,
+                    "no transactions of this Item wait for a decision",
+                ));
+            }
+            let mut commit = self.handed_back(record)?;
+            commit.life.suspicion = None;
+            commit.life.renumbered = true;
+            self.read_all(&mut commit);
+            Ok(commit)
         })
         .await
     }
@@ -79,7 +118,7 @@ impl Items {
     async fn decide(
         &self,
         item: &ItemId,
-        decision: impl FnOnce(&[KnownAccount]) -> Result<AccountsWrite, ItemsError>,
+        decision: impl FnOnce(&ItemRecord, &[KnownAccount]) -> Result<Commit, ItemsError>,
     ) -> Result<(), ItemsError> {
         let now = self.clock.now();
         let Some(record) = self.store.claim_one(item, now, now + LEASE).await? else {
@@ -92,7 +131,7 @@ impl Items {
             });
         };
         let known = self.store.accounts(item).await?;
-        match decision(&known).and_then(|write| self.commit(&record, &known, write)) {
+        match decision(&record, &known) {
             Ok(commit) => self.store.commit(commit).await?,
             Err(error) => {
                 let due_at = record.due_at.unwrap_or(now);
@@ -100,17 +139,13 @@ impl Items {
                 return Err(error);
             }
         }
-        tracing::info!(%item, "decided what a held account is");
+        tracing::info!(%item, "decided what came under another id");
         (self.wake)();
         Ok(())
     }
 
-    fn commit(
-        &self,
-        record: &ItemRecord,
-        known: &[KnownAccount],
-        write: AccountsWrite,
-    ) -> Result<Commit, ItemsError> {
+    /// Gives the Item back, due at once.
+    fn handed_back(&self, record: &ItemRecord) -> Result<Commit, ItemsError> {
         let now = self.clock.now();
         let (state, _) = item::step(record.state, Event::HandedBack).map_err(|impossible| {
             ItemsError::new(ItemsErrorKind::Internal, "the Item cannot be given back")
@@ -118,14 +153,30 @@ impl Items {
         })?;
         let then =
             Then::Release { due_at: Some(now), not_before: record.not_before, seen: NONE_SEEN };
-        let mut commit = Commit::new(record, state, now, then);
+        Ok(Commit::new(record, state, now, then))
+    }
+
+    /// Whatever was not imported meanwhile may lie far back.
+    fn read_all(&self, commit: &mut Commit) {
+        commit.life.deep = Some(plan::history(&PlanSettings::default(), self.clock.now()));
+        commit.life.absent.clear();
+    }
+
+    /// What is to be stored of a decision about an account.
+    fn decided(
+        &self,
+        record: &ItemRecord,
+        known: &[KnownAccount],
+        write: AccountsWrite,
+    ) -> Result<Commit, ItemsError> {
+        let mut commit = self.handed_back(record)?;
         let held = known.iter().filter(|known| known.standing == AccountStanding::Held).count();
         if held <= 1 && commit.life.suspicion == Some(Suspicion::AccountIdsChanged) {
             commit.life.suspicion = None;
         }
-        // Its transactions were not imported while it was held, and may lie far back.
+        // Its transactions were not imported while it was held.
         if commit.life.history != History::Missing {
-            commit.life.deep = Some(plan::history(&PlanSettings::default(), now));
+            self.read_all(&mut commit);
         }
         let new = write.accounts.iter().filter(|write| write.new);
         commit.news.new_accounts = new.map(|write| write.known.account.id.clone()).collect();

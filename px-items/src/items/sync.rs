@@ -11,7 +11,7 @@ use super::{
     read::Session,
     transactions::check_rows,
 };
-use crate::store::{ChangePage, ChangeQuery, ChangeRow};
+use crate::store::{ChangePage, ChangeQuery, ChangeRow, DataKind};
 use px_types::{
     AccountId, ItemAccessToken, TransactionId,
     model::{product::Product, security::Security, transaction::Transaction},
@@ -106,6 +106,7 @@ impl Items {
         data.take(page.changes);
         data.securities =
             self.securities_of(&session, data.added.iter().chain(&data.modified)).await?;
+        self.note(&session, [DataKind::Transactions]);
         let fresh_as_of = session.record.life.fresh.transactions;
         Ok(session.answer(data, fresh_as_of))
     }

@@ -2,17 +2,23 @@
 
 use crate::{random::Random, store::AccessDigest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use px_types::{ItemAccessToken, ItemId, webhook::Environment};
+use px_types::{ItemAccessToken, webhook::Environment};
 use sha2::{Digest as _, Sha256};
+use std::str::FromStr;
 use zeroize::Zeroizing;
 
 /// A token that nobody can guess: `access-<environment>-<256 random bits>`.
 pub(super) fn mint(random: &dyn Random, environment: &Environment) -> ItemAccessToken {
+    ItemAccessToken::new(unguessable("access", random, environment))
+}
+
+/// `<kind>-<environment>-<256 random bits>`.
+pub(crate) fn unguessable(kind: &str, random: &dyn Random, environment: &Environment) -> String {
     let mut bytes = Zeroizing::new([0; 32]);
     random.fill(&mut *bytes);
-    let mut text = format!("access-{environment}-");
+    let mut text = format!("{kind}-{environment}-");
     BASE64_URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
-    ItemAccessToken::new(text)
+    text
 }
 
 /// What a store keeps of a token.
@@ -22,16 +28,17 @@ pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
 
 /// An id of some 190 random bits, of letters and digits alone: one that began with a dash would
 /// be taken for an option by every command line.
-pub(super) fn item_id(random: &dyn Random) -> Option<ItemId> {
+pub(super) fn id<T: FromStr>(random: &dyn Random) -> Option<T> {
     let mut bytes = [0; 24];
     random.fill(&mut bytes);
-    ItemId::new(BASE64_URL_SAFE_NO_PAD.encode(bytes).replace('-', "x").replace('_', "y")).ok()
+    BASE64_URL_SAFE_NO_PAD.encode(bytes).replace('-', "x").replace('_', "y").parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::SeededRandom;
+    use px_types::ItemId;
 
     #[test]
     fn tokens_name_their_environment_and_differ() {
@@ -48,10 +55,10 @@ mod tests {
     #[test]
     fn ids_of_items_are_ids() {
         let random = SeededRandom::new(1);
-        let id = item_id(&random).unwrap();
+        let id: ItemId = id(&random).unwrap();
         assert_eq!(id.as_str().len(), 32);
-        assert_ne!(Some(id), item_id(&random));
+        assert_ne!(Some(id), super::id(&random));
         let plain = |id: ItemId| id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric());
-        assert!((0..100).all(|_| item_id(&random).is_some_and(plain)));
+        assert!((0..100).all(|_| super::id(&random).is_some_and(plain)));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     read::Session,
     view,
 };
-use crate::store::TransactionQuery;
+use crate::store::{DataKind, TransactionQuery};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use px_client::Window;
 use px_types::{
@@ -97,6 +97,7 @@ impl Items {
             }
         };
         let securities = self.securities_of(&session, &page.rows).await?;
+        self.note(&session, [DataKind::Transactions]);
         let fresh_as_of = session.record.life.fresh.transactions;
         let (transactions, total) = (page.rows, page.total);
         Ok(session

@@ -1,10 +1,11 @@
 //! Transactions: what a window that was read whole changes.
 //!
 //! What is known and what is to be written, and the merge itself. The rules that look at more
-//! than one id: `churn`, `shift`, `join`.
+//! than one id: `churn`, `renumber`, `shift`, `join`.
 
 mod churn;
 mod join;
+mod renumber;
 mod shift;
 
 use super::{Digest, another_id};
@@ -119,19 +120,29 @@ pub struct ReadWindow {
     /// The Item's own ids of rows that later windows of the same walk should have had by their
     /// date and had not: see [`MergedTransactions::absent`].
     pub absent: BTreeSet<TransactionId>,
+    /// Whether a person said that the partner's ids are others now: then stored rows are followed
+    /// by their contents, and [`MergedTransactions::ids_changed`] is never said.
+    pub renumbered: bool,
 }
 
 impl ReadWindow {
     /// A window that was read whole, the first of a walk.
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
-        Self { window, rows, began_at, absent: BTreeSet::new() }
+        Self { window, rows, began_at, absent: BTreeSet::new(), renumbered: false }
     }
 
     /// The same, after windows that lacked those rows.
     #[must_use]
     pub fn lacking(mut self, absent: BTreeSet<TransactionId>) -> Self {
         self.absent = absent;
+        self
+    }
+
+    /// The same, of a partner of which a person said whether its ids are others now.
+    #[must_use]
+    pub fn renumbered(mut self, renumbered: bool) -> Self {
+        self.renumbered = renumbered;
         self
     }
 }
@@ -219,7 +230,8 @@ pub struct MergedTransactions {
 ///
 /// The rules, in the order in which they are applied:
 ///
-/// 1. All ids new and the contents the same: the partner changed its ids. Nothing is taken.
+/// 1. All ids new and the contents the same: the partner changed its ids. Nothing is taken; unless
+///    a person said so before, then each row is the stored one of the same contents.
 /// 2. A row is the stored one of that id, whatever changed in it, unless it cannot be: see
 ///    [`collisions`](MergedTransactions::collisions). Younger rows and tombstones win over an
 ///    older answer.
@@ -233,11 +245,15 @@ pub fn merge_transactions(
     silent: &BTreeSet<AccountId>,
 ) -> MergedTransactions {
     let stock = Stock::new(known, &read, silent);
+    let renumbered = read.renumbered;
     let rows = ReadRow::of_answer(read.rows);
-    if churn::ids_changed(&stock, &rows) {
+    if !renumbered && churn::ids_changed(&stock, &rows) {
         return MergedTransactions { ids_changed: true, ..MergedTransactions::default() };
     }
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
+    if renumbered {
+        renumber::follow(&stock, &rows, &mut fates);
+    }
     shift::follow(&stock, &rows, &mut fates);
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
     let mut merged = MergedTransactions { joined, ambiguous, ..MergedTransactions::default() };

@@ -19,7 +19,9 @@ mod links;
 mod notices;
 mod outbox;
 mod reads;
+mod tickets;
 mod tokens;
+mod trails;
 mod world;
 
 use super::Store;
@@ -159,4 +161,19 @@ checks! { ($)
         a_webhook_that_was_taken_again_is_not_settled_by_the_first
         a_webhook_that_is_handed_back_was_not_taken
         nobody_takes_a_webhook_twice;
+    trails:
+        the_log_tells_what_was_done
+        the_partner_is_told_who_joins_and_who_leaves
+        scopes_are_changed
+        a_new_address_for_webhooks_is_told_so
+        an_application_joins_without_new_tokens
+        access_is_given_to_who_is_connected
+        the_last_reads_are_kept
+        of_two_unlinks_at_once_one_takes_it;
+    tickets:
+        a_ticket_works_once_and_for_a_time
+        of_two_who_take_a_ticket_one_gets_it
+        old_tickets_are_cleared_away
+        a_public_token_is_exchanged_by_its_application_once
+        a_public_token_is_sent_to_its_application;
 }

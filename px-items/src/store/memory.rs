@@ -4,13 +4,15 @@
 //! on the machine. One lock, held for no longer than one call computes.
 
 mod links;
+mod log;
 mod reads;
 mod work;
 
 use super::{
-    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store,
-    TransactionPage, TransactionQuery, Unlinked, rules,
+    Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
+    DataRead, Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview,
+    QueuedWebhook, Result, Revocation, Store, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, rules,
 };
 use crate::{
     connection::Connection,
@@ -22,9 +24,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
-    AccountId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, SecurityId, TransactionId,
-    UserId,
-    model::{identity::Identity, security::Security, transaction::Transaction},
+    AccountId, ActivityId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, SecurityId,
+    TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security, transaction::Transaction},
     webhook::Environment,
 };
 use std::{
@@ -88,6 +90,7 @@ struct Inner {
     items: BTreeMap<ItemId, Entry>,
     keys: BTreeMap<(InstitutionId, UserId), ItemId>,
     access: BTreeMap<AccessDigest, Access>,
+    tickets: BTreeMap<TicketDigest, Ticket>,
     outbox: BTreeMap<i64, Queued<QueuedWebhook>>,
     revocations: BTreeMap<i64, Queued<Revocation>>,
 }
@@ -122,6 +125,9 @@ struct Entry {
     identities: Option<(IdentityId, Vec<Identity>)>,
     securities: BTreeMap<SecurityId, Security>,
     transactions: BTreeMap<TransactionId, Row>,
+    /// Oldest first.
+    activities: Vec<Activity>,
+    reads: BTreeMap<(ApplicationId, DataKind), DateTime<Utc>>,
 }
 
 /// A transaction.
@@ -145,6 +151,7 @@ impl Inner {
             items: BTreeMap::new(),
             keys: BTreeMap::new(),
             access: BTreeMap::new(),
+            tickets: BTreeMap::new(),
             outbox: BTreeMap::new(),
             revocations: BTreeMap::new(),
         }
@@ -159,7 +166,7 @@ impl Inner {
         for webhook in waiting {
             let id = self.next_number();
             let place = (item.clone(), webhook.application_id);
-            let what = QueuedWebhook::new(id, place, (webhook.url, webhook.body), now, 0);
+            let what = QueuedWebhook::new(id, place, (webhook.to, webhook.body), now, 0);
             self.outbox.insert(id, Queued { due_at: now, what });
         }
     }
@@ -227,25 +234,15 @@ impl Entry {
 #[async_trait]
 impl Store for MemoryStore {
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        self.lock().link(new)
+        self.lock().link(&new)
     }
 
-    async fn unlink(
-        &self,
-        item: &ItemId,
-        application: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
-        Ok(self.lock().unlink(item, application, now))
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+        self.lock().leave(leave)
     }
 
-    async fn set_connection(
-        &self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.lock().set_connection(item, connection, now)
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
+        self.lock().change(change)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -261,6 +258,70 @@ impl Store for MemoryStore {
         let Some(access) = inner.access.remove(old) else { return Ok(false) };
         inner.access.insert(*new, access);
         Ok(true)
+    }
+
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool> {
+        Ok(self.lock().give_access(item, application, *new))
+    }
+
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        Ok(self.lock().activities(item, after, limit))
+    }
+
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+        self.lock().note_reads(reads);
+        Ok(())
+    }
+
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        Ok(self.lock().last_reads(item))
+    }
+
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
+        self.lock().tickets.insert(ticket.digest, ticket.clone());
+        Ok(())
+    }
+
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        Ok(self.lock().ticket(digest, kind, now))
+    }
+
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        Ok(self.lock().take_ticket(digest, kind, now))
+    }
+
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>> {
+        Ok(self.lock().exchange(digest, application, *new, now))
+    }
+
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+        Ok(self.lock().purge_tickets(now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {

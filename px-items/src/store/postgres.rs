@@ -11,18 +11,22 @@
 mod commit;
 mod failure;
 mod links;
+mod log;
 mod notify;
 mod queues;
 mod reads;
 mod row;
+mod sealed;
+mod tickets;
 mod time;
 mod tokens;
 mod work;
 
 use super::{
-    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
-    StoreErrorKind, StoreOptions, TransactionPage, TransactionQuery, Unlinked,
+    Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
+    Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
+    Result, Revocation, Store, StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest,
+    TicketKind, TransactionPage, TransactionQuery, Unlinked,
 };
 use crate::{
     connection::Connection,
@@ -33,8 +37,8 @@ use chrono::{DateTime, Utc};
 use failure::Failure;
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
-    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
-    model::{identity::Identity, security::Security},
+    ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security},
 };
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgPool,
@@ -136,22 +140,12 @@ impl Store for PostgresStore {
         whole!(self.connect_holder(&new))
     }
 
-    async fn unlink(
-        &self,
-        item: &ItemId,
-        application: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
-        whole!(self.disconnect(item, application, now))
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+        whole!(self.disconnect(leave))
     }
 
-    async fn set_connection(
-        &self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        whole!(self.change_connection(item, &connection, now))
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
+        whole!(self.change_connection(change))
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -164,6 +158,68 @@ impl Store for PostgresStore {
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
         whole!(self.swap_access(old, new))
+    }
+
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool> {
+        whole!(self.grant_access(item, application, new))
+    }
+
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        Ok(self.read_activities(item, after, limit).await?)
+    }
+
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+        whole!(self.write_reads(reads))
+    }
+
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        Ok(self.read_reads(item).await?)
+    }
+
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
+        whole!(self.keep_ticket(ticket))
+    }
+
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        Ok(self.read_ticket((digest, kind, now)).await?)
+    }
+
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        whole!(self.remove_ticket((digest, kind, now)))
+    }
+
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>> {
+        whole!(self.exchange_ticket(digest, application, new, now))
+    }
+
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+        whole!(self.clear_tickets(now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {

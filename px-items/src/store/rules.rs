@@ -2,14 +2,20 @@
 //!
 //! How it is stored is each store's own.
 
+mod traces;
+
+pub(crate) use traces::connected;
+pub(super) use traces::{Place, Traces, of_change, of_leave, of_link};
+
 use super::{
-    AccountsWrite, NewHolder, NewLink, NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind,
+    AccountsWrite, ChangeTo, Changed, ConnectionChange, Destination, NewHolder, NewLink, NotifyAsk,
+    NotifyBatch, Result, StoreError, StoreErrorKind,
 };
 use crate::{
     connection::Connection,
     item::{Event, State, step},
     life::{History, Life},
-    merge::AccountStanding,
+    merge::{AccountStanding, KnownAccount},
     news::{Milestone, News},
 };
 use chrono::{DateTime, Utc};
@@ -19,6 +25,7 @@ use px_types::{
     model::plaid_error::{PlaidError, PlaidErrorType},
     webhook::Environment,
 };
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// When an Item is due that was asked for an update: at once, though not before the partner's
@@ -58,6 +65,8 @@ pub(super) struct Joined {
     pub(super) due: bool,
     /// What the application that joined is told of the history.
     pub(super) tell: Tell,
+    /// Whether the application was not connected before.
+    pub(super) fresh: bool,
 }
 
 /// How much of the history an application that joins finds.
@@ -71,17 +80,17 @@ pub(super) enum Tell {
     All,
 }
 
-/// Links a holder to an Item that is there, with new tokens.
+/// Links a holder to an Item that is there, with new tokens or without.
 pub(super) fn join(
     (state, life): (State, &Life),
     connections: &[Connection],
     epoch: u64,
-    holder: NewHolder,
+    new: &NewLink,
 ) -> Result<Joined> {
-    let repaired = state.login_required();
-    let mut joined = match holder {
+    let repaired = state.login_required() && new.tokens.is_some();
+    let mut joined = match &new.holder {
         NewHolder::Application(connection) => {
-            connect((state, life), connections, epoch, connection)
+            connect((state, life), connections, epoch, connection.clone())
         }
         NewHolder::Partner => Joined {
             state,
@@ -90,6 +99,7 @@ pub(super) fn join(
             needs_transactions: connections.iter().any(Connection::needs_transactions),
             due: false,
             tell: Tell::Nothing,
+            fresh: false,
         },
     };
     if repaired {
@@ -109,8 +119,9 @@ pub(super) fn connect(
     mut connection: Connection,
 ) -> Joined {
     connection.epoch = epoch;
-    let mut same = connections.iter();
-    if let Some(old) = same.find(|old| old.application_id == connection.application_id) {
+    let old = connections.iter().find(|old| old.application_id == connection.application_id);
+    let fresh = old.is_none();
+    if let Some(old) = old {
         connection.take_place_of(old);
     }
     let needs = connection.needs_transactions();
@@ -135,7 +146,30 @@ pub(super) fn connect(
         needs_transactions: needs || others_need,
         due: needs && !needed && !state.login_required(),
         tell,
+        fresh,
     }
+}
+
+/// Changes a connection that there is: what it was, and what it makes of the Item.
+pub(super) fn change(
+    change: &ConnectionChange,
+    place: (State, &Life),
+    (connections, epoch): (&[Connection], u64),
+    known: &[KnownAccount],
+) -> std::result::Result<(Connection, Joined), Changed> {
+    let old = connections.iter().find(|old| old.application_id == change.application_id);
+    let old = old.ok_or(Changed::NotConnected)?;
+    let connection = match &change.to {
+        ChangeTo::Connection(connection) => {
+            Connection { application_id: old.application_id.clone(), ..connection.clone() }
+        }
+        ChangeTo::Scopes(scopes, key) => {
+            let connection = old.with_scopes(scopes, known).map_err(Changed::Refused)?;
+            Connection { cursor_key: key.clone(), ..connection }
+        }
+        ChangeTo::Webhook(webhook) => Connection { webhook: webhook.clone(), ..old.clone() },
+    };
+    Ok((old.clone(), connect(place, connections, epoch, connection)))
 }
 
 impl Joined {
@@ -168,12 +202,18 @@ impl Joined {
     }
 }
 
-/// A webhook that is put in the outbox.
-#[derive(Clone, Debug)]
+/// What is put in the outbox. Without `Debug`: a body may hold a token.
+#[derive(Clone)]
 pub(super) struct Waiting {
     pub(super) application_id: ApplicationId,
-    pub(super) url: String,
+    pub(super) to: Destination,
     pub(super) body: String,
+    /// Whether the body holds a token, so that it is sealed at rest.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "the store in memory has no rest")
+    )]
+    pub(super) secret: bool,
 }
 
 /// The webhooks that tell news, with their bodies as they are sent.
@@ -185,12 +225,20 @@ pub(super) fn compose(
     let outgoing = news.webhooks(item, environment, connections).into_iter();
     outgoing
         .map(|outgoing| {
-            let body = serde_json::to_string(&outgoing.webhook).map_err(|_| {
-                StoreError::new(StoreErrorKind::Corrupt, "a webhook cannot be written as JSON")
-            })?;
-            Ok(Waiting { application_id: outgoing.application_id, url: outgoing.url, body })
+            Ok(Waiting {
+                application_id: outgoing.application_id,
+                to: Destination::Url(outgoing.url),
+                body: written(&outgoing.webhook)?,
+                secret: false,
+            })
         })
         .collect()
+}
+
+fn written(message: &impl Serialize) -> Result<String> {
+    serde_json::to_string(message).map_err(|_| {
+        StoreError::new(StoreErrorKind::Corrupt, "a webhook cannot be written as JSON")
+    })
 }
 
 /// What every application is told when a partner says that it revoked the tokens.
@@ -231,7 +279,7 @@ pub(super) enum Tokens {
     New,
     /// Those that it has; the new ones are revoked, if these are others.
     Old,
-    /// Those that it has; the new ones are the partner's own and left alone.
+    /// Those that it has; there are no new ones, or they are the partner's own and left alone.
     OldAlone,
 }
 
@@ -245,6 +293,9 @@ pub(super) fn which_tokens(
     connections: &[Connection],
     present: &[AccountId],
 ) -> Tokens {
+    if new.tokens.is_none() {
+        return Tokens::OldAlone;
+    }
     if state.login_required() {
         return Tokens::New;
     }

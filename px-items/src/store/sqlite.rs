@@ -11,18 +11,22 @@
 
 mod commit;
 mod links;
+mod log;
 #[cfg(test)]
 mod plans;
 mod queues;
 mod reads;
 mod row;
+mod sealed;
+mod tickets;
 mod tokens;
 mod work;
 
 use super::{
-    Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
-    StoreErrorKind, StoreOptions, TransactionPage, TransactionQuery, Unlinked,
+    Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
+    Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
+    Result, Revocation, Store, StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest,
+    TicketKind, TransactionPage, TransactionQuery, Unlinked,
 };
 use crate::{
     connection::Connection,
@@ -32,8 +36,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
-    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
-    model::{identity::Identity, security::Security},
+    ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security},
 };
 use row::Failure;
 use sqlx::{
@@ -48,6 +52,10 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read at once.
 const READERS: u32 = 4;
+/// What the writer and each reader keep of the file in memory, in KiB; the machine's own cache
+/// has more of it. What five connections keep is what a process takes whatever it does.
+const WRITER_CACHE: u32 = 16 * 1024;
+const READER_CACHE: u32 = 4 * 1024;
 /// How long another program may lock the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,9 +80,9 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let writer = pool(connect.clone(), 1).await?;
+        let writer = pool(connect.clone(), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
-        let readers = pool(connect, READERS).await?;
+        let readers = pool(connect, READERS, READER_CACHE).await?;
         Ok(Self { writer, readers, options })
     }
 
@@ -83,7 +91,7 @@ impl SqliteStore {
     /// # Errors
     /// When there is no memory for it.
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
-        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1).await?;
+        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
         Ok(Self { readers: writer.clone(), writer, options })
     }
@@ -99,11 +107,11 @@ impl SqliteStore {
     }
 }
 
-async fn pool(connect: SqliteConnectOptions, most: u32) -> Result<SqlitePool> {
+async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<SqlitePool> {
     let connect = connect
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(128)
-        .pragma("cache_size", "-65536")
+        .pragma("cache_size", format!("-{cache}"))
         .pragma("temp_store", "memory")
         .disable_statement_logging();
     // A connection in memory is the database: it must not be ended for being idle.
@@ -147,22 +155,12 @@ impl Store for SqliteStore {
         Ok(self.connect_holder(&new).await?)
     }
 
-    async fn unlink(
-        &self,
-        item: &ItemId,
-        application: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
-        Ok(self.disconnect(item, application, now).await?)
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+        Ok(self.disconnect(leave).await?)
     }
 
-    async fn set_connection(
-        &self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        Ok(self.change_connection(item, &connection, now).await?)
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
+        Ok(self.change_connection(change).await?)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -175,6 +173,68 @@ impl Store for SqliteStore {
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
         Ok(self.swap_access(old, new).await?)
+    }
+
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool> {
+        Ok(self.grant_access(item, application, new).await?)
+    }
+
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        Ok(self.read_activities(item, after, limit).await?)
+    }
+
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+        Ok(self.write_reads(reads).await?)
+    }
+
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        Ok(self.read_reads(item).await?)
+    }
+
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
+        Ok(self.keep_ticket(ticket).await?)
+    }
+
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        Ok(self.read_ticket((digest, kind, now)).await?)
+    }
+
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        Ok(self.remove_ticket((digest, kind, now)).await?)
+    }
+
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>> {
+        Ok(self.exchange_ticket(digest, application, new, now).await?)
+    }
+
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+        Ok(self.clear_tickets(now, limit).await?)
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {

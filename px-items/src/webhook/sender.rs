@@ -14,6 +14,7 @@ use self::{
 };
 use super::Signer;
 use crate::{
+    partners::Partners,
     random::{Random, SystemRandom},
     store::Store,
 };
@@ -69,14 +70,18 @@ impl Default for SenderSettings {
 /// time, for 24 hours. What a 429 says in `Retry-After` is kept up to 4 hours. Each attempt is
 /// signed anew. So a webhook arrives at least once, or is given up; several arrive in any order.
 ///
-/// An endpoint (an application and its host) that keeps failing is probed and not called for
+/// What a partner is told (`POST /applications/notify`) goes by the partner's own client, at the
+/// same times. A partner that answers 404 does not offer it, and is left alone.
+///
+/// An endpoint (an application and its host, or a partner) that keeps failing is probed and not called for
 /// each of its webhooks; one that is slow has a few lanes of its own. Others wait for neither.
 ///
 /// The transport is to reach public addresses only
 /// ([`public_addresses_only`](px_client::transport::ReqwestBuilder::public_addresses_only)),
 /// since applications choose the addresses, and is to follow no redirect.
 ///
-/// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed` or `given_up`;
+/// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed`, `given_up`
+/// or `not_offered`;
 /// `px_webhook_lag_seconds`, from the commit to the 200; `px_webhook_pending`, how many this
 /// process holds.
 ///
@@ -90,6 +95,7 @@ pub struct SenderBuilder {
     store: Arc<dyn Store>,
     transport: Arc<dyn HttpTransport>,
     signer: Arc<Signer>,
+    partners: Option<Arc<dyn Partners>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: SenderSettings,
@@ -99,6 +105,7 @@ struct Inner {
     store: Arc<dyn Store>,
     transport: Arc<dyn HttpTransport>,
     signer: Arc<Signer>,
+    partners: Option<Arc<dyn Partners>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: SenderSettings,
@@ -119,6 +126,7 @@ impl Sender {
             store,
             transport,
             signer,
+            partners: None,
             clock: Arc::new(TokioClock::new()),
             random: Arc::new(SystemRandom),
             settings: SenderSettings::default(),
@@ -188,6 +196,15 @@ impl fmt::Debug for Sender {
 }
 
 impl SenderBuilder {
+    /// The partners, which are told of applications that are connected and that leave. Their
+    /// clients need a signer ([`Signer::for_partners`]). What is queued for a partner that is not
+    /// among them is left to other senders, and given up after a day.
+    #[must_use]
+    pub fn partners(mut self, partners: Arc<dyn Partners>) -> Self {
+        self.partners = Some(partners);
+        self
+    }
+
     /// Takes the time from elsewhere than the machine.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -219,6 +236,7 @@ impl SenderBuilder {
             store: self.store,
             transport: self.transport,
             signer: self.signer,
+            partners: self.partners,
             clock: self.clock,
             random: self.random,
             settings: self.settings,

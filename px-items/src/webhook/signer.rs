@@ -10,12 +10,14 @@ use base64::{
 };
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{EncodingKey, Header};
+use px_client::{SignBody, clock::Clock};
 use px_types::{
     KeyId,
     model::verification_key::VerificationKey,
     webhook::{SIGNATURE_ALGORITHM, SignatureClaims},
 };
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -220,6 +222,13 @@ impl Signer {
             .map_err(|_| SignError("the signing key did not sign"))
     }
 
+    /// Signs what partners are told, for
+    /// [`PartnerClientBuilder::signer`](px_client::PartnerClientBuilder::signer).
+    #[must_use]
+    pub fn for_partners(self: &Arc<Self>, clock: Arc<dyn Clock>) -> Arc<dyn SignBody> {
+        Arc::new(PartnerSigner { signer: Arc::clone(self), clock })
+    }
+
     /// The public half of a key, for `POST /webhook_verification_key/get`; `None` when there is
     /// none of that name.
     #[must_use]
@@ -240,6 +249,19 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         f.debug_tuple("Signer").field(&*keys).finish()
+    }
+}
+
+/// A signer that looks at a clock.
+#[derive(Debug)]
+struct PartnerSigner {
+    signer: Arc<Signer>,
+    clock: Arc<dyn Clock>,
+}
+
+impl SignBody for PartnerSigner {
+    fn sign(&self, body: &[u8]) -> Result<String, Box<dyn StdError + Send + Sync>> {
+        Ok(self.signer.sign(body, self.clock.now())?)
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod life;
 mod notify;
+mod partner;
 mod reading;
 mod remap;
 mod secrets;

@@ -136,6 +136,24 @@ impl Kept {
         merged
     }
 
+    /// Merges and stores an answer of a partner that has given everything other ids, of which a
+    /// person said that it is the same. Merging it once more must change nothing.
+    pub(crate) fn read_renumbered(
+        &mut self,
+        window: Window,
+        rows: impl IntoIterator<Item = Transaction>,
+        began: i64,
+    ) -> MergedTransactions {
+        let rows: Vec<_> = rows.into_iter().collect();
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        let read = |began| ReadWindow::new(window, rows.clone(), hour(began)).renumbered(true);
+        let merged = merge_transactions(&self.known(window, &ids), read(began), &self.silent);
+        self.store(&merged, began + 1);
+        let again = merge_transactions(&self.known(window, &ids), read(began + 1), &self.silent);
+        assert_eq!((again.writes, again.removed), (vec![], vec![]), "merged twice");
+        merged
+    }
+
     /// Reads everything from the last day to the first, in windows of so many days, as a deep
     /// resync does.
     pub(crate) fn walk(

@@ -1,6 +1,7 @@
 //! Webhooks: signed, checked, sent.
 
 mod logs;
+mod partner;
 mod receiver;
 mod sender;
 mod socket;

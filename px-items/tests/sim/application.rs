@@ -140,7 +140,8 @@ impl User {
             | ItemsErrorKind::ProductNotReady
             | ItemsErrorKind::LoginRequired
             | ItemsErrorKind::SyncMutated => {}
-            ItemsErrorKind::ConsentRequired if !self.uses_transactions() => {}
+            // The user said so; maybe in a call of which the answer was lost.
+            ItemsErrorKind::ConsentRequired if !self.may_use_transactions() => {}
             _ => self
                 .world
                 .trace
@@ -148,8 +149,9 @@ impl User {
         }
     }
 
-    fn uses_transactions(&self) -> bool {
-        self.products.contains(&Product::Transactions)
+    fn may_use_transactions(&self) -> bool {
+        let Some(link) = &self.link else { return false };
+        self.world.witness.wants_transactions(&link.item, &self.application)
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
@@ -224,7 +226,7 @@ impl User {
         let unlinked = if by_token {
             self.world.items.unlink(&link.token).await?
         } else {
-            self.world.items.unlink_application(&link.item, &self.application).await?
+            self.world.items.remove_application(&link.item, &self.application).await?
         };
         self.say(format_args!("leaves: {unlinked:?}"));
         let _: Unlinked = unlinked;
@@ -357,7 +359,9 @@ impl User {
                 }
             }
             for gone in page.removed {
-                if !ever.contains(&gone.transaction_id) {
+                // One that came back and went again may be told to who came in between.
+                let returned = self.world.witness.returned(&link.item, &gone.transaction_id);
+                if !ever.contains(&gone.transaction_id) && !returned {
                     let id = &gone.transaction_id;
                     self.world.trace.wrong(format!("{id} is gone, and the reader never had it"));
                 }

@@ -50,9 +50,9 @@ impl Life {
         self.ended.notify_one();
     }
 
-    /// It ends at that gate from now on; `None`: at none.
-    pub(crate) fn end_at_gate(&self, gate: Option<u64>) {
-        self.state().gates_left = gate;
+    /// It ends at that gate from now on.
+    pub(crate) fn end_at_gate(&self, gate: u64) {
+        self.state().gates_left = Some(gate);
     }
 
     /// Waits for its end.
@@ -71,6 +71,12 @@ impl Life {
     /// It stands still for a while from that gate on.
     pub(crate) fn stand_at_gate(&self, gate: u64, time: Duration) {
         self.state().gates_to_stand = Some((gate, time));
+    }
+
+    /// Nothing that was planned for a gate happens any more.
+    pub(crate) fn spare(&self) {
+        let mut state = self.state();
+        (state.gates_left, state.gates_to_stand) = (None, None);
     }
 
     /// Its network is cut for a while.

@@ -100,23 +100,26 @@ impl Machine {
             },
         };
         if let Some(End::KilledAtGate(gate)) = end {
-            life.end_at_gate(Some(gate));
+            life.end_at_gate(gate);
         }
         let killed = async {
             if let Some(End::KilledAfter(seconds)) = end {
                 self.world.sleep_while_busy(Duration::from_secs(seconds)).await;
                 life.end();
-            } else {
-                // Nothing kills it any more once all is well.
-                self.world.until_calm().await;
-                life.end_at_gate(None);
             }
+            std::future::pending::<()>().await;
+        };
+        // Nothing kills or stops it any more once all is well, not even what was planned before.
+        let spared = async {
+            self.world.until_calm().await;
+            life.spare();
             std::future::pending::<()>().await;
         };
         let over = tokio::select! {
             biased;
             () = life.until_end() => false,
             () = killed => false,
+            () = spared => false,
             () = self.trouble(life) => false,
             () = run(self, life.clone(), stop) => true,
         };

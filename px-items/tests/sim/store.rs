@@ -15,14 +15,15 @@ use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
     store::{
-        Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked, NewLink,
-        NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
-        StoreErrorKind, TransactionPage, TransactionQuery, Unlinked,
+        Access, AccessDigest, ChangePage, ChangeQuery, ChangeTo, Changed, Commit, ConnectionChange,
+        DataRead, Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview,
+        QueuedWebhook, Result, Revocation, Store, StoreError, StoreErrorKind, Ticket, TicketDigest,
+        TicketKind, TransactionPage, TransactionQuery, Unlinked,
     },
 };
 use px_types::{
-    ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
-    model::{identity::Identity, security::Security},
+    ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security},
 };
 use std::{
     sync::{
@@ -145,32 +146,24 @@ impl Store for WatchedStore {
         self.after("link", result).await
     }
 
-    async fn unlink(
-        &self,
-        item: &ItemId,
-        application: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
-        self.before("unlink").await?;
-        let result = self.inner.unlink(item, application, now).await;
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+        self.before("leave").await?;
+        let result = self.inner.leave(leave).await;
         if let Ok(unlinked) = &result {
+            let (item, application) = (&leave.item_id, leave.application_id.as_ref());
             self.witness.unlinked(&self.life, item, application, *unlinked);
         }
-        self.after("unlink", result).await
+        self.after("leave", result).await
     }
 
-    async fn set_connection(
-        &self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.before("set_connection").await?;
-        let result = self.inner.set_connection(item, connection.clone(), now).await;
-        if let Ok(true) = &result {
-            self.witness.connection_set(&*self.inner, &self.life, item, &connection).await;
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
+        self.before("change").await?;
+        let result = self.inner.change(change).await;
+        if let (Ok(Changed::Done), ChangeTo::Connection(connection)) = (&result, &change.to) {
+            let item = &change.item_id;
+            self.witness.connection_set(&*self.inner, &self.life, item, connection).await;
         }
-        self.after("set_connection", result).await
+        self.after("change", result).await
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -189,6 +182,86 @@ impl Store for WatchedStore {
         self.before("replace_access").await?;
         let result = self.inner.replace_access(old, new).await;
         self.after("replace_access", result).await
+    }
+
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool> {
+        self.before("give_access").await?;
+        let result = self.inner.give_access(item, application, new).await;
+        self.after("give_access", result).await
+    }
+
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        self.before("activities").await?;
+        let result = self.inner.activities(item, after, limit).await;
+        self.after("activities", result).await
+    }
+
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+        self.before("note_reads").await?;
+        let result = self.inner.note_reads(reads).await;
+        self.after("note_reads", result).await
+    }
+
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        self.before("last_reads").await?;
+        let result = self.inner.last_reads(item).await;
+        self.after("last_reads", result).await
+    }
+
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
+        self.before("put_ticket").await?;
+        let result = self.inner.put_ticket(ticket).await;
+        self.after("put_ticket", result).await
+    }
+
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        self.before("ticket").await?;
+        let result = self.inner.ticket(digest, kind, now).await;
+        self.after("ticket", result).await
+    }
+
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        self.before("take_ticket").await?;
+        let result = self.inner.take_ticket(digest, kind, now).await;
+        self.after("take_ticket", result).await
+    }
+
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>> {
+        self.before("exchange").await?;
+        let result = self.inner.exchange(digest, application, new, now).await;
+        self.after("exchange", result).await
+    }
+
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+        self.before("purge_tickets").await?;
+        let result = self.inner.purge_tickets(now, limit).await;
+        self.after("purge_tickets", result).await
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {

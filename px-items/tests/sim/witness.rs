@@ -10,7 +10,7 @@ use px_client::{clock::Clock as _, oauth::TokenSet};
 use px_items::{
     connection::Connection,
     item::State,
-    merge::AccountStanding,
+    merge::{AccountStanding, Change},
     news::News,
     store::{
         Commit, Fence, ItemRecord, Linked, NewHolder, NewLink, QueuedWebhook, Store, Then, Unlinked,
@@ -25,6 +25,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// The shortest lease of a worker.
+const LEASE: TimeDelta = TimeDelta::seconds(10);
 /// How long a webhook is tried before it may be given up.
 const TRIED_FOR: TimeDelta = TimeDelta::hours(24);
 
@@ -42,8 +44,9 @@ struct Facts {
     webhooks: BTreeMap<Told, Delivery>,
     /// The numbers of those that left the outbox.
     settled: BTreeSet<i64>,
-    /// Refreshes that a bank answered and no store has: the grant, and who asked.
-    unsaved: BTreeMap<String, Vec<Arc<Life>>>,
+    /// Refreshes that a bank answered and no store has, or had late: the grant, who asked, and
+    /// when.
+    unsaved: BTreeMap<String, Vec<(Arc<Life>, DateTime<Utc>)>>,
     /// Who used a refresh token too late, so that the bank ended the grant.
     reused: BTreeMap<String, Arc<Life>>,
     stats: Stats,
@@ -87,6 +90,8 @@ struct ItemFacts {
     choices: BTreeMap<ApplicationId, Choice>,
     /// The account of each transaction that was ever stored.
     rows: BTreeMap<TransactionId, AccountId>,
+    /// Those that were gone and came back.
+    returned: BTreeSet<TransactionId>,
     /// What each application may be told is gone: it could see it when it went.
     gone_rows: BTreeMap<ApplicationId, BTreeSet<TransactionId>>,
     /// The grants that it was given.
@@ -194,9 +199,9 @@ impl Witness {
         linked: &Linked,
         old: Option<ItemRecord>,
     ) {
-        let grant = match self.banks.get(&new.institution_id) {
-            Some(bank) => bank.grant_of(&new.tokens.access_token).await,
-            None => None,
+        let grant = match (self.banks.get(&new.institution_id), &new.tokens) {
+            (Some(bank), Some(tokens)) => bank.grant_of(&tokens.access_token).await,
+            _ => None,
         };
         let connections = store.connections(&linked.item_id).await.unwrap_or_default();
         let who = match &new.holder {
@@ -223,6 +228,7 @@ impl Witness {
             accounts: BTreeSet::new(),
             choices: BTreeMap::new(),
             rows: BTreeMap::new(),
+            returned: BTreeSet::new(),
             gone_rows: BTreeMap::new(),
             grants: BTreeSet::new(),
             gone: false,
@@ -311,6 +317,11 @@ impl Witness {
         let facts = self.facts();
         let choice = facts.items.get(item).and_then(|item| item.choices.get(application));
         choice.is_some_and(|choice| choice.transactions)
+    }
+
+    /// Whether a transaction was gone and came back.
+    pub(crate) fn returned(&self, item: &ItemId, id: &TransactionId) -> bool {
+        self.facts().items.get(item).is_some_and(|item| item.returned.contains(id))
     }
 
     /// The Items that there are, with their users.
@@ -465,7 +476,7 @@ impl Witness {
         }
         let excuse = {
             let facts = self.facts();
-            let unsaved = facts.unsaved.get(&grant).into_iter().flatten();
+            let unsaved = facts.unsaved.get(&grant).into_iter().flatten().map(|(life, _)| life);
             let mut late = facts.reused.get(&grant).into_iter().chain(unsaved);
             late.any(|life| life.is_dead() || life.stood())
         };
@@ -483,7 +494,8 @@ impl Witness {
     pub(crate) fn refreshed(&self, life: &Arc<Life>, grant: String) {
         let mut facts = self.facts();
         facts.stats.refreshes += 1;
-        facts.unsaved.entry(grant).or_default().push(life.clone());
+        let refresh = (life.clone(), self.clock.now());
+        facts.unsaved.entry(grant).or_default().push(refresh);
     }
 
     /// A bank ended a grant because a refresh token came again too late.
@@ -497,7 +509,12 @@ impl Witness {
         let institution = self.facts().items.get(item).map(|item| item.institution.clone());
         let Some(bank) = institution.and_then(|id| self.bank(&id)) else { return };
         if let Some(grant) = bank.grant_of(&tokens.access_token).await {
-            self.facts().unsaved.remove(&grant);
+            // What a machine keeps to itself longer than a lease, another one asks for again; that
+            // one may be too late, though the first comes in the end.
+            let late = self.clock.now() - LEASE;
+            if let Some(unsaved) = self.facts().unsaved.get_mut(&grant) {
+                unsaved.retain(|(_, at)| *at < late);
+            }
         }
     }
 
@@ -643,7 +660,10 @@ impl Facts {
                 let (row, account) = (&write.known.id, &write.known.account_id);
                 wrong.push(format!("{row} is stored, and its account {account} is not"));
             }
-            item.rows.insert(write.known.id.clone(), write.known.account_id.clone());
+            let before = item.rows.insert(write.known.id.clone(), write.known.account_id.clone());
+            if before.is_some() && write.change == Change::Added {
+                item.returned.insert(write.known.id.clone());
+            }
         }
         self.promise(id, &commit.news, connections);
         wrong

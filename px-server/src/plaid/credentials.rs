@@ -3,14 +3,18 @@
 use super::Error;
 use crate::clients::Clients;
 use http::{HeaderMap, StatusCode};
-use px_types::{ClientId, ClientSecret, model::plaid_error::PlaidErrorType};
-use serde::Deserialize;
+use px_types::{
+    ClientId, ClientSecret,
+    endpoint::codec::{Json, RequestBody as _},
+    model::plaid_error::PlaidErrorType,
+};
+use serde::{Deserialize, Serialize};
 
 const ID: &str = "plaid-client-id";
 const SECRET: &str = "plaid-secret";
 
-/// What of a body says who calls. Fields that are named twice make it unreadable.
-#[derive(Deserialize)]
+/// What of a body says who calls. A field that is there twice makes it unreadable.
+#[derive(Default, Deserialize, Serialize)]
 struct InBody {
     #[serde(default)]
     client_id: Option<String>,
@@ -25,7 +29,7 @@ pub(super) async fn authenticate(
     body: &[u8],
 ) -> Result<ClientId, Error> {
     let (id, secret) = shown(headers, body)?;
-    let Ok(id) = ClientId::new(id) else { return Err(wrong()) };
+    let id = ClientId::new(id).map_err(|_| wrong())?;
     match clients.check_secret(&id, &secret).await {
         Ok(true) => Ok(id),
         Ok(false) => Err(wrong()),
@@ -35,39 +39,42 @@ pub(super) async fn authenticate(
 }
 
 fn shown(headers: &HeaderMap, body: &[u8]) -> Result<(String, ClientSecret), Error> {
-    let header = |name: &str| -> Result<Option<String>, Error> {
+    let header = |name: &str| {
         let mut values = headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(value), None) => match value.to_str() {
-                Ok(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
-                Err(_) => Err(wrong()),
-            },
-            (Some(_), Some(_)) => Err(unreadable(format!("the header `{name}` is there twice"))),
+            (Some(value), None) => {
+                let text = value.to_str().map_err(|_| wrong())?;
+                Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+            }
+            (Some(_), Some(_)) => Err(twice(format!("The header `{name}` is there twice."))),
         }
     };
     let (id, secret) = (header(ID)?, header(SECRET)?.map(ClientSecret::new));
-    // A body that cannot be read is told when it is read as the endpoint's; here it shows nobody.
-    let in_body = serde_json::from_slice::<InBody>(body).ok();
-    let in_body = in_body.map(|read| {
-        let secret = read.secret.filter(|secret| !secret.expose().is_empty());
-        (read.client_id.filter(|id| !id.is_empty()), secret)
-    });
-    let (body_id, body_secret) = in_body.unwrap_or_default();
-    if (id.is_some() || secret.is_some()) && (body_id.is_some() || body_secret.is_some()) {
-        return Err(unreadable(
-            "the client shows who it is in headers and in the body; one of them is enough".into(),
+    let in_headers = id.is_some() || secret.is_some();
+    let in_body = match Json::<InBody>::decode(body) {
+        Ok(Json(read)) => read,
+        // What is wrong with it is told when it is read as the endpoint's.
+        Err(_) if in_headers => InBody::default(),
+        Err(rejection) => return Err(rejection.into()),
+    };
+    let body_id = in_body.client_id.filter(|id| !id.is_empty());
+    let body_secret = in_body.secret.filter(|secret| !secret.expose().is_empty());
+    if in_headers && (body_id.is_some() || body_secret.is_some()) {
+        return Err(twice(
+            "The client shows who it is in headers and in the body; one of them is enough.".into(),
         ));
     }
     id.or(body_id).zip(secret.or(body_secret)).ok_or_else(wrong)
 }
 
+/// One answer for what is missing, unknown and wrong.
 fn wrong() -> Error {
-    let text = "the client id or the secret is wrong or missing";
+    let text = "The client id or the secret is wrong or missing.";
     Error::new(PlaidErrorType::InvalidInput, "INVALID_API_KEYS", text)
         .with_status(StatusCode::UNAUTHORIZED)
 }
 
-fn unreadable(message: String) -> Error {
+fn twice(message: String) -> Error {
     Error::new(PlaidErrorType::InvalidRequest, "INVALID_HEADERS", message)
 }

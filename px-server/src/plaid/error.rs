@@ -36,7 +36,7 @@ impl Error {
     /// nobody learns which tokens exist.
     #[must_use]
     pub fn invalid_access_token() -> Self {
-        let text = "the access token is not one of this client's, or no longer";
+        let text = "The access token is not one of this client's, or no longer.";
         Self::new(PlaidErrorType::InvalidInput, "INVALID_ACCESS_TOKEN", text)
     }
 
@@ -49,24 +49,23 @@ impl Error {
     /// The client is not of the kind that may call this.
     #[must_use]
     pub fn unauthorized_route() -> Self {
-        let text = "this client may not call this endpoint";
+        let text = "This client may not call this endpoint.";
         Self::new(PlaidErrorType::InvalidInput, "UNAUTHORIZED_ROUTE_ACCESS", text)
     }
 
     /// Too many requests; the caller may come back after a while. 429.
     #[must_use]
     pub fn rate_limit(wait: Duration) -> Self {
-        let text = "too many requests; wait as `Retry-After` says";
-        let mut error = Self::new(PlaidErrorType::RateLimitExceeded, "RATE_LIMIT", text)
-            .with_status(StatusCode::TOO_MANY_REQUESTS);
-        error.retry_after = Some(wait);
-        error
+        let text = "Too many requests. Wait as `Retry-After` says.";
+        Self::new(PlaidErrorType::RateLimitExceeded, "RATE_LIMIT", text)
+            .with_status(StatusCode::TOO_MANY_REQUESTS)
+            .with_retry_after(wait)
     }
 
     /// This side's own code failed. 500; the source is logged, and the answer says nothing of it.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let text = "something went wrong on this side; try again later";
+        let text = "Something went wrong on this side. Try again later.";
         Self::new(PlaidErrorType::ApiError, "INTERNAL_SERVER_ERROR", text)
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)
             .with_source(source)
@@ -88,6 +87,13 @@ impl Error {
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Says how long the caller is to wait, in `Retry-After`.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

@@ -1,37 +1,44 @@
 //! Plaid's API as a tower service: routing, limits, credentials, bodies, errors. Once, for all.
 
-use super::{Caller, Error, Plaid, credentials, refusal};
+use super::{Caller, Error, Plaid, credentials, limits::Limited};
 use crate::{
+    call::{self, Api, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
     clock::{Random, SystemRandom},
     guard::RateLimit,
-    request_id,
-    service::{
-        Limits,
-        answer::Answer,
-        observe,
-        request::{self, Incoming},
-    },
 };
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use px_types::{Endpoint, endpoint::codec, for_each_plaid_endpoint};
-use std::{
-    convert::Infallible,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+use px_types::{
+    Endpoint,
+    endpoint::{codec, path::match_path},
+    for_each_plaid_endpoint,
 };
+use std::{fmt, sync::Arc};
 
 /// Plaid's API over the service's own code: `http` requests in, `http` responses out.
 ///
-/// Cheap to clone. Its error is [`Infallible`]: whatever goes wrong is an answer, and every
-/// refusal is a `PlaidError`.
+/// Cheap to clone. Its error is `Infallible`: whatever goes wrong is an answer, and every refusal
+/// is a `PlaidError`. For each request, in this order: headers, path and method (404, 405), the
+/// kind and the size of the body (415, 413), the client (401), the rate (429), the body as the
+/// endpoint's (400), and then the method. Time limits are the server's, as with
+/// [`PartnerService`](crate::PartnerService).
+///
+/// ```
+/// use px_server::{clients::MemoryClients, guard::RateLimit, plaid::{Plaid, PlaidService}};
+/// use std::sync::Arc;
+///
+/// # fn example(my_plaid: impl Plaid) -> Result<PlaidService, px_server::plaid::BuildError> {
+/// let clients = MemoryClients::default();
+/// PlaidService::builder(my_plaid)
+///     .clients(Arc::new(clients))
+///     .rate_limit(RateLimit::per_minute(6000))
+///     .build()
+/// # }
+/// ```
+///
+/// It is served by `px_server::axum::router(service)` or `px_server::hyper::serve(listener, service)`.
 #[derive(Clone)]
 pub struct PlaidService(Arc<Inner>);
 
@@ -79,7 +86,8 @@ impl PlaidServiceBuilder {
         self
     }
 
-    /// The most bytes that a body may have; 1 MiB by default.
+    /// The most bytes that a body may have; 1 MiB by default, which holds a batch of 2000 entries
+    /// of some 500 bytes.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.limits.body = bytes;
@@ -106,7 +114,7 @@ impl PlaidServiceBuilder {
     /// When parts are missing; see [`BuildError`].
     pub fn build(self) -> Result<PlaidService, BuildError> {
         let limits = self.limits;
-        if [limits.body, limits.header_bytes, limits.header_fields].contains(&0) {
+        if limits.has_zero() {
             return Err(BuildError::ZeroLimit);
         }
         Ok(PlaidService(Arc::new(Inner {
@@ -149,107 +157,103 @@ impl PlaidService {
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
-        let inner = &*self.0;
-        let (parts, body) = request.into_parts();
-        let request_id = request_id::of(&parts.headers, &*inner.random);
-        let head = parts.method == Method::HEAD;
-        let call = observe::Call::begin(&parts.method, &request_id);
-        let incoming = Incoming { parts, request_id: request_id.clone() };
-        let work = AssertUnwindSafe(inner.route(incoming, body, &call)).catch_unwind();
-        let answer = call.watch(work).await.unwrap_or_else(|_| {
-            call.panicked();
-            Err(Error::internal("a panic").into())
-        });
-        let answer = answer.unwrap_or_else(|refused| refused.into_answer(&request_id));
-        let answer = answer.into_http(&request_id, head);
-        call.end(answer.status());
-        answer
+        call::answer(&*self.0, request).await
     }
 }
 
-impl<B> tower_service::Service<Request<B>> for PlaidService
-where
-    B: http_body::Body<Data: Send, Error: fmt::Display> + Send + 'static,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+call::tower_service!(PlaidService);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+impl Api for Inner {
+    fn random(&self) -> &dyn Random {
+        &*self.random
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(request).await) })
+    async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        let request_id = incoming.request_id.clone();
+        self.dispatch(incoming, body, call).await.unwrap_or_else(|refused| {
+            // Logs the cause, once.
+            observe::failed(&refused.error, &request_id);
+            refused.into_http(&request_id)
+        })
+    }
+
+    fn panicked(&self, request_id: &str) -> Response<Bytes> {
+        Refused::from(Error::internal("a panic")).into_http(request_id)
     }
 }
 
-/// Why there is no good answer: what the plumbing refused, or an error of Plaid.
-enum Refused {
-    Plumbing(Answer),
-    Error(Error),
+/// Why there is no good answer.
+struct Refused {
+    error: Error,
+    allow: Option<HeaderValue>,
 }
 
-impl From<Answer> for Refused {
-    fn from(answer: Answer) -> Self {
-        Self::Plumbing(answer)
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { allow: refusal.allow(), error: refusal.into() }
     }
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        Self { error, allow: None }
     }
 }
 
 impl Refused {
-    /// Logs the cause once and writes the public half.
-    fn into_answer(self, request_id: &str) -> Answer {
-        let (error, headers) = match self {
-            Self::Plumbing(answer) => {
-                let (error, answer) = refusal::translate(answer);
-                (error, Some(answer.headers))
-            }
-            Self::Error(error) => (error, None),
-        };
-        observe::failed(&error, request_id);
+    /// The public half.
+    fn into_http(self, request_id: &str) -> Response<Bytes> {
+        let Self { error, allow } = self;
         let body = px_types::wire::encode(&error.to_plaid_error(request_id));
-        let mut answer = Answer::json(error.status(), body);
-        for (name, value) in headers.iter().flatten() {
-            answer.headers.entry(name).or_insert_with(|| value.clone());
+        let mut response = json(error.status(), body);
+        let headers = response.headers_mut();
+        if let Some(allow) = allow {
+            headers.insert(header::ALLOW, allow);
         }
         if let Some(wait) = error.retry_after() {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            answer = answer.with(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            headers.insert(header::RETRY_AFTER, call::retry_after(wait));
         }
-        answer
+        response
     }
 }
 
+fn json(status: StatusCode, body: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
 impl Inner {
-    /// Finds the endpoint and runs it: path, method, headers, credentials, rate, body.
-    async fn route<B>(
+    /// Finds the endpoint and runs it.
+    async fn dispatch<B>(
         &self,
         incoming: Incoming,
         body: B,
         call: &observe::Call,
-    ) -> Result<Answer, Refused>
+    ) -> Result<Response<Bytes>, Refused>
     where
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         request::check_headers(&incoming.parts, self.limits)?;
         let path = incoming.parts.uri.path();
+        // No path has a parameter, and each has one method.
         macro_rules! dispatch {
             ($($name:ident => $endpoint:ty,)+) => {
                 match path {
-                    $(path if path == <$endpoint as Endpoint>::META.path => {
+                    $(path if match_path(<$endpoint as Endpoint>::META.path, path).is_some() => {
                         call.operation(&<$endpoint as Endpoint>::META);
                         let (caller, request) = self.read::<$endpoint, B>(&incoming, body).await?;
-                        let answer = self.plaid.$name(&caller, request).await?;
-                        Ok(Answer::ok(&answer))
+                        let mut answer = self.plaid.$name(&caller, request).await?;
+                        // Whatever the method says: the log and the header have this one.
+                        answer.request_id = incoming.request_id.to_string();
+                        Ok(json(StatusCode::OK, codec::Reply::encode(&answer)))
                     })+
-                    _ => Err(Answer::not_found().into()),
+                    _ => Err(Refusal::NotFound.into()),
                 }
             };
         }
@@ -259,11 +263,12 @@ impl Inner {
     /// Who calls, and what for.
     async fn read<E, B>(&self, incoming: &Incoming, body: B) -> Result<(Caller, E), Refused>
     where
-        E: Endpoint,
+        E: Endpoint + Limited,
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         if incoming.parts.method != E::META.method {
-            return Err(Answer::method_not_allowed(E::META.method.as_str()).into());
+            let allow = E::META.method.to_string();
+            return Err(Refusal::Method { allow }.into());
         }
         let headers = &incoming.parts.headers;
         request::require_json(headers)?;
@@ -272,8 +277,9 @@ impl Inner {
         if let Some(limit) = &self.rate_limit {
             limit.check(Some(&client_id), None).map_err(Error::rate_limit)?;
         }
-        let request = codec::from_http(&[], incoming.parts.uri.query(), &body)
-            .map_err(|rejection| refusal::rejected(&rejection))?;
+        let query = incoming.parts.uri.query();
+        let request: E = codec::from_http(&[], query, &body).map_err(Error::from)?;
+        request.check()?;
         Ok((Caller::new(client_id, incoming.request_id.clone()), request))
     }
 }

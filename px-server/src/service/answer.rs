@@ -1,10 +1,12 @@
 //! How the service answers: bodies, headers and the texts of its own refusals.
 
-use crate::{Error, Kind};
+use crate::{
+    Error, Kind,
+    call::{self, Refusal},
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
 use px_types::{
     ErrorDetail, ErrorResponse, Timestamp,
     endpoint::codec::{Reply, ReplyKind},
@@ -29,7 +31,6 @@ pub(crate) enum Body {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 impl Answer {
     /// An endpoint's answer when all is well.
@@ -70,18 +71,7 @@ impl Answer {
     }
 
     pub(crate) fn not_found() -> Self {
-        let text = "There is nothing at this path.";
-        Self::refuse(StatusCode::NOT_FOUND, error_id::NOT_FOUND, text)
-    }
-
-    pub(crate) fn method_not_allowed(allow: &str) -> Self {
-        let text = format!("This path takes {allow}.");
-        let answer =
-            Self::refuse(StatusCode::METHOD_NOT_ALLOWED, error_id::METHOD_NOT_ALLOWED, text);
-        match HeaderValue::from_str(allow) {
-            Ok(allow) => answer.with(header::ALLOW, allow),
-            Err(_) => answer,
-        }
+        Refusal::NotFound.into()
     }
 
     pub(crate) fn no_token() -> Self {
@@ -122,22 +112,6 @@ impl Answer {
         )
     }
 
-    pub(crate) fn payload_too_large(limit: usize) -> Self {
-        let text = format!("The body is larger than {limit} bytes.");
-        Self::refuse(StatusCode::PAYLOAD_TOO_LARGE, error_id::PAYLOAD_TOO_LARGE, text)
-    }
-
-    pub(crate) fn unsupported_media_type(wanted: &str) -> Self {
-        let text = format!("The body must be {wanted}, in UTF-8 and not compressed.");
-        Self::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, error_id::UNSUPPORTED_MEDIA_TYPE, text)
-    }
-
-    pub(crate) fn headers_too_large() -> Self {
-        let text = "The headers are too large, or too many.";
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        Self::refuse(status, error_id::HEADERS_TOO_LARGE, text)
-    }
-
     pub(crate) fn internal() -> Self {
         let text = "The institution could not answer this request.";
         Self::refuse(StatusCode::INTERNAL_SERVER_ERROR, error_id::INTERNAL_ERROR, text)
@@ -149,15 +123,9 @@ impl Answer {
         if let Body::Error { retry_at, .. } = &mut answer.body {
             *retry_at = error.retry_at;
         }
-        let until = error.retry_at.map(|at| at.utc() - now);
-        let until = until.and_then(|wait| {
-            let rest = i64::from(wait.subsec_nanos() > 0);
-            u64::try_from(wait.num_seconds() + rest).ok()
-        });
-        let after =
-            error.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-        if let Some(seconds) = until.max(after) {
-            answer = answer.with(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        let until = error.retry_at.and_then(|at| (at.utc() - now).to_std().ok());
+        if let Some(wait) = until.max(error.retry_after) {
+            answer = answer.with(header::RETRY_AFTER, call::retry_after(wait));
         }
         match error.kind() {
             Kind::Forbidden if error.id() != error_id::USER_LOCKED => {
@@ -167,8 +135,8 @@ impl Answer {
         }
     }
 
-    /// The answer as HTTP. To `HEAD` it keeps the length and loses the body.
-    pub(crate) fn into_http(self, request_id: &str, head: bool) -> Response<Full<Bytes>> {
+    /// The answer as HTTP.
+    pub(crate) fn into_http(self, request_id: &str) -> Response<Bytes> {
         let Self { status, mut headers, body } = self;
         let bytes = match body {
             Body::Bytes(bytes) => bytes,
@@ -180,14 +148,27 @@ impl Answer {
                 px_types::wire::encode(&body).into()
             }
         };
-        headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert(crate::request_id::HEADER, id);
-        }
-        let mut response = Response::new(Full::new(if head { Bytes::new() } else { bytes }));
+        let mut response = Response::new(bytes);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        let id = match refusal {
+            Refusal::HeadersTooLarge => error_id::HEADERS_TOO_LARGE,
+            Refusal::Hosts | Refusal::CutOff => error_id::INVALID_REQUEST,
+            Refusal::NotFound => error_id::NOT_FOUND,
+            Refusal::Method { .. } => error_id::METHOD_NOT_ALLOWED,
+            Refusal::MediaType => error_id::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::TooLarge { .. } => error_id::PAYLOAD_TOO_LARGE,
+        };
+        let answer = Self::refuse(refusal.status(), id, refusal.message());
+        match refusal.allow() {
+            Some(allow) => answer.with(header::ALLOW, allow),
+            None => answer,
+        }
     }
 }

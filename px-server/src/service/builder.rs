@@ -1,8 +1,9 @@
 //! How a [`PartnerService`] is put together.
 
-use super::{Inner, Limits, PartnerService, ResponseCheck};
+use super::{Inner, PartnerService, ResponseCheck};
 use crate::{
     Partner,
+    call::Limits,
     clients::Clients,
     clock::{Clock, Random, SystemClock, SystemRandom},
     credentials::Credentials,
@@ -112,7 +113,28 @@ impl PartnerServiceBuilder {
     }
 
     /// Serves `POST /applications/notify`: what this verifier finds signed by Plaid is handed to
-    /// [`Partner::application_linked`].
+    /// [`Partner::application_linked`]. Without it there is nothing at that path.
+    ///
+    /// The very same delivery is handed on once, and again only if that failed. Plaid may sign one
+    /// notification several times: knowing it by its `notification_id` is the bank's matter.
+    ///
+    /// ```
+    /// use px_server::{PartnerServiceBuilder, webhook::{AskedKeys, Verifier}};
+    /// use std::sync::Arc;
+    /// # use px_types::{KeyId, model::verification_key::VerificationKey};
+    /// # #[derive(Clone)] struct Plaid;
+    /// # impl Plaid {
+    /// #     async fn key(&self, _: KeyId) -> Result<Option<VerificationKey>, std::io::Error> { Ok(None) }
+    /// # }
+    ///
+    /// fn with_notifications(builder: PartnerServiceBuilder, plaid: Plaid) -> PartnerServiceBuilder {
+    ///     let keys = AskedKeys::new(move |kid| {
+    ///         let plaid = plaid.clone();
+    ///         async move { plaid.key(kid).await }
+    ///     });
+    ///     builder.notifications(Arc::new(Verifier::new(Arc::new(keys))))
+    /// }
+    /// ```
     #[must_use]
     pub fn notifications(mut self, verifier: Arc<Verifier>) -> Self {
         self.notifications = Some(verifier);
@@ -177,7 +199,7 @@ impl PartnerServiceBuilder {
             return Err(BuildError::CredentialsWithoutClients);
         }
         let limits = self.limits;
-        if [limits.body, limits.header_bytes, limits.header_fields].contains(&0) {
+        if limits.has_zero() {
             return Err(BuildError::ZeroLimit);
         }
         let router = Router::new(|operation| match operation {

@@ -37,6 +37,13 @@ impl Replays {
         self.order.push_back((until, digest));
         true
     }
+
+    /// Forgets a digest. Looks at all of them, for it is seldom needed.
+    pub(super) fn remove(&mut self, digest: &[u8; 32]) {
+        if self.known.remove(digest) {
+            self.order.retain(|(_, known)| known != digest);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +65,9 @@ mod tests {
         assert!(replays.insert([4; 32], at(20), at(12)));
         assert!(replays.insert([1; 32], at(20), at(12)), "the oldest was forgotten");
         assert_eq!((replays.known.len(), replays.order.len()), (3, 3));
+        replays.remove(&[4; 32]);
+        replays.remove(&[9; 32]);
+        assert_eq!((replays.known.len(), replays.order.len()), (2, 2));
+        assert!(replays.insert([4; 32], at(20), at(12)), "it was forgotten");
     }
 }

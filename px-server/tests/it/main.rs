@@ -9,6 +9,9 @@ mod grant;
 mod guard;
 #[cfg(feature = "hyper")]
 mod hyper;
+mod log;
+mod notifications;
 mod oauth;
+mod plaid;
 mod service;
 mod verify;

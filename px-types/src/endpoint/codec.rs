@@ -78,6 +78,11 @@ impl<T: Serialize + DeserializeOwned + Send> RequestBody for Json<T> {
         wire::encode(&self.0)
     }
     fn decode(bytes: &[u8]) -> Result<Self, Rejection> {
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        // Serde would take the values of the fields without their names, too.
+        if first == Some(&b'[') {
+            return Err(Rejection::Body(DecodeError::new(".", "expected a JSON object")));
+        }
         Ok(Self(wire::decode(bytes)?))
     }
 }

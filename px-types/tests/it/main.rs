@@ -6,6 +6,9 @@ mod compile;
 mod enums;
 mod openapi;
 mod optional;
+#[cfg(feature = "openapi")]
+mod plaid_api;
+mod plaid_vectors;
 mod round_trip;
 mod secrets;
 mod smoke;

@@ -11,7 +11,13 @@ mod report;
 mod story;
 
 use clap::Parser;
-use demo_bank::{Bank, BankConfig, ledger::import::Progress, password::PASSWORD};
+use demo_bank::{
+    Bank, BankConfig,
+    ledger::import::Progress,
+    password::PASSWORD,
+    plaid::ops::Figures,
+    town::{Addresses, Town},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use plaid::Plaid;
 use px_server::{
@@ -47,7 +53,7 @@ struct Arguments {
     /// Sign in as this user; with a ledger the first one in it, else user_good
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Leave the bank up and print its addresses; Ctrl-C ends it
+    /// Open the bank, Plaid and two applications in a browser's reach instead; Ctrl-C ends them
     #[arg(long)]
     serve: bool,
 }
@@ -67,6 +73,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.serve {
+        return serve(arguments.ledger.as_deref()).await;
+    }
     step(1, "A bank opens on this machine");
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let issuer = format!("http://{}", listener.local_addr()?);
@@ -89,16 +98,36 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let scene = Scene { bank: &bank, issuer: &issuer, username: &username, names: &names };
     story::tell(&scene, &plaid).await?;
 
-    if arguments.serve {
-        say!("\nThe bank stays up. Ctrl-C ends it.");
-        say!("   the API            {issuer}/users/{{user_id}}");
-        say!("   OAuth metadata     {issuer}/.well-known/oauth-authorization-server");
-        say!("   users sign in with the password {PASSWORD}");
-        demo_bank::signal::asked_to_end()?.await;
-    }
     let _ = stop.send(());
     server.await??;
     Ok(())
+}
+
+/// Has everything stay up, to be clicked through.
+async fn serve(books: Option<&Path>) -> Result<(), Failure> {
+    // Before anything opens, which takes a while: whoever asks it to end then is heard too.
+    let stop = demo_bank::signal::asked_to_end()?;
+    let figures = Figures::install()?;
+    let town = Town::open(Some(figures), |bank, _| {
+        if books.is_some() {
+            bank.filling = None;
+        }
+    })
+    .await?;
+    if let Some(file) = books {
+        import(&town.bank, file).await?;
+    }
+    let names = town.bank.ledger().usernames().await?;
+    let user = match names.iter().find(|name| *name == "user_good") {
+        Some(name) => name,
+        None => names.first().ok_or("the ledger has no users")?,
+    };
+    let Addresses { bank, plaid, ops, applications } = &town.addresses;
+    say!("   the bank's site    {bank}/");
+    say!("   the Link page      {applications}/  (an application that opens {plaid}/link)");
+    say!("   the metrics        {ops}/metrics");
+    say!("   sign in as {user} with the password {PASSWORD}; Ctrl-C ends everything");
+    town.serve(stop).await
 }
 
 async fn open_bank(
@@ -114,30 +143,36 @@ async fn open_bank(
     }
     let bank = Bank::open(config).await?;
     if let Some(file) = books {
-        let bar = ProgressBar::new(std::fs::metadata(file)?.len())
-            .with_style(ProgressStyle::with_template("   {bar:40} {percent}% {msg}")?);
-        let progress = |progress| match progress {
-            Progress::Reading(bytes) => {
-                bar.set_message("of the ledger read");
-                bar.set_position(bytes);
-            }
-            Progress::Writing(done, all) => {
-                bar.set_message("of the transactions written");
-                bar.set_length(all);
-                bar.set_position(done);
-            }
-            _ => {}
-        };
-        let imported = bank.ledger().import(file, progress).await?;
-        bar.finish_and_clear();
-        say!(
-            "   The ledger has {} users, {} accounts and {} transactions",
-            imported.users,
-            imported.accounts,
-            imported.transactions
-        );
+        import(&bank, file).await?;
     }
     Ok(bank)
+}
+
+/// Takes over another bank's books.
+async fn import(bank: &Bank, file: &Path) -> Result<(), Failure> {
+    let bar = ProgressBar::new(std::fs::metadata(file)?.len())
+        .with_style(ProgressStyle::with_template("   {bar:40} {percent}% {msg}")?);
+    let progress = |progress| match progress {
+        Progress::Reading(bytes) => {
+            bar.set_message("of the ledger read");
+            bar.set_position(bytes);
+        }
+        Progress::Writing(done, all) => {
+            bar.set_message("of the transactions written");
+            bar.set_length(all);
+            bar.set_position(done);
+        }
+        _ => {}
+    };
+    let imported = bank.ledger().import(file, progress).await?;
+    bar.finish_and_clear();
+    say!(
+        "   The ledger has {} users, {} accounts and {} transactions",
+        imported.users,
+        imported.accounts,
+        imported.transactions
+    );
+    Ok(())
 }
 
 /// Plaid's secret at the bank, made anew for each run.

@@ -8,9 +8,12 @@ use super::{Digest, Fate, KnownTransaction, ReadRow, Stock};
 use px_types::{AccountId, Amount, Date, model::transaction::Transaction};
 use std::{cmp::Ordering, collections::HashMap, hash::Hash};
 
-/// So many days may lie between the dates on which the two were made: banks that date anew when
-/// they post do so on the next working day.
-const DAYS_APART: u64 = 3;
+/// So many days later the posted one may have been made: banks that date anew when they post do
+/// so on the next working day.
+const DAYS_LATER: u64 = 3;
+/// And so many days earlier: no purchase posts before it was made, but the two dates can be of two
+/// time zones.
+const DAYS_EARLIER: u64 = 1;
 
 /// Joins posted rows of unknown ids with pending ones that would be gone. How many were joined,
 /// and for how many it could not be told.
@@ -37,7 +40,8 @@ pub(super) fn join(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) -> (
         .map(|(place, known)| (place, Traits::of_known(known)))
         .collect();
     let (mut joined, mut ambiguous) = (0, 0);
-    let (pending_side, posted_side) = (Side::new(&pending), Side::new(&posted));
+    let pending_side = Side::new(&pending, (DAYS_LATER, DAYS_EARLIER));
+    let posted_side = Side::new(&posted, (DAYS_EARLIER, DAYS_LATER));
     let traits_of: HashMap<_, _> = pending.iter().copied().collect();
     for (place, traits) in &posted {
         match pending_side.fitting(traits) {
@@ -118,11 +122,13 @@ type Dated<K> = HashMap<K, Vec<(Date, usize)>>;
 struct Side<'a> {
     by_amount: Dated<(&'a AccountId, &'a str, Amount)>,
     by_text: Dated<(&'a AccountId, &'a str, Ordering, Digest)>,
+    /// How many days earlier and later than one of the other side one of this side may be.
+    reach: (u64, u64),
 }
 
 impl<'a> Side<'a> {
-    fn new(all: &[(usize, Traits<'a>)]) -> Self {
-        let mut side = Self { by_amount: HashMap::new(), by_text: HashMap::new() };
+    fn new(all: &[(usize, Traits<'a>)], reach: (u64, u64)) -> Self {
+        let mut side = Self { by_amount: HashMap::new(), by_text: HashMap::new(), reach };
         for (place, traits) in all {
             let entry = (traits.made, *place);
             side.by_amount.entry(traits.by_amount()).or_default().push(entry);
@@ -136,20 +142,21 @@ impl<'a> Side<'a> {
     }
 
     fn fitting(&self, traits: &Traits<'a>) -> Fitting {
-        let alike = near(&self.by_amount, Some(traits.by_amount()), traits.made);
-        let named = near(&self.by_text, traits.by_text(), traits.made);
+        let (earlier, later) = self.reach;
+        let dates = (traits.made.minus_days(earlier), traits.made.plus_days(later));
+        let alike = near(&self.by_amount, Some(traits.by_amount()), dates);
+        let named = near(&self.by_text, traits.by_text(), dates);
         alike.chain(named).fold(Fitting::None, Fitting::with)
     }
 }
 
-/// Two at most of a key and near a date: a third would tell nothing more.
+/// Two at most of a key and between two dates: a third would tell nothing more.
 fn near<K: Hash + Eq>(
     all: &Dated<K>,
     key: Option<K>,
-    date: Date,
+    (from, to): (Date, Date),
 ) -> impl Iterator<Item = usize> + use<'_, K> {
     let dated = key.and_then(|key| all.get(&key)).map_or(&[][..], Vec::as_slice);
-    let (from, to) = (date.minus_days(DAYS_APART), date.plus_days(DAYS_APART));
     let start = dated.partition_point(|(made, _)| *made < from);
     dated[start..].iter().take(2).take_while(move |(made, _)| *made <= to).map(|(_, place)| *place)
 }

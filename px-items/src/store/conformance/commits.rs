@@ -129,7 +129,8 @@ pub(super) async fn a_commit_leaves_alone_what_others_write(store: Arc<dyn Store
     let after = world.item("anna").await;
     assert_eq!(after.due_at, Some(at(0)), "the notification is not lost");
     assert_eq!(after.notified_since, Some(day("2026-01-03")));
-    let urls: Vec<_> = world.webhooks(1).await.into_iter().map(|webhook| webhook.url).collect();
+    let told = world.webhooks(1).await;
+    let urls: Vec<_> = told.iter().filter_map(|webhook| webhook.to.url()).collect();
     assert_eq!(urls, ["https://elsewhere.example/"; 2]);
 }
 

@@ -80,7 +80,7 @@ pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
     assert!(first[0].id < first[1].id, "those of one commit in their order");
     assert!(first.iter().all(|webhook| webhook.attempt == 1));
     assert_eq!((&first[0].item_id, &first[0].application_id), (&item("anna"), &app("app")));
-    assert_eq!(first[0].url, "https://app.example/hook");
+    assert_eq!(first[0].to.url(), Some("https://app.example/hook"));
     let rest = claim(3, 9).await;
     assert_eq!(rest.len(), 3);
 

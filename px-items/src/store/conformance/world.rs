@@ -9,19 +9,26 @@ use crate::{
     },
     news::News,
     store::{
-        AccessDigest, AccountsWrite, ChangeQuery, ChangeRow, Commit, ItemRecord, Linked, NewHolder,
-        NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, QueuedWebhook, Store, StoreErrorKind, Then,
-        TransactionQuery,
+        AccessDigest, AccountsWrite, Act, ChangeQuery, ChangeRow, Commit, Destination, ItemRecord,
+        Linked, NewHolder, NewLink, Notice, NotifyAsk, NotifyBatch, NotifyOutcome, QueuedWebhook,
+        Store, StoreErrorKind, Then, Trail, TransactionQuery,
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_types::{
-    AccessToken, AccountId, ApplicationId, Date, InstitutionId, ItemId, RefreshToken,
-    TransactionId, UserId,
-    model::{account::Account, product::Product, transaction::Transaction},
+    AccessToken, AccountId, ActivityId, ApplicationId, Date, InstitutionId, ItemId, NotificationId,
+    RefreshToken, TransactionId, UserId,
+    model::{
+        account::Account, activity::Activity, application_details::Application, product::Product,
+        transaction::Transaction,
+    },
+    partner::NewApplicationLinkNotification,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// A store, with the words in which checks speak.
 #[derive(Clone)]
@@ -182,6 +189,32 @@ pub(super) fn told(webhooks: &[QueuedWebhook]) -> Vec<String> {
     webhooks.iter().map(told).collect()
 }
 
+/// A link of an application to the Item of the user of that name, noted and told to the partner.
+pub(super) fn noted(name: &str, holder: Connection, minute: i64) -> NewLink {
+    let token = digest(&format!("{name}/{}", holder.application_id));
+    let user = (bank(), UserId::new(name).unwrap());
+    let trail = trail(holder.application_id.as_str(), Some(holder.application_id.as_str()));
+    let holder = NewHolder::Application(holder);
+    let mut new = NewLink::new(user, item(name), tokens(name), holder, token, at(minute));
+    new.trail = trail;
+    new
+}
+
+/// What is noted: who began it, and the application that the partner is told of. Each call makes
+/// other ids.
+pub(super) fn trail(initiator: &str, told: Option<&str>) -> Trail {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let id = ActivityId::new(format!("act-{number}")).unwrap();
+    let mut trail = Trail::of(Act::new(id, initiator));
+    trail.notice = told.map(|name| {
+        let mut application = Application::new(app(name), format!("The {name}"));
+        application.reason_for_access = Some("to help".to_owned());
+        Notice::new(NotificationId::new(format!("note-{number}")).unwrap(), application)
+    });
+    trail
+}
+
 impl World {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
         Self(store)
@@ -270,6 +303,33 @@ impl World {
             self.0.settle_webhook(webhook, None).await.unwrap();
         }
         told(&webhooks)
+    }
+
+    /// Connects an application, with what is noted of it.
+    pub(super) async fn connect(&self, new: NewLink) -> Linked {
+        self.0.link(new).await.unwrap()
+    }
+
+    /// The kinds of the log's entries with who began them, newest first.
+    pub(super) async fn log(&self, name: &str) -> Vec<String> {
+        let all = self.0.activities(&item(name), None, 100).await.unwrap().unwrap();
+        let line = |entry: &Activity| {
+            let target = entry.target_application_id.as_ref().map_or("-", ApplicationId::as_str);
+            format!("{} by {} of {target}", entry.activity, entry.initiator)
+        };
+        all.iter().map(line).collect()
+    }
+
+    /// What partners are told, which is taken and ended: the application and its accounts.
+    pub(super) async fn notices(&self, minute: i64) -> Vec<NewApplicationLinkNotification> {
+        let mut all = Vec::new();
+        for webhook in self.webhooks(minute).await {
+            self.0.settle_webhook(&webhook, None).await.unwrap();
+            if webhook.to == Destination::Partner(bank()) {
+                all.push(px_types::decode(webhook.body.as_bytes()).unwrap());
+            }
+        }
+        all
     }
 
     /// How a commit is refused.

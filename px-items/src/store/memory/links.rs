@@ -5,56 +5,67 @@ use crate::{
     connection::Connection,
     item::{Event, State},
     life::Life,
+    merge::KnownAccount,
     store::{
-        Access, Linked, NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Unlinked,
-        rules::{self, Asked, Joined},
+        Access, AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink,
+        NotifyBatch, NotifyOutcome, Result, StoreError, Unlinked,
+        rules::{self, Asked, Joined, Place, Traces},
     },
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
-use px_types::{AccountId, ApplicationId, ItemId};
+use px_types::{AccountId, ApplicationId, InstitutionId, ItemId};
 use std::collections::BTreeMap;
 
 impl Inner {
-    pub(super) fn link(&mut self, new: NewLink) -> Result<Linked> {
+    pub(super) fn link(&mut self, new: &NewLink) -> Result<Linked> {
         let key = (new.institution_id.clone(), new.user_id.clone());
-        let Some(item_id) = self.keys.get(&key).cloned() else { return Ok(self.create(new)) };
-        let holder = match &new.holder {
-            NewHolder::Application(connection) => Some(connection.application_id.clone()),
-            NewHolder::Partner => None,
-        };
-        self.give_access(&item_id, &new, holder);
-        let Some(entry) = self.items.get_mut(&item_id) else { return Ok(self.create(new)) };
+        let Some(item_id) = self.keys.get(&key).cloned() else { return self.create(new) };
+        if new.tokens.is_none() && item_id != new.item_id {
+            return Err(StoreError::no_item());
+        }
+        let Some(entry) = self.items.get_mut(&item_id) else { return self.create(new) };
         let connections = entry.all_connections();
-        let listed = entry.accounts.values().filter(|known| known.is_present());
+        let known = entry.known_accounts();
+        let listed = known.iter().filter(|known| known.is_present());
         let present: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
-        let which = rules::which_tokens(entry.state, &new, &connections, &present);
-        let joined =
-            rules::join((entry.state, &entry.life), &connections, entry.epochs, new.holder)?;
-        let spent = match which {
-            rules::Tokens::New => {
+        let which = rules::which_tokens(entry.state, new, &connections, &present);
+        let joined = rules::join((entry.state, &entry.life), &connections, entry.epochs, new)?;
+        let spent = match (which, &new.tokens) {
+            (rules::Tokens::New, Some(tokens)) => {
                 entry.token_version += 1;
                 entry.cycle_tokens = false;
-                let old = entry.tokens.replace(new.tokens.clone());
-                old.filter(|old| rules::outlived(old, &new.tokens))
+                let old = entry.tokens.replace(tokens.clone());
+                old.filter(|old| rules::outlived(old, tokens))
             }
-            rules::Tokens::Old => {
+            (rules::Tokens::Old, Some(tokens)) => {
                 let kept = entry.tokens.as_ref();
-                let other = kept.is_none_or(|kept| rules::outlived(&new.tokens, kept));
-                other.then_some(new.tokens)
+                let other = kept.is_none_or(|kept| rules::outlived(tokens, kept));
+                other.then(|| tokens.clone())
             }
-            rules::Tokens::OldAlone => None,
+            (rules::Tokens::OldAlone, _) | (_, None) => None,
         };
+        let place = Place {
+            item: &item_id,
+            institution: &new.institution_id,
+            user: &new.user_id,
+            known: &known,
+            environment: &self.environment,
+        };
+        let traces = rules::of_link(new, place, (joined.connection.as_ref(), joined.fresh))?;
         let repaired = joined.repaired;
+        self.give(&item_id, new);
         self.apply(&item_id, joined, new.now)?;
+        self.leave_traces(&item_id, traces, new.now);
         if let Some(spent) = spent {
             self.revoke(&item_id, &new.institution_id, spent, new.now);
         }
         Ok(Linked::new(item_id, false, repaired))
     }
 
-    fn create(&mut self, new: NewLink) -> Linked {
+    fn create(&mut self, new: &NewLink) -> Result<Linked> {
         let id = new.item_id.clone();
+        let tokens = new.tokens.clone().ok_or_else(StoreError::no_item)?;
         let mut entry = Entry {
             institution_id: new.institution_id.clone(),
             user_id: new.user_id.clone(),
@@ -71,32 +82,76 @@ impl Inner {
             epochs: 0,
             cycle_tokens: false,
             token_version: 1,
-            tokens: Some(new.tokens.clone()),
+            tokens: Some(tokens),
             connections: BTreeMap::new(),
             accounts: BTreeMap::new(),
             identities: None,
             securities: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            activities: Vec::new(),
+            reads: BTreeMap::new(),
         };
-        let mut holder = None;
-        if let NewHolder::Application(connection) = &new.holder {
-            let application = connection.application_id.clone();
-            holder = Some(application.clone());
-            let connection = Connection { epoch: entry.epochs, ..connection.clone() };
+        let mut connection = None;
+        if let NewHolder::Application(joins) = &new.holder {
+            let joins = Connection { epoch: entry.epochs, ..joins.clone() };
             entry.epochs += 1;
-            entry.connections.insert(application, connection);
+            entry.connections.insert(joins.application_id.clone(), joins.clone());
+            connection = Some(joins);
         }
+        let place = Place {
+            item: &id,
+            institution: &new.institution_id,
+            user: &new.user_id,
+            known: &[],
+            environment: &self.environment,
+        };
+        let traces = rules::of_link(new, place, (connection.as_ref(), true))?;
         self.keys.insert((new.institution_id.clone(), new.user_id.clone()), id.clone());
         self.items.insert(id.clone(), entry);
-        self.give_access(&id, &new, holder);
-        Linked::new(id, true, false)
+        self.give(&id, new);
+        self.leave_traces(&id, traces, new.now);
+        Ok(Linked::new(id, true, false))
+    }
+
+    /// Gives a holder that links its token, if it gets one.
+    fn give(&mut self, item: &ItemId, new: &NewLink) {
+        if let Some(access) = new.access {
+            self.put_access(item, &new.institution_id, new.application(), access);
+        }
     }
 
     /// Gives a holder its token, and ends its earlier one.
-    fn give_access(&mut self, item: &ItemId, new: &NewLink, holder: Option<ApplicationId>) {
-        self.access.retain(|_, access| access.item_id != *item || access.application_id != holder);
-        let access = Access::new(item.clone(), new.institution_id.clone(), holder);
-        self.access.insert(new.access, access);
+    fn put_access(
+        &mut self,
+        item: &ItemId,
+        institution: &InstitutionId,
+        holder: Option<&ApplicationId>,
+        digest: AccessDigest,
+    ) {
+        self.end_access(item, holder);
+        let access = Access::new(item.clone(), institution.clone(), holder.cloned());
+        self.access.insert(digest, access);
+    }
+
+    fn end_access(&mut self, item: &ItemId, holder: Option<&ApplicationId>) {
+        self.access.retain(|_, access| {
+            access.item_id != *item || access.application_id.as_ref() != holder
+        });
+    }
+
+    pub(super) fn give_access(
+        &mut self,
+        item: &ItemId,
+        holder: Option<&ApplicationId>,
+        digest: AccessDigest,
+    ) -> bool {
+        let Some(entry) = self.items.get(item) else { return false };
+        if holder.is_some_and(|application| !entry.connections.contains_key(application)) {
+            return false;
+        }
+        let institution = entry.institution_id.clone();
+        self.put_access(item, &institution, holder, digest);
+        true
     }
 
     /// Stores what a link or a change of a connection makes of an Item, and tells it.
@@ -117,58 +172,87 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn set_connection(
-        &mut self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        let Some(entry) = self.items.get(item) else { return Ok(false) };
-        if !entry.connections.contains_key(&connection.application_id) {
-            return Ok(false);
+    /// Stores what a change leaves behind; of an Item that is gone, what goes out.
+    fn leave_traces(&mut self, item: &ItemId, traces: Traces, now: DateTime<Utc>) {
+        if let Some(entry) = self.items.get_mut(item) {
+            entry.activities.extend(traces.activity);
         }
-        let connections = entry.all_connections();
-        let joined =
-            rules::connect((entry.state, &entry.life), &connections, entry.epochs, connection);
-        self.apply(item, joined, now)?;
-        Ok(true)
+        self.queue(item, traces.waiting, now);
+        if let Some(ticket) = traces.ticket {
+            self.tickets.insert(ticket.digest, ticket);
+        }
     }
 
-    pub(super) fn unlink(
-        &mut self,
-        item: &ItemId,
-        holder: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Unlinked {
-        let Some(entry) = self.items.get_mut(item) else { return Unlinked::NotConnected };
-        let was_connected = match holder {
-            Some(application) => entry.connections.remove(application).is_some(),
+    pub(super) fn change(&mut self, change: &ConnectionChange) -> Result<Changed> {
+        let item = &change.item_id;
+        let Some(entry) = self.items.get(item) else { return Ok(Changed::NotConnected) };
+        let connections = entry.all_connections();
+        let known = entry.known_accounts();
+        let at = (entry.state, &entry.life);
+        let (old, joined) = match rules::change(change, at, (&connections, entry.epochs), &known) {
+            Ok(changed) => changed,
+            Err(refused) => return Ok(refused),
+        };
+        let place = Place {
+            item,
+            institution: &entry.institution_id,
+            user: &entry.user_id,
+            known: &known,
+            environment: &self.environment,
+        };
+        let traces = rules::of_change(change, place, (&old, &joined))?;
+        self.apply(item, joined, change.now)?;
+        self.leave_traces(item, traces, change.now);
+        Ok(Changed::Done)
+    }
+
+    pub(super) fn leave(&mut self, leave: &Leave) -> Result<Unlinked> {
+        let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
+        let Some(entry) = self.items.get(item) else { return Ok(Unlinked::NotConnected) };
+        let connection = holder.and_then(|application| entry.connections.get(application));
+        let is_holder = match holder {
+            Some(_) => connection.is_some(),
             None => self
                 .access
                 .values()
                 .any(|access| access.item_id == *item && access.application_id.is_none()),
         };
-        if !was_connected {
-            return Unlinked::NotConnected;
+        if !is_holder {
+            return Ok(Unlinked::NotConnected);
         }
-        if entry.connections.is_empty() {
-            self.remove(item, now);
-            return Unlinked::ItemRemoved;
+        let place = Place {
+            item,
+            institution: &entry.institution_id,
+            user: &entry.user_id,
+            known: &entry.known_accounts(),
+            environment: &self.environment,
+        };
+        let traces = rules::of_leave(leave, place, connection)?;
+        let mut last = entry.connections.is_empty();
+        if let (Some(application), Some(entry)) = (holder, self.items.get_mut(item)) {
+            entry.connections.remove(application);
+            last = entry.connections.is_empty();
         }
-        self.access.retain(|_, access| {
-            access.item_id != *item || access.application_id.as_ref() != holder
-        });
-        self.outbox.retain(|_, queued| {
-            queued.what.item_id != *item || Some(&queued.what.application_id) != holder
-        });
-        Unlinked::OthersStay
+        if last {
+            self.remove(item, leave.now);
+        } else {
+            self.end_access(item, holder);
+            self.outbox.retain(|_, queued| {
+                queued.what.item_id != *item
+                    || Some(&queued.what.application_id) != holder
+                    || queued.what.to.partner().is_some()
+            });
+        }
+        self.leave_traces(item, traces, leave.now);
+        Ok(if last { Unlinked::ItemRemoved } else { Unlinked::OthersStay })
     }
 
     fn remove(&mut self, item: &ItemId, now: DateTime<Utc>) {
         let Some(entry) = self.items.remove(item) else { return };
         self.keys.remove(&(entry.institution_id.clone(), entry.user_id));
         self.access.retain(|_, access| access.item_id != *item);
-        self.outbox.retain(|_, queued| queued.what.item_id != *item);
+        self.outbox
+            .retain(|_, queued| queued.what.item_id != *item || queued.what.to.partner().is_some());
         if let Some(tokens) = entry.tokens {
             self.revoke(item, &entry.institution_id, tokens, now);
         }
@@ -234,6 +318,10 @@ impl Entry {
         self.tokens = None;
         self.token_version += 1;
         self.cycle_tokens = false;
+    }
+
+    pub(super) fn known_accounts(&self) -> Vec<KnownAccount> {
+        self.accounts.values().cloned().collect()
     }
 
     /// How many transactions each account has.

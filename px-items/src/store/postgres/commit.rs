@@ -45,7 +45,7 @@ impl PostgresStore {
             let place = (&commit.item_id, &self.options.environment);
             let told = rules::compose(&commit.news, place, &connections)?;
             let told = told.into_iter().map(|webhook| (&commit.item_id, webhook));
-            queues::put(&mut tx, told.collect(), commit.now).await?;
+            queues::put(&mut tx, &*self.options.vault, told.collect(), commit.now).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -97,7 +97,7 @@ impl PostgresStore {
             let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
             told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
         }
-        queues::put(tx, told, now).await
+        queues::put(tx, &*self.options.vault, told, now).await
     }
 }
 

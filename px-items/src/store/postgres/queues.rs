@@ -1,17 +1,31 @@
 //! What waits to be sent: webhooks, and tokens to be revoked.
 
-use super::{PostgresStore, failure::Result, reads::rows_of, row, time::Moment, tokens};
-use crate::store::{QueuedWebhook, Revocation, rules::Waiting};
+use super::{
+    PostgresStore,
+    failure::{Failure, Result},
+    reads::rows_of,
+    row, sealed,
+    time::Moment,
+    tokens,
+};
+use crate::{
+    store::{Destination, QueuedWebhook, Revocation, StoreError, rules::Waiting},
+    vault::Envelope,
+};
 use chrono::{DateTime, Utc};
-use px_types::ItemId;
+use px_types::{InstitutionId, ItemId};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 /// The numbers are given in the order of the rows, which is that of sending.
 const PUT: &str = "
-INSERT INTO outbox (item_id, application_id, url, body, created_at, due_at)
-SELECT item_id, application_id, url, body, $5, $5
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
-    AS waiting (item_id, application_id, url, body, place)
+INSERT INTO outbox (
+    item_id, application_id, url, institution_id, body, key_id, sealed, created_at, due_at
+)
+SELECT item_id, application_id, url, institution_id, body, key_id, sealed, $8, $8
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[]
+) WITH ORDINALITY
+    AS waiting (item_id, application_id, url, institution_id, body, key_id, sealed, place)
 ORDER BY place";
 
 const CLAIM_WEBHOOKS: &str = "
@@ -21,8 +35,8 @@ WITH due AS (
 )
 UPDATE outbox o SET attempt = attempt + 1, due_at = $2
 FROM due WHERE o.item_id = due.item_id AND o.id = due.id
-RETURNING o.id, o.item_id, o.application_id, o.url, o.body, o.created_at, o.attempt,
-    due.due_at AS was_due_at";
+RETURNING o.id, o.item_id, o.application_id, o.url, o.institution_id, o.body, o.key_id, o.sealed,
+    o.created_at, o.attempt, due.due_at AS was_due_at";
 
 /// Locked in one order, so that two of these never wait for each other.
 const RETURN: &str = "
@@ -46,9 +60,10 @@ FROM due WHERE r.item_id = due.item_id AND r.id = due.id
 RETURNING r.id, r.item_id, r.institution_id, r.key_id, r.sealed, r.created_at, r.attempt,
     due.due_at AS was_due_at";
 
-/// Puts webhooks into the outbox, in the order in which they are sent.
+/// Puts things into the outbox, in the order in which they are sent.
 pub(super) async fn put(
     tx: &mut PgConnection,
+    vault: &dyn Envelope,
     told: Vec<(&ItemId, Waiting)>,
     now: DateTime<Utc>,
 ) -> Result<()> {
@@ -57,9 +72,25 @@ pub(super) async fn put(
     }
     let items: Vec<_> = told.iter().map(|(item, _)| item.as_str()).collect();
     let applications: Vec<_> = told.iter().map(|(_, w)| w.application_id.as_str()).collect();
-    let urls: Vec<_> = told.iter().map(|(_, waiting)| waiting.url.as_str()).collect();
-    let bodies: Vec<_> = told.iter().map(|(_, waiting)| waiting.body.as_str()).collect();
-    let query = sqlx::query(PUT).bind(items).bind(applications).bind(urls).bind(bodies);
+    let urls: Vec<_> = told.iter().map(|(_, waiting)| waiting.to.url()).collect();
+    let partners: Vec<_> =
+        told.iter().map(|(_, waiting)| waiting.to.partner().map(InstitutionId::as_str)).collect();
+    let (mut bodies, mut keys, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+    for (item, waiting) in &told {
+        if waiting.secret {
+            let bound_to = sealed::of_outbox(item);
+            let secret = sealed::seal(vault, waiting.body.as_bytes(), &bound_to)?;
+            bodies.push(None);
+            keys.push(Some(secret.key_id));
+            sealed.push(Some(secret.bytes));
+        } else {
+            bodies.push(Some(waiting.body.as_str()));
+            keys.push(None);
+            sealed.push(None);
+        }
+    }
+    let query = sqlx::query(PUT).bind(items).bind(applications).bind(urls).bind(partners);
+    let query = query.bind(bodies).bind(keys).bind(sealed);
     query.bind(Moment(now)).execute(tx).await?;
     Ok(())
 }
@@ -75,7 +106,19 @@ impl PostgresStore {
             .bind(Moment(now))
             .bind(Moment(lease_until))
             .bind(rows_of(limit));
-        longest_due_first(query.fetch_all(&self.pool).await?)?.iter().map(webhook).collect()
+        let rows = longest_due_first(query.fetch_all(&self.pool).await?)?;
+        let mut taken = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match webhook(&*self.options.vault, row).map_err(StoreError::from) {
+                Ok(webhook) => taken.push(webhook),
+                // One whose key is lost waits until the key is back, and holds up no other.
+                Err(error) => {
+                    let id: i64 = row.try_get("id")?;
+                    tracing::error!(id, %error, "a webhook cannot be sent");
+                }
+            }
+        }
+        Ok(taken)
     }
 
     pub(super) async fn end_webhook(
@@ -173,14 +216,23 @@ fn longest_due_first(rows: Vec<PgRow>) -> Result<Vec<PgRow>> {
     Ok(keyed.into_iter().map(|(_, row)| row).collect())
 }
 
-fn webhook(row: &PgRow) -> Result<QueuedWebhook> {
-    Ok(QueuedWebhook::new(
-        row.try_get("id")?,
-        (row::parsed(row, "item_id")?, row::parsed(row, "application_id")?),
-        (row.try_get("url")?, row.try_get("body")?),
-        row::moment(row, "created_at")?,
-        attempt(row)?,
-    ))
+fn webhook(vault: &dyn Envelope, row: &PgRow) -> Result<QueuedWebhook> {
+    let item: ItemId = row::parsed(row, "item_id")?;
+    let to = match row.try_get::<Option<String>, _>("url")? {
+        Some(url) => Destination::Url(url),
+        None => Destination::Partner(row::parsed(row, "institution_id")?),
+    };
+    let body = match row.try_get::<Option<String>, _>("body")? {
+        Some(body) => body,
+        None => {
+            let plain = sealed::open(vault, row, &sealed::of_outbox(&item))?;
+            let text = std::str::from_utf8(&plain).map_err(|_| Failure::corrupt("body"))?;
+            text.to_owned()
+        }
+    };
+    let place = (item, row::parsed(row, "application_id")?);
+    let created_at = row::moment(row, "created_at")?;
+    Ok(QueuedWebhook::new(row.try_get("id")?, place, (to, body), created_at, attempt(row)?))
 }
 
 fn attempt(row: &PgRow) -> Result<u32> {

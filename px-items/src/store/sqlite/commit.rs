@@ -109,7 +109,7 @@ impl SqliteStore {
             let told =
                 rules::compose(&commit.news, (item, &self.options.environment), &connections)?;
             let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
-            queues::put(&mut tx, &told, commit.now).await?;
+            queues::put(&mut tx, &*self.options.vault, &told, commit.now).await?;
         }
         tx.commit().await?;
         Ok(())

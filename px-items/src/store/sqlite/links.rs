@@ -11,32 +11,41 @@ use crate::{
     life::Life,
     merge::KnownAccount,
     store::{
-        AccessDigest, Linked, NewHolder, NewLink, Unlinked,
-        rules::{self, Joined, Tell, Tokens},
+        AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink, StoreError,
+        Unlinked,
+        rules::{self, Joined, Place, Tell, Tokens},
     },
 };
 use chrono::{DateTime, Utc};
-use px_types::{AccountId, ApplicationId, InstitutionId, ItemId};
+use px_client::oauth::TokenSet;
+use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, UserId, webhook::Environment};
 use sqlx::{Row as _, SqliteConnection};
 use std::collections::BTreeMap;
 
 /// Tables with nothing but rows of Items; the Item's own row goes last.
-const DATA: [&str; 8] = [
+const DATA: [&str; 10] = [
     "DELETE FROM access WHERE item_id = ?1",
     "DELETE FROM connections WHERE item_id = ?1",
     "DELETE FROM tokens WHERE item_id = ?1",
-    "DELETE FROM outbox WHERE item_id = ?1",
+    // What its partner is to be told goes out all the same.
+    "DELETE FROM outbox WHERE item_id = ?1 AND institution_id IS NULL",
+    "DELETE FROM activities WHERE item_id = ?1",
+    "DELETE FROM reads WHERE item_id = ?1",
     "DELETE FROM accounts WHERE item_id = ?1",
     "DELETE FROM identities WHERE item_id = ?1",
     "DELETE FROM securities WHERE item_id = ?1",
     "DELETE FROM transactions WHERE item_id = ?1",
 ];
 
-/// What a link has to know of an Item that is there.
+/// What a change has to know of an Item that is there.
 struct Present {
+    institution: InstitutionId,
+    user: UserId,
     state: State,
     life: Life,
     epochs: u64,
+    connections: Vec<Connection>,
+    known: Vec<KnownAccount>,
 }
 
 impl SqliteStore {
@@ -44,6 +53,9 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let linked = match find_key(&mut tx, new).await? {
             None => self.create(&mut tx, new).await?,
+            Some(item) if new.tokens.is_none() && item != new.item_id => {
+                return Err(StoreError::no_item().into());
+            }
             Some(item) => self.join(&mut tx, &item, new).await?,
         };
         tx.commit().await?;
@@ -52,8 +64,11 @@ impl SqliteStore {
 
     async fn create(&self, tx: &mut SqliteConnection, new: &NewLink) -> Result<Linked> {
         let item = &new.item_id;
+        let tokens = new.tokens.as_ref().ok_or_else(StoreError::no_item)?;
         let connection = match &new.holder {
-            NewHolder::Application(connection) => Some(connection),
+            NewHolder::Application(connection) => {
+                Some(Connection { epoch: 0, ..connection.clone() })
+            }
             NewHolder::Partner => None,
         };
         let sql = "INSERT INTO items (item_id, institution_id, user_id, created_at, state, life, \
@@ -67,15 +82,23 @@ impl SqliteStore {
             .bind(State::Created.as_str())
             .bind(row::text(&Life::default())?)
             .bind(i64::from(connection.is_some()))
-            .bind(connection.is_some_and(Connection::needs_transactions))
+            .bind(connection.as_ref().is_some_and(Connection::needs_transactions))
             .execute(&mut *tx)
             .await?;
-        if let Some(connection) = connection {
-            let connection = Connection { epoch: 0, ..connection.clone() };
-            commit::write_connection(tx, item, &connection).await?;
+        if let Some(connection) = &connection {
+            commit::write_connection(tx, item, connection).await?;
         }
-        tokens::put(tx, &*self.options.vault, item, &new.tokens).await?;
-        give_access(tx, item, new).await?;
+        tokens::put(tx, &*self.options.vault, item, tokens).await?;
+        let place = Place {
+            item,
+            institution: &new.institution_id,
+            user: &new.user_id,
+            known: &[],
+            environment: &self.options.environment,
+        };
+        let traces = rules::of_link(new, place, (connection.as_ref(), true))?;
+        self.leave_traces(tx, (item, false), traces, new.now).await?;
+        give_link(tx, item, new).await?;
         Ok(Linked::new(item.clone(), true, false))
     }
 
@@ -86,38 +109,41 @@ impl SqliteStore {
         new: &NewLink,
     ) -> Result<Linked> {
         let Some(present) = present(tx, item).await? else { return Err(Failure::corrupt("key")) };
-        give_access(tx, item, new).await?;
-        let connections = commit::connections(&mut *tx, item).await?;
-        let listed = listed(tx, item).await?;
-        let which = rules::which_tokens(present.state, new, &connections, &listed);
-        self.choose_tokens(tx, item, which, new).await?;
-        let place = (present.state, &present.life);
-        let joined = rules::join(place, &connections, present.epochs, new.holder.clone())?;
-        let repaired = joined.repaired;
+        let listed = present.known.iter().filter(|known| known.is_present());
+        let listed: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
+        let which = rules::which_tokens(present.state, new, &present.connections, &listed);
+        if let Some(tokens) = &new.tokens {
+            self.choose_tokens(tx, (item, which), tokens, new).await?;
+        }
+        let joined = rules::join(present.place(), &present.connections, present.epochs, new)?;
+        let link = (joined.connection.as_ref(), joined.fresh);
+        let traces = rules::of_link(new, present.at(item, &self.options.environment), link)?;
+        give_link(tx, item, new).await?;
         self.join_as(tx, item, &joined, new.now).await?;
-        Ok(Linked::new(item.clone(), false, repaired))
+        self.leave_traces(tx, (item, false), traces, new.now).await?;
+        Ok(Linked::new(item.clone(), false, joined.repaired))
     }
 
     /// Stores the new tokens, or leaves the old ones; what is spent then is to be revoked.
     async fn choose_tokens(
         &self,
         tx: &mut SqliteConnection,
-        item: &ItemId,
-        which: Tokens,
+        (item, which): (&ItemId, Tokens),
+        tokens: &TokenSet,
         new: &NewLink,
     ) -> Result<()> {
         let vault = &*self.options.vault;
         let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
         let spent = match which {
             Tokens::New => {
-                tokens::put(tx, vault, item, &new.tokens).await?;
+                tokens::put(tx, vault, item, tokens).await?;
                 let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1";
                 sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
-                old.filter(|old| rules::outlived(old, &new.tokens))
+                old.filter(|old| rules::outlived(old, tokens))
             }
             Tokens::Old => {
-                let other = old.is_none_or(|kept| rules::outlived(&new.tokens, &kept));
-                other.then(|| new.tokens.clone())
+                let other = old.is_none_or(|kept| rules::outlived(tokens, &kept));
+                other.then(|| tokens.clone())
             }
             Tokens::OldAlone => None,
         };
@@ -127,24 +153,24 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) async fn change_connection(
-        &self,
-        item: &ItemId,
-        connection: &Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
+    pub(super) async fn change_connection(&self, change: &ConnectionChange) -> Result<Changed> {
         let mut tx = self.begin().await?;
-        let Some(present) = present(&mut tx, item).await? else { return Ok(false) };
-        let connections = commit::connections(&mut *tx, item).await?;
-        let mut others = connections.iter();
-        if !others.any(|other| other.application_id == connection.application_id) {
-            return Ok(false);
-        }
-        let place = (present.state, &present.life);
-        let joined = rules::connect(place, &connections, present.epochs, connection.clone());
-        self.join_as(&mut tx, item, &joined, now).await?;
+        let item = &change.item_id;
+        let Some(present) = present(&mut tx, item).await? else {
+            return Ok(Changed::NotConnected);
+        };
+        let connections = (present.connections.as_slice(), present.epochs);
+        let changed = rules::change(change, present.place(), connections, &present.known);
+        let (old, joined) = match changed {
+            Ok(changed) => changed,
+            Err(refused) => return Ok(refused),
+        };
+        let place = present.at(item, &self.options.environment);
+        let traces = rules::of_change(change, place, (&old, &joined))?;
+        self.join_as(&mut tx, item, &joined, change.now).await?;
+        self.leave_traces(&mut tx, (item, false), traces, change.now).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Changed::Done)
     }
 
     /// Stores what a link or a change of a connection makes of an Item, and tells it.
@@ -180,38 +206,50 @@ impl SqliteStore {
         let place = (item, &self.options.environment);
         let told = joined.webhooks(place, &connections, counts)?;
         let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
-        queues::put(tx, &told, now).await
+        queues::put(tx, &*self.options.vault, &told, now).await
     }
 
-    pub(super) async fn disconnect(
+    pub(super) async fn disconnect(&self, leave: &Leave) -> Result<Unlinked> {
+        let mut tx = self.begin().await?;
+        let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
+        let Some(present) = present(&mut tx, item).await? else {
+            return Ok(Unlinked::NotConnected);
+        };
+        if !take_away(&mut tx, item, holder).await? {
+            return Ok(Unlinked::NotConnected);
+        }
+        let (theirs, others): (Vec<_>, Vec<_>) =
+            present.connections.iter().partition(|one| Some(&one.application_id) == holder);
+        let place = present.at(item, &self.options.environment);
+        let traces = rules::of_leave(leave, place, theirs.first().copied())?;
+        let gone = others.is_empty();
+        if gone {
+            self.remove(&mut tx, (item, &present.institution), leave.now).await?;
+        } else {
+            let needs = others.iter().any(|one| one.needs_transactions());
+            let sql = "UPDATE items SET needs_transactions = ?2 WHERE item_id = ?1";
+            sqlx::query(sql).bind(item.as_str()).bind(needs).execute(&mut *tx).await?;
+            let sql = "DELETE FROM outbox WHERE item_id = ?1 AND application_id = ?2 \
+                       AND institution_id IS NULL";
+            let query = sqlx::query(sql).bind(item.as_str());
+            query.bind(holder.map(ApplicationId::as_str)).execute(&mut *tx).await?;
+            end_access(&mut tx, item, holder).await?;
+        }
+        self.leave_traces(&mut tx, (item, gone), traces, leave.now).await?;
+        tx.commit().await?;
+        Ok(if gone { Unlinked::ItemRemoved } else { Unlinked::OthersStay })
+    }
+
+    pub(super) async fn grant_access(
         &self,
         item: &ItemId,
         holder: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
+        new: &AccessDigest,
+    ) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let sql = "SELECT institution_id FROM items WHERE item_id = ?1";
-        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
-        let Some(row) = row else { return Ok(Unlinked::NotConnected) };
-        let institution: InstitutionId = row::parsed(&row, "institution_id")?;
-        if !leave(&mut tx, item, holder).await? {
-            return Ok(Unlinked::NotConnected);
-        }
-        let connections = commit::connections(&mut *tx, item).await?;
-        if connections.is_empty() {
-            self.remove(&mut tx, (item, &institution), now).await?;
-            tx.commit().await?;
-            return Ok(Unlinked::ItemRemoved);
-        }
-        let needs = connections.iter().any(Connection::needs_transactions);
-        let sql = "UPDATE items SET needs_transactions = ?2 WHERE item_id = ?1";
-        sqlx::query(sql).bind(item.as_str()).bind(needs).execute(&mut *tx).await?;
-        let sql = "DELETE FROM outbox WHERE item_id = ?1 AND application_id = ?2";
-        let query = sqlx::query(sql).bind(item.as_str()).bind(holder.map(ApplicationId::as_str));
-        query.execute(&mut *tx).await?;
-        end_access(&mut tx, item, holder).await?;
+        let given = give(&mut tx, item, holder, new).await?;
         tx.commit().await?;
-        Ok(Unlinked::OthersStay)
+        Ok(given)
     }
 
     async fn remove(
@@ -254,27 +292,43 @@ async fn find_key(tx: &mut SqliteConnection, new: &NewLink) -> Result<Option<Ite
     row::parsed(&row, "item_id").map(Some)
 }
 
-async fn present(tx: &mut SqliteConnection, item: &ItemId) -> Result<Option<Present>> {
-    let sql = "SELECT state, life, epochs FROM items WHERE item_id = ?1";
-    let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?;
-    let Some(row) = row else { return Ok(None) };
-    let state = State::from_name(row.try_get("state")?).ok_or_else(|| Failure::corrupt("state"))?;
-    let epochs = row.try_get::<i64, _>("epochs")?.unsigned_abs();
-    Ok(Some(Present { state, life: row::json(&row, "life")?, epochs }))
+impl Present {
+    fn place(&self) -> (State, &Life) {
+        (self.state, &self.life)
+    }
+
+    fn at<'a>(&'a self, item: &'a ItemId, environment: &'a Environment) -> Place<'a> {
+        let (institution, user, known) = (&self.institution, &self.user, &self.known);
+        Place { item, institution, user, known, environment }
+    }
 }
 
-/// The partner's ids of the accounts that it lists.
-async fn listed(tx: &mut SqliteConnection, item: &ItemId) -> Result<Vec<AccountId>> {
+async fn present(tx: &mut SqliteConnection, item: &ItemId) -> Result<Option<Present>> {
+    let sql = "SELECT institution_id, user_id, state, life, epochs FROM items WHERE item_id = ?1";
+    let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
+    let Some(row) = row else { return Ok(None) };
+    let state = State::from_name(row.try_get("state")?).ok_or_else(|| Failure::corrupt("state"))?;
+    Ok(Some(Present {
+        institution: row::parsed(&row, "institution_id")?,
+        user: row::parsed(&row, "user_id")?,
+        state,
+        life: row::json(&row, "life")?,
+        epochs: row.try_get::<i64, _>("epochs")?.unsigned_abs(),
+        connections: commit::connections(&mut *tx, item).await?,
+        known: known(tx, item).await?,
+    }))
+}
+
+/// All accounts of an Item.
+async fn known(tx: &mut SqliteConnection, item: &ItemId) -> Result<Vec<KnownAccount>> {
     let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = ?1 \
                ORDER BY account_id";
     let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(tx).await?;
-    let accounts = rows.iter().map(row::account).collect::<Result<Vec<_>>>()?;
-    let listed = accounts.into_iter().filter(KnownAccount::is_present);
-    Ok(listed.map(|known| known.partner_id).collect())
+    rows.iter().map(row::account).collect()
 }
 
 /// Takes a holder's connection away. `false`: it was not connected.
-async fn leave(
+async fn take_away(
     tx: &mut SqliteConnection,
     item: &ItemId,
     holder: Option<&ApplicationId>,
@@ -288,19 +342,46 @@ async fn leave(
     Ok(sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?.is_some())
 }
 
+/// Gives a holder that links its token, if it gets one.
+async fn give_link(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> Result<()> {
+    match &new.access {
+        Some(access) => {
+            put_access(tx, (item, &new.institution_id), new.application(), access).await
+        }
+        None => Ok(()),
+    }
+}
+
+/// Gives a holder of an Item its token. `false`: it is not connected, or there is no such Item.
+pub(super) async fn give(
+    tx: &mut SqliteConnection,
+    item: &ItemId,
+    holder: Option<&ApplicationId>,
+    new: &AccessDigest,
+) -> Result<bool> {
+    let sql = "SELECT institution_id FROM items i WHERE item_id = ?1 AND (?2 IS NULL OR EXISTS \
+               (SELECT 1 FROM connections c WHERE c.item_id = ?1 AND c.application_id = ?2))";
+    let query = sqlx::query(sql).bind(item.as_str()).bind(holder.map(ApplicationId::as_str));
+    let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
+    let institution: InstitutionId = row::parsed(&row, "institution_id")?;
+    put_access(tx, (item, &institution), holder, new).await?;
+    Ok(true)
+}
+
 /// Gives a holder its token, and ends its earlier one.
-async fn give_access(tx: &mut SqliteConnection, item: &ItemId, new: &NewLink) -> Result<()> {
-    let holder = match &new.holder {
-        NewHolder::Application(connection) => Some(&connection.application_id),
-        NewHolder::Partner => None,
-    };
+async fn put_access(
+    tx: &mut SqliteConnection,
+    (item, institution): (&ItemId, &InstitutionId),
+    holder: Option<&ApplicationId>,
+    new: &AccessDigest,
+) -> Result<()> {
     end_access(tx, item, holder).await?;
     let sql = "INSERT INTO access (digest, item_id, institution_id, application_id) \
                VALUES (?1, ?2, ?3, ?4)";
     sqlx::query(sql)
-        .bind(&new.access.0[..])
+        .bind(&new.0[..])
         .bind(item.as_str())
-        .bind(new.institution_id.as_str())
+        .bind(institution.as_str())
         .bind(holder.map(ApplicationId::as_str))
         .execute(tx)
         .await?;

@@ -3,7 +3,7 @@
 //! That is why an update costs no more when an Item has a hundred times the history, nor a claim
 //! when there are a million Items.
 
-use super::{SqliteStore, commit, queues, reads, work};
+use super::{SqliteStore, commit, log, queues, reads, tickets, work};
 use crate::{random::SystemRandom, store::StoreOptions, vault::FileKeys};
 use px_types::webhook::Environment;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Each statement, and the steps to its rows of Items; steps through what was handed in are left
 /// out.
-const PLANS: [(&str, &[&str]); 17] = [
+const PLANS: [(&str, &[&str]); 21] = [
     (work::DUE, &["items USING INDEX items_by_wake (wake_at<?)"]),
     (work::TAKE, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
     (
@@ -60,6 +60,16 @@ const PLANS: [(&str, &[&str]); 17] = [
     ),
     (queues::DUE_WEBHOOKS, &["outbox USING INDEX outbox_by_due (due_at<?)"]),
     (queues::TAKE_WEBHOOKS, &["outbox USING INTEGER PRIMARY KEY (rowid=?)"]),
+    (log::ACTIVITIES, &["activities USING PRIMARY KEY (item_id=? AND number<?)"]),
+    (tickets::TICKET, &["tickets USING PRIMARY KEY (digest=?)"]),
+    (tickets::TAKE, &["tickets USING PRIMARY KEY (digest=?)"]),
+    (
+        tickets::PURGE,
+        &[
+            "tickets USING PRIMARY KEY (digest=?)",
+            "tickets USING COVERING INDEX tickets_by_end (expires_at<?)",
+        ],
+    ),
     (queues::DUE_REVOCATIONS, &["revocations USING INDEX revocations_by_due (due_at<?)"]),
 ];
 

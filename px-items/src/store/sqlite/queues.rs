@@ -2,22 +2,29 @@
 
 use super::{
     SqliteStore,
-    row::{self, Result, micros, rows_of},
-    tokens,
+    row::{self, Failure, Result, micros, rows_of},
+    sealed, tokens,
 };
-use crate::store::{QueuedWebhook, Revocation, StoreError, rules::Waiting};
+use crate::{
+    store::{Destination, QueuedWebhook, Revocation, StoreError, rules::Waiting},
+    vault::Envelope,
+};
 use chrono::{DateTime, Utc};
 use px_types::ItemId;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 /// The numbers are given in the order of the rows, which is that of sending.
 const PUT: &str = "
-INSERT INTO outbox (item_id, application_id, url, body, attempt, created_at, due_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0, ?2, ?2 FROM json_each(?1)
-ORDER BY key";
+INSERT INTO outbox (
+    item_id, application_id, url, institution_id, body, key_id, sealed, attempt, created_at, due_at
+)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+    unhex(value ->> 6), 0, ?2, ?2
+FROM json_each(?1) ORDER BY key";
 
 pub(super) const DUE_WEBHOOKS: &str = "
-SELECT id, item_id, application_id, url, body, created_at, attempt + 1 AS attempt
+SELECT id, item_id, application_id, url, institution_id, body, key_id, sealed, created_at,
+    attempt + 1 AS attempt
 FROM outbox WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
 
 pub(super) const TAKE_WEBHOOKS: &str = "
@@ -38,19 +45,33 @@ const TAKE_REVOCATIONS: &str = "
 UPDATE revocations SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))";
 
-/// Puts webhooks into the outbox, in the order in which they are sent.
+/// Puts things into the outbox, in the order in which they are sent.
 pub(super) async fn put(
     tx: &mut SqliteConnection,
+    vault: &dyn Envelope,
     told: &[(&ItemId, Waiting)],
     now: DateTime<Utc>,
 ) -> Result<()> {
     if told.is_empty() {
         return Ok(());
     }
-    let rows = told.iter().map(|(item, w)| {
-        (item.as_str(), w.application_id.as_str(), w.url.as_str(), w.body.as_str())
-    });
-    let rows = row::text(&rows.collect::<Vec<_>>())?;
+    let mut rows = Vec::with_capacity(told.len());
+    for (item, waiting) in told {
+        let sealed = match waiting.secret {
+            true => Some(sealed::seal(vault, waiting.body.as_bytes(), &sealed::of_outbox(item))?),
+            false => None,
+        };
+        rows.push((
+            item.as_str(),
+            waiting.application_id.as_str(),
+            waiting.to.url(),
+            waiting.to.partner(),
+            sealed.is_none().then_some(waiting.body.as_str()),
+            sealed.as_ref().map(|sealed| sealed.key_id.clone()),
+            sealed.as_ref().map(|sealed| row::hex(&sealed.bytes)),
+        ));
+    }
+    let rows = row::text(&rows)?;
     sqlx::query(PUT).bind(rows).bind(micros(now)).execute(tx).await?;
     Ok(())
 }
@@ -63,7 +84,18 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
         let rows = self.take((DUE_WEBHOOKS, TAKE_WEBHOOKS), now, lease_until, limit).await?;
-        rows.iter().map(webhook).collect()
+        let mut taken = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match webhook(&*self.options.vault, row).map_err(StoreError::from) {
+                Ok(webhook) => taken.push(webhook),
+                // As below.
+                Err(error) => {
+                    let id: i64 = row.try_get("id")?;
+                    tracing::error!(id, %error, "a webhook cannot be sent");
+                }
+            }
+        }
+        Ok(taken)
     }
 
     pub(super) async fn take_revocations(
@@ -160,12 +192,27 @@ impl SqliteStore {
     }
 }
 
-fn webhook(row: &SqliteRow) -> Result<QueuedWebhook> {
+fn webhook(vault: &dyn Envelope, row: &SqliteRow) -> Result<QueuedWebhook> {
+    let item: ItemId = row::parsed(row, "item_id")?;
+    let to = match row.try_get::<Option<String>, _>("url")? {
+        Some(url) => Destination::Url(url),
+        None => Destination::Partner(row::parsed(row, "institution_id")?),
+    };
+    let body = match row.try_get::<Option<String>, _>("body")? {
+        Some(body) => body,
+        None => {
+            let plain = sealed::open(vault, row, &sealed::of_outbox(&item))?;
+            let text = std::str::from_utf8(&plain).map_err(|_| Failure::corrupt("body"))?;
+            text.to_owned()
+        }
+    };
+    let place = (item, row::parsed(row, "application_id")?);
+    let created_at = row::moment(row, "created_at")?;
     Ok(QueuedWebhook::new(
         row.try_get("id")?,
-        (row::parsed(row, "item_id")?, row::parsed(row, "application_id")?),
-        (row.try_get("url")?, row.try_get("body")?),
-        row::moment(row, "created_at")?,
+        place,
+        (to, body),
+        created_at,
         row.try_get("attempt")?,
     ))
 }

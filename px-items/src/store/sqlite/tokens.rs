@@ -3,11 +3,9 @@
 use super::{
     SqliteStore,
     row::{Failure, Result, micros},
+    sealed,
 };
-use crate::{
-    store::{StoreError, StoreErrorKind},
-    vault::{Envelope, Sealed, VaultError},
-};
+use crate::vault::{Envelope, Sealed};
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{InstitutionId, ItemId};
@@ -99,17 +97,11 @@ pub(super) async fn revoke(
 fn seal(vault: &dyn Envelope, item: &ItemId, tokens: &TokenSet) -> Result<Sealed> {
     let plain = serde_json::to_vec(tokens).map(Zeroizing::new);
     let plain = plain.map_err(|_| Failure::corrupt("token set (it was to be written)"))?;
-    vault.seal(&plain, item.as_str()).map_err(locked)
+    sealed::seal(vault, &plain, item.as_str())
 }
 
 /// Opens the tokens of a row with `key_id` and `sealed`.
 pub(super) fn open(vault: &dyn Envelope, item: &ItemId, row: &SqliteRow) -> Result<TokenSet> {
-    let sealed = Sealed::new(row.try_get("key_id")?, row.try_get("sealed")?);
-    let plain = vault.open(&sealed, item.as_str()).map_err(locked)?;
+    let plain = sealed::open(vault, row, item.as_str())?;
     serde_json::from_slice(&plain).map_err(|_| Failure::corrupt("token set"))
-}
-
-fn locked(error: VaultError) -> Failure {
-    let what = "the tokens of an Item cannot be sealed or opened";
-    StoreError::new(StoreErrorKind::Corrupt, what).caused_by(error).into()
 }

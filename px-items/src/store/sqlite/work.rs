@@ -192,7 +192,7 @@ impl SqliteStore {
             let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
             told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
         }
-        queues::put(tx, &told, now).await
+        queues::put(tx, &*self.options.vault, &told, now).await
     }
 }
 

@@ -1,16 +1,20 @@
 //! One attempt to deliver one webhook, and what it came to.
 
-use crate::{store::QueuedWebhook, webhook::Signer};
+use super::Inner;
+use crate::{
+    store::{Destination, QueuedWebhook},
+    webhook::Signer,
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use px_client::{
-    HttpTransport, Limits,
+    HttpTransport, Kind, Limits,
     clock::Clock,
     retry::retry_after,
     transport::{TransportError, TransportErrorKind},
 };
-use px_types::webhook::VERIFICATION_HEADER;
+use px_types::{InstitutionId, webhook::VERIFICATION_HEADER};
 use std::fmt;
 
 /// How an attempt ended.
@@ -20,8 +24,12 @@ pub(super) enum Outcome {
     Delivered,
     /// Anything else, with what the endpoint asked for.
     Failed { reason: Reason, asked: Option<DateTime<Utc>> },
+    /// The partner does not offer the endpoint (404): nothing is wrong, and nobody is told.
+    NotOffered,
     /// Nothing was sent, for a reason of this side.
     NotSigned,
+    /// This process does not know the partner; another one may.
+    NoPartner,
     /// Nothing can ever be sent there.
     NoAddress,
 }
@@ -31,6 +39,8 @@ pub(super) enum Outcome {
 pub(super) enum Reason {
     Status(StatusCode),
     Transport(TransportErrorKind),
+    /// What a call of a partner came to, where there is no status.
+    Call(Kind),
 }
 
 impl fmt::Display for Reason {
@@ -41,13 +51,27 @@ impl fmt::Display for Reason {
             Self::Transport(TransportErrorKind::Connect) => f.write_str("no connection"),
             Self::Transport(TransportErrorKind::Timeout) => f.write_str("no answer in time"),
             Self::Transport(_) => f.write_str("no whole answer"),
+            Self::Call(Kind::Connect) => f.write_str("no connection"),
+            Self::Call(Kind::Timeout) => f.write_str("no answer in time"),
+            Self::Call(_) => f.write_str("no answer that can be read"),
         }
     }
 }
 
-/// Sends a webhook, signed now. It takes no longer than the limits say.
-pub(super) async fn attempt(
+/// Sends one thing of the outbox, signed now. It takes no longer than the limits say.
+pub(super) async fn attempt(inner: &Inner, webhook: &QueuedWebhook) -> Outcome {
+    match &webhook.to {
+        Destination::Url(url) => {
+            let transport = (&*inner.transport, &inner.limits);
+            to_application(webhook, url, transport, &inner.signer, &*inner.clock).await
+        }
+        Destination::Partner(institution) => to_partner(inner, webhook, institution).await,
+    }
+}
+
+async fn to_application(
     webhook: &QueuedWebhook,
+    url: &str,
     (transport, limits): (&dyn HttpTransport, &Limits),
     signer: &Signer,
     clock: &dyn Clock,
@@ -55,7 +79,7 @@ pub(super) async fn attempt(
     let token = signer.sign(webhook.body.as_bytes(), clock.now());
     let token = token.ok().and_then(|token| HeaderValue::try_from(token).ok());
     let Some(token) = token else { return Outcome::NotSigned };
-    let Some(request) = request(webhook, token) else { return Outcome::NoAddress };
+    let Some(request) = request(webhook, url, token) else { return Outcome::NoAddress };
     let answer = tokio::select! {
         // In this order, so that a simulation repeats.
         biased;
@@ -76,10 +100,40 @@ pub(super) async fn attempt(
     }
 }
 
-fn request(webhook: &QueuedWebhook, token: HeaderValue) -> Option<Request<Bytes>> {
+/// Tells a partner, with the client that the partner is called with; that one signs.
+async fn to_partner(
+    inner: &Inner,
+    webhook: &QueuedWebhook,
+    institution: &InstitutionId,
+) -> Outcome {
+    let partner = inner.partners.as_ref().and_then(|partners| partners.partner(institution));
+    let Some(partner) = partner else { return Outcome::NoPartner };
+    let Ok(notification) = px_types::decode(webhook.body.as_bytes()) else {
+        return Outcome::NoAddress;
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = partner.client.application_linked(notification) => answer,
+        () = inner.clock.sleep(inner.limits.answer) => {
+            return Outcome::Failed { reason: Reason::Call(Kind::Timeout), asked: None };
+        }
+    };
+    let Err(error) = answer else { return Outcome::Delivered };
+    let status = error.status().and_then(|status| StatusCode::from_u16(status).ok());
+    match (status, error.kind()) {
+        (Some(StatusCode::NOT_FOUND), _) => Outcome::NotOffered,
+        (Some(status), _) => {
+            Outcome::Failed { reason: Reason::Status(status), asked: error.retry_at() }
+        }
+        (None, Kind::Build) => Outcome::NotSigned,
+        (None, kind) => Outcome::Failed { reason: Reason::Call(kind), asked: error.retry_at() },
+    }
+}
+
+fn request(webhook: &QueuedWebhook, url: &str, token: HeaderValue) -> Option<Request<Bytes>> {
     Request::builder()
         .method(Method::POST)
-        .uri(&webhook.url)
+        .uri(url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(VERIFICATION_HEADER, token)
         .body(Bytes::from(webhook.body.clone()))

@@ -5,11 +5,11 @@
 use super::{
     Inner,
     circuit::Permit,
-    delivery::{self, Outcome, Reason},
+    delivery::{self, Outcome},
     pace::Pace,
 };
 use crate::{
-    store::QueuedWebhook,
+    store::{Destination, QueuedWebhook},
     webhook::{
         schedule::{self, GIVEN_UP},
         url,
@@ -17,7 +17,7 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge, histogram};
-use px_types::ApplicationId;
+use px_types::{ApplicationId, InstitutionId};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -29,21 +29,33 @@ use tracing::Instrument as _;
 const HELD: usize = 8;
 /// How long one is put off while another run of the sender probes its endpoint.
 const PROBED: TimeDelta = TimeDelta::seconds(10);
-/// How long one is put off that cannot be signed.
+/// How long one is put off that cannot be signed, or whose partner is not known here.
 const NO_KEY: TimeDelta = TimeDelta::seconds(30);
 
-/// Where webhooks go: an application and its host. Two applications at one host are two
-/// endpoints, so that neither can hold up the other.
+/// Where things go: to an application and its host, or to a partner. Two applications at one
+/// host are two endpoints, so that neither can hold up the other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Endpoint {
-    application: ApplicationId,
-    origin: String,
+pub(super) enum Endpoint {
+    Application(ApplicationId, String),
+    Partner(InstitutionId),
 }
 
 impl Endpoint {
     fn of(webhook: &QueuedWebhook) -> Self {
-        let origin = url::origin(&webhook.url);
-        Self { application: webhook.application_id.clone(), origin }
+        match &webhook.to {
+            Destination::Url(url) => {
+                Self::Application(webhook.application_id.clone(), url::origin(url))
+            }
+            Destination::Partner(institution) => Self::Partner(institution.clone()),
+        }
+    }
+
+    /// What may be logged.
+    fn name(&self) -> &str {
+        match self {
+            Self::Application(_, origin) => origin,
+            Self::Partner(institution) => institution.as_str(),
+        }
     }
 }
 
@@ -287,11 +299,10 @@ async fn fly(inner: Arc<Inner>, webhook: QueuedWebhook, endpoint: Endpoint) -> E
         item = webhook.item_id.as_str(),
         application = webhook.application_id.as_str(),
         attempt = webhook.attempt,
-        endpoint = endpoint.origin,
+        endpoint = endpoint.name(),
     );
     async {
-        let transport = (&*inner.transport, &inner.limits);
-        let outcome = delivery::attempt(&webhook, transport, &inner.signer, &*inner.clock).await;
+        let outcome = delivery::attempt(&inner, &webhook).await;
         inner.learn(&endpoint, &outcome);
         settle(&inner, &webhook, outcome).await;
     }
@@ -322,15 +333,27 @@ async fn settle(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) {
             }
             inner.settle(webhook, next).await;
         }
+        Outcome::NotOffered => {
+            counter!("px_webhook_deliveries_total", "outcome" => "not_offered").increment(1);
+            tracing::debug!("the partner takes no notifications");
+            inner.settle(webhook, None).await;
+        }
         Outcome::NotSigned => {
-            tracing::error!("no webhook can be signed: no signing key is in force");
-            let back = [(webhook.clone(), inner.spread(NO_KEY))];
-            if let Err(error) = inner.store.hand_back_webhooks(&back).await {
-                tracing::warn!(%error, "a webhook stays held until its lease ends");
-            }
+            tracing::error!(
+                "nothing can be signed: no signing key is in force, or a partner's client has no \
+                 signer"
+            );
+            inner.hand_back(webhook).await;
+        }
+        Outcome::NoPartner if now - webhook.created_at < GIVEN_UP => {
+            inner.hand_back(webhook).await;
+        }
+        Outcome::NoPartner => {
+            give_up(webhook, "no sender knows the partner");
+            inner.settle(webhook, None).await;
         }
         Outcome::NoAddress => {
-            give_up(webhook, "its address is no URL");
+            give_up(webhook, "nothing can be sent there");
             inner.settle(webhook, None).await;
         }
     }
@@ -354,12 +377,12 @@ impl Inner {
         let mut circuits = self.circuits();
         let circuit = circuits.entry(endpoint.clone()).or_default();
         match outcome {
-            Outcome::Delivered => circuit.succeeded(),
-            Outcome::Failed { reason: Reason::Status(_) | Reason::Transport(_), asked } => {
+            Outcome::Delivered | Outcome::NotOffered => circuit.succeeded(),
+            Outcome::Failed { asked, .. } => {
                 let asked = asked.map(|moment| now + schedule::kept(moment, now));
                 circuit.failed(now, asked);
             }
-            Outcome::NotSigned | Outcome::NoAddress => circuit.abandoned(),
+            Outcome::NotSigned | Outcome::NoPartner | Outcome::NoAddress => circuit.abandoned(),
         }
         circuits.retain(|_, circuit| !circuit.is_forgotten(now));
     }
@@ -369,6 +392,14 @@ impl Inner {
         let quarter = u64::try_from(wait.num_milliseconds() / 4).unwrap_or_default();
         let more = i64::try_from(self.random.below(quarter)).unwrap_or_default();
         self.clock.now() + wait + TimeDelta::milliseconds(more)
+    }
+
+    /// Puts one off that this process cannot send.
+    async fn hand_back(&self, webhook: &QueuedWebhook) {
+        let back = [(webhook.clone(), self.spread(NO_KEY))];
+        if let Err(error) = self.store.hand_back_webhooks(&back).await {
+            tracing::warn!(%error, "a webhook stays held until its lease ends");
+        }
     }
 
     async fn settle(&self, webhook: &QueuedWebhook, again_at: Option<DateTime<Utc>>) {

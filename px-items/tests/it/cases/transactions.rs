@@ -89,6 +89,9 @@ fn case_05_what_does_not_fit_is_not_joined() {
         posted("q", "-5.00", "coffee"),
         posted("q", "5.00", "coffee").made(14).posts(14),
         posted("q", "6.00", "tea"),
+        // No purchase posts before it was made.
+        posted("q", "5.00", "coffee").made(7).posts(8),
+        posted("q", "5.00", "CB 1234").made(8).posts(9),
     ] {
         let mut kept = Kept::with([pending("p", "5.00", "coffee")]);
         let merged = kept.read(days(0, 30), [other], 10);
@@ -151,6 +154,44 @@ fn case_07_the_same_rows_under_new_ids_are_not_imported() {
     // Two rows may look alike by chance.
     let few = Kept::with(rows("old")[..2].to_vec());
     assert!(!few.merge(days(0, 30), rows("new")[..2].to_vec(), 10).ids_changed);
+}
+
+/// A person said that they are the same: then they are, and what else there is counts as it does.
+#[test]
+fn case_07_rows_under_new_ids_go_on_once_a_person_says_that_they_are_the_same() {
+    let rows = |prefix: &str| {
+        let texts = ["rent", "bus", "bus", "salary"];
+        let row = |(n, text)| posted(&format!("{prefix}{n}"), "3.00", text);
+        texts.into_iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    let mut kept = Kept::with(rows("old").into_iter().chain([pending("wait", "8.00", "fuel")]));
+    let before = kept.seen();
+    let mut answer = rows("new");
+    answer.push(pending("wait2", "8.00", "fuel"));
+    answer.push(posted("newer", "9.99", "what was made since"));
+    let merged = kept.read_renumbered(days(0, 30), answer.clone(), 10);
+    assert!(!merged.ids_changed);
+    assert_eq!((merged.removed.len(), merged.collisions), (0, 0));
+    let mut after = before.clone();
+    after.push("newer 9.99 what was made since posted".to_owned());
+    after.sort();
+    assert_eq!(kept.seen(), after, "each under the id that applications know");
+    // The partner's new ids are theirs from then on.
+    let merged = kept.read(days(0, 30), answer.clone(), 20);
+    assert_eq!((merged.writes, merged.removed), (vec![], vec![]));
+    // One of two equal ones goes, one row is another now: as many stay as the partner has.
+    answer.remove(1);
+    answer[0].amount = "4.00".parse().unwrap();
+    let third: Vec<_> = answer
+        .into_iter()
+        .map(|mut row| {
+            row.id = id(&format!("third-{}", row.id));
+            row
+        })
+        .collect();
+    let merged = kept.read_renumbered(days(0, 30), third.clone(), 30);
+    assert_eq!(merged.removed.len(), 2);
+    assert_eq!(kept.seen().len(), third.len());
 }
 
 /// The bank puts a row in before others, and each takes its neighbour's id.

@@ -15,15 +15,19 @@ use px_items::{
     partners::{Budget, FixedPartners, Partner},
     random::SeededRandom,
     store::{
-        Access, AccessDigest, ChangePage, ChangeQuery, Commit, Fence, ItemRecord, Linked,
-        MemoryStore, NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview,
-        QueuedWebhook, Result, Revocation, Store, StoreError, StoreErrorKind, TransactionPage,
-        TransactionQuery, Unlinked,
+        Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
+        Fence, ItemRecord, Leave, Linked, MemoryStore, NewHolder, NewLink, NotifyAsk, NotifyBatch,
+        NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
+        StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
+        Unlinked,
     },
 };
 use px_types::{
-    ApplicationId, Date, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
-    model::{identity::Identity, product::Product, security::Security, transaction::Transaction},
+    ActivityId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{
+        activity::Activity, identity::Identity, product::Product, security::Security,
+        transaction::Transaction,
+    },
     webhook::Environment,
 };
 use std::{
@@ -280,26 +284,16 @@ impl Store for SlowStore {
         done
     }
 
-    async fn unlink(
-        &self,
-        item: &ItemId,
-        application: Option<&ApplicationId>,
-        now: DateTime<Utc>,
-    ) -> Result<Unlinked> {
-        self.before("unlink").await?;
-        let done = self.inner.unlink(item, application, now).await;
+    async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
+        self.before("leave").await?;
+        let done = self.inner.leave(leave).await;
         tokio::task::yield_now().await;
         done
     }
 
-    async fn set_connection(
-        &self,
-        item: &ItemId,
-        connection: Connection,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.before("set_connection").await?;
-        let done = self.inner.set_connection(item, connection, now).await;
+    async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
+        self.before("change").await?;
+        let done = self.inner.change(change).await;
         tokio::task::yield_now().await;
         done
     }
@@ -321,6 +315,95 @@ impl Store for SlowStore {
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
         self.before("replace_access").await?;
         let done = self.inner.replace_access(old, new).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn give_access(
+        &self,
+        item: &ItemId,
+        application: Option<&ApplicationId>,
+        new: &AccessDigest,
+    ) -> Result<bool> {
+        self.before("give_access").await?;
+        let done = self.inner.give_access(item, application, new).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        self.before("activities").await?;
+        let done = self.inner.activities(item, after, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
+        self.before("note_reads").await?;
+        let done = self.inner.note_reads(reads).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        self.before("last_reads").await?;
+        let done = self.inner.last_reads(item).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
+        self.before("put_ticket").await?;
+        let done = self.inner.put_ticket(ticket).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        self.before("ticket").await?;
+        let done = self.inner.ticket(digest, kind, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        kind: TicketKind,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Ticket>> {
+        self.before("take_ticket").await?;
+        let done = self.inner.take_ticket(digest, kind, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn exchange(
+        &self,
+        digest: &TicketDigest,
+        application: &ApplicationId,
+        new: &AccessDigest,
+        now: DateTime<Utc>,
+    ) -> Result<Option<ItemId>> {
+        self.before("exchange").await?;
+        let done = self.inner.exchange(digest, application, new, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+        self.before("purge_tickets").await?;
+        let done = self.inner.purge_tickets(now, limit).await;
         tokio::task::yield_now().await;
         done
     }

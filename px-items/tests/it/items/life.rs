@@ -72,9 +72,9 @@ async fn the_last_application_takes_the_item_with_it() {
 
     let application = ApplicationId::new("second").unwrap();
     let item = &second.item_id;
-    let unlinked = world.items.unlink_application(item, &application).await.unwrap();
+    let unlinked = world.items.remove_application(item, &application).await.unwrap();
     assert_eq!(unlinked, Unlinked::ItemRemoved);
-    let unlinked = world.items.unlink_application(item, &application).await.unwrap();
+    let unlinked = world.items.remove_application(item, &application).await.unwrap();
     assert_eq!(unlinked, Unlinked::NotConnected);
     let error = world.items.status(&second.access_token).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidAccessToken);

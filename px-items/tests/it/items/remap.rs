@@ -164,6 +164,90 @@ async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     assert_eq!((page.added.len(), page.removed.len()), (3, 0));
 }
 
+/// A bank gives all transactions of two years other ids: nothing is imported until a person says
+/// that they are the same, and then nothing is there twice, or gone, and what was made since is in.
+#[tokio::test(start_paused = true)]
+async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_are_the_same() {
+    let world = crate::engine::world::World::new();
+    for number in 0..60 {
+        let (id, amount) = (format!("t-{number}"), format!("{number}.17"));
+        let day = if number < 20 { number % 5 } else { number * 12 };
+        world.bank.put(crate::engine::bank::row(&id, &amount, world.days_ago(day)));
+    }
+    let items = Items::builder(Arc::clone(&world.store) as Arc<dyn Store>)
+        .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
+        .build();
+    let connection = Connection::new("app".parse().unwrap(), [Product::Transactions], world.now());
+    let user = "u-1".parse().unwrap();
+    let linked = items.link(&bank(), &user, world.bank.tokens(false), connection).await.unwrap();
+    let item = &linked.item_id;
+    world.engine.work_off().await;
+    let before = world.stored(item).await;
+    assert_eq!(before.len(), 60);
+    let page = items.transactions_sync(&linked.access_token, None, Some(500)).await.unwrap().data;
+    let error = items.accept_transaction_ids(item).await.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::InvalidField, "nothing waits for it");
+
+    let renumber = |prefix: &str| {
+        let mut data = world.bank.data();
+        let rows = std::mem::take(&mut data.rows).into_values();
+        data.rows = rows
+            .map(|mut row| {
+                row.id = format!("{prefix}-{}", row.id).parse().unwrap();
+                (row.id.clone(), row)
+            })
+            .collect();
+    };
+    renumber("other");
+    let made_since = crate::engine::bank::row("made-since", "99.00", world.days_ago(1));
+    world.bank.put(made_since);
+    for _ in 0..2 {
+        world.pass(TimeDelta::days(2)).await;
+        world.engine.work_off().await;
+        assert_eq!(world.stored(item).await, before, "nothing was imported");
+    }
+
+    items.accept_transaction_ids(item).await.unwrap();
+    assert_eq!(world.engine.work_off().await, 1, "it is read at once");
+    let mut after = world.stored(item).await;
+    let new = after.remove(&px_types::TransactionId::new("made-since").unwrap());
+    assert!(new.is_some());
+    assert_eq!(after, before, "all of it, under the ids that applications know");
+    let record = world.store.item(item).await.unwrap().unwrap();
+    assert_eq!((record.life.suspicion, record.life.renumbered), (None, false));
+    let page = items.transactions_sync(&linked.access_token, Some(&page.next_cursor), Some(500));
+    let page = page.await.unwrap().data;
+    assert_eq!((page.added.len(), page.removed.len()), (1, 0));
+
+    // What was said once does not count for the next time.
+    renumber("third");
+    world.pass(TimeDelta::days(2)).await;
+    world.engine.work_off().await;
+    let record = world.store.item(item).await.unwrap().unwrap();
+    assert_eq!(record.life.suspicion, Some(Suspicion::TransactionIdsChanged));
+    assert_eq!(world.stored(item).await.len(), 61);
+}
+
+/// Two accounts that differ in what they are cannot be made one.
+#[tokio::test]
+async fn an_account_is_not_remapped_onto_one_of_another_kind() {
+    let (world, linked) = with_held().await;
+    let item = &linked.item_id;
+    world
+        .work(item, |commit| {
+            let mut write = AccountsWrite::default();
+            let missing = account_like("account-credit", "account-credit");
+            write.accounts = vec![with_standing(missing, AccountStanding::Missing, false)];
+            commit.accounts = Some(write);
+        })
+        .await;
+    let (held, onto) = (account_id("held-1"), account_id("account-credit"));
+    let error = world.items.remap_account(item, &held, &onto).await.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::InvalidAccount);
+    let record = world.store.item(item).await.unwrap().unwrap();
+    assert_eq!(record.leased_until, None, "nobody holds it");
+}
+
 async fn with_held() -> (World, LinkedApplication) {
     let (world, linked) = World::complete().await;
     world

@@ -157,7 +157,7 @@ async fn a_cursor_of_another_item_application_or_view_is_none() {
     assert_eq!(refused, Err(ItemsErrorKind::InvalidCursor));
     // It left and came back: what it had is forgotten, and so is its cursor.
     let left = ApplicationId::new("first").unwrap();
-    world.items.unlink_application(&linked.item_id, &left).await.unwrap();
+    world.items.remove_application(&linked.item_id, &left).await.unwrap();
     let back = world.link("first", ALL).await;
     let refused = sync(&world, &back.access_token, Some(&cursor), 10).await;
     assert_eq!(refused, Err(ItemsErrorKind::InvalidCursor));

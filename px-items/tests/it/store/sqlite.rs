@@ -5,6 +5,7 @@ use px_client::oauth::TokenSet;
 use px_items::{
     connection::Connection,
     item::State,
+    items::Items,
     random::SystemRandom,
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
@@ -99,6 +100,40 @@ async fn case_48_no_token_is_in_the_file() {
     }
 }
 
+/// Link tokens, public tokens and what they stand for; also while one waits to be sent.
+#[tokio::test]
+async fn no_ticket_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let store = Arc::new(SqliteStore::open(&file, options()).await.unwrap());
+    let items = Items::builder(store.clone()).build();
+    let user = (InstitutionId::new("bank").unwrap(), UserId::new("anna").unwrap());
+    let connect = |name: &str| {
+        let application = ApplicationId::new(name).unwrap();
+        let mut connection = Connection::new(application, [Product::Auth], now());
+        connection.webhook = Some(format!("https://{name}.example/hook"));
+        connection
+    };
+    let tokens = TokenSet::new(AccessToken::new("first-secret"), now());
+    let linked = items.link_for_exchange(&user.0, &user.1, tokens, connect("one")).await.unwrap();
+    items.join(&linked.item_id, connect("two")).await.unwrap();
+    let tickets = items.tickets();
+    let life = chrono::TimeDelta::hours(4);
+    tickets.mint_link(&"second-secret", life).await.unwrap();
+    tickets.mint_session(&"third-secret", life).await.unwrap();
+    tickets.mint_public(&linked.item_id, &"one".parse().unwrap()).await.unwrap();
+    let waiting = store.overview(now()).await.unwrap().webhooks;
+    assert_eq!(waiting, 1, "the webhook with the public token");
+    let while_open = bytes_of(&file);
+    store.close().await;
+    for bytes in [while_open, bytes_of(&file)] {
+        assert!(has(&bytes, "two.example"), "the bytes are those of the database");
+        for secret in ["-secret", "link-sandbox-", "public-sandbox-", "session-sandbox-"] {
+            assert!(!has(&bytes, secret), "{secret} is in the file");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -113,7 +148,7 @@ async fn a_file_is_opened_again() {
     let store = SqliteStore::open(&file, with_keys(keys.clone())).await.unwrap();
     assert_eq!(store.item(&item("anna")).await.unwrap(), before);
     let tokens = store.tokens(&item("anna")).await.unwrap().unwrap().0;
-    assert_eq!(tokens, link("anna", "1").tokens);
+    assert_eq!(Some(tokens), link("anna", "1").tokens);
     store.close().await;
 
     // With another key: everything but tokens.

@@ -140,6 +140,10 @@ impl World {
             .build()
     }
 
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
     pub(crate) fn verifier(&self) -> Verifier {
         let keys = self.signer.verification_keys(self.clock.now());
         Verifier::new(Arc::new(FixedKeys::new(keys))).clock(Arc::new(Same(self.clock.clone())))

@@ -1,6 +1,7 @@
 //! How tokens end: replayed codes, revocation; and what ends none.
 
 use super::*;
+use crate::log::Log;
 
 #[tokio::test]
 async fn code_replay() {
@@ -106,36 +107,16 @@ async fn a_store_that_fails_is_503_and_ends_nothing() {
     bank.redeem(&code).await.unwrap();
 }
 
-/// Takes what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn use_of_a_revoked_token_is_logged_and_no_secret_is() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::capture();
     let bank = bank();
     let code = bank.code(&query(&[])).await;
     let tokens = bank.redeem(&code).await.unwrap();
     bank.revoke(&plaid(), tokens.access_token.expose()).await.unwrap();
     assert!(!bank.lives(&tokens.access_token).await);
     assert_eq!(refusal(bank.redeem(&code).await), invalid_grant());
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("a revoked access token was used"), "{text}");
     assert!(text.contains("the grant is revoked"), "{text}");
     let refresh = refresh_token(&tokens).expose();

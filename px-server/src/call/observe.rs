@@ -1,4 +1,4 @@
-//! What the service tells about itself: a span per call and the HTTP metrics of
+//! What a service tells about itself: a span per call and the HTTP metrics of
 //! OpenTelemetry. Neither has a token, a query value or a user's id.
 
 use crate::clock::Stopwatch;
@@ -56,9 +56,10 @@ impl Call {
         work.instrument(self.span.clone())
     }
 
-    /// The partner's code panicked; the panic's own text went where the program sends panics.
+    /// The code behind the endpoint panicked; the panic's own text went where the program sends
+    /// panics.
     pub(crate) fn panicked(&self) {
-        self.span.in_scope(|| tracing::error!("the partner's code panicked"));
+        self.span.in_scope(|| tracing::error!("the code behind the endpoint panicked"));
     }
 
     /// Says how it ended.

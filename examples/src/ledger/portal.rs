@@ -1,0 +1,247 @@
+//! What customers share, in the bank's database: the records of the connected-apps page.
+//!
+//! What Plaid is told is in [`told`](super::told). A commit outlives the program; the books are
+//! not synced at each one, so the last moment before the machine loses power may be lost.
+
+use super::{Ledger, LedgerError};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use px_client::portal::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore};
+use px_types::{ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::SqliteConnection;
+use std::{collections::BTreeSet, error::Error as StdError};
+
+type Failed = Box<dyn StdError + Send + Sync>;
+type Answer<T> = Result<T, Failed>;
+
+/// The records of the connected-apps page, in the bank's database.
+#[derive(Clone, Debug)]
+pub struct SqlitePortal(Ledger);
+
+impl SqlitePortal {
+    /// The records of a ledger.
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        Self(ledger)
+    }
+
+    async fn tx(&self) -> Answer<sqlx::Transaction<'static, sqlx::Sqlite>> {
+        Ok(self.0.write().await?)
+    }
+}
+
+impl Ledger {
+    /// Notes that the bank made a grant for Plaid by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
+        let sql = "INSERT INTO minted (user_id, grant_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// The grants that the bank made for Plaid by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn minted(&self, user: &UserId) -> super::Result<BTreeSet<String>> {
+        let sql = "SELECT grant_id FROM minted WHERE user_id = ?";
+        let ids: Vec<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.pool()).await?;
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Forgets a grant that the bank made for Plaid: it has ended.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
+        let sql = "DELETE FROM minted WHERE user_id = ? AND grant_id = ?";
+        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Forgets a token of Plaid's, whoever's it is: Plaid does not know it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_plaid_token(&self, token: &ItemAccessToken) -> super::Result<()> {
+        let sql = "DELETE FROM plaid_tokens WHERE token = ?";
+        sqlx::query(sql).bind(token.expose()).execute(self.pool()).await?;
+        Ok(())
+    }
+}
+
+/// A row's body. What it says stays out of the error: it is a customer's.
+fn read<T: DeserializeOwned>(body: &str) -> Answer<T> {
+    serde_json::from_str(body)
+        .map_err(|error| format!("a record cannot be read: {:?}", error.classify()).into())
+}
+
+fn read_all<T: DeserializeOwned>(bodies: &[String]) -> Answer<Vec<T>> {
+    bodies.iter().map(|body| read(body)).collect()
+}
+
+fn text<T: Serialize>(record: &T) -> Answer<String> {
+    Ok(serde_json::to_string(record)?)
+}
+
+#[async_trait]
+impl PortalStore for SqlitePortal {
+    async fn token(&self, user: &UserId) -> Answer<Option<ItemAccessToken>> {
+        let sql = "SELECT token FROM plaid_tokens WHERE user_id = ?";
+        let found: Option<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_optional(self.0.pool()).await?;
+        Ok(found.map(ItemAccessToken::new))
+    }
+
+    async fn keep_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<ItemAccessToken> {
+        let sql = "INSERT INTO plaid_tokens (user_id, token) VALUES (?, ?)
+            ON CONFLICT (user_id) DO UPDATE SET token = token RETURNING token";
+        let query = sqlx::query_scalar(sql).bind(user.as_str()).bind(token.expose());
+        let kept: String = query.fetch_one(self.0.pool()).await?;
+        Ok(ItemAccessToken::new(kept))
+    }
+
+    async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<()> {
+        let sql = "DELETE FROM plaid_tokens WHERE user_id = ? AND token = ?";
+        let query = sqlx::query(sql).bind(user.as_str()).bind(token.expose());
+        query.execute(self.0.pool()).await?;
+        Ok(())
+    }
+
+    async fn applications(&self, user: &UserId) -> Answer<Vec<ConnectedApplication>> {
+        let sql = "SELECT body FROM connected_applications WHERE user_id = ? ORDER BY place";
+        let bodies: Vec<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.0.pool()).await?;
+        read_all(&bodies)
+    }
+
+    async fn keep_applications(
+        &self,
+        user: &UserId,
+        applications: &[ConnectedApplication],
+    ) -> Answer<()> {
+        let mut tx = self.tx().await?;
+        let sql = "DELETE FROM connected_applications WHERE user_id = ?";
+        sqlx::query(sql).bind(user.as_str()).execute(&mut *tx).await?;
+        for (place, application) in (0_i64..).zip(applications) {
+            put_application(&mut tx, user, place, application).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn disconnections(&self, user: &UserId) -> Answer<Vec<Disconnection>> {
+        let sql = "SELECT body FROM disconnections WHERE user_id = ? ORDER BY application_id";
+        let bodies: Vec<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.0.pool()).await?;
+        read_all(&bodies)
+    }
+
+    async fn keep_disconnection(&self, disconnection: &Disconnection) -> Answer<()> {
+        let due = match disconnection.state {
+            DisconnectionState::Pending { next_try, .. } => Some(next_try.utc().timestamp_millis()),
+            DisconnectionState::Done { .. } => None,
+        };
+        let sql = "INSERT INTO disconnections (user_id, application_id, due, body)
+            VALUES (?, ?, ?, ?) ON CONFLICT (user_id, application_id)
+            DO UPDATE SET due = excluded.due, body = excluded.body";
+        let query = sqlx::query(sql)
+            .bind(disconnection.user_id.as_str())
+            .bind(disconnection.application_id.as_str())
+            .bind(due)
+            .bind(text(disconnection)?);
+        query.execute(self.0.pool()).await?;
+        Ok(())
+    }
+
+    async fn forget_disconnection(&self, user: &UserId, application: &ApplicationId) -> Answer<()> {
+        let sql = "DELETE FROM disconnections WHERE user_id = ? AND application_id = ?";
+        let query = sqlx::query(sql).bind(user.as_str()).bind(application.as_str());
+        query.execute(self.0.pool()).await?;
+        Ok(())
+    }
+
+    async fn due_disconnections(
+        &self,
+        now: DateTime<Utc>,
+        at_most: usize,
+    ) -> Answer<Vec<Disconnection>> {
+        let sql = "SELECT body FROM disconnections WHERE due <= ? ORDER BY due LIMIT ?";
+        let query = sqlx::query_scalar(sql).bind(now.timestamp_millis());
+        let query = query.bind(i64::try_from(at_most)?);
+        let bodies: Vec<String> = query.fetch_all(self.0.pool()).await?;
+        read_all(&bodies)
+    }
+
+    async fn add_notice(&self, notice: &Notice) -> Answer<bool> {
+        let user = &notice.user_id;
+        let mut tx = self.tx().await?;
+        let sql = "SELECT count(*) FROM users WHERE user_id = ?";
+        let known: i64 = sqlx::query_scalar(sql).bind(user.as_str()).fetch_one(&mut *tx).await?;
+        if known == 0 {
+            return Err("a notification names a customer that the bank has not".into());
+        }
+        let sql = "INSERT INTO notices (notification_id, user_id, occurred, seen, body)
+            VALUES (?, ?, ?, 0, ?) ON CONFLICT (notification_id) DO NOTHING";
+        let query = sqlx::query(sql)
+            .bind(notice.notification_id.as_str())
+            .bind(user.as_str())
+            .bind(notice.occurred_at.utc().timestamp_micros())
+            .bind(text(notice)?);
+        if query.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let id = &notice.application.application_id;
+        let sql = "DELETE FROM connected_applications WHERE user_id = ? AND application_id = ?";
+        sqlx::query(sql).bind(user.as_str()).bind(id.as_str()).execute(&mut *tx).await?;
+        if notice.kind == NoticeKind::Linked {
+            let sql = "SELECT coalesce(max(place) + 1, 0) FROM connected_applications
+                WHERE user_id = ?";
+            let place: i64 =
+                sqlx::query_scalar(sql).bind(user.as_str()).fetch_one(&mut *tx).await?;
+            put_application(&mut tx, user, place, &notice.application).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn notices(&self, user: &UserId, at_most: usize) -> Answer<Vec<Notice>> {
+        let sql = "SELECT body, seen FROM notices WHERE user_id = ?
+            ORDER BY occurred DESC, notification_id DESC LIMIT ?";
+        let query = sqlx::query_as(sql).bind(user.as_str()).bind(i64::try_from(at_most)?);
+        let rows: Vec<(String, bool)> = query.fetch_all(self.0.pool()).await?;
+        let notice = |(body, seen): &(String, bool)| {
+            let mut notice: Notice = read(body)?;
+            notice.read = *seen;
+            Ok(notice)
+        };
+        rows.iter().map(notice).collect()
+    }
+
+    async fn mark_notices_read(&self, user: &UserId) -> Answer<()> {
+        let sql = "UPDATE notices SET seen = 1 WHERE user_id = ? AND seen = 0";
+        sqlx::query(sql).bind(user.as_str()).execute(self.0.pool()).await?;
+        Ok(())
+    }
+}
+
+async fn put_application(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+    place: i64,
+    application: &ConnectedApplication,
+) -> Answer<()> {
+    let sql = "INSERT INTO connected_applications (user_id, place, application_id, body)
+        VALUES (?, ?, ?, ?) ON CONFLICT (user_id, application_id)
+        DO UPDATE SET place = excluded.place, body = excluded.body";
+    let query = sqlx::query(sql)
+        .bind(user.as_str())
+        .bind(place)
+        .bind(application.application_id.as_str())
+        .bind(text(application)?);
+    query.execute(connection).await.map_err(LedgerError::from)?;
+    Ok(())
+}

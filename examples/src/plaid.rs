@@ -1,0 +1,336 @@
+//! The demo Plaid: a service on `px-server` and `px-items`, made the way one would be.
+//!
+//! - [`config`]: what it is set up with; `keys` opens the store, `clients` and `banks` are its parties;
+//! - `api`: what banks and applications call; `developer`: what applications read; `desk`: what all of these do with Items;
+//! - `link`: the pages on which users connect applications; `order`: what a link token stands for;
+//! - [`ops`]: health and figures, at an address of their own;
+//! - [`example_app`]: an application with a page, to see it all from the other side.
+//!
+//! [`DemoPlaid`] is all of it put together, to be served or called in process.
+
+mod api;
+mod banks;
+mod clients;
+pub mod config;
+mod desk;
+mod developer;
+pub mod example_app;
+mod keys;
+mod link;
+mod logo;
+pub mod ops;
+mod order;
+mod web;
+
+pub use config::Config;
+
+use self::{
+    api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer,
+    example_app::ExampleApp, link::Link, ops::Figures,
+};
+use axum::Router;
+use chrono::{DateTime, Utc};
+use px_client::{
+    HttpTransport,
+    clock::{Clock, TokioClock},
+    transport::{ReqwestTransport, TransportError},
+};
+use px_items::{
+    engine::Engine,
+    items::{Items, SharedItems},
+    random::{Random, SystemRandom},
+    store::{Store, StoreError},
+    vault::VaultError,
+    webhook::{Sender, SignError, Signer},
+};
+use px_server::{guard::RateLimit, plaid::PlaidService};
+use std::{fmt, io, path::Path, sync::Arc};
+
+/// What a demo Plaid works with: time, randomness, network.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Parts {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where tokens come from.
+    pub random: Arc<dyn Random>,
+    /// How banks are called.
+    pub banks: Arc<dyn HttpTransport>,
+    /// How webhooks are sent, to addresses that others chose.
+    pub webhooks: Arc<dyn HttpTransport>,
+    /// The figures that operators are shown, where this process collects them.
+    pub figures: Option<Figures>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    /// The machine's time, randomness and network, as a configuration allows it.
+    ///
+    /// # Errors
+    /// When the network cannot be set up.
+    pub fn system(config: &Config) -> Result<Self, TransportError> {
+        let webhooks = if config.private_webhooks {
+            ReqwestTransport::builder().allow_plain_http()
+        } else {
+            ReqwestTransport::builder().public_addresses_only()
+        };
+        Ok(Self {
+            clock: Arc::new(TokioClock::new()),
+            random: Arc::new(SystemRandom),
+            banks: Arc::new(ReqwestTransport::new()?),
+            webhooks: Arc::new(webhooks.build()?),
+            figures: None,
+        })
+    }
+}
+
+/// Why a demo Plaid cannot open. Shows no secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration is not sound.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<config::Problem>),
+    /// A client's redirect URI is none.
+    #[error(transparent)]
+    RedirectUri(#[from] px_server::clients::InvalidRedirectUri),
+    /// A bank cannot be called.
+    #[error(transparent)]
+    Bank(#[from] px_client::Error),
+    /// The network cannot be set up.
+    #[error(transparent)]
+    Network(#[from] TransportError),
+    /// The store cannot be opened.
+    #[error("the database: {0}")]
+    Store(#[from] StoreError),
+    /// The database does not answer.
+    #[error("the database does not answer; see that it runs and that its address is right")]
+    NoDatabase,
+    /// The key that seals tokens cannot be used.
+    #[error("the key that seals tokens: {0}")]
+    Vault(#[from] VaultError),
+    /// The key that signs webhooks cannot be used.
+    #[error("the key that signs webhooks: {0}")]
+    Signing(#[from] SignError),
+    /// A key is not named.
+    #[error("{0} is not given")]
+    NoKey(&'static str),
+    /// The service cannot be built.
+    #[error(transparent)]
+    Service(#[from] px_server::plaid::BuildError),
+    /// A file cannot be used.
+    #[error("{0}")]
+    File(String),
+}
+
+impl OpenError {
+    fn file(file: &Path, error: &io::Error) -> Self {
+        Self::File(format!("{}: {error}", file.display()))
+    }
+}
+
+/// A Plaid, open for business. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DemoPlaid(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Arc<Config>,
+    parts: Parts,
+    store: Arc<dyn Store>,
+    items: SharedItems,
+    engine: Engine,
+    sender: Sender,
+    link: Link,
+    developer: Developer,
+    service: PlaidService,
+}
+
+impl DemoPlaid {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// When the configuration is not sound, or the store or a key cannot be opened.
+    pub async fn open(config: Config, parts: Parts) -> Result<Self, OpenError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(OpenError::Config(problems));
+        }
+        let config = Arc::new(config);
+        let (clock, random) = (parts.clock.clone(), parts.random.clone());
+        let store = keys::open_store(&config, &*clock, random.clone()).await?;
+        let signer = Arc::new(Signer::new(keys::signing_key(&config, clock.now())?));
+        let banks = Banks::new(&config, &parts.banks, &clock, &signer.for_partners(clock.clone()))?;
+        let sender = Sender::builder(store.clone(), parts.webhooks.clone(), signer.clone())
+            .partners(Arc::new(banks.clone()))
+            .clock(clock.clone())
+            .random(random.clone())
+            .build();
+        let postman = sender.waker();
+        let engine = Engine::builder(store.clone(), Arc::new(banks.clone()))
+            .clock(clock.clone())
+            .random(random.clone())
+            .observer(Arc::new(Wakes(postman.clone())))
+            .build();
+        let worker = engine.waker();
+        let items = Items::builder(store.clone())
+            .clock(clock.clone())
+            .random(random.clone())
+            .environment(config.environment.clone())
+            .webhooks(config.allow())
+            .applications(Arc::new(clients::all_shown(&config)))
+            .wake(move || {
+                worker.wake();
+                postman.notify_one();
+            })
+            .build_shared();
+        let registry = Registry::new(&config)?;
+        let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
+        let link = Link::new(config.clone(), desk, banks.clone(), clock.clone(), random.clone());
+        let limit = || {
+            let calls = config.rate_limit?;
+            Some(RateLimit::per_second(calls).clock(Arc::new(ServerClock(clock.clone()))))
+        };
+        let developer =
+            Developer::new(items.clone(), registry.clone(), limit().map(Arc::new), random.clone());
+        let api = Api {
+            config: config.clone(),
+            registry: registry.clone(),
+            banks,
+            items: items.clone(),
+            store: store.clone(),
+            signer,
+            clock: clock.clone(),
+        };
+        let mut service = PlaidService::builder(api).clients(registry.clients());
+        if let Some(limit) = limit() {
+            service = service.rate_limit(limit);
+        }
+        let service = service.random(Arc::new(ServerRandom(random))).build()?;
+        let inner = Inner { config, parts, store, items, engine, sender, link, developer, service };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// API and pages.
+    pub fn router(&self) -> Router {
+        // The API is the fallback: it refuses every path that nobody knows.
+        px_server::axum::router(self.0.service.clone())
+            .merge(self.0.developer.router())
+            .merge(self.0.link.router())
+    }
+
+    /// Health and figures, for an address of their own.
+    pub fn ops_router(&self) -> Router {
+        let Parts { clock, figures, .. } = &self.0.parts;
+        ops::router(self.0.store.clone(), clock.clone(), figures.clone())
+    }
+
+    /// The pages of the example applications: those whose address is that of the first.
+    ///
+    /// # Errors
+    /// When this service's address is none.
+    pub fn app_router(&self) -> Result<Router, OpenError> {
+        let plaid = example_app::Plaid {
+            api: self.0.config.public_url.clone(),
+            link: self.0.config.public_url.clone(),
+            transport: self.0.parts.banks.clone(),
+            clock: self.0.parts.clock.clone(),
+            random: self.0.parts.random.clone(),
+        };
+        let origin = |url: &str| url::Url::parse(url).map(|url| url.origin()).ok();
+        let mut router = Router::new();
+        let mut first = None;
+        for app in &self.0.config.applications {
+            let Some(at) = app.url.as_deref().and_then(origin) else { continue };
+            if *first.get_or_insert_with(|| at.clone()) == at {
+                router = router.merge(ExampleApp::new(app.clone(), plaid.clone())?.router());
+            }
+        }
+        Ok(router)
+    }
+
+    /// Reads banks and sends webhooks, until `stop`; then ends what is under way.
+    pub async fn work(&self, stop: impl Future<Output = ()> + Send) {
+        let (stopping, stopped) = tokio::sync::watch::channel(false);
+        let until = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+            // Its sender lives as long as this call.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let signal = async {
+            stop.await;
+            stopping.send_replace(true);
+        };
+        let Inner { engine, sender, config, parts, .. } = &*self.0;
+        let upkeep = async {
+            match &parts.figures {
+                Some(figures) => figures.keep_up(&*parts.clock).await,
+                None => std::future::pending().await,
+            }
+        };
+        let workers = async {
+            tokio::join!(
+                engine.run(config.workers, until(stopped.clone())),
+                sender.run(until(stopped.clone())),
+                signal,
+            )
+        };
+        tokio::select! {
+            _ = workers => {}
+            () = upkeep => {}
+        }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The Items that it keeps.
+    #[must_use]
+    pub fn items(&self) -> &SharedItems {
+        &self.0.items
+    }
+
+    /// Where they are kept.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+}
+
+/// Has webhooks sent as soon as there are some.
+#[derive(Debug)]
+struct Wakes(Arc<tokio::sync::Notify>);
+
+impl px_items::engine::Observer for Wakes {
+    fn observe(&self, _: &px_items::engine::Observed) {
+        self.0.notify_one();
+    }
+}
+
+/// The same time for the parts that know it under another name.
+#[derive(Debug)]
+struct ServerClock(Arc<dyn Clock>);
+
+impl px_server::clock::Clock for ServerClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
+    }
+}
+
+/// The same randomness for the parts that know it under another name.
+#[derive(Debug)]
+struct ServerRandom(Arc<dyn Random>);
+
+impl px_server::clock::Random for ServerRandom {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), px_server::clock::NoRandomness> {
+        self.0.fill(buffer);
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! The banks as this service calls them: one client for each.
+
+use super::config::Config;
+use px_client::{HttpTransport, PartnerClient, RetryPolicy, SignBody, clock::Clock};
+use px_items::partners::{Partner, Partners};
+use px_types::InstitutionId;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The banks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Banks(Arc<BTreeMap<InstitutionId, Partner>>);
+
+impl Banks {
+    /// A client for each bank of a configuration.
+    pub(super) fn new(
+        config: &Config,
+        transport: &Arc<dyn HttpTransport>,
+        clock: &Arc<dyn Clock>,
+        signer: &Arc<dyn SignBody>,
+    ) -> Result<Self, px_client::Error> {
+        let mut banks = BTreeMap::new();
+        for bank in &config.institutions {
+            let mut retry = RetryPolicy::default();
+            // The engine plans the next attempt, and users do not wait long.
+            retry.attempts = 2;
+            let builder = PartnerClient::builder(bank.base_url.clone(), Arc::clone(transport))
+                .client(bank.own_client_id.clone(), bank.own_secret.clone())
+                .clock(Arc::clone(clock))
+                .signer(Arc::clone(signer))
+                .retry(retry);
+            banks.insert(bank.id.clone(), Partner::new(builder.build()?));
+        }
+        Ok(Self(Arc::new(banks)))
+    }
+
+    /// The client of a bank.
+    pub(super) fn client(&self, id: &InstitutionId) -> Option<&PartnerClient> {
+        self.0.get(id).map(|partner| &partner.client)
+    }
+}
+
+impl Partners for Banks {
+    fn partner(&self, id: &InstitutionId) -> Option<Partner> {
+        self.0.get(id).cloned()
+    }
+}

@@ -1,0 +1,305 @@
+//! What is not sound in a configuration. Pure.
+
+use super::{Config, Database, Profile, Tls, layer::DEMO};
+use px_items::webhook::{Allow, check_url};
+use std::{collections::BTreeSet, fmt};
+use url::Url;
+
+/// The fewest letters of a secret that is no demo's.
+const SHORTEST_SECRET: usize = 24;
+
+/// Something that keeps the program from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting.
+    pub setting: String,
+    /// What is wrong with it, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.what)
+    }
+}
+
+impl Config {
+    /// Everything that keeps the program from starting; empty when all is well.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Findings::default();
+        self.check_addresses(&mut found);
+        self.check_parties(&mut found);
+        if self.profile == Profile::Production {
+            self.check_production(&mut found);
+        }
+        found.0
+    }
+
+    /// Which addresses of webhooks are accepted.
+    #[must_use]
+    pub fn allow(&self) -> Allow {
+        if self.private_webhooks { Allow::Anywhere } else { Allow::Public }
+    }
+
+    fn check_addresses(&self, found: &mut Findings) {
+        found.origin("public_url", &self.public_url);
+        if self.workers == 0 {
+            found.add("workers", "must be 1 or more");
+        }
+        if matches!(self.tls, Tls::Files { .. }) && !self.public_url.starts_with("https:") {
+            found.add("public_url", "must be https, since this program speaks TLS");
+        }
+        let keys = [("key_file", &self.key_file), ("webhook_key_file", &self.webhook_key_file)];
+        for (name, file) in keys {
+            if matches!(self.database, Database::Postgres(_)) && file.is_none() {
+                found.add(name, "all machines that share a database share this file: give it");
+            }
+        }
+    }
+
+    fn check_parties(&self, found: &mut Findings) {
+        let mut clients = BTreeSet::new();
+        for (id, secret) in self.clients() {
+            if !clients.insert(id) {
+                found.add("client_id", format!("{id} is listed twice"));
+            }
+            if secret.expose().is_empty() {
+                found.add(format!("secret of {id}"), "is empty");
+            }
+        }
+        let mut institutions = BTreeSet::new();
+        for bank in &self.institutions {
+            let name = |setting: &str| format!("institutions.{}.{setting}", bank.id);
+            if !institutions.insert(&bank.id) {
+                found.add(name("id"), "is listed twice");
+            }
+            found.url(name("base_url"), &bank.base_url);
+            for uri in &bank.redirect_uris {
+                found.url(name("redirect_uris"), uri);
+            }
+            if bank.color.as_deref().is_some_and(|color| !is_color(color)) {
+                found.add(name("color"), "must be #rrggbb");
+            }
+            for target in &bank.targets {
+                if self.application(&target.application_id).is_none() {
+                    let what = format!("there is no application {}", target.application_id);
+                    found.add(name("targets"), what);
+                }
+            }
+        }
+        let mut applications = BTreeSet::new();
+        for app in &self.applications {
+            let name = |setting: &str| format!("applications.{}.{setting}", app.id);
+            if !applications.insert(&app.id) {
+                found.add(name("id"), "is listed twice");
+            }
+            if app.products.is_empty() {
+                found.add(name("products"), "must name one product or more");
+            }
+            for uri in &app.redirect_uris {
+                found.url(name("redirect_uris"), uri);
+            }
+            if let Some(webhook) = &app.webhook
+                && let Err(error) = check_url(webhook, self.allow())
+            {
+                found.add(name("webhook"), error.to_string());
+            }
+            if app.color.as_deref().is_some_and(|color| !is_color(color)) {
+                found.add(name("color"), "must be #rrggbb");
+            }
+        }
+    }
+
+    fn check_production(&self, found: &mut Findings) {
+        if !self.public_url.starts_with("https://") {
+            found.add("public_url", "must be https in production");
+        }
+        if self.tls == Tls::None {
+            let what = "production speaks TLS: give tls_certificate and tls_key, or say tls_proxy \
+                        where a proxy does";
+            found.add("tls", what);
+        }
+        if self.private_webhooks {
+            found.add("private_webhooks", "webhooks to private addresses are for a demo");
+        }
+        if self.database == Database::Memory {
+            found.add("database", "in memory everything ends with the program");
+        }
+        if self.app_listen.is_some() {
+            found.add("app_listen", "the example application is for a demo");
+        }
+        for (name, empty) in [
+            ("institutions", self.institutions.is_empty()),
+            ("applications", self.applications.is_empty()),
+        ] {
+            if empty {
+                found.add(name, "there are none: list them in the file");
+            }
+        }
+        let own = self.institutions.iter().map(|bank| (&bank.own_client_id, &bank.own_secret));
+        for (id, secret) in self.clients().chain(own) {
+            let text = secret.expose();
+            let known = DEMO.contains(&format!("\"{text}\""));
+            if known || text.len() < SHORTEST_SECRET {
+                let why = if known { "is the demo's" } else { "has fewer than 24 letters" };
+                found.add(format!("secret of {id}"), format!("{why}: make a long random one"));
+            }
+        }
+        for bank in &self.institutions {
+            if !bank.base_url.starts_with("https://") {
+                found.add(format!("institutions.{}.base_url", bank.id), "must be https");
+            }
+            for target in &bank.targets {
+                if DEMO.contains(&format!("\"{}\"", target.token.expose())) {
+                    let name = format!("institutions.{}.targets", bank.id);
+                    found.add(name, "has a token of the demo: make a long random one");
+                }
+            }
+            for uri in &bank.redirect_uris {
+                if !uri.starts_with("https://") {
+                    found.add(format!("institutions.{}.redirect_uris", bank.id), "must be https");
+                }
+            }
+        }
+        for app in &self.applications {
+            if app.redirect_uris.iter().any(|uri| !uri.starts_with("https://")) {
+                found.add(format!("applications.{}.redirect_uris", app.id), "must be https");
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn add(&mut self, setting: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Problem { setting: setting.into(), what: what.into() });
+    }
+
+    /// An http or https URL in ASCII, without a fragment.
+    fn url(&mut self, setting: impl Into<String>, text: &str) {
+        let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !web || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            self.add(setting, "must be an http or https URL in ASCII without a fragment");
+        }
+    }
+
+    /// Such a URL of scheme, host and port alone.
+    fn origin(&mut self, setting: &str, text: &str) {
+        let alone = Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+        if !alone || !text.starts_with("http") {
+            self.add(setting, "must be scheme, host and port alone, such as https://plaid.example");
+        }
+    }
+}
+
+fn is_color(text: &str) -> bool {
+    let hex = text.strip_prefix('#').unwrap_or_default();
+    hex.len() == 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use px_types::ClientSecret;
+
+    fn settings(config: &Config) -> Vec<String> {
+        config.problems().into_iter().map(|problem| problem.setting).collect()
+    }
+
+    /// A production that starts.
+    fn production() -> Config {
+        let (bank, plaid, app) =
+            ("https://bank.example", "https://plaid.example", "https://app.example");
+        let mut config = Config::demo_at(bank, plaid, app).unwrap();
+        config.profile = Profile::Production;
+        config.database = Database::Sqlite("plaid.sqlite".into());
+        config.app_listen = None;
+        config.private_webhooks = false;
+        config.tls = Tls::Proxy;
+        let long = |name: &str| ClientSecret::new(format!("{name}-0123456789abcdefghijklmnop"));
+        for bank in &mut config.institutions {
+            bank.own_secret = long("own");
+            bank.secret = long("bank");
+            bank.targets.clear();
+        }
+        for app in &mut config.applications {
+            app.secret = long(app.id.as_str());
+        }
+        config
+    }
+
+    #[test]
+    fn the_demo_starts_and_so_does_a_sound_production() {
+        assert_eq!(Config::demo().unwrap().problems(), []);
+        assert_eq!(production().problems(), []);
+    }
+
+    #[test]
+    fn production_refuses_what_is_fit_for_a_demo_only() {
+        let mut all = Config::demo().unwrap();
+        all.profile = Profile::Production;
+        let found = settings(&all);
+        for setting in [
+            "public_url",
+            "tls",
+            "private_webhooks",
+            "database",
+            "app_listen",
+            "secret of larkfield-bank",
+            "secret of budget-app",
+            "secret of plaid",
+            "institutions.ins_larkfield.base_url",
+            "institutions.ins_larkfield.targets",
+            "applications.tax-app.redirect_uris",
+        ] {
+            assert!(found.iter().any(|one| one == setting), "{setting} of {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_thing_alone_is_refused_in_production() {
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 8] = [
+            ("tls", |config| config.tls = Tls::None),
+            ("private_webhooks", |config| config.private_webhooks = true),
+            ("public_url", |config| config.public_url = "http://plaid.example".into()),
+            ("database", |config| config.database = Database::Memory),
+            ("app_listen", |config| config.app_listen = Some("127.0.0.1:1".into())),
+            ("applications", |config| config.applications.clear()),
+            ("secret of budget-app", |config| {
+                config.applications[0].secret = ClientSecret::new("demo-secret-of-budget-app");
+            }),
+            ("secret of larkfield-bank", |config| {
+                config.institutions[0].secret = ClientSecret::new("short");
+            }),
+        ];
+        for (setting, change) in changes {
+            let mut config = production();
+            change(&mut config);
+            assert_eq!(settings(&config), [setting]);
+        }
+    }
+
+    #[test]
+    fn parties_must_be_sound_in_any_profile() {
+        let mut config = Config::demo().unwrap();
+        config.applications[1].client_id = config.applications[0].client_id.clone();
+        config.applications[0].redirect_uris = vec!["javascript:alert(1)".into()];
+        config.applications[0].color = Some("red;}".into());
+        config.private_webhooks = false;
+        config.public_url = "http://127.0.0.1:9000/path".into();
+        let found = settings(&config);
+        for setting in [
+            "client_id",
+            "applications.budget-app.redirect_uris",
+            "applications.budget-app.color",
+            "applications.budget-app.webhook",
+            "public_url",
+        ] {
+            assert!(found.iter().any(|one| one == setting), "{setting} of {found:?}");
+        }
+    }
+}

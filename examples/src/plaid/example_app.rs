@@ -1,0 +1,370 @@
+//! An application of a developer, with a page of its own: starts Link, reads, takes webhooks.
+//!
+//! As small as one can be, and for one household: whoever opens it sees the same. What it does
+//! right: a return from Link is taken only in the browser that was sent there, a webhook only with
+//! a good signature, and both as a hint to read. It knows of Plaid what any client does.
+
+mod view;
+
+use super::{
+    config::Application,
+    web::{self, Form},
+};
+use async_trait::async_trait;
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, RawQuery, State},
+    response::Response,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use px_client::{HttpTransport, Limits, PlaidClient, clock::Clock};
+use px_items::random::Random;
+use px_server::webhook::{KeySource, Verifier};
+use px_types::{
+    ItemAccessToken, ItemId, KeyId, LinkToken, PublicToken,
+    model::{
+        account::Account, link_token_user::LinkTokenUser, plaid_error::PlaidError,
+        transaction::Transaction, verification_key::VerificationKey,
+    },
+    plaid::{CreateLinkToken, ExchangePublicToken, GetVerificationKey, RemoveItem},
+    webhook::{VERIFICATION_HEADER, Webhook, WebhookEvent},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use subtle::ConstantTimeEq as _;
+
+const STYLE: &str = include_str!("example_app/style.css");
+/// The webhooks that the page lists.
+const LATEST: usize = 12;
+/// How long the browser may be away.
+const AWAY: i64 = 4 * 60 * 60;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where the application finds Plaid.
+#[derive(Clone)]
+pub struct Plaid {
+    /// As a server: its API.
+    pub api: String,
+    /// As its users' browsers do: the Link page.
+    pub link: String,
+    /// How it is called.
+    pub transport: Arc<dyn HttpTransport>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// For its cookies.
+    pub random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for Plaid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plaid").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+/// An application. Cheap to clone.
+#[derive(Clone)]
+pub struct ExampleApp(Arc<Inner>);
+
+struct Inner {
+    app: Application,
+    /// Where it is on its host: "" or "/tax".
+    path: String,
+    plaid: Plaid,
+    client: PlaidClient,
+    verifier: Verifier,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    connected: Vec<Connected>,
+    webhooks: VecDeque<String>,
+}
+
+/// A bank that the household connected.
+#[derive(Clone, Debug)]
+struct Connected {
+    item_id: ItemId,
+    access_token: ItemAccessToken,
+    /// Whether the household came from its bank's site.
+    from_bank: bool,
+}
+
+/// What the page shows of a connected bank.
+struct Shown {
+    item_id: ItemId,
+    from_bank: bool,
+    accounts: Result<Vec<Account>, PlaidError>,
+    transactions: Vec<Transaction>,
+}
+
+impl fmt::Debug for ExampleApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExampleApp").field("app", &self.0.app.id).finish_non_exhaustive()
+    }
+}
+
+impl ExampleApp {
+    /// An application of a registry, at its own address.
+    ///
+    /// # Errors
+    /// When Plaid's address is none.
+    pub fn new(app: Application, plaid: Plaid) -> Result<Self, px_client::Error> {
+        let client = PlaidClient::builder(plaid.api.clone(), plaid.transport.clone())
+            .client(app.client_id.clone(), app.secret.clone())
+            .clock(plaid.clock.clone())
+            .build()?;
+        let verifier = Verifier::new(Arc::new(Published(client.clone())))
+            .clock(Arc::new(super::ServerClock(plaid.clock.clone())));
+        let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
+        let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        Ok(Self(Arc::new(Inner { app, path, plaid, client, verifier, book: Mutex::default() })))
+    }
+
+    /// Its page and its webhooks.
+    pub fn router(&self) -> Router {
+        let at = |path: &str| format!("{}{path}", self.0.path);
+        let home = if self.0.path.is_empty() { "/".to_owned() } else { self.0.path.clone() };
+        Router::new()
+            .route(&home, get(show))
+            .route(&at("/connect"), post(connect))
+            .route(&at("/linked"), get(linked))
+            .route(&at("/disconnect"), post(disconnect))
+            .route(&at("/webhooks"), post(receive))
+            .route(&at("/style.css"), get(async || web::file("text/css; charset=utf-8", STYLE)))
+            .layer(DefaultBodyLimit::max(web::LONGEST_FORM))
+            .with_state(self.clone())
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Each change is complete before anything can panic, so a poisoned lock is sound.
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn home(&self) -> String {
+        if self.0.path.is_empty() { "/".to_owned() } else { self.0.path.clone() }
+    }
+
+    fn cookie(&self) -> String {
+        format!("{}-session", self.0.app.id)
+    }
+
+    /// Asks the developer's side.
+    async fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        body: serde_json::Value,
+    ) -> Result<Result<T, PlaidError>, Failure> {
+        let request = Request::post(format!("{}{path}", self.0.plaid.api))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("PLAID-CLIENT-ID", self.0.app.client_id.as_str())
+            .header("PLAID-SECRET", self.0.app.secret.expose())
+            .body(Bytes::from(body.to_string()))?;
+        let answer = self.0.plaid.transport.send(request, &Limits::default()).await?;
+        if answer.status() == StatusCode::OK {
+            return Ok(Ok(px_types::decode(answer.body())?));
+        }
+        Ok(Err(px_types::decode(answer.body())?))
+    }
+
+    async fn shown(&self, connected: Connected) -> Result<Shown, Failure> {
+        #[derive(Deserialize)]
+        struct Accounts {
+            accounts: Vec<Account>,
+        }
+        #[derive(Deserialize)]
+        struct Changes {
+            added: Vec<Transaction>,
+        }
+        let token = connected.access_token.expose();
+        let accounts: Result<Accounts, _> =
+            self.read("/accounts/get", json!({ "access_token": token })).await?;
+        let ask = json!({ "access_token": token, "count": 500 });
+        let changes: Result<Changes, PlaidError> = self.read("/transactions/sync", ask).await?;
+        let mut transactions = changes.map(|changes| changes.added).unwrap_or_default();
+        transactions.sort_by_key(|row| std::cmp::Reverse(row.date()));
+        transactions.truncate(8);
+        Ok(Shown {
+            item_id: connected.item_id,
+            from_bank: connected.from_bank,
+            accounts: accounts.map(|answer| answer.accounts),
+            transactions,
+        })
+    }
+
+    /// Gives a public token for an access token.
+    async fn exchange(&self, token: PublicToken, from_bank: bool) -> Result<(), px_client::Error> {
+        let answer = self.0.client.exchange_public_token(ExchangePublicToken::new(token)).await?;
+        let mut book = self.book();
+        book.connected.retain(|connected| connected.item_id != answer.item_id);
+        book.connected.push(Connected {
+            item_id: answer.item_id,
+            access_token: answer.access_token,
+            from_bank,
+        });
+        Ok(())
+    }
+
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Response {
+        tracing::error!(error, "the example application failed");
+        let what = "Plaid cannot be reached at the moment. Please try again.";
+        web::page(StatusCode::BAD_GATEWAY, view::fault(&self.0.app, &self.0.path, what), [])
+    }
+}
+
+async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
+    let (connected, webhooks) = {
+        let book = app.book();
+        (book.connected.clone(), book.webhooks.iter().cloned().collect::<Vec<_>>())
+    };
+    let mut shown = Vec::new();
+    for connected in connected {
+        match app.shown(connected).await {
+            Ok(one) => shown.push(one),
+            Err(error) => return app.failed(&*error),
+        }
+    }
+    let session = web::cookie_of(&headers, &app.cookie());
+    let (session, is_new) = match session.filter(|session| session.contains('.')) {
+        Some(session) => (session, false),
+        None => (format!("{}.", random_name(&*app.0.plaid.random)), true),
+    };
+    let csrf = session.split('.').next().unwrap_or_default();
+    let page = view::home(&app.0.app, &app.0.path, csrf, &shown, &webhooks, &app.0.plaid.link);
+    let page = web::page(StatusCode::OK, page, [app.0.plaid.link.as_str()]);
+    if is_new {
+        web::with_cookie(page, &web::cookie(&app.cookie(), &session, AWAY, false))
+    } else {
+        page
+    }
+}
+
+/// A form of the page: whether it came from there.
+fn is_own(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<Form> {
+    let form = Form::read(headers, body)?;
+    let session = web::cookie_of(headers, &app.cookie())?;
+    let csrf = session.split('.').next().unwrap_or_default();
+    let right: bool = csrf.as_bytes().ct_eq(form.one("csrf").as_bytes()).into();
+    (right && !csrf.is_empty()).then_some(form)
+}
+
+/// Sends the household to Link. The cookie remembers with which link token.
+async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
+    let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
+    let user = LinkTokenUser::new("the-household");
+    let mut request =
+        CreateLinkToken::new(app.0.app.name.clone(), "en", vec!["US".to_owned()], user);
+    request.products = app.0.app.products.clone();
+    request.redirect_uri = app.0.app.redirect_uris.first().cloned();
+    match app.0.client.create_link_token(request).await {
+        Ok(created) => {
+            let token: LinkToken = created.link_token;
+            let session = format!("{}.{}", form.one("csrf"), token.expose());
+            let to = url::form_urlencoded::Serializer::new(format!("{}/link?", app.0.plaid.link))
+                .append_pair("token", token.expose())
+                .finish();
+            web::with_cookie(web::redirect(&to), &web::cookie(&app.cookie(), &session, AWAY, false))
+        }
+        Err(error) => app.failed(&error),
+    }
+}
+
+/// The household comes back from Link.
+async fn linked(
+    State(app): State<ExampleApp>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let field = |name: &str| {
+        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(field, _)| field == name);
+        found.map(|(_, value)| value.into_owned())
+    };
+    // Only in the browser that went there with this token: else a stranger's bank could be
+    // slipped to this household.
+    let session = web::cookie_of(&headers, &app.cookie()).unwrap_or_default();
+    let sent = session.split_once('.').map(|(_, token)| token).unwrap_or_default();
+    let came = field("link_token").unwrap_or_default();
+    let same: bool = sent.as_bytes().ct_eq(came.as_bytes()).into();
+    if let Some(token) = field("public_token").filter(|_| same && !sent.is_empty())
+        && let Err(error) = app.exchange(PublicToken::new(token), false).await
+    {
+        return app.failed(&error);
+    }
+    web::redirect(&app.home())
+}
+
+async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
+    let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
+    let left = {
+        let mut book = app.book();
+        let found =
+            book.connected.iter().position(|one| one.item_id.as_str() == form.one("item_id"));
+        found.map(|n| book.connected.remove(n))
+    };
+    if let Some(left) = left
+        && let Err(error) = app.0.client.remove_item(RemoveItem::new(left.access_token)).await
+        && error.plaid_error_code() != Some("INVALID_ACCESS_TOKEN")
+    {
+        return app.failed(&error);
+    }
+    web::redirect(&app.home())
+}
+
+/// A webhook: checked, noted, and nothing but a hint. One that brings a public token is used.
+async fn receive(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let signature = headers.get(VERIFICATION_HEADER).and_then(|value| value.to_str().ok());
+    if let Err(error) = app.0.verifier.verify(signature.unwrap_or_default(), &body).await {
+        return StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    }
+    // Of a later version: nothing to do.
+    let Ok(webhook) = px_types::decode::<Webhook>(&body) else { return StatusCode::OK };
+    let event = &webhook.event;
+    let line = format!("{}: {}", event.webhook_type().as_str(), event.webhook_code().as_str());
+    {
+        let mut book = app.book();
+        book.webhooks.push_front(line);
+        book.webhooks.truncate(LATEST);
+    }
+    if let WebhookEvent::ItemAddResult(added) = webhook.event
+        && let Err(error) = app.exchange(added.public_token, true).await
+    {
+        tracing::warn!(%error, "a public token of a webhook could not be exchanged");
+        // It comes again, with the same token; one that was used already is of no use.
+        let spent = error.plaid_error_code() == Some("INVALID_PUBLIC_TOKEN");
+        return if spent { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    }
+    StatusCode::OK
+}
+
+fn random_name(random: &dyn Random) -> String {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The keys that Plaid publishes.
+#[derive(Debug)]
+struct Published(PlaidClient);
+
+#[async_trait]
+impl KeySource for Published {
+    async fn key(
+        &self,
+        id: &KeyId,
+    ) -> Result<Option<VerificationKey>, Box<dyn std::error::Error + Send + Sync>> {
+        match self.0.verification_key(GetVerificationKey::new(id.clone())).await {
+            Ok(answer) => Ok(Some(answer.key)),
+            Err(error) if error.status() == Some(400) => Ok(None),
+            Err(error) => Err(Box::new(error)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Opening the store, with the keys that seal tokens and sign webhooks.
+//!
+//! A key that is missing is made for a demo and beside an SQLite file that is new. Elsewhere its
+//! absence is an error: tokens that are sealed under another key could not be opened.
+
+use super::{
+    OpenError,
+    config::{Config, Database},
+};
+use chrono::{DateTime, Utc};
+use px_client::clock::Clock;
+use px_items::{
+    random::Random,
+    store::{PostgresStore, SqliteStore, Store, StoreOptions},
+    vault::{Envelope, FileKeys},
+    webhook::SigningKey,
+};
+use px_types::KeyId;
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Connections to a database server.
+const CONNECTIONS: u32 = 16;
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The store that a configuration names.
+pub(super) async fn open_store(
+    config: &Config,
+    clock: &dyn Clock,
+    random: Arc<dyn Random>,
+) -> Result<Arc<dyn Store>, OpenError> {
+    let options = |key: FileKeys| {
+        StoreOptions::new(config.environment.clone(), Arc::new(key) as Arc<dyn Envelope>)
+    };
+    Ok(match &config.database {
+        Database::Memory => {
+            let key = match &config.key_file {
+                Some(file) => FileKeys::open_file(file, random)?,
+                None => FileKeys::generate("memory", random)?,
+            };
+            Arc::new(SqliteStore::in_memory(options(key)).await?)
+        }
+        Database::Sqlite(file) => {
+            let key_file = config.key_file.clone().unwrap_or_else(|| file.with_extension("key"));
+            if !file.exists() && !key_file.exists() {
+                FileKeys::create_file(&key_file, random.clone())?;
+            }
+            let key = FileKeys::open_file(&key_file, random)?;
+            if !file.exists() {
+                // Its data are their owner's alone.
+                new_file(file, b"").map_err(|error| OpenError::file(file, &error))?;
+            }
+            Arc::new(SqliteStore::open(file, options(key)).await?)
+        }
+        Database::Postgres(url) => {
+            let file = config.key_file.clone().ok_or(OpenError::NoKey("key_file"))?;
+            let key = FileKeys::open_file(&file, random)?;
+            let connected = tokio::select! {
+                connected = PostgresStore::connect(url, CONNECTIONS, options(key)) => connected,
+                () = clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
+            };
+            Arc::new(connected?)
+        }
+    })
+}
+
+/// The key that signs webhooks.
+pub(super) fn signing_key(config: &Config, now: DateTime<Utc>) -> Result<SigningKey, OpenError> {
+    let beside = match &config.database {
+        Database::Sqlite(file) => Some(file.with_extension("webhook.pem")),
+        _ => None,
+    };
+    let Some(file) = config.webhook_key_file.clone().or(beside) else {
+        return match config.database {
+            Database::Memory => Ok(SigningKey::generate(unnamed()?, now)?),
+            _ => Err(OpenError::NoKey("webhook_key_file")),
+        };
+    };
+    if !file.exists() && config.webhook_key_file.is_none() {
+        let key = SigningKey::generate(unnamed()?, now)?;
+        match new_file(&file, key.to_pem().as_bytes()) {
+            Err(error) if !file.exists() => return Err(OpenError::file(&file, &error)),
+            // Made, or another process made it meanwhile.
+            _ => {}
+        }
+    }
+    let pem = fs::read_to_string(&file).map_err(|error| OpenError::file(&file, &error))?;
+    let made = fs::metadata(&file).and_then(|data| data.modified());
+    let made = made.map_or(now, |time| DateTime::<Utc>::from(time).min(now));
+    let key = SigningKey::from_pem(unnamed()?, &pem, made)?;
+    // Every machine that has the file gives the key the same name.
+    let name: String = key.verification_key(now).x.chars().take(16).collect();
+    let name = KeyId::new(name).map_err(|_| OpenError::NoKey("webhook_key_file"))?;
+    Ok(SigningKey::from_pem(name, &pem, made)?)
+}
+
+/// The name of a key until its public half is known.
+fn unnamed() -> Result<KeyId, OpenError> {
+    KeyId::new("demo-1").map_err(|_| OpenError::NoKey("webhook_key_file"))
+}
+
+/// A new file for its owner alone.
+fn new_file(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(PathBuf::from(file))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,334 @@
+//! The bank's side that calls Plaid: which Plaid, what it offers there, its tokens for Plaid.
+//!
+//! The crates do the work: `Portal` what customers share, `Notifier` what Plaid is told,
+//! `Verifier` what Plaid tells. Here they are put together over the books; for whom the bank makes
+//! tokens, and when it ends them, is in `tokens`.
+
+mod tokens;
+
+pub(crate) use tokens::Asked;
+
+use crate::{
+    clock::pause,
+    ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
+};
+use px_client::{
+    HttpTransport, Limits, PlaidClient, RetryPolicy,
+    clock::Clock as ClientClock,
+    notifier::{Entry, NotKept, Notifier, NotifierObserver},
+    portal::{Portal, PortalErrorKind},
+};
+use px_server::{
+    PermittedAccounts,
+    clock::Clock,
+    oauth::{OAuth, StoreError},
+    webhook::{AskedKeys, Verifier},
+};
+use px_types::{
+    ApplicationId, ClientId, ClientSecret, TargetApplicationToken, UserId, model::product::Product,
+    plaid::GetVerificationKey,
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokens::OurTokens;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// How often it looks for what another process booked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many booked transactions are taken to the notifier at once.
+const AT_ONCE: u32 = 2000;
+
+/// The Plaid that a bank calls, and who the bank is there.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct PlaidSide {
+    /// Where its API is.
+    pub base_url: String,
+    /// The bank's id there.
+    pub client_id: ClientId,
+    /// The bank's secret there.
+    pub client_secret: ClientSecret,
+    /// How it is reached.
+    pub transport: Arc<dyn HttpTransport>,
+    /// Its page for customers, which takes a link token as `token` in its query.
+    pub link_page: String,
+    /// The applications that customers can connect from the bank's own site.
+    pub offers: Vec<Offer>,
+    /// Real time for calls and their repetition; the machine's when `None`.
+    pub clock: Option<Arc<dyn ClientClock>>,
+}
+
+impl PlaidSide {
+    /// A Plaid whose page for customers is at `/link`, and no application to offer.
+    #[must_use]
+    pub fn new(
+        base_url: impl Into<String>,
+        client_id: ClientId,
+        client_secret: ClientSecret,
+        transport: Arc<dyn HttpTransport>,
+    ) -> Self {
+        let base_url = base_url.into();
+        let link_page = format!("{}/link", base_url.trim_end_matches('/'));
+        let (offers, clock) = (Vec::new(), None);
+        Self { base_url, client_id, client_secret, transport, link_page, offers, clock }
+    }
+}
+
+impl fmt::Debug for PlaidSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlaidSide")
+            .field("base_url", &self.base_url)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An application that customers can connect from the bank's own site.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its name.
+    pub name: String,
+    /// Its id, where the bank knows it: so that it is not offered to those who have it.
+    pub application_id: Option<ApplicationId>,
+    /// The bank's name for it at Plaid.
+    pub target: TargetApplicationToken,
+}
+
+/// Plaid as a bank that is open sees it. Cheap to clone; its tasks end with the last clone.
+#[derive(Clone)]
+pub(crate) struct Outward(Arc<Inner>);
+
+struct Inner {
+    portal: Portal,
+    notifier: Notifier,
+    verifier: Arc<Verifier>,
+    tokens: Arc<OurTokens>,
+    link_page: url::Url,
+    origins: Vec<String>,
+    offers: Vec<Offer>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for Outward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outward").finish_non_exhaustive()
+    }
+}
+
+/// Why a bank cannot open towards Plaid.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaidSideError {
+    /// The address, the id or the secret is not sound.
+    #[error("{0}")]
+    Client(#[from] px_client::Error),
+    /// The address of the page for customers is none.
+    #[error("the link page is not an http or https address")]
+    LinkPage,
+}
+
+/// A customer waits for the page: what Plaid does not answer soon is shown as last known.
+fn patience() -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    (policy.attempts, policy.budget) = (3, Duration::from_secs(10));
+    policy
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.answer = Duration::from_secs(8);
+    limits
+}
+
+impl Outward {
+    pub(crate) fn open(
+        side: PlaidSide,
+        ledger: &Ledger,
+        oauth: &OAuth,
+        own_client: ClientId,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, PlaidSideError> {
+        let client = PlaidClient::builder(side.base_url.clone(), side.transport)
+            .client(side.client_id, side.client_secret)
+            .retry(patience())
+            .limits(limits());
+        let client = match side.clock {
+            Some(clock) => client.clock(clock),
+            None => client,
+        };
+        let client = client.build()?;
+        let web = |url: &url::Url| matches!(url.scheme(), "http" | "https");
+        let link_page = url::Url::parse(&side.link_page).ok().filter(web);
+        let link_page = link_page.ok_or(PlaidSideError::LinkPage)?;
+        let base = url::Url::parse(&side.base_url).map_err(|_| PlaidSideError::LinkPage)?;
+        let origins = [&base, &link_page].map(|url| url.origin().ascii_serialization()).to_vec();
+        let tokens = OurTokens::new(ledger.clone(), oauth.clone(), own_client, clock.clone());
+        let tokens = Arc::new(tokens);
+        let store = Arc::new(SqlitePortal::new(ledger.clone()));
+        let portal = Portal::builder(client.clone(), store, "Larkfield Bank")
+            .tokens(tokens.clone())
+            .products([Product::Transactions, Product::Auth, Product::Identity])
+            .redirect_uri(format!("{}/apps/connected", oauth.issuer().trim_end_matches('/')))
+            .build();
+        let notifier = Notifier::builder(client.clone())
+            .store(Arc::new(SqliteNotifications::new(ledger.clone())))
+            .observer(Arc::new(ForgetsDead(ledger.clone())))
+            .start();
+        let keys = AskedKeys::new(move |kid| {
+            let client = client.clone();
+            async move {
+                match client.verification_key(GetVerificationKey::new(kid)).await {
+                    Ok(answer) => Ok(Some(answer.key)),
+                    // Plaid understood and has no such key.
+                    Err(error) if matches!(error.status(), Some(400 | 404)) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        let outward = Self(Arc::new(Inner {
+            portal,
+            notifier,
+            verifier: Arc::new(Verifier::new(Arc::new(keys)).clock(clock)),
+            tokens,
+            link_page,
+            origins,
+            offers: side.offers,
+            tasks: Mutex::default(),
+        }));
+        outward.start();
+        Ok(outward)
+    }
+
+    /// What goes on beside the answers: disconnections, and what other processes booked.
+    fn start(&self) {
+        let portal = self.0.portal.clone();
+        self.spawn(async move { portal.run().await });
+        let (tokens, notifier) = (self.0.tokens.clone(), self.0.notifier.clone());
+        self.spawn(async move {
+            loop {
+                if let Err(error) = tell_booked(&tokens, &notifier).await {
+                    tracing::warn!(%error, "booked transactions are told later");
+                }
+                pause(LOOK).await;
+            }
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are forgotten here.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task)
+    }
+
+    pub(crate) fn portal(&self) -> &Portal {
+        &self.0.portal
+    }
+
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.0.notifier
+    }
+
+    pub(crate) fn verifier(&self) -> Arc<Verifier> {
+        self.0.verifier.clone()
+    }
+
+    pub(crate) fn offers(&self) -> &[Offer] {
+        &self.0.offers
+    }
+
+    /// The origins whose pictures the bank's pages may show: Plaid's. A picture from elsewhere
+    /// would tell its owner when a customer looks at the page.
+    pub(crate) fn origins(&self) -> &[String] {
+        &self.0.origins
+    }
+
+    /// Plaid's page for a link token.
+    pub(crate) fn link_page(&self, token: &px_types::LinkToken) -> url::Url {
+        let mut page = self.0.link_page.clone();
+        page.query_pairs_mut().append_pair("token", token.expose());
+        page
+    }
+
+    /// The customer asks to share: while the answer is kept, a token is made for one who has
+    /// shared nothing before.
+    pub(crate) fn asked_by(&self, user: &UserId) -> Asked {
+        self.0.tokens.asked_by(user)
+    }
+
+    /// What Plaid may read of a user.
+    pub(crate) async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, TellError> {
+        self.0.tokens.shared(user).await
+    }
+
+    /// Makes sure, in the background, that the bank can tell Plaid of this user.
+    pub(crate) fn import_soon(&self, user: UserId) {
+        let portal = self.0.portal.clone();
+        self.spawn(async move {
+            match portal.import(&user).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == PortalErrorKind::NotShared => {}
+                // Looking at the page, and the next notification, try again.
+                Err(error) => tracing::warn!(%error, "a user is not imported yet"),
+            }
+        });
+    }
+
+    /// Takes what was booked to the notifier.
+    pub(crate) async fn tell_booked(&self) -> Result<(), TellError> {
+        tell_booked(&self.0.tokens, &self.0.notifier).await
+    }
+}
+
+/// Why booked transactions could not be handed to the notifier. They stay where they are.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TellError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the grants of the bank are out of reach")]
+    Grants(#[source] StoreError),
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+}
+
+async fn tell_booked(tokens: &OurTokens, notifier: &Notifier) -> Result<(), TellError> {
+    let ledger = tokens.ledger();
+    while let Some(booked) = ledger.booked(AT_ONCE).await? {
+        let mut shared = HashMap::new();
+        for user in booked.users() {
+            shared.insert(user.clone(), tokens.shared(user).await?);
+        }
+        let entries = booked.entries(|user, account| {
+            shared.get(user).is_some_and(|all| all.iter().any(|some| some.allows(account)))
+        });
+        if !entries.is_empty() {
+            notifier.notify(entries).await?;
+        }
+        // A crash between the two has them told twice, which is harmless.
+        ledger.told(&booked).await?;
+    }
+    Ok(())
+}
+
+/// Forgets tokens that Plaid does not know: there is no Item behind them any more.
+#[derive(Debug)]
+struct ForgetsDead(Ledger);
+
+impl NotifierObserver for ForgetsDead {
+    fn taken_out(&self, entry: &Entry, why: &px_client::Error) {
+        if !matches!(why.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND")) {
+            return;
+        }
+        let (ledger, token) = (self.0.clone(), entry.access_token().clone());
+        tokio::spawn(async move {
+            if let Err(error) = ledger.forget_plaid_token(&token).await {
+                // Looking at the page finds it out as well.
+                tracing::warn!(%error, "a token without an Item is kept");
+            }
+        });
+    }
+}

@@ -1,0 +1,205 @@
+//! The bank's own tokens for Plaid: for whom they are made, and when they end.
+//!
+//! A token is made for a customer who shares, by a consent or by asking for it here, and for
+//! nobody else: looking at a page is no consent. What Plaid does with one is its matter, so the
+//! bank ends what it made as soon as its customer shares nothing.
+
+use crate::ledger::{Ledger, grants::SqliteGrants, portal::SqlitePortal};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use lru::LruCache;
+use px_client::portal::{MintToken, NoticeKind, PortalStore as _};
+use px_server::{
+    PermittedAccounts,
+    clock::Clock,
+    oauth::{Digest, GrantRecord, GrantStore as _, OAuth, StoreError},
+};
+use px_types::{AccessToken, ClientId, UserId};
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The tokens that are remembered, to be shown again when an import failed.
+const MADE: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// The notices that are looked through for the latest unlink.
+const NOTICES: usize = 100;
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// The bank's tokens for Plaid, made by its OAuth server.
+pub(super) struct OurTokens {
+    ledger: Ledger,
+    grants: SqliteGrants,
+    records: SqlitePortal,
+    oauth: OAuth,
+    client: ClientId,
+    clock: Arc<dyn Clock>,
+    /// Who asks to share just now, and in how many calls.
+    asked: Mutex<HashMap<UserId, usize>>,
+    /// The latest token of each user. Without it every import that fails would leave a grant.
+    made: Mutex<LruCache<UserId, AccessToken>>,
+}
+
+impl fmt::Debug for OurTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OurTokens").finish_non_exhaustive()
+    }
+}
+
+/// As long as it is kept, its user asks to share.
+pub(crate) struct Asked {
+    user: UserId,
+    tokens: Arc<OurTokens>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut asked = locked(&self.tokens.asked);
+        if let Some(count) = asked.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                asked.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// Each change is complete before anything can panic, so a poisoned lock is sound.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OurTokens {
+    pub(super) fn new(
+        ledger: Ledger,
+        oauth: OAuth,
+        client: ClientId,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let grants = SqliteGrants::new(ledger.clone());
+        let records = SqlitePortal::new(ledger.clone());
+        let (asked, made) = (Mutex::default(), Mutex::new(LruCache::new(MADE)));
+        Self { ledger, grants, records, oauth, client, clock, asked, made }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(super) fn asked_by(self: &Arc<Self>, user: &UserId) -> Asked {
+        *locked(&self.asked).entry(user.clone()).or_default() += 1;
+        Asked { user: user.clone(), tokens: self.clone() }
+    }
+
+    fn asks(&self, user: &UserId) -> bool {
+        locked(&self.asked).contains_key(user)
+    }
+
+    /// What Plaid may read of a user: the accounts of every grant that holds.
+    pub(super) async fn shared(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<PermittedAccounts>, super::TellError> {
+        let grants = self.grants_of(user).await.map_err(super::TellError::Grants)?;
+        Ok(grants.iter().map(|grant| grant.accounts.clone()).collect())
+    }
+
+    /// The grants of Plaid over a user's accounts that hold.
+    async fn grants_of(&self, user: &UserId) -> Result<Vec<Arc<GrantRecord>>, StoreError> {
+        let now = self.clock.now();
+        let all = self.grants.of_principal(user).await?.into_iter().map(|found| found.record);
+        Ok(all.filter(|grant| grant.client_id == self.client && holds(grant, now)).collect())
+    }
+
+    /// What the user shares with Plaid by a consent: the latest one that holds and counts.
+    async fn consent(&self, user: &UserId) -> Result<Option<Arc<GrantRecord>>, Failed> {
+        let minted = self.ledger.minted(user).await?;
+        let grants = self.grants_of(user).await?.into_iter();
+        // What was made for Plaid here is no consent of the user's.
+        let consents = grants.filter(|grant| !minted.contains(&grant.id));
+        let Some(latest) = consents.max_by_key(|grant| grant.granted_at) else { return Ok(None) };
+        let ended = self.ended_at(user).await?;
+        Ok(ended.is_none_or(|ended| latest.granted_at > ended).then_some(latest))
+    }
+
+    /// When the user stopped sharing; `None` for one who has not. Plaid revokes the consent a
+    /// moment after its last application is gone, or later where the bank cannot be reached, and
+    /// in between the consent must not be taken for a wish to share again.
+    async fn ended_at(&self, user: &UserId) -> Result<Option<DateTime<Utc>>, Failed> {
+        if self.has_applications(user).await? {
+            return Ok(None);
+        }
+        let ended = self.records.disconnections(user).await?;
+        let here = ended.iter().map(|one| one.begun_at.utc());
+        let notices = self.records.notices(user, NOTICES).await?;
+        let unlinks = notices.iter().filter(|notice| notice.kind == NoticeKind::Unlinked);
+        Ok(here.chain(unlinks.map(|notice| notice.occurred_at.utc())).max())
+    }
+
+    async fn has_applications(&self, user: &UserId) -> Result<bool, Failed> {
+        Ok(!self.records.applications(user).await?.is_empty())
+    }
+
+    /// The token that was made before, if it is still good and shows the same: the import that it
+    /// was made for failed, or its answer was lost.
+    async fn made_before(
+        &self,
+        user: &UserId,
+        consent: Option<&GrantRecord>,
+    ) -> Result<Option<AccessToken>, Failed> {
+        let made = locked(&self.made).get(user).cloned();
+        let Some(token) = made else { return Ok(None) };
+        let found = self.grants.find(&Digest::of(token.expose())).await?;
+        let same = |grant: &GrantRecord| match consent {
+            Some(consent) => grant.accounts == consent.accounts && grant.scopes == consent.scopes,
+            None => grant.accounts == PermittedAccounts::All,
+        };
+        let good = |grant: &GrantRecord| holds(grant, self.clock.now()) && same(grant);
+        Ok(found.is_some_and(|found| good(&found.record)).then_some(token))
+    }
+
+    /// The user shares nothing: what was made for Plaid ends.
+    async fn end_all(&self, user: &UserId) -> Result<(), Failed> {
+        locked(&self.made).pop(user);
+        for grant in self.ledger.minted(user).await? {
+            self.oauth.revoke_grant(&grant).await?;
+            self.ledger.forget_minted(user, &grant).await?;
+        }
+        Ok(())
+    }
+}
+
+fn holds(grant: &GrantRecord, now: DateTime<Utc>) -> bool {
+    grant.revoked_at.is_none() && grant.keep_until() > now
+}
+
+#[async_trait]
+impl MintToken for OurTokens {
+    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Failed> {
+        let consent = self.consent(user).await?;
+        if consent.is_none() && !self.asks(user) {
+            // An application that is still there reads by what was made when it was connected.
+            if !self.has_applications(user).await? {
+                self.end_all(user).await?;
+            }
+            return Ok(None);
+        }
+        if let Some(token) = self.made_before(user, consent.as_deref()).await? {
+            return Ok(Some(token));
+        }
+        let (scopes, accounts) = match consent {
+            Some(grant) => (grant.scopes.clone(), grant.accounts.clone()),
+            None => (self.oauth.scopes().clone(), PermittedAccounts::All),
+        };
+        let token = self.oauth.issue_for(&self.client, user.clone(), scopes, accounts).await?;
+        if let Some(made) = self.grants.find(&Digest::of(token.expose())).await? {
+            self.ledger.note_minted(user, &made.record.id).await?;
+        }
+        locked(&self.made).put(user.clone(), token.clone());
+        Ok(Some(token))
+    }
+}

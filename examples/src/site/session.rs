@@ -1,0 +1,202 @@
+//! Sessions: who is signed in, in which browser. Kept at the bank; the browser has a secret.
+//!
+//! A sign-in under way and a session are two things with two cookies: what a browser was given
+//! before the sign-in is worth nothing after it. Sessions are in memory, so a restart signs
+//! everyone out.
+
+use crate::pages::random_name;
+use chrono::{DateTime, TimeDelta, Utc};
+use lru::LruCache;
+use px_server::clock::{Clock, NoRandomness, Random};
+use px_types::{UserId, model::sign_in::Challenge};
+use sha2::{Digest as _, Sha256};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+
+/// How long a session lives without a page being looked at.
+const IDLE: TimeDelta = TimeDelta::minutes(15);
+/// How long it lives at most.
+pub(super) const LIFE: TimeDelta = TimeDelta::hours(8);
+/// How long a sign-in may take.
+pub(super) const SIGN_IN: TimeDelta = TimeDelta::minutes(10);
+/// The sessions that are kept, and the sign-ins; the oldest goes first.
+const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// The digest of a cookie's secret: what is looked up says nothing about what is kept.
+type Key = [u8; 32];
+
+fn key(secret: &str) -> Key {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// Something that the next page says once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// What an application may see was changed.
+    Changed(String),
+    /// An application is disconnected.
+    Disconnected(String),
+    /// It will be, as soon as Plaid can be reached.
+    Disconnecting(String),
+    /// The customer came back from Plaid's page.
+    Back { connected: bool },
+}
+
+/// Who is signed in.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) user: UserId,
+    pub(super) username: String,
+    /// What forms carry.
+    pub(super) csrf: String,
+    key: Key,
+    began: DateTime<Utc>,
+    used: DateTime<Utc>,
+    said: Option<Said>,
+    /// Ends with the session, for what listens.
+    open: watch::Sender<bool>,
+}
+
+impl Session {
+    /// Whether a form is from a page of this session.
+    pub(super) fn sent(&self, csrf: &str) -> bool {
+        self.csrf.as_bytes().ct_eq(csrf.as_bytes()).into()
+    }
+
+    /// Ends when the session does.
+    pub(super) fn end(&self) -> watch::Receiver<bool> {
+        self.open.subscribe()
+    }
+
+    fn is_over(&self, now: DateTime<Utc>) -> bool {
+        now - self.began >= LIFE || now - self.used >= IDLE
+    }
+}
+
+/// A sign-in under way.
+#[derive(Clone, Debug)]
+pub(super) struct SigningIn {
+    pub(super) csrf: String,
+    /// Where to go on.
+    pub(super) next: &'static str,
+    /// What the user must answer yet.
+    pub(super) challenge: Option<Challenge>,
+    /// Whether a code was sent.
+    pub(super) sent: bool,
+    key: Key,
+    until: DateTime<Utc>,
+}
+
+/// All sessions and sign-ins.
+pub(super) struct Sessions {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    sessions: Mutex<LruCache<Key, Session>>,
+    // Apart from the sessions, so that pages that anyone may open push nobody out.
+    entries: Mutex<LruCache<Key, SigningIn>>,
+}
+
+impl Sessions {
+    pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        let (sessions, entries) = (LruCache::new(MOST), LruCache::new(MOST));
+        Self { clock, random, sessions: Mutex::new(sessions), entries: Mutex::new(entries) }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, LruCache<Key, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, LruCache<Key, SigningIn>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a sign-in; gives the secret of its cookie.
+    pub(super) fn enter(&self, next: &'static str) -> Result<(SigningIn, String), NoRandomness> {
+        let (secret, csrf) = (random_name(&*self.random)?, random_name(&*self.random)?);
+        let until = self.clock.now() + SIGN_IN;
+        let key = key(&secret);
+        let entry = SigningIn { csrf, next, challenge: None, sent: false, key, until };
+        self.entries().put(key, entry.clone());
+        Ok((entry, secret))
+    }
+
+    /// The sign-in of a cookie.
+    pub(super) fn entry(&self, secret: &str) -> Option<SigningIn> {
+        let now = self.clock.now();
+        self.entries().get(&key(secret)).filter(|entry| entry.until > now).cloned()
+    }
+
+    /// The sign-in of a form and its cookie.
+    pub(super) fn entry_of(&self, secret: &str, csrf: &str) -> Option<SigningIn> {
+        let entry = self.entry(secret)?;
+        bool::from(entry.csrf.as_bytes().ct_eq(csrf.as_bytes())).then_some(entry)
+    }
+
+    /// The sign-in goes on.
+    pub(super) fn go_on(&self, entry: &SigningIn) {
+        if let Some(kept) = self.entries().get_mut(&entry.key) {
+            *kept = entry.clone();
+        }
+    }
+
+    /// The user is signed in: a session that no secret from before opens. Gives its secret;
+    /// `None` when the sign-in is over, or another call was faster.
+    pub(super) fn signed_in(
+        &self,
+        entry: &SigningIn,
+        user: UserId,
+        username: String,
+    ) -> Result<Option<String>, NoRandomness> {
+        let (secret, csrf) = (random_name(&*self.random)?, random_name(&*self.random)?);
+        if self.entries().pop(&entry.key).is_none() {
+            return Ok(None);
+        }
+        let (now, key) = (self.clock.now(), key(&secret));
+        let (began, used, said, open) = (now, now, None, watch::Sender::new(true));
+        let session = Session { user, username, csrf, key, began, used, said, open };
+        self.sessions().put(key, session);
+        Ok(Some(secret))
+    }
+
+    /// The session of a cookie.
+    pub(super) fn find(&self, secret: &str) -> Option<Session> {
+        let now = self.clock.now();
+        let key = key(secret);
+        let mut sessions = self.sessions();
+        let session = sessions.get_mut(&key)?;
+        if session.is_over(now) {
+            sessions.pop(&key);
+            return None;
+        }
+        session.used = now;
+        Some(session.clone())
+    }
+
+    /// Whether a session goes on. Unlike looking at a page, asking does not prolong it.
+    pub(super) fn goes_on(&self, session: &Session) -> bool {
+        let now = self.clock.now();
+        self.sessions().peek(&session.key).is_some_and(|session| !session.is_over(now))
+    }
+
+    /// The next page of the session says something.
+    pub(super) fn say(&self, session: &Session, said: Said) {
+        if let Some(kept) = self.sessions().get_mut(&session.key) {
+            kept.said = Some(said);
+        }
+    }
+
+    /// What this page says, once.
+    pub(super) fn said(&self, session: &Session) -> Option<Said> {
+        self.sessions().get_mut(&session.key)?.said.take()
+    }
+
+    /// Signs out.
+    pub(super) fn sign_out(&self, session: &Session) {
+        self.sessions().pop(&session.key);
+        session.open.send_replace(false);
+    }
+}

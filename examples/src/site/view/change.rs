@@ -1,0 +1,125 @@
+//! The forms about one application: what it may see, and its end.
+
+use super::{
+    Frame,
+    apps::{Trouble, logo, path},
+    trouble,
+    words::{account_cells, account_line, on, products},
+};
+use crate::pages::CHECK;
+use maud::{Markup, PreEscaped, html};
+use px_client::portal::ConnectedApp;
+use px_types::model::account::Account;
+
+/// The form of what an application may see: of the accounts that are shared, and not of the others.
+pub(in super::super) fn change(
+    frame: &Frame<'_>,
+    app: &ConnectedApp,
+    (accounts, others): (&[Account], &[Account]),
+    pictures: &[String],
+    why: Option<Trouble>,
+) -> Markup {
+    let spoken_of: Vec<_> =
+        products(&app.products).into_iter().filter(|(.., seen)| seen.is_some()).collect();
+    frame.page(
+        &format!("What {} can see", app.name),
+        false,
+        &html! {
+            p class="crumb" { a href="/apps" { "Connected apps" } }
+            div class="heading with-logo" {
+                (logo(app, pictures))
+                div {
+                    h1 { "What " (app.name) " can see" }
+                    p class="lead" { "Connected since " (on(app.since.date())) }
+                }
+            }
+            @if let Some(why) = why { (trouble(why.text())) }
+            form method="post" action=(path(&app.application_id)) class="consent" {
+                (frame.csrf())
+                fieldset class="accounts" {
+                    legend { "Accounts" }
+                    p class="hint" id="hint" { "It sees the accounts that you select and no others." }
+                    ul {
+                        @for (n, account) in accounts.iter().enumerate() {
+                            li {
+                                label class="account" for={ "account-" (n) } {
+                                    input type="checkbox" id={ "account-" (n) } name="account_id" value=(account.id)
+                                        checked[app.sees(&account.id)] aria-describedby="hint";
+                                    (account_cells(account))
+                                }
+                            }
+                        }
+                        li {
+                            label class="account" for="new_accounts" {
+                                input type="checkbox" id="new_accounts" name="new_accounts" value="yes"
+                                    checked[app.new_accounts == Some(true)];
+                                span class="name" { strong { "New accounts" } small { "Those that you open later" } }
+                            }
+                        }
+                    }
+                    @if !others.is_empty() {
+                        p class="hint others" {
+                            "Not shared with any app: "
+                            @for (n, account) in others.iter().enumerate() {
+                                @if n > 0 { ", " }
+                                (account_line(account))
+                            }
+                            ". To share one of them, connect " (app.name) " again and select it."
+                        }
+                    }
+                }
+                div class="scopes" {
+                    fieldset class="products" {
+                        legend { "Data" }
+                        ul {
+                            li class="always" { (PreEscaped(CHECK)) span { strong { "Names and balances" } small { "Always, of the selected accounts" } } }
+                            @for (name, title, about, seen) in &spoken_of {
+                                li {
+                                    label for={ "product-" (name) } {
+                                        input type="checkbox" id={ "product-" (name) } name="product" value=(name) checked[*seen == Some(true)];
+                                        span { strong { (title) } small { (about) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    div class="actions" {
+                        button type="submit" class="primary" { "Save" }
+                        a class="button secondary" href="/apps" { "Cancel" }
+                    }
+                    p class="note" {
+                        a class="danger-text" href={ (path(&app.application_id)) "/disconnect" } { "Disconnect " (app.name) }
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// The question before an application is disconnected.
+pub(in super::super) fn confirm(
+    frame: &Frame<'_>,
+    app: &ConnectedApp,
+    pictures: &[String],
+) -> Markup {
+    frame.page(
+        &format!("Disconnect {}?", app.name),
+        false,
+        &html! {
+            section class="card question" {
+                (logo(app, pictures))
+                h1 { "Disconnect " (app.name) "?" }
+                ul class="plain" {
+                    li { (app.name) " can no longer see your accounts, from this moment on." }
+                    li { "What it has already seen may stay with it. Ask " (app.name) " to delete it." }
+                    li { "Your other apps stay connected." }
+                }
+                form method="post" action={ (path(&app.application_id)) "/disconnect" } class="actions" {
+                    (frame.csrf())
+                    button type="submit" class="danger" { "Disconnect " (app.name) }
+                    a class="button secondary" href="/apps" { "Keep it connected" }
+                }
+            }
+        },
+    )
+}

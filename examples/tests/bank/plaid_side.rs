@@ -1,0 +1,319 @@
+//! What the bank does towards Plaid: for whom it makes tokens, what it tells, what it ends.
+
+use crate::support::{
+    Answer, BACK, Browser, START, VERIFIER, World, accounts_of, authorize, between, code_of, encode,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use demo_bank::{ledger::portal::SqlitePortal, plaid_side::PlaidSide};
+use http::{Request, Response};
+use px_client::{
+    HttpTransport,
+    clock::TokioClock,
+    portal::{Disconnected, Portal, PortalErrorKind, PortalStore as _},
+    transport::{Limits, TransportError},
+};
+use px_types::{ClientId, ClientSecret, UserId};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+const APP: &str = "app-budget";
+
+/// A Plaid that has at most one Item, with one application once that was connected.
+#[derive(Clone, Debug, Default)]
+struct Plaid(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The bank's access token, while there is an Item.
+    token: Option<String>,
+    connected: bool,
+    /// Whether imports fail.
+    down: bool,
+    /// The bank's tokens that imports showed.
+    shown: Vec<String>,
+    /// The entries of notifications.
+    told: Vec<(String, String)>,
+    /// The accounts that the Item has; what names another is refused.
+    accounts: Vec<String>,
+    /// What was set last: each account, and whether the application may see it.
+    set: Vec<(String, bool)>,
+}
+
+impl Plaid {
+    fn side(&self) -> PlaidSide {
+        let secret = ClientSecret::new("the-bank's-secret");
+        let id = ClientId::new("larkfield").unwrap();
+        let mut side = PlaidSide::new("https://plaid.example", id, secret, Arc::new(self.clone()));
+        side.clock = Some(Arc::new(TokioClock::starting_at(START.parse().unwrap())));
+        side
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.0.lock().unwrap())
+    }
+}
+
+impl State {
+    fn answer(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        let refused = |status, kind: &str, code: &str| {
+            let error = json!({ "error_type": kind, "error_code": code, "error_message": "no",
+                "display_message": null, "request_id": "r" });
+            (status, error)
+        };
+        let yes = |body: Value| (200, body);
+        if path == "/item/import" {
+            if self.down {
+                return refused(500, "API_ERROR", "INTERNAL_SERVER_ERROR");
+            }
+            self.shown.push(body["user_auth"]["auth_token"].as_str().unwrap().to_owned());
+            let token = format!("access-{}", self.shown.len());
+            self.token = Some(token.clone());
+            return yes(json!({ "access_token": token, "request_id": "r" }));
+        }
+        let named = body["notifications"].as_array().cloned().unwrap_or_default();
+        let named = match named.is_empty() {
+            true => vec![body.clone()],
+            false => named,
+        };
+        if named.iter().any(|one| one["access_token"].as_str() != self.token.as_deref()) {
+            return refused(400, "INVALID_INPUT", "INVALID_ACCESS_TOKEN");
+        }
+        match path {
+            "/item/application/list" if self.connected => yes(json!({ "request_id": "r",
+                "applications": [{ "application_id": APP, "name": "Budget App", "created_at": START }] })),
+            "/item/application/list" => yes(json!({ "request_id": "r", "applications": [] })),
+            "/item/activity/list" => {
+                yes(json!({ "request_id": "r", "activities": [], "last_data_access_times": [] }))
+            }
+            "/item/application/unlink" => {
+                // The last one goes, and the Item with it.
+                (self.connected, self.token) = (false, None);
+                yes(json!({ "request_id": "r" }))
+            }
+            "/items/transactions/notify" => {
+                let since = body["new_since"].as_str().unwrap().to_owned();
+                let account = |one: &Value| one["account_id"].as_str().unwrap().to_owned();
+                self.told.extend(named.iter().map(|one| (account(one), since.clone())));
+                yes(json!({ "request_id": "r" }))
+            }
+            "/item/application/scopes/update" => {
+                let accounts = body["scopes"]["accounts"].as_array().unwrap();
+                let id = |one: &Value| one["unique_id"].as_str().unwrap().to_owned();
+                if accounts.iter().any(|one| !self.accounts.contains(&id(one))) {
+                    return refused(400, "INVALID_REQUEST", "INVALID_FIELD");
+                }
+                let allowed = |one: &Value| one["authorized"].as_bool().unwrap();
+                self.set = accounts.iter().map(|one| (id(one), allowed(one))).collect();
+                yes(json!({ "request_id": "r" }))
+            }
+            other => panic!("the bank calls {other}"),
+        }
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Plaid {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        _: &Limits,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let body = serde_json::from_slice(request.body()).unwrap();
+        let (status, body) = self.with(|state| state.answer(request.uri().path(), &body));
+        let answer = Response::builder().status(status).header("content-type", "application/json");
+        Ok(answer.body(Bytes::from(body.to_string())).unwrap())
+    }
+}
+
+struct Sharing {
+    world: World,
+    plaid: Plaid,
+    user: UserId,
+}
+
+impl Sharing {
+    async fn new() -> Self {
+        let plaid = Plaid::default();
+        let world = World::with(|config| config.plaid = Some(plaid.side())).await;
+        let user = world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap().user_id;
+        Self { world, plaid, user }
+    }
+
+    fn portal(&self) -> &Portal {
+        self.world.bank.portal().unwrap()
+    }
+
+    /// The user consents to so many accounts; answers which, and Plaid's access token.
+    async fn consent(&self, accounts: usize) -> (Vec<String>, String) {
+        let mut browser = Browser::new(&self.world);
+        let page = browser.open(&authorize("")).await;
+        let page = browser.sign_in(&page, "user_good", "pass_good").await;
+        let mut picked = accounts_of(&page);
+        picked.truncate(accounts);
+        let page = browser.decide(&page, &picked, "allow").await;
+        let form = format!(
+            "grant_type=authorization_code&code={}&redirect_uri={}&code_verifier={VERIFIER}",
+            code_of(&page),
+            encode(BACK)
+        );
+        let answer = self.world.post("/oauth2/token", &form).await.json();
+        (picked, answer["access_token"].as_str().unwrap().to_owned())
+    }
+
+    async fn is_live(&self, token: &str) -> bool {
+        let answer: Answer = self.world.get("/customers/current", token).await;
+        answer.status == 200
+    }
+
+    /// Everything that Plaid was told, once the notifier has nothing left.
+    async fn told(&self) -> Vec<(String, String)> {
+        let notifier = self.world.bank.notifier().unwrap();
+        assert_eq!(notifier.shutdown(Duration::from_secs(20)).await.unwrap(), 0);
+        self.plaid.with(|state| state.told.clone())
+    }
+}
+
+/// Plaid revokes the consent a moment after the last application is gone. A page that is looked
+/// at in that moment must not share anew.
+#[tokio::test]
+async fn whoever_disconnects_the_last_application_shares_no_more() {
+    let it = Sharing::new().await;
+    let (_, of_consent) = it.consent(9).await;
+    it.plaid.with(|state| state.connected = true);
+    assert_eq!(it.portal().applications(&it.user).await.unwrap().list.len(), 1);
+    let app = APP.parse().unwrap();
+    assert_eq!(it.portal().disconnect(&it.user, &app).await.unwrap(), Disconnected::Done);
+    assert!(it.is_live(&of_consent).await, "Plaid has yet to revoke it");
+    for _ in 0..2 {
+        let page = it.portal().applications(&it.user).await.unwrap();
+        assert!(page.list.is_empty() && page.current);
+    }
+    let shown = it.plaid.with(|state| state.shown.clone());
+    assert_eq!(shown.len(), 1, "the bank shares again what its customer ended");
+    assert!(!it.is_live(&shown[0]).await, "the token that the bank made is still good");
+    assert_eq!(it.portal().import(&it.user).await.unwrap_err().kind(), PortalErrorKind::NotShared);
+}
+
+#[tokio::test]
+async fn whoever_consents_again_shares_again() {
+    let it = Sharing::new().await;
+    it.consent(9).await;
+    it.plaid.with(|state| state.connected = true);
+    it.portal().applications(&it.user).await.unwrap();
+    it.portal().disconnect(&it.user, &APP.parse().unwrap()).await.unwrap();
+    it.portal().applications(&it.user).await.unwrap();
+    it.world.clock.advance(chrono::TimeDelta::minutes(1));
+    it.consent(9).await;
+    it.portal().import(&it.user).await.unwrap();
+    assert_eq!(it.plaid.with(|state| state.shown.len()), 2);
+}
+
+#[tokio::test]
+async fn plaid_is_told_of_no_account_that_is_not_shared() {
+    let it = Sharing::new().await;
+    let (picked, _) = it.consent(1).await;
+    it.portal().import(&it.user).await.unwrap();
+    it.world.bank.advance(30).await.unwrap();
+    let told = it.told().await;
+    let accounts: BTreeSet<_> = told.into_iter().map(|(account, _)| account).collect();
+    assert_eq!(accounts, BTreeSet::from_iter(picked));
+}
+
+/// Plaid has the accounts that were picked at the consent. A form that named another would be
+/// refused as a whole.
+#[tokio::test]
+async fn what_an_app_may_see_is_set_over_the_shared_accounts_alone() {
+    let it = Sharing::new().await;
+    let (picked, _) = it.consent(2).await;
+    it.plaid.with(|state| (state.connected, state.accounts) = (true, picked.clone()));
+    let mut browser = Browser::new(&it.world);
+    let page = browser.open("/login").await;
+    let user = [("username", "user_good"), ("password", "pass_good")];
+    form(&mut browser, &page, "/login", &user).await;
+    let path = format!("/apps/app/{APP}");
+    let page = browser.open(&path).await;
+    assert_eq!(accounts_of(&page), picked);
+    assert!(page.text.contains("Not shared with any app: "));
+    // A field for an account that is not shared changes nothing.
+    let others = it.world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap();
+    let has = it.world.bank.ledger().holdings(&others, |_| true).await.unwrap().accounts;
+    let other = has.iter().find(|one| picked.iter().all(|id| id != one.id.as_str())).unwrap();
+    let fields = [("account_id", &*picked[1]), ("account_id", other.id.as_str())];
+    let answer = form(&mut browser, &page, &path, &fields).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/apps"));
+    let set = it.plaid.with(|state| state.set.clone());
+    assert_eq!(set, [(picked[0].clone(), false), (picked[1].clone(), true)]);
+}
+
+/// Sends a form of a page.
+async fn form(
+    browser: &mut Browser<'_>,
+    page: &Answer,
+    path: &str,
+    more: &[(&str, &str)],
+) -> Answer {
+    let csrf = between(&page.text, "name=\"csrf\" value=\"", "\"")[0];
+    let mut fields = url::form_urlencoded::Serializer::new(String::new());
+    fields.append_pair("csrf", csrf).extend_pairs(more);
+    let kind = "application/x-www-form-urlencoded";
+    browser.send(Request::post(path).header("content-type", kind), fields.finish()).await
+}
+
+#[tokio::test]
+async fn what_is_booked_before_the_import_is_told_after_it() {
+    let it = Sharing::new().await;
+    it.consent(9).await;
+    it.world.bank.advance(60).await.unwrap();
+    assert_eq!(it.plaid.with(|state| state.told.len()), 0);
+    it.portal().import(&it.user).await.unwrap();
+    it.world.bank.advance(1).await.unwrap();
+    let told = it.told().await;
+    let first = told.iter().map(|(_, since)| since.as_str()).min().unwrap();
+    assert!(first <= "2026-03-20", "the sixty days before the import are told of: {first}");
+}
+
+#[tokio::test]
+async fn imports_that_fail_leave_one_token_behind_and_not_many() {
+    let it = Sharing::new().await;
+    it.consent(9).await;
+    it.plaid.with(|state| state.down = true);
+    for _ in 0..3 {
+        it.portal().import(&it.user).await.unwrap_err();
+    }
+    assert_eq!(it.world.bank.ledger().minted(&it.user).await.unwrap().len(), 1);
+    it.plaid.with(|state| state.down = false);
+    it.portal().import(&it.user).await.unwrap();
+    let shown = it.plaid.with(|state| state.shown.clone());
+    assert!(it.is_live(&shown[0]).await);
+}
+
+#[tokio::test]
+async fn a_token_that_plaid_does_not_know_any_more_is_forgotten() {
+    let it = Sharing::new().await;
+    it.consent(9).await;
+    it.portal().import(&it.user).await.unwrap();
+    let bank = &it.world.bank;
+    let notifier = bank.notifier().unwrap();
+    bank.advance(7).await.unwrap();
+    // From then on it is certain that Plaid takes what is right.
+    until(async || notifier.figures().accepted > 0).await;
+    it.plaid.with(|state| state.token = None);
+    bank.advance(7).await.unwrap();
+    let records = SqlitePortal::new(bank.ledger().clone());
+    until(async || records.token(&it.user).await.unwrap().is_none()).await;
+}
+
+/// Waits for what other tasks do.
+async fn until(holds: impl AsyncFn() -> bool) {
+    let waits = async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it does not come about");
+}

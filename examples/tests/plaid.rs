@@ -1,0 +1,19 @@
+//! The demo Plaid from outside: its API, its Link pages, the way from a bank's site, its program.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+#[path = "plaid/api.rs"]
+mod api;
+#[path = "plaid/browser.rs"]
+mod browser;
+#[path = "plaid/credentials.rs"]
+mod credentials;
+#[path = "plaid/cross_app.rs"]
+mod cross_app;
+#[path = "plaid/link.rs"]
+mod link;
+#[path = "plaid/program.rs"]
+mod program;
+#[path = "plaid/security.rs"]
+mod security;
+#[path = "plaid/support.rs"]
+mod support;

@@ -1,0 +1,259 @@
+//! The Link pages, as a browser without scripts sees them: tokens, cookies, forms.
+
+use crate::{
+    browser::{AWAY, Browser},
+    support::{World, link_request},
+};
+use chrono::TimeDelta;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_carries_the_headers_that_guard_it() {
+    let world = World::new().await;
+    let mut browser = Browser::new();
+    let token = world.link_token("budget-app").await;
+    let page = browser.open(&world.link_page(&token)).await;
+    assert_eq!(page.status, 200);
+    assert!(!page.url.as_str().contains(&token), "the token leaves the address bar");
+    let policy = page.header("content-security-policy");
+    for part in [
+        "default-src 'none'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "http://127.0.0.1:9;",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(page.header(name), value);
+    }
+    assert!(!page.header("x-request-id").is_empty());
+    assert!(!page.html.contains("<script") && !page.html.contains("style=\""));
+    let gone = browser.open(&world.link_page("link-sandbox-none")).await;
+    assert_eq!(gone.status, 410);
+    assert_eq!(gone.header("cache-control"), "no-store");
+    let logo = browser.open(&format!("{}/logos/applications/budget-app.svg", world.url)).await;
+    assert_eq!(logo.header("content-type"), "image/svg+xml");
+    assert!(logo.header("content-security-policy").contains("default-src 'none'"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_connects_and_the_application_gets_what_was_picked_and_no_more() {
+    let mut world = World::new().await;
+    let mut browser = Browser::new();
+    let token = world.link_token("budget-app").await;
+    let page = browser.open(&world.link_page(&token)).await;
+    assert!(page.html.contains("Budget App uses") && page.html.contains("sort your spending"));
+    let page = browser.submit(&page, "/begin", &[]).await;
+    let page = browser.submit(&page, "/bank", &[("institution_id", "ins_nowhere")]).await;
+    assert!(page.html.contains("select a bank of the list"));
+    let page = browser.submit(&page, "/bank", &[("institution_id", "ins_larkfield")]).await;
+    assert!(page.url.as_str().contains("/oauth2/auth?"), "{}", page.url);
+    assert!(page.query("code_challenge").is_some() && page.query("state").is_some());
+    let typed = [("username", "user_good"), ("password", "pass_good")];
+    let page = browser.submit(&page, "/sign-in", &typed).await;
+    let picked = page.values("account_id");
+    let typed =
+        [("account_id", picked[0].as_str()), ("account_id", &picked[2]), ("decision", "allow")];
+    let page = browser.submit(&page, "/consent", &typed).await;
+    assert!(page.url.as_str().starts_with(&world.url), "{}", page.url);
+    assert!(page.html.contains("Budget App is connected"), "{}", page.html);
+    let back = browser.submit(&page, "/finish", &[]).await;
+    let public = back.query("public_token").unwrap();
+    let body = json!({ "public_token": public });
+    let answer = world.ok("budget-app", "/item/public_token/exchange", body.clone()).await;
+    // Once.
+    let again = world.refused("budget-app", "/item/public_token/exchange", body).await;
+    assert_eq!(again, "INVALID_PUBLIC_TOKEN");
+    let read = json!({ "access_token": answer["access_token"] });
+    let seen = world.until_ok("budget-app", "/accounts/get", read).await;
+    assert_eq!(seen["accounts"].as_array().unwrap().len(), 2);
+    let told = world.webhook(|one| one.body["webhook_code"] == "INITIAL_UPDATE").await;
+    assert_eq!(told.body["item_id"], answer["item_id"]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_token_opens_one_visit_in_one_browser() {
+    let world = World::new().await;
+    let token = world.link_token("budget-app").await;
+    let url = world.link_page(&token);
+    let mut first = Browser::new();
+    let page = first.open(&url).await;
+    assert_eq!(page.status, 200);
+    // Another session: by the token, by the visit's address, or with the form of its page.
+    let mut other = Browser::new();
+    assert_eq!(other.open(&url).await.status, 410);
+    assert_eq!(other.open(page.url.as_str()).await.status, 403);
+    let stolen = other.submit(&page, "/begin", &[]).await;
+    assert_eq!(stolen.status, 403);
+    // The same browser again is where it was.
+    let again = first.open(&url).await;
+    assert_eq!((again.status, again.url), (page.status, page.url.clone()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_token_used_twice_in_parallel_opens_one_visit() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        let url = world.link_page(&world.link_token("budget-app").await);
+        let tries = (0..4).map(|_| async { Browser::new().open(&url).await.status.as_u16() });
+        let mut statuses = futures_util::future::join_all(tries).await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 410, 410, 410]);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_end_when_their_time_is_over() {
+    let world = World::new().await;
+    let link = world.link_token("budget-app").await;
+    world.clock.advance(TimeDelta::hours(4) + TimeDelta::seconds(1));
+    assert_eq!(Browser::new().open(&world.link_page(&link)).await.status, 410);
+
+    let public = world.public_token("budget-app", "user_good").await;
+    world.clock.advance(TimeDelta::minutes(30) + TimeDelta::seconds(1));
+    let body = json!({ "public_token": public });
+    let code = world.refused("budget-app", "/item/public_token/exchange", body).await;
+    assert_eq!(code, "INVALID_PUBLIC_TOKEN");
+
+    // A visit that nobody goes on with.
+    let mut browser = Browser::new();
+    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
+    world.clock.advance(TimeDelta::minutes(31));
+    assert_eq!(browser.submit(&page, "/begin", &[]).await.status, 403);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_form_changes_nothing() {
+    let world = World::new().await;
+    let mut browser = Browser::new();
+    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
+    let form = page.form("/begin");
+    let url = page.url.join(&form.action).unwrap();
+    // Without the token of the page, with another one, from another site.
+    let other = vec![("csrf".to_owned(), "forged".to_owned())];
+    assert_eq!(browser.post(&url, &[], &[]).await.status, 403);
+    assert_eq!(browser.post(&url, &other, &[]).await.status, 403);
+    let cross = [("sec-fetch-site", "cross-site")];
+    assert_eq!(browser.post(&url, &form.hidden, &cross).await.status, 403);
+    assert!(browser.open(page.url.as_str()).await.html.contains("Budget App uses"), "as it was");
+    assert_eq!(browser.post(&url, &form.hidden, &[]).await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_a_bank_is_taken_once_and_from_that_bank_alone() {
+    let world = World::new().await;
+    let mut browser = Browser::new();
+    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
+    let page = browser.submit(&page, "/begin", &[]).await;
+    let form = page.form("/bank");
+    let mut fields = form.hidden.clone();
+    fields.push(("institution_id".to_owned(), "ins_larkfield".to_owned()));
+    let at_bank = browser.post(&page.url.join(&form.action).unwrap(), &fields, &[]).await;
+    let state = at_bank.query("state").unwrap();
+    let back = |query: &str| format!("{}/link/oauth?{query}", world.url);
+
+    // A state of nobody, or in another browser: nothing of the visit is touched.
+    assert_eq!(browser.open(&back("code=c&state=forged")).await.status, 403);
+    let stranger = Browser::new().open(&back(&format!("code=c&state={state}"))).await;
+    assert_eq!(stranger.status, 403);
+    // Another issuer: a mix-up (RFC 9207). The visit chooses again.
+    let mixed =
+        browser.open(&back(&format!("code=c&state={state}&iss=https://evil.example"))).await;
+    assert!(mixed.html.contains("did not confirm this sign-in"), "{}", mixed.html);
+    // The right answer after that comes too late.
+    let late =
+        format!("code=c&state={state}&iss={}", world.plaid.config().institutions[0].base_url);
+    let late = browser.open(&back(&late)).await;
+    assert!(late.html.contains("Select your bank") && !late.html.contains("connected"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_declines_or_leaves_shares_nothing() {
+    let world = World::new().await;
+    let mut browser = Browser::new();
+    let token = world.link_token("budget-app").await;
+    let page = browser.open(&world.link_page(&token)).await;
+    let page = browser.submit(&page, "/begin", &[]).await;
+    let page = browser.submit(&page, "/bank", &[("institution_id", "ins_larkfield")]).await;
+    let typed = [("username", "user_good"), ("password", "pass_good")];
+    let page = browser.submit(&page, "/sign-in", &typed).await;
+    let page = browser.submit(&page, "/consent", &[("decision", "deny")]).await;
+    assert!(page.html.contains("did not give permission"), "{}", page.html);
+    let back = browser.submit(&page, "/cancel", &[]).await;
+    assert_eq!(back.query("error").as_deref(), Some("user_cancelled"));
+    assert_eq!(back.query("link_token"), Some(token));
+    assert_eq!(back.query("public_token"), None);
+    assert_eq!(browser.open(page.url.as_str()).await.status, 403, "it is over");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_page_to_return_to_the_public_token_comes_by_webhook() {
+    let mut world = World::new().await;
+    let body = link_request(json!({ "products": ["transactions"] }));
+    let token = world.ok("budget-app", "/link/token/create", body).await["link_token"].clone();
+    let mut browser = Browser::new();
+    let page = world.walk(&mut browser, token.as_str().unwrap(), "user_good").await;
+    assert!(page.html.contains("You can close this window"), "{}", page.html);
+    let arrived = world.webhook(|one| one.body["webhook_code"] == "ITEM_ADD_RESULT").await;
+    let body = json!({ "public_token": arrived.body["public_token"] });
+    let answer = world.ok("budget-app", "/item/public_token/exchange", body).await;
+    assert_eq!(answer["item_id"], arrived.body["item_id"]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_keeps_its_token() {
+    let mut world = World::new().await;
+    let (access, _) = world.connected("budget-app", "user_good").await;
+    let read = json!({ "access_token": access });
+    world.until_ok("budget-app", "/accounts/get", read.clone()).await;
+    let (partner, user) = world.imported("larkfield-bank", "user_good").await;
+    world.bank.oauth().revoke_principal(&user.parse().unwrap()).await.unwrap();
+    let body = json!({ "notifications": [{ "access_token": partner, "action": "revoked" }] });
+    world.ok("larkfield-bank", "/items/tokens/notify", body).await;
+    world.webhook(|one| one.body["webhook_code"] == "ERROR").await;
+
+    let ask = link_request(
+        json!({ "access_token": access, "redirect_uri": format!("{AWAY}budget-app") }),
+    );
+    let mut names = ["user_otp", "user_good"].into_iter();
+    for name in names.by_ref() {
+        let made = world.ok("budget-app", "/link/token/create", ask.clone()).await;
+        let mut browser = Browser::new();
+        let page = browser.open(&world.link_page(made["link_token"].as_str().unwrap())).await;
+        let page = browser.submit(&page, "/begin", &[]).await;
+        let page = browser
+            .submit(&page, "/sign-in", &[("username", name), ("password", "pass_good")])
+            .await;
+        let accounts = page.values("account_id");
+        let mut typed: Vec<_> = accounts.iter().map(|id| ("account_id", id.as_str())).collect();
+        typed.push(("decision", "allow"));
+        let page = browser.submit(&page, "/consent", &typed).await;
+        if name == "user_otp" {
+            assert!(page.html.contains("another customer"), "{}", page.html);
+            continue;
+        }
+        let back = browser.submit(&page, "/finish", &[]).await;
+        assert_eq!(back.query("public_token"), None, "its access token goes on");
+    }
+    world.webhook(|one| one.body["webhook_code"] == "LOGIN_REPAIRED").await;
+    let item = world.ok("budget-app", "/item/get", read).await;
+    assert!(item["item"]["error"].is_null(), "{item}");
+    world.stop().await;
+}

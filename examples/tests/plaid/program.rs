@@ -1,0 +1,166 @@
+//! The program `demo-plaid`: its configuration, its exit codes, its listeners, what it never says.
+
+use serde_json::Value;
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Command, Output, Stdio},
+};
+
+fn demo_plaid() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo-plaid"));
+    command.env_clear();
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = demo_plaid().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn config_check_prints_every_setting_and_no_secret() {
+    let (code, out, _) = run(&["config", "check"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("applications.budget-app.name = Budget App") && out.contains("secret = ***")
+    );
+    assert!(!out.contains("demo-secret") && !out.contains("target-sandbox"), "{out}");
+    let database = "postgres://px:hunter2@db.example/px";
+    let (code, out, error) = run(&["config", "check", "--json", "--database", database]);
+    assert_eq!(code, 2, "a key file is missing: {out}");
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["settings"]["database"], "postgres://px:***@db.example/px");
+    assert_eq!(document["problems"][0]["setting"], "key_file");
+    assert!(!out.contains("hunter2") && !error.contains("hunter2"));
+}
+
+#[test]
+fn file_environment_and_flags_in_this_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plaid.toml");
+    std::fs::write(&file, "workers = 1\nlisten = '127.0.0.1:1'\nrate_limit = 7\n").unwrap();
+    let output = demo_plaid()
+        .args(["config", "check", "--json", "--config", file.to_str().unwrap(), "--workers", "3"])
+        .env("PX_PLAID_WORKERS", "2")
+        .env("PX_PLAID_LISTEN", "127.0.0.1:2")
+        .output()
+        .unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let settings = &document["settings"];
+    assert_eq!((&settings["workers"], &settings["rate_limit"]), (&3.into(), &7.into()));
+    assert_eq!(settings["listen"], "127.0.0.1:2");
+    assert_eq!(settings["public_url"], "http://127.0.0.1:2");
+}
+
+#[test]
+fn production_does_not_start_with_what_is_fit_for_a_demo() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = dir.path().join("plaid.toml");
+    let (code, text, _) = run(&["config", "example"]);
+    assert_eq!(code, 0);
+    std::fs::write(&example, text).unwrap();
+    let file = example.to_str().unwrap();
+    assert_eq!(run(&["config", "check", "--config", file]).0, 0, "the example is sound");
+    let arguments = ["serve", "--config", file, "--profile", "production"];
+    let (code, _, error) = run(&arguments);
+    assert_eq!(code, 2, "{error}");
+    for what in [
+        "tls:",
+        "secret of budget-app: is the demo's",
+        "private_webhooks:",
+        "public_url: must be https",
+    ] {
+        assert!(error.contains(what), "{what} in {error}");
+    }
+    assert!(!error.contains("demo-secret-of"), "{error}");
+}
+
+#[test]
+fn wrong_usage_and_failure_have_their_codes() {
+    let (code, help, _) = run(&["--help"]);
+    assert!(code == 0 && help.contains("Examples:"));
+    assert_eq!(run(&["serve", "--workers", "many"]).0, 2);
+    assert_eq!(run(&["serve", "--config", "/nowhere/plaid.toml"]).0, 2);
+    assert_eq!(run(&["serve", "--database", "mysql://x"]).0, 2);
+    let (code, _, error) =
+        run(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "256.0.0.1:1"]);
+    assert!(code == 1 && error.contains("metrics_listen"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", dir.path().join("plaid.sqlite").display());
+    let mut program = demo_plaid()
+        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+        .args(["--app-listen", "127.0.0.1:0", "--database", &database])
+        .env("RUST_LOG", "trace,hyper=info,sqlx=info")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut errors = program.stderr.take().unwrap();
+    let log = std::thread::spawn(move || {
+        let mut text = String::new();
+        errors.read_to_string(&mut text).unwrap();
+        text
+    });
+    let said = lines.next().unwrap().unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let url = said["public_url"].as_str().unwrap().to_owned();
+    let metrics = said["metrics"].as_str().unwrap().to_owned();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |url: String| {
+        let answer = http.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for path in ["healthz", "readyz"] {
+        assert_eq!(get(metrics.replace("metrics", path)).await.0, 200, "{path}");
+    }
+
+    // Calls with secrets and tokens, good and bad ones, and a page opened with a token.
+    let secret = "demo-secret-of-budget-app";
+    let mut kept = vec![secret.to_owned(), "wrong-secret-7f3a".to_owned()];
+    for (path, secret, body) in [
+        ("/accounts/get", secret, r#"{"access_token":"access-sandbox-hunter2"}"#),
+        ("/item/get", "wrong-secret-7f3a", r#"{"access_token":"access-sandbox-hunter2"}"#),
+        ("/item/public_token/exchange", secret, r#"{"public_token":"public-sandbox-hunter3"}"#),
+        ("/item/get", secret, r#"{"access_token":["access-sandbox-hunter2"]}"#),
+    ] {
+        let request = http.post(format!("{url}{path}")).header("content-type", "application/json");
+        let request =
+            request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
+        assert!(request.body(body).send().await.unwrap().status().is_client_error());
+    }
+    kept.extend(["hunter2".to_owned(), "hunter3".to_owned()]);
+    let body = r#"{"client_name":"x","language":"en","country_codes":["US"],"user":{"client_user_id":"u"},"products":["transactions"]}"#;
+    let request =
+        http.post(format!("{url}/link/token/create")).header("content-type", "application/json");
+    let request = request.header("plaid-client-id", "budget-app").header("plaid-secret", secret);
+    let made = request.body(body).send().await.unwrap().text().await.unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let token = made["link_token"].as_str().unwrap().to_owned();
+    assert_eq!(get(format!("{url}/link?token={token}")).await.0, 403, "no cookies are kept here");
+    kept.push(token);
+    let (status, figures) = get(metrics).await;
+    assert!(status == 200 && !figures.is_empty());
+
+    let told = Command::new("kill").arg("-TERM").arg(program.id().to_string()).status().unwrap();
+    assert!(told.success());
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    assert_eq!(program.wait().unwrap().code(), Some(0));
+    let log = log.join().unwrap();
+    assert!(log.contains("linked") || !log.is_empty(), "the log was on");
+    let all = format!("{log}{}{figures}", rest.join("\n"));
+    for secret in kept {
+        assert!(!all.contains(&secret), "the program said {secret}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    for file in ["plaid.sqlite", "plaid.key", "plaid.webhook.pem"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file} is its owner's alone");
+    }
+}

@@ -1,0 +1,303 @@
+//! What must not happen.
+
+use crate::{
+    browser::Browser,
+    support::{World, link_request, secret_of},
+};
+use serde_json::{Value, json};
+
+const BANK: &str = "larkfield-bank";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_banks_credentials_do_nothing_to_another_banks_items() {
+    let world = World::new().await;
+    let (access, user) = world.imported(BANK, "user_good").await;
+    let account = "any";
+    let entry = json!({ "access_token": access, "account_id": account });
+    let event = json!({ "access_token": access, "account_id": account, "event": "closed" });
+    for (path, body) in [
+        (
+            "/items/transactions/notify",
+            json!({ "notifications": [entry], "new_since": "2026-03-01" }),
+        ),
+        ("/items/accounts/notify", json!({ "notifications": [event] })),
+        (
+            "/items/tokens/notify",
+            json!({ "notifications": [{ "access_token": access, "action": "revoked" }] }),
+        ),
+        ("/item/application/list", json!({ "access_token": access })),
+        (
+            "/item/application/unlink",
+            json!({ "access_token": access, "application_id": "budget-app" }),
+        ),
+        (
+            "/item/application/scopes/update",
+            json!({ "access_token": access, "application_id": "budget-app", "scopes": {}, "context": "PORTAL" }),
+        ),
+        ("/item/activity/list", json!({ "access_token": access })),
+        ("/item/get", json!({ "access_token": access })),
+        ("/item/remove", json!({ "access_token": access })),
+        ("/item/access_token/invalidate", json!({ "access_token": access })),
+        (
+            "/item/webhook/update",
+            json!({ "access_token": access, "webhook": "https://a.example/" }),
+        ),
+    ] {
+        let (status, foreign) = world.call("oldtown", path, body.clone()).await;
+        assert_eq!(
+            (status, foreign["error_code"].as_str()),
+            (400, Some("INVALID_ACCESS_TOKEN")),
+            "{path}"
+        );
+        // The same answer as for a token that never was.
+        let unknown = body.to_string().replace(&access, "access-sandbox-never");
+        let (_, unknown) =
+            world.call("oldtown", path, serde_json::from_str(&unknown).unwrap()).await;
+        assert_eq!(foreign["error_message"], unknown["error_message"], "{path}");
+    }
+    let body = link_request(json!({
+        "access_token": access, "user": { "client_user_id": user },
+        "cross_app_item_add": { "target_application_token": "target-sandbox-oldtown-budget-app" },
+    }));
+    assert_eq!(world.refused("oldtown", "/link/token/create", body).await, "INVALID_ACCESS_TOKEN");
+    world.ok(BANK, "/item/get", json!({ "access_token": access })).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applications_token_does_nothing_for_another_application_or_a_bank() {
+    let world = World::new().await;
+    let (access, _) = world.connected("budget-app", "user_good").await;
+    let read = json!({ "access_token": access });
+    world.until_ok("budget-app", "/accounts/get", read.clone()).await;
+    for path in [
+        "/accounts/get",
+        "/accounts/balance/get",
+        "/transactions/sync",
+        "/identity/get",
+        "/auth/get",
+        "/investments/holdings/get",
+        "/liabilities/get",
+        "/item/get",
+        "/item/remove",
+        "/item/access_token/invalidate",
+    ] {
+        let code = world.refused("tax-app", path, read.clone()).await;
+        assert_eq!(code, "INVALID_ACCESS_TOKEN", "{path}");
+    }
+    // A bank reads nothing, and its endpoints are not an application's.
+    assert_eq!(
+        world.refused(BANK, "/accounts/get", read.clone()).await,
+        "UNAUTHORIZED_ROUTE_ACCESS"
+    );
+    assert_eq!(
+        world.refused(BANK, "/item/application/list", read.clone()).await,
+        "INVALID_ACCESS_TOKEN"
+    );
+    let list = world.refused("budget-app", "/item/application/list", read.clone()).await;
+    assert_eq!(list, "UNAUTHORIZED_ROUTE_ACCESS");
+    let entry = json!({ "notifications": [{ "access_token": access, "action": "revoked" }] });
+    let told = world.refused("budget-app", "/items/tokens/notify", entry).await;
+    assert_eq!(told, "UNAUTHORIZED_ROUTE_ACCESS");
+    world.ok("budget-app", "/accounts/get", read).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bank_imports_its_own_users_with_their_own_tokens_only() {
+    let world = World::new().await;
+    let (good, _) = world.bank_token("user_good").await;
+    let other = world.bank.ledger().user_by_name("user_otp").await.unwrap().unwrap().user_id;
+    let user = world.bank.ledger().user_by_name("user_good").await.unwrap().unwrap().user_id;
+    for (user, token) in
+        [(other.as_str(), good.as_str()), (user.as_str(), "forged"), ("nobody", &good)]
+    {
+        let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": token } });
+        assert_eq!(
+            world.refused(BANK, "/item/import", body).await,
+            "INVALID_CREDENTIALS",
+            "{user}"
+        );
+    }
+    let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": good } });
+    assert_eq!(
+        world.refused("budget-app", "/item/import", body).await,
+        "UNAUTHORIZED_ROUTE_ACCESS"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_refused_wherever_they_are_shown() {
+    let world = World::new().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["/item/get", "/accounts/get", "/transactions/sync", "/application/get"] {
+        for (id, secret) in [("budget-app", "wrong"), ("nobody", "wrong"), ("budget-app", "")] {
+            let body = json!({ "client_id": id, "secret": secret, "access_token": "a", "application_id": "tax-app" });
+            let request = http.post(format!("{}{path}", world.url));
+            let request = request.header("content-type", "application/json").body(body.to_string());
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 401, "{path} {id}");
+            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(body["error_code"], "INVALID_API_KEYS", "{path}");
+        }
+        let body = json!({
+            "client_id": "budget-app", "secret": secret_of("budget-app"), "access_token": "a", "application_id": "tax-app",
+        });
+        let request = http.post(format!("{}{path}", world.url));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        assert_ne!(request.send().await.unwrap().status(), 401, "{path}: good ones in the body");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_2000_with_one_unknown_token_changes_nothing() {
+    let world = World::new().await;
+    let (access, _) = world.connected("budget-app", "user_good").await;
+    world.until_ok("budget-app", "/accounts/get", json!({ "access_token": access })).await;
+    let (partner, _) = world.imported(BANK, "user_good").await;
+    let mut entries: Vec<_> =
+        (0..2000).map(|_| json!({ "access_token": partner, "action": "revoked" })).collect();
+    entries[1234]["access_token"] = json!("access-sandbox-never");
+    let body = json!({ "notifications": entries });
+    let (status, answer) = world.call(BANK, "/items/tokens/notify", body).await;
+    assert_eq!((status, answer["error_code"].as_str()), (400, Some("INVALID_ACCESS_TOKEN")));
+    assert!(answer["error_message"].as_str().unwrap().contains("1234"), "{answer}");
+    let item = world.ok("budget-app", "/item/get", json!({ "access_token": access })).await;
+    assert!(item["item"]["error"].is_null(), "nothing was revoked: {item}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unlink_leaves_no_token_usable_for_a_single_call() {
+    let world = World::new().await;
+    let (budget, _) = world.connected("budget-app", "user_good").await;
+    let (tax, _) = world.connected("tax-app", "user_good").await;
+    let read = |token: &str| json!({ "access_token": token });
+    for (client, token) in [("budget-app", &budget), ("tax-app", &tax)] {
+        world.until_ok(client, "/accounts/get", read(token)).await;
+    }
+    let (partner, _) = world.imported(BANK, "user_good").await;
+    let body = json!({ "access_token": partner, "application_id": "budget-app" });
+    world.ok(BANK, "/item/application/unlink", body).await;
+    for path in ["/accounts/get", "/transactions/sync", "/item/get", "/identity/get"] {
+        let code = world.refused("budget-app", path, read(&budget)).await;
+        assert_eq!(code, "INVALID_ACCESS_TOKEN", "{path}");
+    }
+    world.ok("tax-app", "/accounts/get", read(&tax)).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_unlinks_at_once_one_is_done_and_one_is_told_so() {
+    let world = World::new().await;
+    world.connected("budget-app", "user_good").await;
+    world.connected("tax-app", "user_good").await;
+    let (partner, _) = world.imported(BANK, "user_good").await;
+    let body = json!({ "access_token": partner, "application_id": "budget-app" });
+    let unlink = || world.call(BANK, "/item/application/unlink", body.clone());
+    let ((one, _), (other, _)) = tokio::join!(unlink(), unlink());
+    let mut statuses = [one, other];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 400]);
+    let log = world.ok(BANK, "/item/activity/list", json!({ "access_token": partner })).await;
+    let unlinked = log["activities"].as_array().unwrap().iter();
+    assert_eq!(unlinked.filter(|one| one["activity"] == "PORTAL_UNLINK").count(), 1, "{log}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_do_not_go_inside() {
+    let world = World::with(|config| {
+        config.private_webhooks = false;
+        for app in &mut config.applications {
+            app.webhook = None;
+        }
+    })
+    .await;
+    let (access, _) = world.connected("budget-app", "user_good").await;
+    for webhook in [
+        "http://127.0.0.1:8080/",
+        "https://127.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/",
+        "https://localhost/",
+        "https://10.0.0.1/",
+        "http://app.example/",
+        "https://user:pw@app.example/",
+        "file:///etc/passwd",
+    ] {
+        let body = json!({ "access_token": access, "webhook": webhook });
+        let code = world.refused("budget-app", "/item/webhook/update", body).await;
+        assert_eq!(code, "INVALID_FIELD", "{webhook}");
+        let body = link_request(json!({ "products": ["transactions"], "webhook": webhook }));
+        let code = world.refused("budget-app", "/link/token/create", body).await;
+        assert_eq!(code, "INVALID_FIELD", "{webhook}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
+    // The configuration allows public addresses alone; a name that leads inside passes the check
+    // of the address, and is stopped by the transport.
+    let config = demo_bank::plaid::Config::demo_at(
+        "https://bank.example",
+        "https://plaid.example",
+        "https://app.example",
+    );
+    let mut config = config.unwrap();
+    config.private_webhooks = false;
+    let parts = demo_bank::plaid::Parts::system(&config).unwrap();
+    for host in ["localhost", "127.0.0.1", "169.254.169.254", "[::ffff:169.254.169.254]"] {
+        let request = http::Request::post(format!("https://{host}:9/hook"));
+        let request = request.body(bytes::Bytes::new()).unwrap();
+        let limits = px_client::Limits::default();
+        let refused = parts.webhooks.send(request, &limits).await.unwrap_err();
+        assert_eq!(refused.kind(), px_client::transport::TransportErrorKind::Refused, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn script_in_names_never_reaches_a_page() {
+    let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
+    let world = World::with(|config| {
+        let app = &mut config.applications[0];
+        app.name = evil.to_owned();
+        app.reason = Some(evil.to_owned());
+        app.company = Some(evil.to_owned());
+        config.institutions[0].name = evil.to_owned();
+    })
+    .await;
+    let mut pages = Vec::new();
+    let mut browser = Browser::new();
+    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
+    let choose = browser.submit(&page, "/begin", &[]).await;
+    let here = browser.submit(&choose, "/bank", &[("institution_id", "ins_oldtown")]).await;
+    let typed = [("username", evil), ("password", evil)];
+    let wrong = browser.submit(&here, "/sign-in", &typed).await;
+    pages.extend([page, choose, wrong]);
+    let token = world.link_token("budget-app").await;
+    // The bank's own page, with the name of the application, comes between.
+    pages.push(world.walk(&mut browser, &token, "user_good").await);
+    let (access, user) = world.imported(BANK, "user_good").await;
+    let body = link_request(json!({
+        "access_token": access, "user": { "client_user_id": user },
+        "cross_app_item_add": { "target_application_token": "target-sandbox-larkfield-budget-app" },
+    }));
+    let made = world.ok(BANK, "/link/token/create", body).await;
+    let url = world.link_page(made["link_token"].as_str().unwrap());
+    let mut page = browser.open(&url).await;
+    while page.html.contains("Getting your accounts") {
+        page = browser.open(page.url.as_str()).await;
+    }
+    pages.push(page);
+    for page in pages {
+        assert!(page.html.contains("&lt;script&gt;"), "{} shows the name", page.url);
+        for raw in ["<script", "<img src=x", "onerror=alert(1)>"] {
+            assert!(!page.html.contains(raw), "{raw} on {}: {}", page.url, page.html);
+        }
+    }
+    world.stop().await;
+}

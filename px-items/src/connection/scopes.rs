@@ -1,0 +1,269 @@
+//! What a connection may see, in the words of the contract, and a change of it. Pure.
+//!
+//! `Scopes` speaks of accounts by the partner's ids, and of four products. Everything that it
+//! does not name, or leaves open, stays as it is.
+
+use super::Connection;
+use crate::merge::{AccountStanding, KnownAccount};
+use px_types::{
+    AccountId,
+    model::{
+        product::Product,
+        scopes::{AccountAccess, ProductAccess, Scopes},
+    },
+};
+use std::collections::BTreeSet;
+
+/// Why scopes cannot be given to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScopeFault {
+    /// The partner lists no account of the id at that index.
+    #[error("names no account of this Item")]
+    UnknownAccount(usize),
+    /// The accounts of the Item are not known yet.
+    #[error("cannot be checked: the accounts are still being fetched")]
+    NotReady,
+    /// The application never asked for that product.
+    #[error("was never asked for by the application, so it cannot be switched on")]
+    NotAsked(&'static str),
+}
+
+/// The products that scopes can name.
+const PRODUCTS: [Product; 4] =
+    [Product::Statements, Product::Identity, Product::Auth, Product::Transactions];
+
+impl Connection {
+    /// The accounts that it sees, by the partner's present ids. Held ones are nobody's. Before
+    /// the first answer these are the ones that the user chose, none where that was "all".
+    #[must_use]
+    pub fn partner_accounts(&self, known: &[KnownAccount]) -> Vec<AccountId> {
+        if known.is_empty() {
+            return self.accounts.iter().flatten().cloned().collect();
+        }
+        let seen = known.iter().filter(|known| known.is_present() && self.sees(&known.account.id));
+        seen.map(|known| known.partner_id.clone()).collect()
+    }
+
+    /// What it may see, as the contract says it.
+    ///
+    /// Of the products, those that the application asked for: `true`, or `false` where the user
+    /// switched one off. Of the accounts, each that the partner lists.
+    #[must_use]
+    pub fn scopes(&self, known: &[KnownAccount]) -> Scopes {
+        let access = |product: Product| {
+            let asked = self.uses(&product) || self.withheld.contains(product.as_str());
+            asked.then(|| self.uses(&product))
+        };
+        let mut products = ProductAccess::new();
+        products.statements = access(Product::Statements);
+        products.identity = access(Product::Identity);
+        products.auth = access(Product::Auth);
+        products.transactions = access(Product::Transactions);
+        let mut scopes = Scopes::new();
+        scopes.product_access = Some(products);
+        scopes.new_accounts = Some(self.new_accounts);
+        if known.is_empty() {
+            let chosen = self.accounts.iter().flatten();
+            scopes.accounts = chosen.map(|id| account_access(id, true)).collect();
+        } else {
+            let listed = known.iter().filter(|known| known.is_present());
+            scopes.accounts = listed
+                .map(|known| account_access(&known.partner_id, self.sees(&known.account.id)))
+                .collect();
+        }
+        scopes
+    }
+
+    /// This connection with other scopes. What they leave open stays.
+    ///
+    /// A product that is switched off is remembered as asked for, so that the user can switch it
+    /// on again; one that the application never asked for cannot be. "All accounts" less one
+    /// becomes a list.
+    ///
+    /// # Errors
+    /// When an account or a product cannot be what it is said to be. Nothing is changed then.
+    pub fn with_scopes(&self, scopes: &Scopes, known: &[KnownAccount]) -> Result<Self, ScopeFault> {
+        let mut changed = self.clone();
+        if let Some(access) = &scopes.product_access {
+            for product in PRODUCTS {
+                changed.switch(&product, access)?;
+            }
+        }
+        if !scopes.accounts.is_empty() && known.is_empty() {
+            return Err(ScopeFault::NotReady);
+        }
+        for (index, access) in scopes.accounts.iter().enumerate() {
+            let found = find(known, &access.unique_id).ok_or(ScopeFault::UnknownAccount(index))?;
+            match access.authorized {
+                Some(true) => {
+                    if let Some(accounts) = &mut changed.accounts {
+                        accounts.insert(found.account.id.clone());
+                    }
+                }
+                Some(false) => {
+                    changed.accounts.get_or_insert_with(|| all_of(known)).remove(&found.account.id);
+                }
+                None => {}
+            }
+        }
+        if let Some(new_accounts) = scopes.new_accounts {
+            // "All, but not later ones" is a list from now on, and not from the next account on.
+            if !new_accounts && !known.is_empty() {
+                changed.accounts.get_or_insert_with(|| all_of(known));
+            }
+            changed.new_accounts = new_accounts;
+        }
+        Ok(changed)
+    }
+
+    fn switch(&mut self, product: &Product, access: &ProductAccess) -> Result<(), ScopeFault> {
+        let (field, wanted) = match product {
+            Product::Statements => ("product_access.statements", access.statements),
+            Product::Identity => ("product_access.identity", access.identity),
+            Product::Auth => ("product_access.auth", access.auth),
+            _ => ("product_access.transactions", access.transactions),
+        };
+        match wanted {
+            Some(true) if !self.uses(product) => {
+                if !self.withheld.remove(product.as_str()) {
+                    return Err(ScopeFault::NotAsked(field));
+                }
+                self.products.insert(product.as_str().to_owned());
+            }
+            Some(false) if self.products.remove(product.as_str()) => {
+                self.withheld.insert(product.as_str().to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn account_access(id: &AccountId, authorized: bool) -> AccountAccess {
+    let mut access = AccountAccess::new(id.clone());
+    access.authorized = Some(authorized);
+    access
+}
+
+/// Every account that can be seen, those that the partner lists no more too.
+fn all_of(known: &[KnownAccount]) -> BTreeSet<AccountId> {
+    let all = known.iter().filter(|known| known.standing != AccountStanding::Held);
+    all.map(|known| known.account.id.clone()).collect()
+}
+
+/// The account that the partner calls so; one that it lists, if there are more.
+fn find<'a>(known: &'a [KnownAccount], id: &AccountId) -> Option<&'a KnownAccount> {
+    let mut named = known
+        .iter()
+        .filter(|known| known.standing != AccountStanding::Held && known.partner_id == *id);
+    let first = named.next()?;
+    if first.is_present() { Some(first) } else { named.find(|k| k.is_present()).or(Some(first)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use px_types::ApplicationId;
+
+    fn account(own: &str, partner: &str, standing: AccountStanding) -> KnownAccount {
+        let text = serde_json::json!({
+            "id": own, "name": "n", "type": "depository", "subtype": "checking", "status": "active",
+            "owner_identity_ids": ["i"], "current_balance": "1", "currency": "EUR",
+        });
+        let account = px_types::decode(text.to_string().as_bytes()).unwrap();
+        KnownAccount::new(account, AccountId::new(partner).unwrap(), standing)
+    }
+
+    fn known() -> Vec<KnownAccount> {
+        vec![
+            account("a", "a", AccountStanding::Listed),
+            account("b", "b-2", AccountStanding::Listed),
+            account("c", "c", AccountStanding::Closed),
+            account("h", "h", AccountStanding::Held),
+        ]
+    }
+
+    fn connection() -> Connection {
+        let products = [Product::Transactions, Product::Auth, Product::Liabilities];
+        Connection::new(ApplicationId::new("app").unwrap(), products, DateTime::UNIX_EPOCH)
+    }
+
+    fn scopes(json: serde_json::Value) -> Scopes {
+        px_types::decode(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn scopes_are_said_in_the_partners_words() {
+        let mut connection = connection();
+        connection.accounts = Some([AccountId::new("b").unwrap()].into());
+        let said = serde_json::to_value(connection.scopes(&known())).unwrap();
+        let expected = serde_json::json!({
+            "product_access": {"auth": true, "transactions": true}, "new_accounts": true,
+            "accounts": [
+                {"unique_id": "a", "authorized": false}, {"unique_id": "b-2", "authorized": true},
+            ],
+        });
+        assert_eq!(said, expected);
+        assert_eq!(connection.with_scopes(&scopes(expected), &known()), Ok(connection));
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let before = connection();
+        assert_eq!(before.with_scopes(&Scopes::new(), &known()).unwrap(), before);
+        let open =
+            scopes(serde_json::json!({"product_access": {}, "accounts": [{"unique_id": "a"}]}));
+        assert_eq!(before.with_scopes(&open, &known()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_product_is_switched_off_and_on_again() {
+        let off = scopes(serde_json::json!({"product_access": {"transactions": false}}));
+        let less = connection().with_scopes(&off, &known()).unwrap();
+        assert!(!less.needs_transactions() && less.uses(&Product::Auth));
+        assert!(less.uses(&Product::Liabilities), "no scope names it");
+        let said = less.scopes(&known()).product_access.unwrap();
+        assert_eq!((said.transactions, said.auth, said.identity), (Some(false), Some(true), None));
+        let on = scopes(serde_json::json!({"product_access": {"transactions": true}}));
+        assert_eq!(less.with_scopes(&on, &known()).unwrap(), connection());
+        let more = scopes(serde_json::json!({"product_access": {"identity": true}}));
+        let fault = less.with_scopes(&more, &known()).unwrap_err();
+        assert_eq!(fault, ScopeFault::NotAsked("product_access.identity"));
+    }
+
+    #[test]
+    fn accounts_go_and_come_by_the_partners_ids() {
+        let off =
+            scopes(serde_json::json!({"accounts": [{"unique_id": "b-2", "authorized": false}]}));
+        let less = connection().with_scopes(&off, &known()).unwrap();
+        let seen = |connection: &Connection| -> Vec<_> {
+            connection.accounts.iter().flatten().map(|id| id.as_str().to_owned()).collect()
+        };
+        assert_eq!(
+            seen(&less),
+            ["a", "c"],
+            "one that is closed stays readable, a held one is nobody's"
+        );
+        assert!(less.new_accounts, "later ones are shared as before");
+        let on =
+            scopes(serde_json::json!({"accounts": [{"unique_id": "b-2", "authorized": true}]}));
+        assert_eq!(seen(&less.with_scopes(&on, &known()).unwrap()), ["a", "b", "c"]);
+        for unknown in ["b", "h", "x"] {
+            let named = scopes(serde_json::json!({"accounts": [
+                {"unique_id": "a"}, {"unique_id": unknown, "authorized": true}]}));
+            let fault = connection().with_scopes(&named, &known());
+            assert_eq!(fault, Err(ScopeFault::UnknownAccount(1)), "{unknown}");
+            assert_eq!(connection().with_scopes(&named, &[]), Err(ScopeFault::NotReady));
+        }
+    }
+
+    #[test]
+    fn no_later_ones_means_those_there_are() {
+        let frozen = scopes(serde_json::json!({"new_accounts": false}));
+        let connection = connection().with_scopes(&frozen, &known()).unwrap();
+        assert!(!connection.new_accounts);
+        assert_eq!(connection.accounts.map(|accounts| accounts.len()), Some(3));
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a store did not do something.
+
+use std::{error::Error as StdError, fmt};
+
+/// A result of a store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Why a store did not do something.
+pub struct StoreError {
+    kind: StoreErrorKind,
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The claim is no longer the present one: someone else has the Item, or it is gone.
+    Fenced,
+    /// There is no such Item, though the call needs one that is there.
+    NoItem,
+    /// The tokens are not those that were refused: the user authorized again meanwhile.
+    TokensChanged,
+    /// The database is out of reach, busy or failed. Trying again can help.
+    Unavailable,
+    /// What is stored cannot be read: a fault of a program, or another key.
+    Corrupt,
+}
+
+impl StoreError {
+    /// Says what happened, in one line without secrets or data.
+    pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The commit came too late.
+    #[must_use]
+    pub fn fenced() -> Self {
+        Self::new(
+            StoreErrorKind::Fenced,
+            "the Item is another worker's by now, or gone; nothing was stored",
+        )
+    }
+
+    /// The Item that an application was to join is gone.
+    #[must_use]
+    pub fn no_item() -> Self {
+        Self::new(StoreErrorKind::NoItem, "the Item is gone, or never was; nothing was stored")
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreError")
+            .field("kind", &self.kind)
+            .field("what", &self.what)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,110 @@
+//! What was done and read.
+
+use super::{
+    PostgresStore,
+    failure::{Failure, Result},
+    queues,
+    reads::rows_of,
+    row, tickets,
+    time::Moment,
+};
+use crate::store::{DataKind, DataRead, rules::Traces};
+use chrono::{DateTime, Utc};
+use px_types::{ActivityId, ItemId, model::activity::Activity};
+use sqlx::{PgConnection, Row as _};
+
+/// The Item is locked, so no other entry gets the same number.
+const ADD: &str = "
+INSERT INTO activities (item_id, number, activity_id, body)
+SELECT $1, coalesce(max(number), 0) + 1, $2, $3 FROM activities WHERE item_id = $1";
+
+const ACTIVITIES: &str = "
+SELECT body FROM activities WHERE item_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
+
+/// Items that are gone are passed over; those that are there stay until this is stored. A worker
+/// that writes an Item's row does not wait for it.
+const NOTE: &str = "
+WITH held AS (
+    SELECT item_id FROM items WHERE item_id = ANY ($1) ORDER BY item_id FOR KEY SHARE
+)
+INSERT INTO reads (item_id, application_id, kind, read_at)
+SELECT given.item_id, given.application_id, given.kind, max(given.read_at)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+    AS given (item_id, application_id, kind, read_at) JOIN held USING (item_id)
+GROUP BY given.item_id, given.application_id, given.kind
+ORDER BY given.item_id, given.application_id, given.kind
+ON CONFLICT (item_id, application_id, kind)
+    DO UPDATE SET read_at = greatest(reads.read_at, excluded.read_at)";
+
+impl PostgresStore {
+    /// Stores what a change leaves behind. Of an Item that is gone, only what goes out.
+    pub(super) async fn leave_traces(
+        &self,
+        tx: &mut PgConnection,
+        (item, gone): (&ItemId, bool),
+        traces: Traces,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let vault = &*self.options.vault;
+        if let Some(activity) = traces.activity.filter(|_| !gone) {
+            let query = sqlx::query(ADD).bind(item.as_str()).bind(activity.id.as_str());
+            query.bind(row::text(&activity)?).execute(&mut *tx).await?;
+        }
+        let told = traces.waiting.into_iter().map(|waiting| (item, waiting));
+        queues::put(tx, vault, told.collect(), now).await?;
+        match &traces.ticket {
+            Some(ticket) => tickets::put(tx, vault, ticket).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn read_activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        let before = match after {
+            None => i64::MAX,
+            Some(after) => {
+                let sql = "SELECT number FROM activities WHERE item_id = $1 AND activity_id = $2";
+                let query = sqlx::query(sql).bind(item.as_str()).bind(after.as_str());
+                let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
+                row.try_get("number")?
+            }
+        };
+        let query = sqlx::query(ACTIVITIES).bind(item.as_str()).bind(before).bind(rows_of(limit));
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| row::json(row, "body")).collect::<Result<_>>().map(Some)
+    }
+
+    pub(super) async fn write_reads(&self, reads: &[DataRead]) -> Result<()> {
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let items: Vec<_> = reads.iter().map(|read| read.item_id.as_str()).collect();
+        let applications: Vec<_> = reads.iter().map(|read| read.application_id.as_str()).collect();
+        let kinds: Vec<_> = reads.iter().map(|read| read.kind.as_str()).collect();
+        let times: Vec<_> = reads.iter().map(|read| Moment(read.at)).collect();
+        let query = sqlx::query(NOTE).bind(items).bind(applications).bind(kinds).bind(times);
+        query.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        let sql = "SELECT application_id, kind, read_at FROM reads WHERE item_id = $1 \
+                   ORDER BY application_id, kind";
+        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let kind = DataKind::from_name(row.try_get("kind")?);
+                Ok(DataRead {
+                    item_id: item.clone(),
+                    application_id: row::parsed(row, "application_id")?,
+                    kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
+                    at: row::moment(row, "read_at")?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,115 @@
+//! What waits to be sent: webhooks, and tokens to be revoked.
+
+use chrono::{DateTime, Utc};
+use px_client::oauth::TokenSet;
+use px_types::{ApplicationId, InstitutionId, ItemId};
+use std::fmt;
+
+/// A webhook, or a notification of a partner, that a worker took from the outbox.
+///
+/// `Debug` shows no body: there may be a public token in it.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct QueuedWebhook {
+    /// Its number.
+    pub id: i64,
+    /// The Item.
+    pub item_id: ItemId,
+    /// The application that is told, or of which a partner is told.
+    pub application_id: ApplicationId,
+    /// Where to.
+    pub to: Destination,
+    /// The body, as it is signed and sent.
+    pub body: String,
+    /// When it was put there.
+    pub created_at: DateTime<Utc>,
+    /// How many times it was taken, this time included.
+    pub attempt: u32,
+}
+
+impl QueuedWebhook {
+    /// A webhook of the outbox.
+    #[must_use]
+    pub fn new(
+        id: i64,
+        (item_id, application_id): (ItemId, ApplicationId),
+        (to, body): (Destination, String),
+        created_at: DateTime<Utc>,
+        attempt: u32,
+    ) -> Self {
+        Self { id, item_id, application_id, to, body, created_at, attempt }
+    }
+}
+
+impl fmt::Debug for QueuedWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedWebhook")
+            .field("id", &self.id)
+            .field("item_id", &self.item_id)
+            .field("application_id", &self.application_id)
+            .field("created_at", &self.created_at)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where something of the outbox goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    /// To an application, at the address that it chose.
+    Url(String),
+    /// To the Item's partner, at `POST /applications/notify`. It outlives the Item.
+    Partner(InstitutionId),
+}
+
+impl Destination {
+    /// The address, where it is an application's.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Url(url) => Some(url),
+            Self::Partner(_) => None,
+        }
+    }
+
+    /// The partner, where it is one.
+    #[must_use]
+    pub fn partner(&self) -> Option<&InstitutionId> {
+        match self {
+            Self::Url(_) => None,
+            Self::Partner(institution) => Some(institution),
+        }
+    }
+}
+
+/// Tokens that wait to be revoked at their partner.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Revocation {
+    /// Its number.
+    pub id: i64,
+    /// The Item, which may be gone.
+    pub item_id: ItemId,
+    /// The partner.
+    pub institution_id: InstitutionId,
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// How many times it was taken, this time included.
+    pub attempt: u32,
+    /// When it was put there.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Revocation {
+    /// Tokens that wait to be revoked.
+    #[must_use]
+    pub fn new(
+        id: i64,
+        (item_id, institution_id): (ItemId, InstitutionId),
+        tokens: TokenSet,
+        attempt: u32,
+        created_at: DateTime<Utc>,
+    ) -> Self {
+        Self { id, item_id, institution_id, tokens, attempt, created_at }
+    }
+}

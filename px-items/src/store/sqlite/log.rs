@@ -1,0 +1,99 @@
+//! What was done and read.
+
+use super::{
+    SqliteStore, queues,
+    row::{self, Failure, Result, micros, rows_of},
+    tickets,
+};
+use crate::store::{DataKind, DataRead, rules::Traces};
+use chrono::{DateTime, Utc};
+use px_types::{ActivityId, ItemId, model::activity::Activity};
+use sqlx::{Row as _, SqliteConnection};
+
+const ADD: &str = "
+INSERT INTO activities (item_id, number, activity_id, body)
+SELECT ?1, ifnull(max(number), 0) + 1, ?2, ?3 FROM activities WHERE item_id = ?1";
+
+pub(super) const ACTIVITIES: &str = "
+SELECT body FROM activities WHERE item_id = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3";
+
+/// Items that are gone are passed over.
+const NOTE: &str = "
+INSERT INTO reads (item_id, application_id, kind, read_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1)
+WHERE EXISTS (SELECT 1 FROM items WHERE item_id = value ->> 0)
+ON CONFLICT (item_id, application_id, kind)
+    DO UPDATE SET read_at = max(read_at, excluded.read_at)";
+
+impl SqliteStore {
+    /// Stores what a change leaves behind. Of an Item that is gone, only what goes out.
+    pub(super) async fn leave_traces(
+        &self,
+        tx: &mut SqliteConnection,
+        (item, gone): (&ItemId, bool),
+        traces: Traces,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let vault = &*self.options.vault;
+        if let Some(activity) = traces.activity.filter(|_| !gone) {
+            let query = sqlx::query(ADD).bind(item.as_str()).bind(activity.id.as_str());
+            query.bind(row::text(&activity)?).execute(&mut *tx).await?;
+        }
+        let told: Vec<_> = traces.waiting.into_iter().map(|waiting| (item, waiting)).collect();
+        queues::put(tx, vault, &told, now).await?;
+        match &traces.ticket {
+            Some(ticket) => tickets::put(tx, vault, ticket).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn read_activities(
+        &self,
+        item: &ItemId,
+        after: Option<&ActivityId>,
+        limit: usize,
+    ) -> Result<Option<Vec<Activity>>> {
+        let before = match after {
+            None => i64::MAX,
+            Some(after) => {
+                let sql = "SELECT number FROM activities WHERE item_id = ?1 AND activity_id = ?2";
+                let query = sqlx::query(sql).bind(item.as_str()).bind(after.as_str());
+                let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
+                row.try_get("number")?
+            }
+        };
+        let query = sqlx::query(ACTIVITIES).bind(item.as_str()).bind(before).bind(rows_of(limit));
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter().map(|row| row::json(row, "body")).collect::<Result<_>>().map(Some)
+    }
+
+    pub(super) async fn write_reads(&self, reads: &[DataRead]) -> Result<()> {
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let rows = reads.iter().map(|read| {
+            let kind = read.kind.as_str();
+            (read.item_id.as_str(), read.application_id.as_str(), kind, micros(read.at))
+        });
+        let rows = row::text(&rows.collect::<Vec<_>>())?;
+        sqlx::query(NOTE).bind(rows).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+        let sql = "SELECT application_id, kind, read_at FROM reads WHERE item_id = ?1 \
+                   ORDER BY application_id, kind";
+        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let kind = DataKind::from_name(row.try_get("kind")?);
+                Ok(DataRead {
+                    item_id: item.clone(),
+                    application_id: row::parsed(row, "application_id")?,
+                    kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
+                    at: row::moment(row, "read_at")?,
+                })
+            })
+            .collect()
+    }
+}

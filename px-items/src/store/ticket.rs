@@ -1,0 +1,116 @@
+//! One-time tokens that open a page or are exchanged: what is kept of them.
+
+use chrono::{DateTime, Utc};
+use px_types::{ApplicationId, ItemId, PublicToken};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// SHA-256 of a ticket's token; the token itself is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TicketDigest(pub [u8; 32]);
+
+impl fmt::Debug for TicketDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketDigest(***)")
+    }
+}
+
+/// What a ticket is for. A token of one kind is unknown as another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TicketKind {
+    /// Opens Plaid's page.
+    Link,
+    /// Is exchanged for an access token.
+    Public,
+    /// A user's way through Plaid's page.
+    Session,
+}
+
+impl TicketKind {
+    /// The name that stores keep, and that tokens begin with.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Public => "public",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// A ticket as it is kept: its payload is sealed at rest.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Ticket {
+    /// Of its token.
+    pub digest: TicketDigest,
+    /// What it is for.
+    pub kind: TicketKind,
+    /// What it stands for.
+    pub payload: Zeroizing<Vec<u8>>,
+    /// From then on it is as if it had never been.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Ticket {
+    /// A ticket.
+    #[must_use]
+    pub fn new(
+        digest: TicketDigest,
+        kind: TicketKind,
+        payload: Zeroizing<Vec<u8>>,
+        expires_at: DateTime<Utc>,
+    ) -> Self {
+        Self { digest, kind, payload, expires_at }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("kind", &self.kind)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a public token stands for: an application's place at an Item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PublicGrant {
+    /// The Item.
+    pub item_id: ItemId,
+    /// The application; nobody else can exchange it.
+    pub application_id: ApplicationId,
+}
+
+impl PublicGrant {
+    /// An application's place at an Item.
+    #[must_use]
+    pub fn new(item_id: ItemId, application_id: ApplicationId) -> Self {
+        Self { item_id, application_id }
+    }
+}
+
+/// A public token that is made with a link, for the application that connects.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewPublicToken {
+    /// The token; only its digest is kept.
+    pub token: PublicToken,
+    /// Of the token.
+    pub digest: TicketDigest,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// Whether the application is told it by `LINK: ITEM_ADD_RESULT`, where it has an address.
+    pub tell: bool,
+}
+
+impl NewPublicToken {
+    /// A public token that only the caller learns.
+    #[must_use]
+    pub fn new(token: PublicToken, digest: TicketDigest, expires_at: DateTime<Utc>) -> Self {
+        Self { token, digest, expires_at, tell: false }
+    }
+}

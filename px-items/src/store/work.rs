@@ -1,0 +1,190 @@
+//! What a worker takes, what it stores, and what partners ask for meanwhile.
+
+use super::AccessDigest;
+use crate::{
+    item::State,
+    life::Life,
+    merge::{AccountWrite, MergedTransactions},
+    news::News,
+};
+use chrono::{DateTime, Utc};
+use px_types::{
+    AccountId, Date, IdentityId, InstitutionId, ItemId, UserId,
+    model::{identity::Identity, security::Security},
+};
+
+/// Counts the claims of an Item: what an earlier holder writes late is refused by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fence(pub i64);
+
+/// An Item as stored.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ItemRecord {
+    /// Its id.
+    pub id: ItemId,
+    /// The institution.
+    pub institution_id: InstitutionId,
+    /// The user there.
+    pub user_id: UserId,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Where it is in its life.
+    pub state: State,
+    /// What it remembers.
+    pub life: Life,
+    /// Counts claims.
+    pub fence: Fence,
+    /// When it is due, or was when it was taken; `None` when it rests.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Until when a worker holds it.
+    pub leased_until: Option<DateTime<Utc>>,
+    /// Before this the partner asked not to be called.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Counts notifications.
+    pub notified: i64,
+    /// The earliest date that a notification named and no update has read since.
+    pub notified_since: Option<Date>,
+    /// Counts commits that changed transactions; sync cursors are positions in it.
+    pub change_seq: i64,
+    /// The earliest date of a transaction that is pending.
+    pub oldest_pending: Option<Date>,
+    /// Whether a connected application needs transactions.
+    pub needs_transactions: bool,
+    /// Whether the partner asked for the tokens to be cycled ([`NotifyAsk::Cycle`]) and they were
+    /// not replaced since, by [`Store::save_tokens`](super::Store::save_tokens) or
+    /// [`Store::link`](super::Store::link).
+    pub cycle_tokens: bool,
+}
+
+/// The result of a piece of work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Commit {
+    /// The Item.
+    pub item_id: ItemId,
+    /// The claim under which the work was done.
+    pub fence: Fence,
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// Where the Item is then.
+    pub state: State,
+    /// What it remembers then.
+    pub life: Life,
+    /// What changes in accounts, identities and securities.
+    pub accounts: Option<AccountsWrite>,
+    /// Securities that transactions brought.
+    pub securities: Vec<Security>,
+    /// What changes in transactions.
+    pub transactions: MergedTransactions,
+    /// What there is to tell, to the connections that there are at the commit.
+    pub news: News,
+    /// Whether the authorization is lost: the tokens of this version go, or the commit is refused.
+    pub refused_tokens: Option<u64>,
+    /// The lease and the schedule.
+    pub then: Then,
+}
+
+impl Commit {
+    /// A commit that changes nothing but the state and the schedule.
+    #[must_use]
+    pub fn new(record: &ItemRecord, state: State, now: DateTime<Utc>, then: Then) -> Self {
+        Self {
+            item_id: record.id.clone(),
+            fence: record.fence,
+            now,
+            state,
+            life: record.life.clone(),
+            accounts: None,
+            securities: Vec::new(),
+            transactions: MergedTransactions::default(),
+            news: News::default(),
+            refused_tokens: None,
+            then,
+        }
+    }
+}
+
+/// Accounts to be stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct AccountsWrite {
+    /// Accounts that changed.
+    pub accounts: Vec<AccountWrite>,
+    /// Accounts whose rows go, before the others are written: held ones that a re-map found to be
+    /// one that the Item has. They have no transactions.
+    pub forgotten: Vec<AccountId>,
+    /// The signed-in user and all identities, which replace the stored ones; `None` when they
+    /// are as stored.
+    pub identities: Option<(IdentityId, Vec<Identity>)>,
+    /// Securities that are new or changed.
+    pub securities: Vec<Security>,
+}
+
+/// What becomes of the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is kept: there is more to do.
+    Keep {
+        /// Until then.
+        lease_until: DateTime<Utc>,
+    },
+    /// It ends.
+    Release {
+        /// When the Item is due; `None` when it rests.
+        due_at: Option<DateTime<Utc>>,
+        /// Before this the partner asked not to be called.
+        not_before: Option<DateTime<Utc>>,
+        /// The notifications that the work took into account. When there are more by now, the
+        /// Item is due at once (not before `not_before`) and keeps what they said.
+        seen: i64,
+    },
+}
+
+/// Notifications of one partner.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NotifyBatch {
+    /// The partner.
+    pub institution_id: InstitutionId,
+    /// The tokens named and what each asks for, in the order of the entries.
+    pub entries: Vec<(AccessDigest, NotifyAsk)>,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+impl NotifyBatch {
+    /// Notifications of one partner.
+    #[must_use]
+    pub fn new(
+        institution_id: InstitutionId,
+        entries: Vec<(AccessDigest, NotifyAsk)>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self { institution_id, entries, now }
+    }
+}
+
+/// What a notification asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyAsk {
+    /// An update that reads at least since that date.
+    Update {
+        /// The date; `None` is the usual window.
+        since: Option<Date>,
+    },
+    /// The partner revoked the tokens: [`Event::Refused`](crate::item::Event::Refused), and
+    /// `ITEM: ERROR` to every application.
+    Revoked,
+    /// The tokens are refreshed at the next update, which is now.
+    Cycle,
+}
+
+/// What became of notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyOutcome {
+    /// All were applied.
+    Applied,
+    /// The entry at that index names no token of an Item of this partner. Nothing was applied.
+    Unknown(usize),
+}

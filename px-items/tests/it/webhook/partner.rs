@@ -1,0 +1,206 @@
+//! What partners are told: signed, sent like webhooks, and left alone where it is not offered.
+
+use super::{
+    Same, at,
+    world::{Answer, START, Seen, World, connection},
+};
+use async_trait::async_trait;
+use px_client::oauth::TokenSet;
+use px_client::{PartnerClient, PartnerClientBuilder, RetryPolicy, transport::InProcess};
+use px_items::{
+    applications::FixedApplications,
+    items::Items,
+    partners::{FixedPartners, Partner},
+    random::SeededRandom,
+    webhook::Sender,
+};
+use px_server::{
+    Caller, Error, PartnerService, TokenGrant,
+    verify::{TokenVerifier, VerifyError},
+};
+use px_types::{
+    AccessToken, InstitutionId, UserId,
+    model::application_details::Application,
+    partner::{
+        GetUser, ListTransactions, NewApplicationLinkNotification, TransactionsResponse,
+        UserAccountInfoResponse,
+    },
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+const NOTIFY: &str = "https://bank.example/applications/notify";
+
+fn bank() -> InstitutionId {
+    InstitutionId::new("bank").unwrap()
+}
+
+impl World {
+    /// The sender, with a partner that is reached over the scripted net.
+    fn sender_to_partner(&self, signed: bool) -> Sender {
+        let client = PartnerClient::builder("https://bank.example", Arc::new(self.net().clone()));
+        self.sender_to(if signed {
+            client.signer(self.signer.for_partners(self.clock.clone()))
+        } else {
+            client
+        })
+    }
+
+    fn sender_to(&self, client: PartnerClientBuilder) -> Sender {
+        let client = client.clock(self.clock.clone()).retry(RetryPolicy::never()).build().unwrap();
+        let partners = FixedPartners::new().with(bank(), Partner::new(client));
+        Sender::builder(self.store.clone(), Arc::new(self.net().clone()), self.signer.clone())
+            .clock(self.clock.clone())
+            .random(Arc::new(SeededRandom::new(1)))
+            .partners(Arc::new(partners))
+            .build()
+    }
+
+    /// A user links an application, of which the partner is to be told.
+    async fn link_noted(&self, user: &str) {
+        let connection = connection("app");
+        let registered = Application::new(connection.application_id.clone(), "Budget App");
+        let items = Items::builder(self.store.clone())
+            .clock(self.clock.clone())
+            .applications(Arc::new(FixedApplications::new().with(registered)))
+            .build();
+        let tokens = TokenSet::new(AccessToken::new("bank-token"), self.now());
+        items.link(&bank(), &UserId::new(user).unwrap(), tokens, connection).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_is_told_signed_and_once() {
+    let world = World::new(|_| Answer::Status(200));
+    world.link_noted("anna").await;
+    let sender = world.sender_to_partner(true);
+    assert_eq!(sender.deliver_due().await, 1);
+    let seen = world.seen();
+    assert_eq!((seen.len(), seen[0].url.as_str()), (1, NOTIFY));
+    world.verifier().verify(&seen[0].header, seen[0].body.as_bytes()).await.unwrap();
+    let told: NewApplicationLinkNotification = px_types::decode(seen[0].body.as_bytes()).unwrap();
+    assert_eq!((told.user_id.as_str(), told.application.name.as_str()), ("anna", "Budget App"));
+    assert_eq!((world.waiting().await, sender.deliver_due().await), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_is_told_again_on_schedule_for_a_day() {
+    for answer in [400, 401, 408, 500, 503] {
+        let world = World::new(move |_| Answer::Status(answer));
+        world.link_noted("anna").await;
+        let sender = world.sender_to_partner(true);
+        world.send_for(&sender, 30).await;
+        assert_eq!(world.seconds(), [0, 30, 150, 630, 2_550, 10_230, 40_950], "{answer}");
+        assert_eq!(world.waiting().await, 0, "{answer}");
+        let bodies: BTreeSet<_> = world.seen().into_iter().map(|seen| seen.body).collect();
+        assert_eq!(bodies.len(), 1, "one notification, under one id");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_that_does_not_offer_it_is_left_alone() {
+    let world = World::new(|_| Answer::Status(404));
+    for user in ["anna", "bert", "carl"] {
+        world.link_noted(user).await;
+    }
+    let sender = world.sender_to_partner(true);
+    world.send_for(&sender, 1).await;
+    assert_eq!(world.seconds(), [0, 0, 0], "each once, and no circuit opened");
+    assert_eq!(world.waiting().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partner_that_hangs_holds_up_no_application() {
+    let world = World::new(|seen: &Seen| match seen.url.as_str() {
+        NOTIFY => Answer::Never,
+        _ => Answer::Status(200),
+    });
+    world.link_noted("anna").await;
+    world.queue("app", 3).await;
+    let sender = world.sender_to_partner(true);
+    assert_eq!(sender.deliver_due().await, 4);
+    assert_eq!(world.seen().len(), 4);
+    assert_eq!((world.now() - at(START)).num_seconds(), 10, "no longer than an answer may take");
+    assert_eq!(world.waiting().await, 1, "it is told later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_sender_cannot_send_waits() {
+    let world = World::new(|_| Answer::Status(200));
+    world.link_noted("anna").await;
+    let unsigned = world.sender_to_partner(false);
+    world.send_for(&unsigned, 1).await;
+    assert_eq!((world.seen().len(), world.waiting().await), (0, 1));
+    world.sender_to_partner(true).deliver_due().await;
+    world.pass(60).await;
+    world.sender_to_partner(true).deliver_due().await;
+    assert_eq!((world.seen().len(), world.waiting().await), (1, 0));
+
+    // A sender that does not know the partner leaves it to one that does.
+    world.link_noted("bert").await;
+    let stranger = world.sender();
+    world.send_for(&stranger, 1).await;
+    assert_eq!((world.seen().len(), world.waiting().await), (1, 1));
+    world.pass(60).await;
+    world.sender_to_partner(true).deliver_due().await;
+    assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
+    world.link_noted("carl").await;
+    world.send_for(&stranger, 25).await;
+    assert_eq!((world.seen().len(), world.waiting().await), (2, 0));
+}
+
+struct Bank(Arc<Mutex<Vec<NewApplicationLinkNotification>>>);
+
+#[async_trait]
+impl px_server::Partner for Bank {
+    async fn user(&self, _: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
+        Err(Error::internal("not asked here"))
+    }
+
+    async fn transactions(
+        &self,
+        _: &Caller,
+        _: ListTransactions,
+    ) -> Result<TransactionsResponse, Error> {
+        Err(Error::internal("not asked here"))
+    }
+
+    async fn application_linked(
+        &self,
+        notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        self.0.lock().unwrap().push(notification);
+        Ok(())
+    }
+}
+
+struct Nobody;
+
+#[async_trait]
+impl TokenVerifier for Nobody {
+    async fn verify(&self, _: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        Err(VerifyError::Invalid)
+    }
+}
+
+/// Both halves: what the Items queue is what a bank's method gets.
+#[tokio::test(start_paused = true)]
+async fn a_bank_is_handed_what_was_queued() {
+    let world = World::new(|_| Answer::Status(200));
+    world.link_noted("anna").await;
+    let heard = Arc::default();
+    let verifier = world.verifier().clock(Arc::new(Same(world.clock.clone())));
+    let service = PartnerService::builder(Bank(Arc::clone(&heard)))
+        .tokens(Arc::new(Nobody))
+        .notifications(Arc::new(verifier))
+        .build()
+        .unwrap();
+    let client = PartnerClient::builder("https://bank.example", InProcess::new(service))
+        .signer(world.signer.for_partners(world.clock.clone()));
+    assert_eq!(world.sender_to(client).deliver_due().await, 1);
+    assert_eq!(world.waiting().await, 0);
+    let heard = heard.lock().unwrap();
+    assert_eq!((heard.len(), heard[0].application.name.as_str()), (1, "Budget App"));
+}

@@ -1,0 +1,101 @@
+//! What a service asks of a request before any endpoint sees it.
+
+use super::{Limits, Refusal};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Version, header, request::Parts};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use std::{fmt, sync::Arc};
+
+/// A request without its body.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) parts: Parts,
+    pub(crate) request_id: Arc<str>,
+}
+
+/// Size and number of headers, and the one `Host` of HTTP/1.1.
+pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    let line = |(name, value): (&header::HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    let bytes: usize = headers.iter().map(line).sum();
+    if headers.len() > limits.header_fields || bytes > limits.header_bytes {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if parts.version == Version::HTTP_11 && hosts != 1 {
+        return Err(Refusal::Hosts);
+    }
+    Ok(())
+}
+
+/// The text of a header that is there once.
+pub(crate) fn one_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok()
+}
+
+/// A JSON body must say so, be in UTF-8 and not be compressed.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = || Refusal::MediaType;
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(refuse());
+    }
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = match (all.next().map(HeaderValue::to_str), all.next()) {
+        (Some(Ok(value)), None) => value,
+        _ => return Err(refuse()),
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    if json && utf8 { Ok(()) } else { Err(refuse()) }
+}
+
+/// The whole body, or a refusal once it is too large.
+pub(crate) async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+{
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Refusal::TooLarge { limit });
+    }
+    // `Limited` wants an error it can box; the text of the cause is of no use to the caller.
+    let body = body.map_err(|_| std::io::Error::other("the body was cut off"));
+    match Box::pin(Limited::new(body, limit)).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { limit }),
+        Err(_) => Err(Refusal::CutOff),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (header::HeaderName::from_static(name), HeaderValue::from_static(value))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn json_in_utf8_only() {
+        let ok = |value| require_json(&headers(&[("content-type", value)])).is_ok();
+        assert!(ok("application/json") && ok("Application/JSON; charset=\"UTF-8\""));
+        assert!(
+            !ok("text/json") && !ok("application/json; charset=latin1") && !ok("application/jsonp")
+        );
+        assert!(require_json(&HeaderMap::new()).is_err());
+    }
+}

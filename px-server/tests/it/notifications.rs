@@ -1,0 +1,467 @@
+//! `POST /applications/notify` at a partner: signed by Plaid, as it was sent, and handed on once.
+
+use crate::{
+    bank::{body, get, json},
+    log::Log,
+};
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta};
+use http::{Request, header};
+use http_body_util::Full;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use px_server::{
+    Caller, Error, Partner, PartnerService,
+    clock::ManualClock,
+    verify::{TokenVerifier, VerifyError},
+    webhook::{AskedKeys, FixedKeys, KeySource, Verifier},
+};
+use px_types::{
+    AccessToken, KeyId,
+    model::verification_key::VerificationKey,
+    partner::{
+        GetUser, ListTransactions, NewApplicationLinkNotification, TransactionsResponse,
+        UserAccountInfoResponse,
+    },
+    webhook::SignatureClaims,
+};
+use serde_json::{Value, json};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+use tower::ServiceExt as _;
+
+const PATH: &str = "/applications/notify";
+const NOW: i64 = 1_714_564_800;
+const NOTIFICATION: &str = r#"{"notification_id":"n1","user_id":"u1","application":{"application_id":"app-budget","name":"Budget App","created_at":"2024-05-01T12:00:00Z"},"occurred_at":"2024-05-01T12:00:00Z","event":"LINKED","account_ids":["a1"]}"#;
+
+/// A bank that notes what it is told. The first calls go wrong as it is scripted.
+#[derive(Clone, Default)]
+struct Bank {
+    told: Arc<Mutex<Vec<NewApplicationLinkNotification>>>,
+    script: Arc<Mutex<Vec<Fault>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Error,
+    Panic,
+    Hang,
+}
+
+#[async_trait]
+impl Partner for Bank {
+    async fn user(&self, _: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
+        Err(Error::not_offered())
+    }
+
+    async fn transactions(
+        &self,
+        _: &Caller,
+        _: ListTransactions,
+    ) -> Result<TransactionsResponse, Error> {
+        Err(Error::not_offered())
+    }
+
+    async fn application_linked(
+        &self,
+        notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let fault = self.script.lock().unwrap().pop();
+        match fault {
+            Some(Fault::Error) => return Err(Error::internal("the bank's books are locked")),
+            Some(Fault::Panic) => panic!("the bank's code panics"),
+            Some(Fault::Hang) => std::future::pending().await,
+            None => {}
+        }
+        self.told.lock().unwrap().push(notification);
+        Ok(())
+    }
+}
+
+struct NoTokens;
+
+#[async_trait]
+impl TokenVerifier for NoTokens {
+    async fn verify(&self, _: &AccessToken) -> Result<Arc<px_server::TokenGrant>, VerifyError> {
+        Err(VerifyError::Invalid)
+    }
+}
+
+/// A key of Plaid's.
+struct Key {
+    pair: rcgen::KeyPair,
+    kid: &'static str,
+}
+
+impl Key {
+    fn new(kid: &'static str) -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        Self { pair, kid }
+    }
+
+    fn published(&self, expired_at: Option<i64>) -> VerificationKey {
+        // The public key is 0x04, x, y.
+        let point = self.pair.public_key_raw();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut key = VerificationKey::new(
+            KeyId::new(self.kid).unwrap(),
+            "ES256",
+            "P-256",
+            "EC",
+            "sig",
+            part(&point[1..33]),
+            part(&point[33..65]),
+            NOW - 1000,
+        );
+        key.expired_at = expired_at;
+        key
+    }
+
+    fn sign_as(&self, head: &Value, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(head), part(claims));
+        let key = EncodingKey::from_ec_der(&self.pair.serialize_der());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::ES256);
+        format!("{signed}.{}", signature.unwrap())
+    }
+
+    fn sign(&self, body: &str, iat: i64) -> String {
+        let claims = serde_json::to_value(SignatureClaims::of(body.as_bytes(), iat)).unwrap();
+        self.sign_as(&json!({ "alg": "ES256", "kid": self.kid, "typ": "JWT" }), &claims)
+    }
+}
+
+struct World {
+    bank: Bank,
+    service: PartnerService,
+    clock: ManualClock,
+    key: Key,
+    expired: Key,
+}
+
+impl World {
+    fn new() -> Self {
+        let (key, expired) = (Key::new("key-1"), Key::new("key-0"));
+        let keys = vec![key.published(None), expired.published(Some(NOW - 60))];
+        Self::with_keys(Arc::new(FixedKeys::new(keys)), key, expired)
+    }
+
+    fn with_keys(keys: Arc<dyn KeySource>, key: Key, expired: Key) -> Self {
+        let clock = ManualClock::new(DateTime::from_timestamp(NOW, 0).unwrap());
+        let bank = Bank::default();
+        let verifier = Verifier::new(keys).clock(Arc::new(clock.clone()));
+        let service = PartnerService::builder(bank.clone())
+            .tokens(Arc::new(NoTokens))
+            .clock(Arc::new(clock.clone()))
+            .notifications(Arc::new(verifier));
+        Self { bank, service: service.build().unwrap(), clock, key, expired }
+    }
+
+    fn fails_first(self, faults: &[Fault]) -> Self {
+        self.bank.script.lock().unwrap().extend(faults);
+        self
+    }
+
+    async fn send(&self, signature: &str, body: &str) -> (u16, String) {
+        send(&self.service, request(Some(signature), body)).await
+    }
+
+    fn told(&self) -> usize {
+        self.bank.told.lock().unwrap().len()
+    }
+}
+
+fn request(signature: Option<&str>, body: &str) -> Request<Full<Bytes>> {
+    let mut request = Request::post(PATH)
+        .header(header::HOST, "bank.example")
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(signature) = signature {
+        request = request.header("plaid-verification", signature);
+    }
+    request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+}
+
+/// The status, and the id of the error.
+async fn send(service: &PartnerService, request: Request<Full<Bytes>>) -> (u16, String) {
+    let answer = service.clone().oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let request_id = answer.headers()["x-request-id"].clone();
+    let bearer = answer.headers().contains_key(header::WWW_AUTHENTICATE);
+    assert!(!bearer, "a bearer token is not what is missing");
+    if status == 200 {
+        assert_eq!(body(answer).await, "");
+        return (status, String::new());
+    }
+    let body = json(answer).await;
+    assert_eq!(body["request_id"], request_id.to_str().unwrap());
+    (status, body["error"]["id"].as_str().unwrap().to_owned())
+}
+
+fn forged() -> (u16, String) {
+    (401, "invalid_signature".into())
+}
+
+#[tokio::test]
+async fn a_signed_notification_is_handed_to_the_bank_as_it_was_sent() {
+    let world = World::new();
+    assert_eq!(world.send(&world.key.sign(NOTIFICATION, NOW), NOTIFICATION).await.0, 200);
+    let told = world.bank.told.lock().unwrap().clone();
+    let expected: NewApplicationLinkNotification = serde_json::from_str(NOTIFICATION).unwrap();
+    assert_eq!(told, std::slice::from_ref(&expected));
+    assert!(!expected.is_unlink());
+    let unlinked = NOTIFICATION.replace("LINKED", "UNLINKED");
+    assert_eq!(world.send(&world.key.sign(&unlinked, NOW), &unlinked).await.0, 200);
+    assert!(world.bank.told.lock().unwrap()[1].is_unlink());
+}
+
+#[tokio::test]
+async fn a_partner_that_does_not_ask_for_notifications_has_nothing_there() {
+    let service = PartnerService::builder(Bank::default()).tokens(Arc::new(NoTokens));
+    let service = service.build().unwrap();
+    let answer = send(&service, request(Some("x"), NOTIFICATION)).await;
+    assert_eq!(answer, (404, "not_found".into()));
+    assert_eq!(service.oneshot(get(PATH, None)).await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn a_forged_notification_is_refused() {
+    let world = World::new();
+    let stranger = Key { kid: "key-1", ..Key::new("key-1") };
+    assert_eq!(world.send(&stranger.sign(NOTIFICATION, NOW), NOTIFICATION).await, forged());
+    let unknown = Key::new("nobody's");
+    assert_eq!(world.send(&unknown.sign(NOTIFICATION, NOW), NOTIFICATION).await, forged());
+    for signature in ["", "x", "a.b.c", "..", &"a".repeat(5000)] {
+        assert_eq!(world.send(signature, NOTIFICATION).await, forged(), "{signature}");
+    }
+    assert_eq!(send(&world.service, request(None, NOTIFICATION)).await, forged());
+    // A good one beside another one: which of them counts is not guessed.
+    let mut two = request(Some(&world.key.sign(NOTIFICATION, NOW)), NOTIFICATION);
+    two.headers_mut().append("plaid-verification", "x".parse().unwrap());
+    assert_eq!(send(&world.service, two).await, forged());
+    assert_eq!(world.told(), 0);
+}
+
+#[tokio::test]
+async fn a_notification_altered_by_one_byte_is_refused() {
+    let world = World::new();
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    for at in 0..NOTIFICATION.len() {
+        let mut altered = NOTIFICATION.as_bytes().to_vec();
+        altered[at] ^= 1;
+        let altered = String::from_utf8(altered).unwrap();
+        assert_eq!(world.send(&signature, &altered).await, forged(), "byte {at}");
+    }
+    for altered in [format!("{NOTIFICATION} "), NOTIFICATION.replace(',', ", "), String::new()] {
+        assert_eq!(world.send(&signature, &altered).await, forged());
+    }
+    // And every byte of the signature's own three parts.
+    for at in 0..signature.len() {
+        let mut altered = signature.clone().into_bytes();
+        altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+        let altered = String::from_utf8(altered).unwrap();
+        assert_eq!(world.send(&altered, NOTIFICATION).await, forged(), "byte {at}");
+    }
+    assert_eq!(world.told(), 0);
+    assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200, "what was sent is still good");
+}
+
+#[tokio::test]
+async fn a_notification_signed_with_an_expired_key_is_refused() {
+    let world = World::new();
+    // The signature is of a time when the key was alive, and still young enough.
+    let signature = world.expired.sign(NOTIFICATION, NOW - 120);
+    assert_eq!(world.send(&signature, NOTIFICATION).await, forged());
+    assert_eq!(world.told(), 0);
+}
+
+#[tokio::test]
+async fn a_notification_with_alg_none_or_another_algorithm_is_refused() {
+    let world = World::new();
+    let claims = serde_json::to_value(SignatureClaims::of(NOTIFICATION.as_bytes(), NOW)).unwrap();
+    for alg in ["none", "None", "NONE", "HS256", "RS256", "ES384", "EdDSA", "es256", ""] {
+        let head = json!({ "alg": alg, "kid": "key-1", "typ": "JWT" });
+        let signed = world.key.sign_as(&head, &claims);
+        assert_eq!(world.send(&signed, NOTIFICATION).await, forged(), "{alg}");
+        let bare = format!("{}.", signed.rsplit_once('.').unwrap().0);
+        assert_eq!(world.send(&bare, NOTIFICATION).await, forged(), "{alg}, no signature");
+    }
+    assert_eq!(world.told(), 0);
+}
+
+#[tokio::test]
+async fn a_notification_is_good_for_five_minutes() {
+    let world = World::new();
+    for (iat, status) in
+        [(NOW - 301, 401), (NOW - 300, 200), (NOW + 30, 200), (NOW + 31, 401), (0, 401)]
+    {
+        let signature = world.key.sign(NOTIFICATION, iat);
+        assert_eq!(world.send(&signature, NOTIFICATION).await.0, status, "{}", iat - NOW);
+    }
+    assert_eq!(world.told(), 2);
+}
+
+/// A replay is answered 200, because anything else would have it sent again.
+#[tokio::test]
+async fn a_replayed_notification_is_not_handed_on_a_second_time() {
+    let world = World::new();
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    for _ in 0..3 {
+        assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
+        assert_eq!(world.told(), 1);
+    }
+    // Anyone can make a second valid signature of a first one of ECDSA: s, and n - s.
+    let twin = twin_of(&signature);
+    assert_ne!(twin, signature);
+    assert_eq!(world.send(&twin, NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 1);
+    world.clock.advance(TimeDelta::seconds(300));
+    assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 1, "at its last moment it is remembered");
+    world.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(world.send(&signature, NOTIFICATION).await, forged());
+    // Signed anew it is another delivery: which the bank knows by its `notification_id`.
+    let again = world.key.sign(NOTIFICATION, NOW + 301);
+    assert_eq!(world.send(&again, NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 2);
+}
+
+/// The other signature of the same text by the same key.
+fn twin_of(token: &str) -> String {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let difference = i32::from(ORDER[at]) - i32::from(bytes[32 + at]) - borrow;
+        borrow = i32::from(difference < 0);
+        bytes[32 + at] = u8::try_from(difference + 256 * borrow).unwrap();
+    }
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[tokio::test]
+async fn of_many_copies_at_once_one_is_handed_on() {
+    let world = World::new();
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    let copies = (0..20).map(|_| world.send(&signature, NOTIFICATION));
+    let answers = futures_util::future::join_all(copies).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+    assert_eq!(world.told(), 1);
+}
+
+/// The bank's code fails after the signature was remembered. The next attempt is handed on,
+/// whether it is signed anew or, within the same second, just alike.
+#[tokio::test]
+async fn a_notification_that_the_bank_could_not_take_is_not_lost() {
+    for later in [0, 30] {
+        let world = World::new().fails_first(&[Fault::Error, Fault::Panic]);
+        for status in [500, 500, 200, 200] {
+            let iat = world.clock_seconds();
+            let signature = world.key.sign(NOTIFICATION, iat);
+            assert_eq!(world.send(&signature, NOTIFICATION).await.0, status);
+            if status == 500 {
+                assert_eq!(world.told(), 0);
+                world.clock.advance(TimeDelta::seconds(later));
+            }
+        }
+        assert_eq!((world.told(), world.bank.calls.load(Ordering::SeqCst)), (1, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_notification_whose_caller_hung_up_is_not_lost() {
+    let world = World::new().fails_first(&[Fault::Hang]);
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    let mut first = Box::pin(world.send(&signature, NOTIFICATION));
+    assert!(futures_util::poll!(first.as_mut()).is_pending());
+    assert_eq!(world.bank.calls.load(Ordering::SeqCst), 1);
+    drop(first);
+    assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 1);
+}
+
+impl World {
+    fn clock_seconds(&self) -> i64 {
+        px_server::clock::Clock::now(&self.clock).timestamp()
+    }
+}
+
+#[tokio::test]
+async fn keys_out_of_reach_are_503_and_the_notification_comes_again() {
+    let (key, expired) = (Key::new("key-1"), Key::new("key-0"));
+    let published = key.published(None);
+    let (asked, down) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(true)));
+    let keys = {
+        let (asked, down) = (asked.clone(), down.clone());
+        AskedKeys::new(move |kid: KeyId| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let answer = match *down.lock().unwrap() {
+                true => Err("Plaid is out of reach"),
+                false => Ok(Some(published.clone()).filter(|key| key.kid == kid)),
+            };
+            async move { answer }
+        })
+    };
+    let world = World::with_keys(Arc::new(keys), key, expired);
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    for _ in 0..3 {
+        let answer = world.send(&signature, NOTIFICATION).await;
+        assert_eq!(answer, (503, "institution_unavailable".into()));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "asked for at most once a minute");
+    *down.lock().unwrap() = false;
+    world.clock.advance(TimeDelta::seconds(60));
+    for n in 0..10 {
+        let signature = world.key.sign(NOTIFICATION, NOW + 60 - n);
+        assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "and kept");
+    assert_eq!(world.told(), 10);
+}
+
+/// The signature comes first: of a stranger's body nothing is read.
+#[tokio::test]
+async fn nothing_is_parsed_before_the_signature_is_checked() {
+    let world = World::new();
+    for bad in ["", "{", "[]", r#"{"notification_id":"n1"}"#] {
+        assert_eq!(world.send("x.y.z", bad).await, forged());
+        let signature = world.key.sign(bad, NOW);
+        let answer = world.send(&signature, bad).await;
+        assert_eq!(answer, (400, "invalid_request".into()), "{bad}");
+        // Of a body that cannot be read there is nothing to hand on, however often it comes.
+        assert_eq!(world.send(&signature, bad).await.0, 400);
+    }
+    let mut form = request(Some(&world.key.sign(NOTIFICATION, NOW)), NOTIFICATION);
+    form.headers_mut().insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
+    assert_eq!(send(&world.service, form).await, (415, "unsupported_media_type".into()));
+    let large = " ".repeat((1 << 20) + 1);
+    let answer = world.send("x", &large).await;
+    assert_eq!(answer, (413, "payload_too_large".into()));
+    assert_eq!(world.told(), 0);
+}
+
+#[tokio::test]
+async fn a_notification_leaves_no_secret_and_no_customer_in_the_log() {
+    let (log, guard) = Log::capture();
+    let world = World::new().fails_first(&[Fault::Error]);
+    let signature = world.key.sign(NOTIFICATION, NOW);
+    for status in [500, 200, 200] {
+        assert_eq!(world.send(&signature, NOTIFICATION).await.0, status);
+    }
+    world.send(&signature, "{}").await;
+    drop(guard);
+    let text = log.text();
+    assert!(text.contains("application_linked") && text.contains("another body"), "{text}");
+    assert_eq!(text.matches("the bank's books are locked").count(), 1, "{text}");
+    for hidden in [&signature[..40], &signature[signature.len() - 40..], "Budget App", "\"u1\""] {
+        assert!(!text.contains(hidden), "{hidden}: {text}");
+    }
+}

@@ -1,0 +1,191 @@
+//! Who calls: in the headers or in the body, once, and right.
+
+use super::{
+    CLIENT, OTHER, OTHER_SECRET, SECRET, Scripted, of_client, outcome, post, send, service,
+    service_with, with_headers,
+};
+use async_trait::async_trait;
+use px_server::{
+    clients::{Client, Clients},
+    clock::ManualClock,
+    guard::RateLimit,
+    plaid::{BuildError, PlaidService},
+};
+use px_types::{ClientId, ClientSecret, endpoint::list};
+use serde_json::json;
+use std::{error::Error as StdError, sync::Arc};
+
+const PATH: &str = "/item/get";
+const PLAIN: &str = r#"{"access_token":"a"}"#;
+const ID: &str = "plaid-client-id";
+const KEY: &str = "plaid-secret";
+
+/// The name of a case, its headers, its body, and the status and the code that it is answered with.
+type Case<'t> = (&'t str, &'t [(&'static str, &'t str)], String, u16, &'t str);
+
+fn body(id: &str, secret: &str) -> String {
+    json!({ "access_token": "a", "client_id": id, "secret": secret }).to_string()
+}
+
+#[tokio::test]
+async fn credentials_matrix() {
+    let plain = || PLAIN.to_owned();
+    let wrong = (401, "INVALID_API_KEYS");
+    let twice = (400, "INVALID_HEADERS");
+    let cases: &[Case<'_>] = &[
+        ("none", &[], plain(), wrong.0, wrong.1),
+        ("headers", &[(ID, CLIENT), (KEY, SECRET)], plain(), 200, ""),
+        ("body", &[], body(CLIENT, SECRET), 200, ""),
+        ("the id alone", &[(ID, CLIENT)], plain(), wrong.0, wrong.1),
+        ("the secret alone", &[(KEY, SECRET)], plain(), wrong.0, wrong.1),
+        ("wrong secret", &[(ID, CLIENT), (KEY, "x")], plain(), wrong.0, wrong.1),
+        ("wrong secret, body", &[], body(CLIENT, "x"), wrong.0, wrong.1),
+        ("unknown client", &[(ID, "x"), (KEY, SECRET)], plain(), wrong.0, wrong.1),
+        ("another's secret", &[(ID, CLIENT), (KEY, OTHER_SECRET)], plain(), wrong.0, wrong.1),
+        ("empty, headers", &[(ID, ""), (KEY, "")], plain(), wrong.0, wrong.1),
+        ("empty, body", &[], body("", ""), wrong.0, wrong.1),
+        ("empty headers, good body", &[(ID, ""), (KEY, "")], body(CLIENT, SECRET), 200, ""),
+        ("good headers, empty body", &[(ID, CLIENT), (KEY, SECRET)], body("", ""), 200, ""),
+        ("no id", &[(ID, ".."), (KEY, SECRET)], plain(), wrong.0, wrong.1),
+        (
+            "the same in both",
+            &[(ID, CLIENT), (KEY, SECRET)],
+            body(CLIENT, SECRET),
+            twice.0,
+            twice.1,
+        ),
+        ("another in both", &[(ID, CLIENT), (KEY, SECRET)], body(OTHER, "x"), twice.0, twice.1),
+        (
+            "half and half",
+            &[(ID, CLIENT)],
+            json!({ "access_token": "a", "secret": SECRET }).to_string(),
+            twice.0,
+            twice.1,
+        ),
+        ("two ids", &[(ID, CLIENT), (ID, CLIENT), (KEY, SECRET)], plain(), twice.0, twice.1),
+        ("two secrets", &[(ID, CLIENT), (KEY, SECRET), (KEY, "x")], plain(), twice.0, twice.1),
+        (
+            "twice in the body",
+            &[],
+            format!(
+                r#"{{"access_token":"a","client_id":"x","client_id":"{CLIENT}","secret":"{SECRET}"}}"#
+            ),
+            400,
+            "INVALID_BODY",
+        ),
+        (
+            "secret twice in the body",
+            &[],
+            format!(
+                r#"{{"access_token":"a","client_id":"{CLIENT}","secret":"x","secret":"{SECRET}"}}"#
+            ),
+            400,
+            "INVALID_BODY",
+        ),
+        ("a number", &[], r#"{"client_id":5,"secret":"s"}"#.to_owned(), 400, "INVALID_FIELD"),
+        ("no JSON, nobody", &[], "{".to_owned(), 400, "INVALID_BODY"),
+        ("no JSON, headers", &[(ID, CLIENT), (KEY, SECRET)], "{".to_owned(), 400, "INVALID_BODY"),
+        ("no JSON, wrong headers", &[(ID, CLIENT), (KEY, "x")], "{".to_owned(), wrong.0, wrong.1),
+        ("an array", &[], format!(r#"["{CLIENT}","{SECRET}"]"#), 400, "INVALID_BODY"),
+        ("HTTP Basic", &[("authorization", "Basic eDp5")], plain(), wrong.0, wrong.1),
+    ];
+    let (service, plaid) = service();
+    let mut good = 0;
+    for (name, headers, body, status, code) in cases {
+        let request = with_headers(post(PATH, body.clone()), headers);
+        assert_eq!(outcome(&service, request).await, (*status, (*code).to_owned()), "{name}");
+        good += usize::from(*status == 200);
+        assert_eq!(plaid.seen().len(), good, "{name}: a refused request reached the method");
+    }
+}
+
+/// Whatever is wrong with a client, the answer is the same but for the request id.
+#[tokio::test]
+async fn an_unknown_client_is_not_told_from_a_wrong_secret() {
+    let (service, _) = service();
+    let mut answers = Vec::new();
+    for (id, secret) in [(CLIENT, "x"), ("nobody", SECRET), (OTHER, SECRET), ("nobody", "")] {
+        let headers = [(ID, id), (KEY, secret), ("x-request-id", "fixed")];
+        let (answer, body) = send(&service, with_headers(post(PATH, PLAIN), &headers)).await;
+        answers.push((answer.status(), answer.headers().clone(), body));
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+}
+
+#[tokio::test]
+async fn no_endpoint_is_open_to_strangers() {
+    let (service, plaid) = service();
+    for meta in list::plaid() {
+        let request = with_headers(post(meta.path, "{}"), &[(ID, CLIENT), (KEY, "x")]);
+        let refused = outcome(&service, request).await;
+        assert_eq!(refused, (401, "INVALID_API_KEYS".to_owned()), "{}", meta.id);
+    }
+    assert_eq!(plaid.seen(), []);
+}
+
+/// A registry that is out of reach.
+struct Down;
+
+#[async_trait]
+impl Clients for Down {
+    async fn find(&self, _: &ClientId) -> Result<Option<Client>, Box<dyn StdError + Send + Sync>> {
+        Err("the registry is down".into())
+    }
+
+    async fn check_secret(
+        &self,
+        _: &ClientId,
+        _: &ClientSecret,
+    ) -> Result<bool, Box<dyn StdError + Send + Sync>> {
+        Err("the registry is down".into())
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_503_and_never_401() {
+    let (service, plaid) = service_with(|builder| builder.clients(Arc::new(Down)));
+    let (answer, body) = send(&service, of_client(PATH, PLAIN)).await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(body["error_type"], "API_ERROR");
+    assert!(!body.to_string().contains("registry"), "{body}");
+    assert_eq!(plaid.seen(), []);
+}
+
+#[tokio::test]
+async fn too_many_requests_of_one_client_are_429_and_say_how_long_to_wait() {
+    let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
+    let limit = RateLimit::per_minute(2).clock(Arc::new(clock.clone()));
+    let (service, plaid) = service_with(|builder| builder.rate_limit(limit));
+    for _ in 0..2 {
+        assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    }
+    let (answer, body) = send(&service, of_client(PATH, PLAIN)).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["retry-after"]),
+        (429, &"30".parse().unwrap())
+    );
+    assert_eq!(
+        (&body["error_type"], &body["error_code"]),
+        (&json!("RATE_LIMIT_EXCEEDED"), &json!("RATE_LIMIT"))
+    );
+    assert_eq!(plaid.seen().len(), 2);
+    // Others have their own.
+    let other = [(ID, OTHER), (KEY, OTHER_SECRET)];
+    assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &other)).await.0, 200);
+    // Those with a wrong secret take nothing of anybody's.
+    let forged = [(ID, OTHER), (KEY, "x")];
+    for _ in 0..5 {
+        assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &forged)).await.0, 401);
+    }
+    assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &other)).await.0, 200);
+    clock.advance(chrono::TimeDelta::seconds(30));
+    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+}
+
+#[test]
+fn a_service_that_nobody_can_call_is_not_built() {
+    let builder = || PlaidService::builder(Scripted::default());
+    assert_eq!(builder().build().unwrap_err(), BuildError::NoClients);
+    let zero = builder().clients(super::clients()).max_body(0);
+    assert_eq!(zero.build().unwrap_err(), BuildError::ZeroLimit);
+}
