@@ -30,9 +30,20 @@ use std::{
 
 /// Keeps the request that it reads and gives an answer that it was told.
 #[derive(Clone)]
-struct Echo<E: Endpoint> {
+pub(crate) struct Echo<E: Endpoint> {
     read: Arc<Mutex<Option<E>>>,
     answer: Arc<E::Response>,
+}
+
+impl<E: Endpoint> Echo<E> {
+    pub(crate) fn answering(answer: E::Response) -> Self {
+        Self { read: Arc::default(), answer: Arc::new(answer) }
+    }
+
+    /// The request that it read.
+    pub(crate) fn take(&self) -> Option<E> {
+        self.read.lock().unwrap().take()
+    }
 }
 
 impl<E> tower_service::Service<Request<Full<Bytes>>> for Echo<E>
@@ -93,7 +104,7 @@ where
 {
     let seed = &mut Seed::new(seed);
     let (request, answer) = (E::request(seed), E::response(seed));
-    let echo = Echo::<E> { read: Arc::default(), answer: Arc::new(answer.clone()) };
+    let echo = Echo::<E>::answering(answer.clone());
     let client = PartnerClient::builder("http://bank.test/px/..", InProcess::new(echo.clone()))
         .client("plaid".parse().unwrap(), ClientSecret::new("s"))
         .token(AccessToken::new("t"))
@@ -103,7 +114,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = runtime.block_on(client.send(request.clone())).unwrap();
     assert_eq!(read, answer);
-    assert_eq!(echo.read.lock().unwrap().take(), Some(request));
+    assert_eq!(echo.take(), Some(request));
 }
 
 macro_rules! every_endpoint {
