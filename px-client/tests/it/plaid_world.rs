@@ -13,7 +13,7 @@ use px_server::{
     plaid::{Caller, Error, Plaid, PlaidService},
 };
 use px_types::{
-    ActivityId, ApplicationId, ClientSecret, Date, ItemAccessToken, LinkToken, Timestamp, UserId,
+    ActivityId, ClientSecret, Date, ItemAccessToken, LinkToken, Timestamp, UserId,
     model::{
         activity::{Activity, ActivityState, ActivityType},
         application::ConnectedApplication,
@@ -150,20 +150,6 @@ impl World {
 
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
-    }
-
-    /// The user connects an application.
-    pub(crate) fn links(&self, user: &UserId, id: &str, name: &str) -> ConnectedApplication {
-        let id = ApplicationId::new(id).unwrap();
-        let application = self.with(|state| {
-            let shared = state.items.entry(user.clone()).or_default();
-            let minutes = shared.applications.len();
-            let since: Timestamp = format!("2024-05-06T11:{minutes:02}:00Z").parse().unwrap();
-            let application = ConnectedApplication::new(id, name, since);
-            shared.applications.push(application.clone());
-            application
-        });
-        application
     }
 }
 
