@@ -3,9 +3,13 @@
 use super::{CLIENT, REQUEST_ID, Scripted, Seen, post, send, service, vector, with_headers};
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
+#[cfg(any(feature = "axum", feature = "hyper"))]
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+#[cfg(feature = "hyper")]
 use px_server::plaid::PlaidService;
 use px_types::{Meta, endpoint::list};
+#[cfg(any(feature = "axum", feature = "hyper"))]
 use serde_json::Value;
 
 fn request(meta: &Meta) -> Request<Full<Bytes>> {
