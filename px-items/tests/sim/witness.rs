@@ -245,6 +245,8 @@ impl Witness {
             item.choices.insert(connection.application_id.clone(), choice);
         }
         if linked.repaired {
+            // Whoever worked on it lost it with the authorization.
+            item.held = None;
             let mut news = News::default();
             news.repaired = true;
             facts.promise(&linked.item_id, &news, &connections);
