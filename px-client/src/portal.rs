@@ -6,6 +6,8 @@
 //!
 //! - `store`: the bank's own records; `memory`: those of tests;
 //! - `view`: what a page shows, made fit to be shown (pure);
+//! - `setup`: what a bank says of itself, and how it makes tokens;
+//! - `item`: the bank's token for a user's Item, and connecting a further application with it;
 //! - `disconnect`: ending an application's access, until it is done;
 //! - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
 //!
@@ -79,8 +81,10 @@
 
 mod disconnect;
 mod error;
+mod item;
 mod linked;
 mod memory;
+mod setup;
 mod store;
 mod view;
 mod watchers;
@@ -88,7 +92,9 @@ mod watchers;
 pub use self::{
     disconnect::{Disconnected, WorkedOff},
     error::{PortalError, PortalErrorKind},
+    item::ConnectLink,
     memory::MemoryPortalStore,
+    setup::{MintToken, PortalBuilder},
     store::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore},
     view::{
         AccountsSeen, ActivityEntry, ActivityPage, AppState, Applications, ConnectedApp, DataKind,
@@ -97,43 +103,22 @@ pub use self::{
     watchers::Changes,
 };
 
-use crate::{
-    clock::Clock,
-    error::{Error as CallError, Source},
-    plaid::PlaidClient,
-};
-use async_trait::async_trait;
+use crate::{clock::Clock, plaid::PlaidClient};
 use futures_util::future::join_all;
 use px_types::{
-    AccessToken, ApplicationId, AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken,
-    Timestamp, UserId,
+    ApplicationId, UserId,
     model::{
-        application::ConnectedApplication, cross_app_item_add::CrossAppItemAdd,
-        last_data_access_times::LastDataAccessTimes, link_token_user::LinkTokenUser,
-        product::Product, scopes::Scopes,
+        application::ConnectedApplication, last_data_access_times::LastDataAccessTimes,
+        scopes::Scopes,
     },
     plaid::{
-        CreateLinkToken, GetApplication, ImportItem, ListActivity, ListApplications,
-        MAX_ACTIVITY_COUNT, RemoveItem, ScopesContext, UpdateScopes, UserAuth,
+        GetApplication, ListActivity, ListApplications, MAX_ACTIVITY_COUNT, ScopesContext,
+        UpdateScopes,
     },
 };
-use std::{collections::BTreeSet, fmt, future::Future, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 use tokio::sync::OwnedMutexGuard;
 use watchers::{Locks, Watchers};
-
-/// Makes the bank's own token for a user, which Plaid then reads with.
-#[async_trait]
-pub trait MintToken: Send + Sync + fmt::Debug {
-    /// A token of the bank's OAuth server for a user.
-    ///
-    /// `None` when the user shares nothing with Plaid: then no Item is made and Plaid learns
-    /// nothing of the user. It is asked when a page is looked at, so looking at a page must not
-    /// be taken for a consent. Before [`Portal::connect`] the user has asked to share.
-    ///
-    /// # Errors
-    /// When no token can be made.
-    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Source>;
-}
 
 /// The data half of the connected-apps page.
 ///
@@ -144,18 +129,9 @@ pub struct Portal(Arc<Inner>);
 struct Inner {
     client: PlaidClient,
     store: Arc<dyn PortalStore>,
-    settings: Settings,
+    settings: setup::Settings,
     locks: Locks,
     watchers: Arc<Watchers>,
-}
-
-struct Settings {
-    tokens: Option<Arc<dyn MintToken>>,
-    client_name: String,
-    language: String,
-    country_codes: Vec<String>,
-    products: Vec<Product>,
-    redirect_uri: Option<String>,
 }
 
 impl fmt::Debug for Portal {
@@ -167,106 +143,7 @@ impl fmt::Debug for Portal {
     }
 }
 
-/// Sets up a [`Portal`].
-#[must_use]
-pub struct PortalBuilder {
-    client: PlaidClient,
-    store: Arc<dyn PortalStore>,
-    settings: Settings,
-}
-
-impl fmt::Debug for PortalBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PortalBuilder").finish_non_exhaustive()
-    }
-}
-
-impl PortalBuilder {
-    /// Makes tokens for users whose Item has to be imported. Without it, only users whose token
-    /// the store has can share.
-    pub fn tokens(mut self, tokens: Arc<dyn MintToken>) -> Self {
-        self.settings.tokens = Some(tokens);
-        self
-    }
-
-    /// The language of Plaid's page, `en` by default.
-    pub fn language(mut self, language: impl Into<String>) -> Self {
-        self.settings.language = language.into();
-        self
-    }
-
-    /// The countries of the bank, `US` by default.
-    pub fn country_codes(mut self, codes: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.settings.country_codes = codes.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The products that an Item is imported for, transactions by default. None is the default.
-    pub fn products(mut self, products: impl IntoIterator<Item = Product>) -> Self {
-        self.settings.products = products.into_iter().collect();
-        self
-    }
-
-    /// Where Plaid's page returns to.
-    pub fn redirect_uri(mut self, uri: impl Into<String>) -> Self {
-        self.settings.redirect_uri = Some(uri.into());
-        self
-    }
-
-    /// Makes the portal.
-    #[must_use]
-    pub fn build(self) -> Portal {
-        Portal(Arc::new(Inner {
-            client: self.client,
-            store: self.store,
-            settings: self.settings,
-            locks: Locks::default(),
-            watchers: Arc::default(),
-        }))
-    }
-}
-
-/// What opens Plaid's page for one user.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ConnectLink {
-    /// Opens the page, once.
-    pub link_token: LinkToken,
-    /// When it ends.
-    pub expires_at: Timestamp,
-}
-
 impl Portal {
-    /// Sets up a portal of a bank with that name, which Plaid's page shows.
-    pub fn builder(
-        client: PlaidClient,
-        store: Arc<dyn PortalStore>,
-        client_name: impl Into<String>,
-    ) -> PortalBuilder {
-        let settings = Settings {
-            tokens: None,
-            client_name: client_name.into(),
-            language: "en".into(),
-            country_codes: vec!["US".into()],
-            products: Vec::new(),
-            redirect_uri: None,
-        };
-        PortalBuilder { client, store, settings }
-    }
-
-    /// Makes sure that the bank has the user's token at Plaid, and gives it: for
-    /// [`Notifier`](crate::notifier::Notifier), which needs it.
-    ///
-    /// Call it after a consent of the user, in the background.
-    ///
-    /// # Errors
-    /// [`NotShared`](PortalErrorKind::NotShared) when there is none and the bank makes none; when
-    /// the import fails.
-    pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
-        let _turn = self.lock(user).await;
-        self.token(user).await?.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
-    }
-
     /// The applications that the user connected, the newest first.
     ///
     /// When Plaid is out of reach it gives what the bank knew last, and says so in
@@ -396,70 +273,6 @@ impl Portal {
             entries: entries.map(|one| view::activity_entry(one, name_of)).collect(),
             next: page.cursor,
         })
-    }
-
-    /// Begins to connect an application that the user chose on the bank's own site: gives what
-    /// opens Plaid's page, where the user consents without signing in again.
-    ///
-    /// `foreign_id` is the id by which the application knows the user, where there is one. Call it
-    /// only for a user who has asked for it.
-    ///
-    /// # Errors
-    /// [`NotShared`](PortalErrorKind::NotShared) when the bank gives no token for the user; when
-    /// Plaid refuses the application's token or is out of reach.
-    pub async fn connect(
-        &self,
-        user: &UserId,
-        target: &TargetApplicationToken,
-        foreign_id: Option<&str>,
-    ) -> Result<ConnectLink, PortalError> {
-        let _turn = self.lock(user).await;
-        let settings = &self.0.settings;
-        let created = self
-            .with_token(user, |token| {
-                let mut add = CrossAppItemAdd::new(target.clone());
-                add.foreign_id = foreign_id.map(str::to_owned);
-                let mut request = CreateLinkToken::new(
-                    settings.client_name.clone(),
-                    settings.language.clone(),
-                    settings.country_codes.clone(),
-                    LinkTokenUser::new(user.as_str()),
-                );
-                request.access_token = Some(token);
-                request.redirect_uri = settings.redirect_uri.clone();
-                request.cross_app_item_add = Some(add);
-                async move { self.client().create_link_token(request).await }
-            })
-            .await?;
-        let created = created.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))?;
-        Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
-    }
-
-    /// Ends what [`connect`](Self::connect) began for a user who then did not consent: while no
-    /// application is connected, the Item is removed, and Plaid revokes the bank's token for it.
-    ///
-    /// `true`: there was such an Item. An application that is connected meanwhile keeps it.
-    ///
-    /// # Errors
-    /// When Plaid is out of reach; then the Item stays, and shows nothing to anyone.
-    pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
-        let _turn = self.lock(user).await;
-        let Some(token) = self.store().token(user).await.map_err(PortalError::store)? else {
-            return Ok(false);
-        };
-        let listed = self.client().list_applications(ListApplications::new(token.clone())).await;
-        match listed {
-            Ok(listed) if !listed.applications.is_empty() => return Ok(false),
-            Ok(_) => match self.client().remove_item(RemoveItem::new(token.clone())).await {
-                Ok(_) => {}
-                Err(error) if is_dead(&error) => {}
-                Err(error) => return Err(error.into()),
-            },
-            Err(error) if is_dead(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
-        Ok(true)
     }
 
     /// Tells a page of the user when something has changed.
@@ -593,50 +406,4 @@ impl Portal {
         let name = view::named(display, &application.name, &application.application_id);
         Some((id, name))
     }
-
-    /// The user's token; imported when there is none. The user's lock is held.
-    async fn token(&self, user: &UserId) -> Result<Option<ItemAccessToken>, PortalError> {
-        if let Some(token) = self.store().token(user).await.map_err(PortalError::store)? {
-            return Ok(Some(token));
-        }
-        let settings = &self.0.settings;
-        let Some(tokens) = &settings.tokens else { return Ok(None) };
-        let Some(token) = tokens.mint(user).await.map_err(PortalError::mint)? else {
-            return Ok(None);
-        };
-        let products = AtLeastOne::new(settings.products.clone());
-        let products = products.or_else(|_| AtLeastOne::new(vec![Product::Transactions]));
-        let products = products.map_err(|error| PortalError::mint(error.into()))?;
-        let request = ImportItem::new(products, UserAuth::new(user.clone(), token));
-        let imported = self.client().import(request).await?;
-        let kept = self.store().keep_token(user, &imported.access_token).await;
-        Ok(Some(kept.map_err(PortalError::store)?))
-    }
-
-    /// Calls with the user's token; once more with another one, when Plaid says that it is dead.
-    /// `None`: the user shares nothing.
-    async fn with_token<T, F>(
-        &self,
-        user: &UserId,
-        call: impl Fn(ItemAccessToken) -> F + Send + Sync,
-    ) -> Result<Option<T>, PortalError>
-    where
-        F: Future<Output = Result<T, CallError>> + Send,
-    {
-        let Some(token) = self.token(user).await? else { return Ok(None) };
-        match call(token.clone()).await {
-            Ok(answer) => return Ok(Some(answer)),
-            Err(error) if is_dead(&error) => {
-                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let Some(token) = self.token(user).await? else { return Ok(None) };
-        Ok(Some(call(token).await?))
-    }
-}
-
-/// Whether Plaid says that there is no Item behind a token.
-fn is_dead(error: &CallError) -> bool {
-    matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
 }

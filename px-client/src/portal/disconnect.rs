@@ -3,6 +3,7 @@
 use super::{
     Portal,
     error::{PortalError, PortalErrorKind},
+    item,
     store::{Disconnection, DisconnectionState},
 };
 use crate::error::{Error as CallError, Kind};
@@ -171,7 +172,7 @@ impl Portal {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if super::is_dead(&error) {
+        if item::is_dead(&error) {
             // The Item went with its last application, and the token with it.
             self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
             return Ok(());

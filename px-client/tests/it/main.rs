@@ -11,5 +11,6 @@ mod notifier;
 mod oauth;
 mod plaid;
 mod plaid_world;
+mod portal;
 mod round_trip;
 mod scripted;

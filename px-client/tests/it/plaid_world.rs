@@ -13,7 +13,7 @@ use px_server::{
     plaid::{Caller, Error, Plaid, PlaidService},
 };
 use px_types::{
-    ActivityId, ClientSecret, Date, ItemAccessToken, LinkToken, Timestamp, UserId,
+    ActivityId, ApplicationId, ClientSecret, Date, ItemAccessToken, LinkToken, Timestamp, UserId,
     model::{
         activity::{Activity, ActivityState, ActivityType},
         application::ConnectedApplication,
@@ -70,6 +70,14 @@ pub(crate) struct State {
     pub(crate) unlinks: usize,
     /// What was asked for a link token.
     pub(crate) links: Vec<CreateLinkToken>,
+}
+
+impl State {
+    /// An Item ends, and its tokens with it.
+    fn forget(&mut self, user: &UserId) {
+        self.items.remove(user);
+        self.tokens.retain(|_, owner| owner != user);
+    }
 }
 
 /// What the network does with a request.
@@ -142,6 +150,14 @@ impl World {
     /// Tokens that Plaid knows.
     pub(crate) fn knows(&self, tokens: impl IntoIterator<Item = impl Into<String>>) {
         self.with(|state| state.known.extend(tokens.into_iter().map(Into::into)));
+    }
+
+    /// A user connects an application at Plaid, at a minute of the world's first hour.
+    pub(crate) fn links(&self, user: &UserId, application: &ApplicationId, minute: u32) {
+        let at: Timestamp = format!("2024-05-06T11:{minute:02}:00Z").parse().unwrap();
+        let name = format!("The {application}");
+        let one = ConnectedApplication::new(application.clone(), name, at);
+        self.with(|state| state.items.entry(user.clone()).or_default().applications.push(one));
     }
 
     pub(crate) fn told(&self) -> Vec<Told> {
@@ -327,9 +343,7 @@ impl Plaid for Side {
         })?;
         if last {
             // The Item goes with its last application.
-            let mut state = self.0.lock().unwrap();
-            state.items.remove(&user);
-            state.tokens.retain(|_, owner| *owner != user);
+            self.0.lock().unwrap().forget(&user);
         }
         Ok(Acknowledged::new(caller.request_id()))
     }
@@ -418,8 +432,14 @@ impl Plaid for Side {
         not_here()
     }
 
-    async fn remove_item(&self, _: &Caller, _: RemoveItem) -> Result<Acknowledged, Error> {
-        not_here()
+    async fn remove_item(
+        &self,
+        caller: &Caller,
+        request: RemoveItem,
+    ) -> Result<Acknowledged, Error> {
+        let user = self.item(&request.access_token, |user, _| Ok(user.clone()))?;
+        self.0.lock().unwrap().forget(&user);
+        Ok(Acknowledged::new(caller.request_id()))
     }
 
     async fn update_webhook(

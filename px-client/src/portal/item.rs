@@ -1,0 +1,151 @@
+//! The bank's token for a user's Item at Plaid: imported when there is none, replaced when Plaid
+//! says that it is dead; and connecting a further application with it.
+
+use super::{Portal, PortalError, PortalErrorKind};
+use crate::error::Error as CallError;
+use px_types::{
+    AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken, Timestamp, UserId,
+    model::{
+        cross_app_item_add::CrossAppItemAdd, link_token_user::LinkTokenUser, product::Product,
+    },
+    plaid::{CreateLinkToken, ImportItem, ListApplications, RemoveItem, UserAuth},
+};
+use std::future::Future;
+
+/// What opens Plaid's page for one user.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectLink {
+    /// Opens the page, once.
+    pub link_token: LinkToken,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+impl Portal {
+    /// Makes sure that the bank has the user's token at Plaid, and gives it: for
+    /// [`Notifier`](crate::notifier::Notifier), which needs it.
+    ///
+    /// Call it after a consent of the user, in the background.
+    ///
+    /// # Errors
+    /// [`NotShared`](PortalErrorKind::NotShared) when there is none and the bank makes none; when
+    /// the import fails.
+    pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
+        let _turn = self.lock(user).await;
+        self.token(user).await?.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
+    }
+
+    /// Begins to connect an application that the user chose on the bank's own site: gives what
+    /// opens Plaid's page, where the user consents without signing in again.
+    ///
+    /// `foreign_id` is the id by which the application knows the user, where there is one. Call it
+    /// only for a user who has asked for it.
+    ///
+    /// # Errors
+    /// [`NotShared`](PortalErrorKind::NotShared) when the bank gives no token for the user; when
+    /// Plaid refuses the application's token or is out of reach.
+    pub async fn connect(
+        &self,
+        user: &UserId,
+        target: &TargetApplicationToken,
+        foreign_id: Option<&str>,
+    ) -> Result<ConnectLink, PortalError> {
+        let _turn = self.lock(user).await;
+        let settings = &self.0.settings;
+        let created = self
+            .with_token(user, |token| {
+                let mut add = CrossAppItemAdd::new(target.clone());
+                add.foreign_id = foreign_id.map(str::to_owned);
+                let mut request = CreateLinkToken::new(
+                    settings.client_name.clone(),
+                    settings.language.clone(),
+                    settings.country_codes.clone(),
+                    LinkTokenUser::new(user.as_str()),
+                );
+                request.access_token = Some(token);
+                request.redirect_uri = settings.redirect_uri.clone();
+                request.cross_app_item_add = Some(add);
+                async move { self.client().create_link_token(request).await }
+            })
+            .await?;
+        let created = created.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))?;
+        Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
+    }
+
+    /// Ends what [`connect`](Self::connect) began for a user who then did not consent: while no
+    /// application is connected, the Item is removed, and Plaid revokes the bank's token for it.
+    ///
+    /// `true`: there was such an Item. An application that is connected meanwhile keeps it.
+    ///
+    /// # Errors
+    /// When Plaid is out of reach; then the Item stays, and shows nothing to anyone.
+    pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
+        let _turn = self.lock(user).await;
+        let Some(token) = self.store().token(user).await.map_err(PortalError::store)? else {
+            return Ok(false);
+        };
+        let listed = self.client().list_applications(ListApplications::new(token.clone())).await;
+        match listed {
+            Ok(listed) if !listed.applications.is_empty() => return Ok(false),
+            Ok(_) => match self.client().remove_item(RemoveItem::new(token.clone())).await {
+                Ok(_) => {}
+                Err(error) if is_dead(&error) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) if is_dead(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+        Ok(true)
+    }
+
+    /// The user's token; imported when there is none. The user's lock is held.
+    pub(super) async fn token(
+        &self,
+        user: &UserId,
+    ) -> Result<Option<ItemAccessToken>, PortalError> {
+        if let Some(token) = self.store().token(user).await.map_err(PortalError::store)? {
+            return Ok(Some(token));
+        }
+        let settings = &self.0.settings;
+        let Some(tokens) = &settings.tokens else { return Ok(None) };
+        let Some(token) = tokens.mint(user).await.map_err(PortalError::mint)? else {
+            return Ok(None);
+        };
+        let products = AtLeastOne::new(settings.products.clone());
+        let products = products.or_else(|_| AtLeastOne::new(vec![Product::Transactions]));
+        let products = products.map_err(|error| PortalError::mint(error.into()))?;
+        let request = ImportItem::new(products, UserAuth::new(user.clone(), token));
+        let imported = self.client().import(request).await?;
+        let kept = self.store().keep_token(user, &imported.access_token).await;
+        Ok(Some(kept.map_err(PortalError::store)?))
+    }
+
+    /// Calls with the user's token; once more with another one, when Plaid says that it is dead.
+    /// `None`: the user shares nothing.
+    pub(super) async fn with_token<T, F>(
+        &self,
+        user: &UserId,
+        call: impl Fn(ItemAccessToken) -> F + Send + Sync,
+    ) -> Result<Option<T>, PortalError>
+    where
+        F: Future<Output = Result<T, CallError>> + Send,
+    {
+        let Some(token) = self.token(user).await? else { return Ok(None) };
+        match call(token.clone()).await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) if is_dead(&error) => {
+                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let Some(token) = self.token(user).await? else { return Ok(None) };
+        Ok(Some(call(token).await?))
+    }
+}
+
+/// Whether Plaid says that there is no Item behind a token.
+pub(super) fn is_dead(error: &CallError) -> bool {
+    matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
+}
