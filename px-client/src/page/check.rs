@@ -19,6 +19,8 @@ pub(super) struct Check {
     rows: u64,
     empty_pages: u32,
     by_cursor: bool,
+    /// The last row of the page before, which the next page of an offset walk begins with.
+    last: Option<u64>,
     /// Hashes of ids and cursors, not the texts: a walk may be long. A collision makes the
     /// walk begin again; it never hides a row.
     ids: HashSet<u64>,
@@ -49,6 +51,8 @@ pub(super) enum Broken {
 pub(super) enum Inconsistency {
     /// A page had more transactions than were asked for.
     PageOverLimit,
+    /// A page did not begin with the last transaction of the page before.
+    Shifted,
     /// A transaction came twice.
     RepeatedId,
     /// `total` was not the same on every page.
@@ -63,6 +67,7 @@ impl fmt::Display for Inconsistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PageOverLimit => "a page was longer than its limit",
+            Self::Shifted => "a page did not go on where the one before it ended",
             Self::RepeatedId => "a transaction came twice",
             Self::TotalMoved => "the total was not the same on every page",
             Self::CountOff => "the transactions were not as many as the total says",
@@ -79,29 +84,41 @@ impl Check {
             rows: 0,
             empty_pages: 0,
             by_cursor: false,
+            last: None,
             ids: HashSet::new(),
             cursors: HashSet::new(),
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes a page in and says where the walk goes on.
-    pub(super) fn accept(&mut self, page: &TransactionsResponse) -> Result<Next, Broken> {
+    /// Takes a page in, leaves in it what is new, and says where the walk goes on.
+    ///
+    /// Pages by offset overlap by one row. When one row comes and another goes between two pages,
+    /// the total stays and no row comes twice: only the seam tells that one was skipped.
+    pub(super) fn accept(&mut self, page: &mut TransactionsResponse) -> Result<Next, Broken> {
         use Inconsistency as I;
         let broken = |how| Err(Broken::Inconsistent(how));
-        let length = page.transactions.len() as u64;
+        let whole = page.transactions.len() as u64;
         // First of all: the same page for ever is not a window that changes.
         if let Some(cursor) = &page.next_cursor
             && !self.cursors.insert(self.hasher.hash_one(cursor))
         {
             return Err(Broken::Hopeless(PagingFault::RepeatedCursor));
         }
-        if length > self.limit {
+        if whole > self.limit {
             return broken(I::PageOverLimit);
         }
         if *self.total.get_or_insert(page.total) != page.total {
             return broken(I::TotalMoved);
         }
+        if let Some(last) = self.last.take() {
+            let first = page.transactions.first().map(|row| self.hasher.hash_one(&row.id));
+            if first != Some(last) {
+                return broken(I::Shifted);
+            }
+            page.transactions.remove(0);
+        }
+        let length = page.transactions.len() as u64;
         for transaction in &page.transactions {
             if !self.ids.insert(self.hasher.hash_one(&transaction.id)) {
                 return broken(I::RepeatedId);
@@ -130,7 +147,12 @@ impl Check {
         if self.by_cursor || length == 0 {
             return broken(I::CountOff);
         }
-        Ok(Next::Page(Position::Offset(self.rows)))
+        // A partner that gives one row at a time would give the same one for ever.
+        if whole < 2 {
+            return Ok(Next::Page(Position::Offset(self.rows)));
+        }
+        self.last = page.transactions.last().map(|row| self.hasher.hash_one(&row.id));
+        Ok(Next::Page(Position::Offset(self.rows - 1)))
     }
 }
 
@@ -146,18 +168,24 @@ mod tests {
     #[test]
     fn by_offset() {
         let mut check = Check::new(2);
-        let next = check.accept(&page(3, &["a", "b"], None)).unwrap();
-        assert_eq!(next, Next::Page(Position::Offset(2)));
-        assert_eq!(check.accept(&page(3, &["c"], None)), Ok(Next::Done));
-        assert_eq!(Check::new(2).accept(&page(0, &[], None)), Ok(Next::Done));
+        let next = check.accept(&mut page(3, &["a", "b"], None)).unwrap();
+        assert_eq!(next, Next::Page(Position::Offset(1)));
+        let mut last = page(3, &["b", "c"], None);
+        assert_eq!(check.accept(&mut last), Ok(Next::Done));
+        assert_eq!(last.transactions, page(3, &["c"], None).transactions, "each row once");
+        assert_eq!(Check::new(2).accept(&mut page(0, &[], None)), Ok(Next::Done));
     }
 
     #[test]
     fn a_short_page_goes_on_and_an_empty_one_does_not() {
         let mut check = Check::new(5);
-        let next = check.accept(&page(3, &["a"], None)).unwrap();
+        let next = check.accept(&mut page(3, &["a"], None)).unwrap();
         assert_eq!(next, Next::Page(Position::Offset(1)));
-        let next = check.accept(&page(3, &[], None));
+        let next = check.accept(&mut page(3, &[], None));
+        assert_eq!(next, inconsistent(Inconsistency::CountOff));
+        let mut check = Check::new(5);
+        check.accept(&mut page(3, &["a", "b"], None)).unwrap();
+        let next = check.accept(&mut page(3, &["b"], None));
         assert_eq!(next, inconsistent(Inconsistency::CountOff));
     }
 
@@ -165,47 +193,57 @@ mod tests {
     fn by_cursor() {
         let mut check = Check::new(2);
         let cursor = |c: &str| Ok(Next::Page(Position::Cursor(c.into())));
-        assert_eq!(check.accept(&page(2, &["a"], Some("1"))), cursor("1"));
-        assert_eq!(check.accept(&page(2, &[], Some("2"))), cursor("2"));
-        assert_eq!(check.accept(&page(2, &["b"], Some("3"))), cursor("3"));
-        assert_eq!(check.accept(&page(2, &[], None)), Ok(Next::Done));
+        assert_eq!(check.accept(&mut page(2, &["a"], Some("1"))), cursor("1"));
+        assert_eq!(check.accept(&mut page(2, &[], Some("2"))), cursor("2"));
+        assert_eq!(check.accept(&mut page(2, &["b"], Some("3"))), cursor("3"));
+        assert_eq!(check.accept(&mut page(2, &[], None)), Ok(Next::Done));
     }
 
     #[test]
     fn every_breach() {
         use Inconsistency as I;
         let mut check = Check::new(1);
-        let first = check.accept(&page(9, &["a", "b"], None));
+        let first = check.accept(&mut page(9, &["a", "b"], None));
         assert_eq!(first, inconsistent(I::PageOverLimit));
 
         let mut check = Check::new(2);
-        check.accept(&page(9, &["a", "b"], None)).unwrap();
-        let again = check.accept(&page(9, &["b"], None));
+        check.accept(&mut page(9, &["a", "b"], None)).unwrap();
+        let again = check.accept(&mut page(9, &["b", "a"], None));
         assert_eq!(again, inconsistent(I::RepeatedId));
 
+        // One came in front and one went at the end: the total is the same, a row was skipped.
         let mut check = Check::new(2);
-        check.accept(&page(9, &["a", "b"], None)).unwrap();
-        let moved = check.accept(&page(8, &["c"], None));
+        check.accept(&mut page(4, &["a", "b"], None)).unwrap();
+        let shifted = check.accept(&mut page(4, &["c", "d"], None));
+        assert_eq!(shifted, inconsistent(I::Shifted));
+        let mut check = Check::new(2);
+        check.accept(&mut page(4, &["a", "b"], None)).unwrap();
+        assert_eq!(check.accept(&mut page(4, &[], None)), inconsistent(I::Shifted));
+
+        let mut check = Check::new(2);
+        check.accept(&mut page(9, &["a", "b"], None)).unwrap();
+        let moved = check.accept(&mut page(8, &["c"], None));
         assert_eq!(moved, inconsistent(I::TotalMoved));
 
-        let more = Check::new(2).accept(&page(1, &["a", "b"], None));
+        let more = Check::new(2).accept(&mut page(1, &["a", "b"], None));
         assert_eq!(more, inconsistent(I::CountOff));
 
         let mut check = Check::new(2);
-        check.accept(&page(9, &["a"], Some("1"))).unwrap();
-        let short = check.accept(&page(9, &["b"], None));
+        check.accept(&mut page(9, &["a"], Some("1"))).unwrap();
+        let short = check.accept(&mut page(9, &["b"], None));
         assert_eq!(short, inconsistent(I::CountOff));
     }
 
     #[test]
     fn what_never_ends_is_ended() {
         let mut check = Check::new(2);
-        check.accept(&page(9, &["a"], Some("1"))).unwrap();
-        let again = check.accept(&page(9, &["b"], Some("1")));
+        check.accept(&mut page(9, &["a"], Some("1"))).unwrap();
+        let again = check.accept(&mut page(9, &["b"], Some("1")));
         assert_eq!(again, Err(Broken::Hopeless(PagingFault::RepeatedCursor)));
 
         let mut check = Check::new(2);
-        let end = (0..200).find_map(|i| check.accept(&page(9, &[], Some(&i.to_string()))).err());
+        let end =
+            (0..200).find_map(|i| check.accept(&mut page(9, &[], Some(&i.to_string()))).err());
         assert_eq!(end, Some(Broken::Hopeless(PagingFault::NoProgress)));
     }
 }

@@ -20,7 +20,7 @@ const MOST_RESTARTS: u32 = 3;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PageEvent {
-    /// The next page.
+    /// The next page, without the rows that the one before it had.
     Page(TransactionsResponse),
     /// The window changed meanwhile: throw away its pages, it is begun again.
     Restart,
@@ -60,14 +60,14 @@ impl Walk {
         query.limit = self.limit;
         query.position = position;
         let request = ListTransactions::new(self.user_id.clone(), query);
-        let page = match self.client.transactions_page(request).await {
+        let mut page = match self.client.transactions_page(request).await {
             Ok(page) => page,
             Err(e) if e.error_id() == Some(error_id::CURSOR_EXPIRED) => {
                 return self.restart(Inconsistency::CursorExpired);
             }
             Err(e) => return Err(e),
         };
-        match self.check.accept(&page) {
+        match self.check.accept(&mut page) {
             Ok(Next::Page(position)) => self.position = Some(position),
             Ok(Next::Done) => {}
             Err(Broken::Inconsistent(how)) => return self.restart(how),

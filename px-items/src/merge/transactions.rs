@@ -319,6 +319,9 @@ struct Stock<'a> {
     window: Window,
     began_at: DateTime<Utc>,
     absent: BTreeSet<TransactionId>,
+    /// The earliest date on which a posted row of the answer was made, of those that posted
+    /// inside the window.
+    made_since: Option<Date>,
     silent: &'a BTreeSet<AccountId>,
 }
 
@@ -334,7 +337,12 @@ impl<'a> Stock<'a> {
             by_partner_id.entry(&known.partner_id).or_default().push(place);
         }
         let own_ids = known.iter().map(|known| (&known.id, known)).collect();
-        Self { known, by_partner_id, own_ids, window, began_at, absent, silent }
+        let posted = read.rows.iter().filter(|row| {
+            row.settled_at
+                .is_some_and(|at| window.start() <= at.date() && at.date() <= window.end())
+        });
+        let made_since = posted.map(|row| row.transacted_at.date()).min();
+        Self { known, by_partner_id, own_ids, window, began_at, absent, made_since, silent }
     }
 
     /// Everything that was ever stored under an id of the partner's.
@@ -385,7 +393,15 @@ impl<'a> Stock<'a> {
     /// Whether a stored row is gone if it was not read.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
         let last_chance = || self.absent.contains(&known.id) && self.is_in_window(known.transacted);
-        self.is_judged(known) && (known.lies_inside(self.window) || last_chance())
+        self.is_judged(known)
+            && (known.lies_inside(self.window) || self.is_filed_here(known) || last_chance())
+    }
+
+    /// Whether a row that was made before the window began and posted in it belongs to it: banks
+    /// file by one date or the other, and this answer has one that was made as early.
+    fn is_filed_here(&self, known: &KnownTransaction) -> bool {
+        known.settled.is_some_and(|settled| self.is_in_window(settled))
+            && self.made_since.is_some_and(|since| since <= known.transacted)
     }
 
     fn is_in_window(&self, date: Date) -> bool {

@@ -142,18 +142,42 @@ fn case_07_the_same_rows_under_new_ids_are_not_imported() {
     let merged = kept.merge(days(0, 30), answer.clone(), 10);
     assert!(merged.ids_changed);
     assert_eq!((merged.writes, merged.removed), (vec![], vec![]));
-    // One id that is known, one row that is not there: then it is no such case.
-    let mut known = answer.clone();
-    known.push(posted("old0", "3.00", "rent"));
-    assert!(!kept.merge(days(0, 30), known, 10).ids_changed);
+    // One id that is known does not hide it: it may be of those that were too few to tell.
+    let with_known = |count: usize| {
+        let more = rows("old")[..count].iter().cloned();
+        answer[count..].iter().cloned().chain(more).collect::<Vec<_>>()
+    };
+    assert!(kept.merge(days(0, 30), with_known(1), 10).ids_changed);
+    assert!(!kept.merge(days(0, 30), with_known(2), 10).ids_changed);
+    // One row that is not there: then it is no such case.
     assert!(!kept.merge(days(0, 30), answer[1..].to_vec(), 10).ids_changed);
     // Equal rows count as often as they are stored.
     let mut fewer = answer;
     fewer.remove(1);
     assert!(!kept.merge(days(0, 30), fewer, 10).ids_changed);
-    // Two rows may look alike by chance.
-    let few = Kept::with(rows("old")[..2].to_vec());
-    assert!(!few.merge(days(0, 30), rows("new")[..2].to_vec(), 10).ids_changed);
+}
+
+/// Two rows may look alike by chance: the new ones take the place of the old ones then.
+#[test]
+fn case_07_a_few_rows_under_new_ids_are_exchanged_and_never_doubled() {
+    let rows = |prefix: &str| {
+        // One was made before the window that is read, one inside it; both posted inside it.
+        let (rent, bus) = (
+            posted(&format!("{prefix}0"), "3.00", "rent"),
+            posted(&format!("{prefix}1"), "1.00", "bus"),
+        );
+        [rent.made(4), bus]
+    };
+    let mut kept = Kept::with(rows("first"));
+    for (hour, prefix) in [(10, "second"), (20, "third"), (30, "fourth")] {
+        let merged = kept.read(days(8, 15), rows(prefix), hour);
+        assert_eq!((merged.removed.len(), merged.absent.len()), (2, 0));
+        assert_eq!(kept.live().count(), 2);
+    }
+    // Of a partner that files by the day on which a row was made, the answer says nothing of what
+    // was made before.
+    let merged = kept.read(days(8, 15), [posted("fourth1", "1.00", "bus")], 40);
+    assert_eq!((merged.removed.len(), merged.absent.len()), (0, 1));
 }
 
 /// A person said that they are the same: then they are, and what else there is counts as it does.
