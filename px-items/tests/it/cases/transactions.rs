@@ -144,7 +144,7 @@ fn case_07_the_same_rows_under_new_ids_are_not_imported() {
     assert_eq!((merged.writes, merged.removed), (vec![], vec![]));
     // One id that is known does not hide it: it may be of those that were too few to tell.
     let with_known = |count: usize| {
-        let more = rows("old")[..count].iter().cloned();
+        let more = rows("old").into_iter().take(count);
         answer[count..].iter().cloned().chain(more).collect::<Vec<_>>()
     };
     assert!(kept.merge(days(0, 30), with_known(1), 10).ids_changed);
