@@ -4,8 +4,10 @@
 //! them ever meet; others read beside it what was committed last. What a commit has in rows goes
 //! in as JSON arrays, one for each kind of row, or a few where there are thousands.
 //!
-//! Every commit is on the disk before it is answered (`synchronous = FULL`): a rotated refresh
-//! token that a power cut takes back would lose the Item's authorization.
+//! What must last is on the disk before it is answered (`synchronous = FULL`): a rotated refresh
+//! token that a power cut takes back would lose the Item's authorization. Commits that come
+//! together share a transaction, and so the time that the disk takes. A claim or a lease need not
+//! last: a power cut ends the workers too, who are all on this machine.
 //!
 //! Schema: `migrations/sqlite`.
 
@@ -18,6 +20,7 @@ mod queues;
 mod reads;
 mod row;
 mod sealed;
+mod shared;
 mod tickets;
 mod tokens;
 mod work;
@@ -40,12 +43,13 @@ use px_types::{
     model::{activity::Activity, identity::Identity, security::Security},
 };
 use row::Failure;
+use shared::Line;
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 /// The schema, step by step.
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -59,10 +63,17 @@ const READER_CACHE: u32 = 4 * 1024;
 /// How long another program may lock the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How a transaction begins that is on the disk before it is answered.
+const LASTING: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
+/// How one begins that a power cut may take back; what comes after it is lost with it or stays with
+/// it.
+const PASSING: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
+
 /// A store in one SQLite file. Cheap to clone.
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
+    line: Arc<Line>,
     readers: SqlitePool,
     options: StoreOptions,
 }
@@ -83,7 +94,7 @@ impl SqliteStore {
         let writer = pool(connect.clone(), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
         let readers = pool(connect, READERS, READER_CACHE).await?;
-        Ok(Self { writer, readers, options })
+        Ok(Self { writer, line: Arc::default(), readers, options })
     }
 
     /// A store that ends with the process.
@@ -93,7 +104,7 @@ impl SqliteStore {
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
         let writer = pool(SqliteConnectOptions::new().in_memory(true), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
-        Ok(Self { readers: writer.clone(), writer, options })
+        Ok(Self { readers: writer.clone(), writer, line: Arc::default(), options })
     }
 
     /// Ends all connections, once they are free.
@@ -103,7 +114,11 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.writer.begin_with(LASTING).await?)
+    }
+
+    async fn begin_passing(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        Ok(self.writer.begin_with(PASSING).await?)
     }
 }
 
@@ -305,7 +320,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        Ok(self.store(&commit).await?)
+        Ok(self.store(commit).await?)
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {

@@ -3,12 +3,14 @@
 use super::{
     SqliteStore, queues,
     row::{self, Failure, Result, days, hex, micros},
+    shared::Size,
 };
 use crate::{
     connection::Connection,
     merge::AccountStanding,
-    store::{AccountsWrite, Commit, StoreError, StoreErrorKind, Then, rules},
+    store::{AccountsWrite, Commit, StoreError, StoreErrorKind, StoreOptions, Then, rules},
 };
+use futures_util::FutureExt as _;
 use px_types::{AccountId, ItemId, TransactionId};
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
 use std::collections::BTreeMap;
@@ -87,33 +89,42 @@ ON CONFLICT (item_id, transaction_id) DO UPDATE SET
     changed_seq = excluded.changed_seq";
 
 impl SqliteStore {
-    pub(super) async fn store(&self, commit: &Commit) -> Result<()> {
-        let none = AccountsWrite::default();
-        let accounts = commit.accounts.as_ref().unwrap_or(&none);
+    pub(super) async fn store(&self, commit: Commit) -> Result<()> {
         // What can be made ready is, before the one writer is held.
-        let rows = Rows::of(commit)?;
-        let mut tx = self.begin().await?;
-        let seq = write_item(&mut tx, commit, rows.change()).await?;
-        let item = &commit.item_id;
-        if accounts.accounts.iter().any(|account| account.new) {
-            take_in(&mut tx, item, accounts).await?;
-        }
-        write_accounts(&mut tx, item, accounts).await?;
-        write_securities(&mut tx, commit, accounts).await?;
-        rows.write(&mut tx, commit, seq).await?;
-        if let Some(version) = commit.refused_tokens {
-            drop_tokens(&mut tx, item, version).await?;
-        }
-        if !commit.news.is_silent() {
-            let connections = connections(&mut *tx, item).await?;
-            let told =
-                rules::compose(&commit.news, (item, &self.options.environment), &connections)?;
-            let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
-            queues::put(&mut tx, &*self.options.vault, &told, commit.now).await?;
-        }
-        tx.commit().await?;
-        Ok(())
+        let rows = Rows::of(&commit)?;
+        let (size, options) = (rows.size(), self.options.clone());
+        let written =
+            self.line.write(&self.writer, size, move |tx| write(tx, options, commit, rows).boxed());
+        written.await
     }
+}
+
+async fn write(
+    tx: &mut SqliteConnection,
+    options: StoreOptions,
+    commit: Commit,
+    rows: Rows,
+) -> Result<()> {
+    let none = AccountsWrite::default();
+    let accounts = commit.accounts.as_ref().unwrap_or(&none);
+    let seq = write_item(tx, &commit, rows.change()).await?;
+    let item = &commit.item_id;
+    if accounts.accounts.iter().any(|account| account.new) {
+        take_in(tx, item, accounts).await?;
+    }
+    write_accounts(tx, item, accounts).await?;
+    write_securities(tx, &commit, accounts).await?;
+    rows.write(tx, &commit, seq).await?;
+    if let Some(version) = commit.refused_tokens {
+        drop_tokens(tx, item, version).await?;
+    }
+    if !commit.news.is_silent() {
+        let connections = connections(&mut *tx, item).await?;
+        let told = rules::compose(&commit.news, (item, &options.environment), &connections)?;
+        let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
+        queues::put(tx, &*options.vault, &told, commit.now).await?;
+    }
+    Ok(())
 }
 
 /// Writes the Item's row; its number of changes from then on.
@@ -238,6 +249,10 @@ impl Rows {
             written: rows.chunks(ROWS).map(|rows| row::text(&rows)).collect::<Result<_>>()?,
             removed: text(removed.is_empty(), row::text(&removed))?,
         })
+    }
+
+    fn size(&self) -> Size {
+        if self.written.len() > 1 { Size::Large } else { Size::Small }
     }
 
     fn change(&self) -> bool {

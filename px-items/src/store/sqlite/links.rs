@@ -274,7 +274,10 @@ impl SqliteStore {
     pub(super) async fn swap_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
         let sql = "UPDATE access SET digest = ?2 WHERE digest = ?1";
         let query = sqlx::query(sql).bind(&old.0[..]).bind(&new.0[..]);
-        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+        let mut tx = self.begin().await?;
+        let swapped = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(swapped)
     }
 }
 

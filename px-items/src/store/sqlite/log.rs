@@ -76,7 +76,9 @@ impl SqliteStore {
             (read.item_id.as_str(), read.application_id.as_str(), kind, micros(read.at))
         });
         let rows = row::text(&rows.collect::<Vec<_>>())?;
-        sqlx::query(NOTE).bind(rows).execute(&self.writer).await?;
+        let mut tx = self.begin_passing().await?;
+        sqlx::query(NOTE).bind(rows).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 

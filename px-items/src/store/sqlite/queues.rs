@@ -132,7 +132,7 @@ impl SqliteStore {
         if look.fetch_optional(&self.readers).await?.is_none() {
             return Ok(Vec::new());
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_passing().await?;
         let query = sqlx::query(due).bind(micros(now)).bind(rows_of(limit));
         let rows = query.fetch_all(&mut *tx).await?;
         if rows.is_empty() {
@@ -155,7 +155,9 @@ impl SqliteStore {
             None => "DELETE FROM outbox WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
         };
         let query = sqlx::query(sql).bind(webhook.id).bind(webhook.attempt);
-        query.bind(again_at.map(micros)).execute(&self.writer).await?;
+        let mut tx = self.begin().await?;
+        query.bind(again_at.map(micros)).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -165,7 +167,9 @@ impl SqliteStore {
     ) -> Result<()> {
         let rows = webhooks.iter().map(|(w, due_at)| (w.id, w.attempt, micros(*due_at)));
         let rows = row::text(&rows.collect::<Vec<_>>())?;
-        sqlx::query(RETURN).bind(rows).execute(&self.writer).await?;
+        let mut tx = self.begin_passing().await?;
+        sqlx::query(RETURN).bind(rows).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -179,7 +183,9 @@ impl SqliteStore {
             None => "DELETE FROM revocations WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
         };
         let query = sqlx::query(sql).bind(revocation.id).bind(revocation.attempt);
-        query.bind(again_at.map(micros)).execute(&self.writer).await?;
+        let mut tx = self.begin().await?;
+        query.bind(again_at.map(micros)).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 

@@ -31,8 +31,10 @@ type Name<'a> = (&'a TicketDigest, TicketKind, DateTime<Utc>);
 
 impl SqliteStore {
     pub(super) async fn keep_ticket(&self, ticket: &Ticket) -> Result<()> {
-        let mut writer = self.writer.acquire().await?;
-        put(&mut writer, &*self.options.vault, ticket).await
+        let mut tx = self.begin().await?;
+        put(&mut tx, &*self.options.vault, ticket).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     pub(super) async fn read_ticket(&self, name: Name<'_>) -> Result<Option<Ticket>> {
@@ -40,7 +42,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn remove_ticket(&self, name: Name<'_>) -> Result<Option<Ticket>> {
-        self.find_ticket(&self.writer, TAKE, name).await
+        let mut tx = self.begin().await?;
+        let taken = self.find_ticket(&mut *tx, TAKE, name).await?;
+        tx.commit().await?;
+        Ok(taken)
     }
 
     async fn find_ticket(
@@ -84,7 +89,10 @@ impl SqliteStore {
             return Ok(0);
         }
         let query = sqlx::query(PURGE).bind(micros(now)).bind(rows_of(limit));
-        Ok(query.execute(&self.writer).await?.rows_affected())
+        let mut tx = self.begin_passing().await?;
+        let purged = query.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(purged)
     }
 }
 

@@ -4,9 +4,11 @@ use super::{
     SqliteStore,
     row::{Failure, Result, micros},
     sealed,
+    shared::Size,
 };
 use crate::vault::{Envelope, Sealed};
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use px_client::oauth::TokenSet;
 use px_types::{InstitutionId, ItemId};
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor, sqlite::SqliteRow};
@@ -24,20 +26,30 @@ impl SqliteStore {
         tokens: &TokenSet,
     ) -> Result<bool> {
         let sealed = seal(&*self.options.vault, item, tokens)?;
-        let mut tx = self.begin().await?;
-        let sql = "UPDATE tokens SET version = version + 1, key_id = ?3, sealed = ?4 \
-                   WHERE item_id = ?1 AND version = ?2 AND sealed IS NOT NULL";
-        let query = sqlx::query(sql).bind(item.as_str());
-        let query = query.bind(i64::try_from(version).unwrap_or(-1));
-        let query = query.bind(sealed.key_id).bind(sealed.bytes);
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1 AND cycle_tokens";
-        sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(true)
+        let (item, version) = (item.clone(), i64::try_from(version).unwrap_or(-1));
+        let replaced = self
+            .line
+            .write(&self.writer, Size::Small, move |tx| replace(tx, item, version, sealed).boxed());
+        replaced.await
     }
+}
+
+async fn replace(
+    tx: &mut SqliteConnection,
+    item: ItemId,
+    version: i64,
+    sealed: Sealed,
+) -> Result<bool> {
+    let sql = "UPDATE tokens SET version = version + 1, key_id = ?3, sealed = ?4 \
+               WHERE item_id = ?1 AND version = ?2 AND sealed IS NOT NULL";
+    let query = sqlx::query(sql).bind(item.as_str()).bind(version);
+    let query = query.bind(sealed.key_id).bind(sealed.bytes);
+    if query.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1 AND cycle_tokens";
+    sqlx::query(sql).bind(item.as_str()).execute(tx).await?;
+    Ok(true)
 }
 
 /// The tokens of an Item and their version; `None` when there are none.

@@ -95,7 +95,7 @@ impl SqliteStore {
         if due(&mut *self.readers.acquire().await?, now, limit.min(1)).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_passing().await?;
         let items = due(&mut tx, now, limit).await?;
         let taken = take(&mut tx, &items, lease_until).await?;
         tx.commit().await?;
@@ -108,7 +108,7 @@ impl SqliteStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_passing().await?;
         let query = sqlx::query(FREE).bind(item.as_str()).bind(micros(now));
         let query = query.bind(moves(Event::Claimed)?);
         if query.fetch_optional(&mut *tx).await?.is_none() {
@@ -128,14 +128,19 @@ impl SqliteStore {
         let sql = "UPDATE items SET leased_until = ?3 \
                    WHERE item_id = ?1 AND fence = ?2 AND leased_until IS NOT NULL";
         let query = sqlx::query(sql).bind(item.as_str()).bind(fence.0).bind(micros(lease_until));
-        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+        let mut tx = self.begin_passing().await?;
+        let prolonged = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(prolonged)
     }
 
     pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
         let rows = items.iter().map(|(item, fence, due)| (item.as_str(), fence.0, micros(*due)));
         let rows = row::text(&rows.collect::<Vec<_>>())?;
         let query = sqlx::query(HAND_BACK).bind(rows).bind(moves(Event::HandedBack)?);
-        query.execute(&self.writer).await?;
+        let mut tx = self.begin_passing().await?;
+        query.execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
