@@ -64,16 +64,6 @@ impl Ledger {
         sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
         Ok(())
     }
-
-    /// Forgets a token of Plaid's, whoever's it is: Plaid does not know it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_plaid_token(&self, token: &ItemAccessToken) -> super::Result<()> {
-        let sql = "DELETE FROM plaid_tokens WHERE token = ?";
-        sqlx::query(sql).bind(token.expose()).execute(self.pool()).await?;
-        Ok(())
-    }
 }
 
 /// A row's body. What it says stays out of the error: it is a customer's.

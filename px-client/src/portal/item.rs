@@ -2,7 +2,11 @@
 //! says that it is dead; and connecting a further application with it.
 
 use super::{Portal, PortalError, PortalErrorKind};
-use crate::error::Error as CallError;
+use crate::{
+    error::{Error as CallError, Source},
+    notifier::{Entry, PresentToken},
+};
+use async_trait::async_trait;
 use px_types::{
     AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken, Timestamp, UserId,
     model::{
@@ -158,6 +162,18 @@ impl Portal {
         }
         let Some(token) = self.token(user).await? else { return Ok(None) };
         Ok(Some(call(token).await?))
+    }
+}
+
+/// What [`Notifier`](crate::notifier::Notifier) asks: an entry's own token is forgotten, if it is
+/// still the one that is kept, and the Item is imported anew where its user shares.
+#[async_trait]
+impl PresentToken for Portal {
+    async fn present(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
+        let Some(user) = entry.user_id() else { return Ok(None) };
+        let _turn = self.lock(user).await;
+        self.store().forget_token(user, entry.access_token()).await?;
+        Ok(self.token(user).await?)
     }
 }
 
