@@ -150,9 +150,10 @@ impl Partner for DemoPartner {
     ) -> Result<(), Error> {
         let outward = self.outward.as_ref().ok_or_else(Error::not_offered)?;
         let taken = outward.portal().application_linked(&notification).await;
-        taken.map_err(|error| Error::unavailable().with_source(error))?;
-        // Whoever connects something shares: from now on the bank tells Plaid what it books.
-        if !notification.is_unlink() {
+        let noted = taken.map_err(|error| Error::unavailable().with_source(error))?;
+        // Whoever connects something shares: from now on the bank tells Plaid what it books. One
+        // that was late may tell of what its customer has ended since.
+        if !notification.is_unlink() && noted.is_latest {
             outward.import_soon(notification.user_id);
         }
         Ok(())

@@ -192,12 +192,7 @@ impl DemoPlaid {
         let registry = Registry::new(&config)?;
         let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
         let link = Link::new(config.clone(), desk, banks.clone(), clock.clone(), random.clone());
-        let limit = || {
-            let calls = config.rate_limit?;
-            Some(RateLimit::per_second(calls).clock(Arc::new(ServerClock(clock.clone()))))
-        };
-        let developer =
-            Developer::new(items.clone(), registry.clone(), limit().map(Arc::new), random.clone());
+        let server_clock: Arc<dyn px_server::clock::Clock> = Arc::new(ServerClock(clock.clone()));
         let api = Api {
             config: config.clone(),
             registry: registry.clone(),
@@ -208,10 +203,12 @@ impl DemoPlaid {
             clock: clock.clone(),
         };
         let mut service = PlaidService::builder(api).clients(registry.clients());
-        if let Some(limit) = limit() {
-            service = service.rate_limit(limit);
+        if let Some(calls) = config.rate_limit {
+            service = service.rate_limit(RateLimit::per_second(calls).clock(server_clock));
         }
-        let service = service.random(Arc::new(ServerRandom(random))).build()?;
+        let service = service.random(Arc::new(ServerRandom(random.clone()))).build()?;
+        // What applications read is counted with what they call.
+        let developer = Developer::new(items.clone(), registry, service.clone(), random);
         let inner = Inner { config, parts, store, items, engine, sender, link, developer, service };
         Ok(Self(Arc::new(inner)))
     }

@@ -15,7 +15,7 @@ use crate::{
 use px_client::{
     HttpTransport, Limits, PlaidClient, RetryPolicy,
     clock::Clock as ClientClock,
-    notifier::{Entry, NotKept, Notifier, NotifierObserver},
+    notifier::{NotKept, Notifier},
     portal::{Portal, PortalErrorKind},
 };
 use px_server::{
@@ -176,7 +176,7 @@ impl Outward {
             .build();
         let notifier = Notifier::builder(client.clone())
             .store(Arc::new(SqliteNotifications::new(ledger.clone())))
-            .observer(Arc::new(ForgetsDead(ledger.clone())))
+            .tokens(Arc::new(portal.clone()))
             .start();
         let keys = AskedKeys::new(move |kid| {
             let client = client.clone();
@@ -312,23 +312,4 @@ async fn tell_booked(tokens: &OurTokens, notifier: &Notifier) -> Result<(), Tell
         ledger.told(&booked).await?;
     }
     Ok(())
-}
-
-/// Forgets tokens that Plaid does not know: there is no Item behind them any more.
-#[derive(Debug)]
-struct ForgetsDead(Ledger);
-
-impl NotifierObserver for ForgetsDead {
-    fn taken_out(&self, entry: &Entry, why: &px_client::Error) {
-        if !matches!(why.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND")) {
-            return;
-        }
-        let (ledger, token) = (self.0.clone(), entry.access_token().clone());
-        tokio::spawn(async move {
-            if let Err(error) = ledger.forget_plaid_token(&token).await {
-                // Looking at the page finds it out as well.
-                tracing::warn!(%error, "a token without an Item is kept");
-            }
-        });
-    }
 }

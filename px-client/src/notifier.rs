@@ -4,17 +4,13 @@
 //! once a [`NotificationStore`] has the entry. Tasks of the notifier collect for a moment, make
 //! one entry of equal ones, and send at most 2000 in a call until Plaid takes them.
 //!
-//! - `entry`: what is told; `store`: where it is kept; `keep`: how it gets there;
-//! - `plan`: which entries go into which batch, and its `new_since` (pure);
-//! - `lane`: the task that sends; `verdict`: what a failed call means (pure);
-//! - `observer`: what the notifier tells of itself.
-//!
 //! # What can go wrong, and what happens
 //!
 //! | what | what the notifier does |
 //! |---|---|
 //! | Plaid is out of reach, fails or answers 429 | keeps all, tries again with growing waits, keeps `Retry-After` |
 //! | the bank's program is killed | a persistent store has all; what Plaid may have is told again (at least once) |
+//! | an Item has another token by now | asks [`PresentToken`], where the bank gave one, and tells it under that |
 //! | one entry is refused, its index named or not | finds it, tells [`NotifierObserver::taken_out`], goes on with the rest |
 //! | Plaid refuses everything | takes nothing out: the fault is elsewhere. Rests, and tells [`NotifierObserver::stalled`] |
 //! | the id and secret are wrong (401) | the same |
@@ -58,11 +54,19 @@
 //!
 //! Contract: `px.md` section 6.
 
+// The parts, for who works on them:
+// - `entry`: what is told; `store`: where it is kept; `keep`: how it gets there;
+// - `plan`: which entries go into which batch, and its `new_since` (pure);
+// - `lane`: the task that sends; `verdict`: what a failed call means (pure);
+// - `present`: which token an Item has by now;
+// - `observer`: what the notifier tells of itself.
+
 mod entry;
 mod keep;
 mod lane;
 mod observer;
 mod plan;
+mod present;
 mod store;
 mod verdict;
 
@@ -70,6 +74,7 @@ pub use self::{
     entry::{Entry, Lane},
     observer::{Figures, NotifierObserver, Stall, StallCause},
     plan::MOST_IN_A_BATCH,
+    present::PresentToken,
     store::{Kept, MemoryNotificationStore, NotificationStore},
 };
 
@@ -133,6 +138,7 @@ pub struct NotifierBuilder {
     client: PlaidClient,
     store: Arc<dyn NotificationStore>,
     observer: Arc<dyn NotifierObserver>,
+    tokens: Option<Arc<dyn PresentToken>>,
     collect_for: Duration,
     longest_rest: Duration,
     seed: Option<u64>,
@@ -148,6 +154,13 @@ impl NotifierBuilder {
     /// Tells what happens.
     pub fn observer(mut self, observer: Arc<dyn NotifierObserver>) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// Asks for the present token of an Item whose earlier one Plaid refuses. Without it such an
+    /// entry is taken out.
+    pub fn tokens(mut self, tokens: Arc<dyn PresentToken>) -> Self {
+        self.tokens = Some(tokens);
         self
     }
 
@@ -184,6 +197,7 @@ impl NotifierBuilder {
             client: self.client,
             store: Arc::clone(&self.store),
             observer: self.observer,
+            tokens: self.tokens,
             counters: Arc::clone(&counters),
             signals: Arc::clone(&signals),
             collect_for: self.collect_for,
@@ -213,6 +227,7 @@ impl Notifier {
             client,
             store: Arc::new(MemoryNotificationStore::default()),
             observer: Arc::new(Nobody),
+            tokens: None,
             collect_for: Duration::from_millis(100),
             longest_rest: Duration::from_secs(300),
             seed: None,
@@ -222,7 +237,8 @@ impl Notifier {
     /// An account has transactions that were booked at that moment or later.
     ///
     /// Call it once the transaction can be read through the bank's API. `new_since` is the moment
-    /// of the booking, or its date.
+    /// of the booking, or its date. Where the token may be replaced before Plaid is reached, say
+    /// whose it is: [`notify`](Self::notify) with [`Entry::of`].
     ///
     /// # Errors
     /// When it was not kept. Plaid is not waited for.

@@ -4,13 +4,6 @@
 //! [`Portal`] and render what it gives. Every method takes the [`UserId`] of the customer who is
 //! signed in, and never shows or changes anything of another's.
 //!
-//! - `store`: the bank's own records; `memory`: those of tests;
-//! - `view`: what a page shows, made fit to be shown (pure);
-//! - `setup`: what a bank says of itself, and how it makes tokens;
-//! - `item`: the bank's token for a user's Item, and connecting a further application with it;
-//! - `disconnect`: ending an application's access, until it is done;
-//! - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
-//!
 //! Sessions, forms, CSRF and HTML are the bank's.
 //!
 //! # How a bank uses it
@@ -79,6 +72,14 @@
 //!
 //! Contract: `px.md` sections 6, 9 and 10.
 
+// The parts, for who works on them:
+// - `store`: the bank's own records; `memory`: those of tests;
+// - `view`: what a page shows, made fit to be shown (pure);
+// - `setup`: what a bank says of itself, and how it makes tokens;
+// - `item`: the bank's token for a user's Item, and connecting a further application with it;
+// - `disconnect`: ending an application's access, until it is done;
+// - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
+
 mod disconnect;
 mod error;
 mod item;
@@ -95,7 +96,7 @@ pub use self::{
     item::ConnectLink,
     memory::MemoryPortalStore,
     setup::{MintToken, PortalBuilder},
-    store::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore},
+    store::{Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore},
     view::{
         AccountsSeen, ActivityEntry, ActivityPage, AppState, Applications, ConnectedApp, DataKind,
         LastAccess,

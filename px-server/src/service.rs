@@ -24,7 +24,7 @@ use crate::{
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
     router::{Match, Operation, Route, Router},
     verify::{TokenVerifier, VerifyError},
-    webhook::{Verified, Verifier, VerifyError as SignatureError, VerifyErrorKind},
+    webhook::{Verifier, VerifyError as SignatureError, VerifyErrorKind},
 };
 use answer::Answer;
 use bytes::Bytes;
@@ -130,21 +130,6 @@ struct Routed<'r> {
     incoming: Incoming,
     path: Vec<String>,
     route: &'r Route,
-}
-
-/// A notification that is being handed on. Unless that ends well it is forgotten, also when the
-/// bank's code panics or the caller hangs up: then the next attempt is handed on.
-struct Accepted<'v> {
-    verifier: &'v Verifier,
-    verified: Option<Verified>,
-}
-
-impl Drop for Accepted<'_> {
-    fn drop(&mut self) {
-        if let Some(verified) = &self.verified {
-            self.verifier.forget(verified);
-        }
-    }
 }
 
 /// Either the work went on, or this is the answer.
@@ -288,8 +273,9 @@ impl Inner {
         let headers = &incoming.parts.headers;
         let body = request::read_body(body, self.limits.body).await?;
         let signature = request::one_text(headers, VERIFICATION_HEADER);
-        let mut accepted = match verifier.verify(signature.unwrap_or_default(), &body).await {
-            Ok(verified) => Accepted { verifier, verified: Some(verified) },
+        // Unless it ends well it is forgotten, and the next attempt is handed on.
+        let begun = match verifier.begin(signature.unwrap_or_default(), &body).await {
+            Ok(begun) => begun,
             // It was handed on before; anything but 200 would have it sent again.
             Err(error) if error.kind() == VerifyErrorKind::Replay => {
                 return Ok(Answer::ok(&codec::Empty).into());
@@ -300,7 +286,7 @@ impl Inner {
         let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
         let handed_on = self.partner.application_linked(request.notification).await;
         handed_on.map_err(|error| self.failed(&error, &incoming.request_id))?;
-        accepted.verified = None;
+        begun.done();
         Ok(Answer::ok(&codec::Empty).into())
     }
 
@@ -308,7 +294,7 @@ impl Inner {
     fn signature_failed(&self, error: &SignatureError, incoming: &Incoming) -> Answer {
         observe::failed(error, &incoming.request_id);
         match error.kind() {
-            VerifyErrorKind::KeyUnavailable => {
+            VerifyErrorKind::KeyUnavailable | VerifyErrorKind::Pending => {
                 Answer::from_error(&crate::Error::unavailable(), self.clock.now())
             }
             _ => Answer::invalid_signature(&error.to_string()),

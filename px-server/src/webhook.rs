@@ -9,7 +9,8 @@
 //!   [`status`](VerifyError::status).
 //! - Note that the Item is to be read: insert or ignore. A body has no number of its own, and
 //!   the same body can be two pieces of news, so do not drop one because its like was seen before.
-//! - If that fails, [`forget`](Verifier::forget) it and answer 500.
+//! - If that can fail, use [`begin`](Verifier::begin): what fails is forgotten, so that it may
+//!   come again. Answer 500 then.
 //! - Answer 200 at once, also for an Item that is not known any more: anything but 200 is sent
 //!   again for a day.
 //! - Then read. What is true comes from reading, an Item's health too; read now and then
@@ -48,7 +49,7 @@ pub use self::keys::{AskedKeys, FixedKeys, KeySource};
 
 use self::{
     keys::Keys,
-    replay::Replays,
+    replay::{Replays, State},
     token::{Checked, MAX_AGE, Token},
 };
 use crate::clock::{Clock, SystemClock};
@@ -145,11 +146,23 @@ impl Verifier {
 
     /// Checks a webhook: the value of its header `Plaid-Verification`, and its raw body.
     ///
-    /// The body is what came over the network: never what was parsed and written again.
+    /// The body is what came over the network: never what was parsed and written again. From now
+    /// on the same webhook is a replay; where acting on it can fail, [`begin`](Self::begin).
     ///
     /// # Errors
     /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
     pub async fn verify(&self, header: &str, body: &[u8]) -> Result<Verified, VerifyError> {
+        Ok(self.begin(header, body).await?.done())
+    }
+
+    /// Checks a webhook as [`verify`](Self::verify) does, and waits to hear that it was acted on.
+    ///
+    /// Until then a copy of it is [`Pending`](VerifyErrorKind::Pending), for nobody knows yet
+    /// whether the first will succeed: its sender is to try again.
+    ///
+    /// # Errors
+    /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
+    pub async fn begin(&self, header: &str, body: &[u8]) -> Result<Begun<'_>, VerifyError> {
         let token = Token::read(header)?;
         let key = self.keys.find(&token.kid, self.clock.now()).await?;
         // Asking for a key takes time.
@@ -158,23 +171,57 @@ impl Verifier {
             return Err(VerifyErrorKind::ExpiredKey.into());
         }
         let checked = token.check(&key.key, body, now, self.skew)?;
-        if let Some(seen) = &self.seen {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if !seen.insert(checked.digest, checked.issued_at + MAX_AGE, now) {
-                return Err(VerifyErrorKind::Replay.into());
-            }
+        let until = checked.issued_at + MAX_AGE;
+        match self.seen(|seen| seen.begin(checked.digest, until, now)).flatten() {
+            None => {}
+            Some(State::Pending) => return Err(VerifyErrorKind::Pending.into()),
+            Some(State::Done) => return Err(VerifyErrorKind::Replay.into()),
         }
         let Checked { issued_at, digest } = checked;
-        Ok(Verified { kid: token.kid, issued_at, digest })
+        let verified = Verified { kid: token.kid, issued_at, digest };
+        Ok(Begun { verifier: self, verified, is_done: false })
     }
 
     /// Forgets a webhook that could not be acted on after all, so that it may come again.
     ///
     /// A sender signs each attempt anew, but two within one second are signed alike: without
-    /// this, the second of them would be taken for a replay of the first, and be lost.
+    /// this, the second of them would be taken for a replay of the first, and be lost. A copy
+    /// that came meanwhile was answered as a replay: [`begin`](Self::begin) has no such gap.
     pub fn forget(&self, verified: &Verified) {
-        if let Some(seen) = &self.seen {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&verified.digest);
+        self.seen(|seen| seen.remove(&verified.digest));
+    }
+
+    fn seen<T>(&self, work: impl FnOnce(&mut Replays) -> T) -> Option<T> {
+        let seen = self.seen.as_ref()?;
+        Some(work(&mut seen.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// A webhook that is what it says, and is being acted on.
+///
+/// Dropped before [`done`](Self::done) it is forgotten, also by a panic or a caller that hung up:
+/// then it may come again.
+#[derive(Debug)]
+#[must_use = "a webhook that is dropped here counts as failed"]
+pub struct Begun<'v> {
+    verifier: &'v Verifier,
+    verified: Verified,
+    is_done: bool,
+}
+
+impl Begun<'_> {
+    /// It was acted on: from now on a copy of it is a replay.
+    pub fn done(mut self) -> Verified {
+        self.is_done = true;
+        self.verifier.seen(|seen| seen.done(&self.verified.digest));
+        self.verified.clone()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.verifier.forget(&self.verified);
         }
     }
 }
@@ -221,6 +268,8 @@ pub enum VerifyErrorKind {
     TooEarly,
     /// It was signed for another body.
     Body,
+    /// The very same one is being acted on, and that may fail yet.
+    Pending,
     /// The very same one was accepted before.
     Replay,
 }
@@ -239,6 +288,7 @@ impl VerifyErrorKind {
             Self::TooOld => "too_old",
             Self::TooEarly => "too_early",
             Self::Body => "body",
+            Self::Pending => "pending",
             Self::Replay => "replay",
         }
     }
@@ -254,13 +304,14 @@ impl VerifyError {
     /// The status to answer.
     ///
     /// - 200 for a replay: it was acted on; anything else would make the sender repeat it.
-    /// - 503 when keys are out of reach: the sender tries again later.
+    /// - 503 when keys are out of reach, or when the same one is being acted on: the sender tries
+    ///   again later.
     /// - 401 for everything else.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self.kind {
             VerifyErrorKind::Replay => 200,
-            VerifyErrorKind::KeyUnavailable => 503,
+            VerifyErrorKind::KeyUnavailable | VerifyErrorKind::Pending => 503,
             _ => 401,
         }
     }
@@ -288,6 +339,7 @@ impl fmt::Display for VerifyError {
                 "the webhook's signature is of the future; one of the clocks is wrong"
             }
             VerifyErrorKind::Body => "the webhook's signature is of another body",
+            VerifyErrorKind::Pending => "the webhook is being acted on just now",
             VerifyErrorKind::Replay => "the webhook was received before",
         })
     }

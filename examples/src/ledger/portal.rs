@@ -6,7 +6,9 @@
 use super::{Ledger, LedgerError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use px_client::portal::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore};
+use px_client::portal::{
+    Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore,
+};
 use px_types::{ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::SqliteConnection;
@@ -60,16 +62,6 @@ impl Ledger {
     pub async fn forget_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
         let sql = "DELETE FROM minted WHERE user_id = ? AND grant_id = ?";
         sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
-        Ok(())
-    }
-
-    /// Forgets a token of Plaid's, whoever's it is: Plaid does not know it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_plaid_token(&self, token: &ItemAccessToken) -> super::Result<()> {
-        let sql = "DELETE FROM plaid_tokens WHERE token = ?";
-        sqlx::query(sql).bind(token.expose()).execute(self.pool()).await?;
         Ok(())
     }
 }
@@ -176,7 +168,7 @@ impl PortalStore for SqlitePortal {
         read_all(&bodies)
     }
 
-    async fn add_notice(&self, notice: &Notice) -> Answer<bool> {
+    async fn add_notice(&self, notice: &Notice) -> Answer<Noted> {
         let user = &notice.user_id;
         let mut tx = self.tx().await?;
         let sql = "SELECT count(*) FROM users WHERE user_id = ?";
@@ -184,6 +176,7 @@ impl PortalStore for SqlitePortal {
         if known == 0 {
             return Err("a notification names a customer that the bank has not".into());
         }
+        let is_latest = is_latest(&mut tx, notice).await?;
         let sql = "INSERT INTO notices (notification_id, user_id, occurred, seen, body)
             VALUES (?, ?, ?, 0, ?) ON CONFLICT (notification_id) DO NOTHING";
         let query = sqlx::query(sql)
@@ -191,21 +184,12 @@ impl PortalStore for SqlitePortal {
             .bind(user.as_str())
             .bind(notice.occurred_at.utc().timestamp_micros())
             .bind(text(notice)?);
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let id = &notice.application.application_id;
-        let sql = "DELETE FROM connected_applications WHERE user_id = ? AND application_id = ?";
-        sqlx::query(sql).bind(user.as_str()).bind(id.as_str()).execute(&mut *tx).await?;
-        if notice.kind == NoticeKind::Linked {
-            let sql = "SELECT coalesce(max(place) + 1, 0) FROM connected_applications
-                WHERE user_id = ?";
-            let place: i64 =
-                sqlx::query_scalar(sql).bind(user.as_str()).fetch_one(&mut *tx).await?;
-            put_application(&mut tx, user, place, &notice.application).await?;
+        let is_new = query.execute(&mut *tx).await?.rows_affected() > 0;
+        if is_new && is_latest {
+            follow(&mut tx, notice).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(Noted { is_new, is_latest })
     }
 
     async fn notices(&self, user: &UserId, at_most: usize) -> Answer<Vec<Notice>> {
@@ -243,5 +227,36 @@ async fn put_application(
         .bind(application.application_id.as_str())
         .bind(text(application)?);
     query.execute(connection).await.map_err(LedgerError::from)?;
+    Ok(())
+}
+
+/// Whether the bank knows nothing later of a notice's application.
+async fn is_latest(connection: &mut SqliteConnection, notice: &Notice) -> Answer<bool> {
+    let user = &notice.user_id;
+    // Earlier ones do not count, and a customer may have many.
+    let sql = "SELECT body FROM notices WHERE user_id = ? AND occurred >= ?";
+    let query = sqlx::query_scalar(sql).bind(user.as_str());
+    let query = query.bind(notice.occurred_at.utc().timestamp_micros());
+    let bodies: Vec<String> = query.fetch_all(&mut *connection).await?;
+    let notices: Vec<Notice> = read_all(&bodies)?;
+    let sql = "SELECT body FROM disconnections WHERE user_id = ?";
+    let query = sqlx::query_scalar(sql).bind(user.as_str());
+    let bodies: Vec<String> = query.fetch_all(&mut *connection).await?;
+    let disconnections: Vec<Disconnection> = read_all(&bodies)?;
+    Ok(notice.is_latest(&notices, &disconnections))
+}
+
+/// The list of the user's applications, as a notice has it.
+async fn follow(connection: &mut SqliteConnection, notice: &Notice) -> Answer<()> {
+    let (user, id) = (&notice.user_id, &notice.application.application_id);
+    let sql = "DELETE FROM connected_applications WHERE user_id = ? AND application_id = ?";
+    sqlx::query(sql).bind(user.as_str()).bind(id.as_str()).execute(&mut *connection).await?;
+    if notice.kind == NoticeKind::Linked {
+        let sql = "SELECT coalesce(max(place) + 1, 0) FROM connected_applications
+            WHERE user_id = ?";
+        let query = sqlx::query_scalar(sql).bind(user.as_str());
+        let place: i64 = query.fetch_one(&mut *connection).await?;
+        put_application(connection, user, place, &notice.application).await?;
+    }
     Ok(())
 }

@@ -47,7 +47,8 @@ impl Booked {
     pub fn entries(&self, shares: impl Fn(&UserId, &AccountId) -> bool) -> Vec<Entry> {
         let told = self.0.iter().filter(|row| shares(&row.user, &row.account));
         let entry = |row: &Row| {
-            Entry::transactions(row.token.clone(), row.account.clone(), date_of(row.since))
+            let (token, account) = (row.token.clone(), row.account.clone());
+            Entry::transactions(token, account, date_of(row.since)).of(row.user.clone())
         };
         told.map(entry).collect()
     }

@@ -2,8 +2,8 @@
 
 use super::config::{self, Config};
 use px_items::{applications::FixedApplications, items::Holder};
-use px_server::clients::{Client, Clients as _, InvalidRedirectUri, MemoryClients};
-use px_types::{ClientId, ClientSecret, model::application_details::Application};
+use px_server::clients::{Client, InvalidRedirectUri, MemoryClients};
+use px_types::{ClientId, model::application_details::Application};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Every client. Cheap to clone.
@@ -38,16 +38,6 @@ impl Registry {
     /// Whose access tokens a client holds.
     pub(super) fn holder(&self, id: &ClientId) -> Option<&Holder> {
         self.holders.get(id)
-    }
-
-    /// Who shows this id and secret. Takes as long for an unknown id as for a wrong secret.
-    pub(super) async fn authenticate(
-        &self,
-        id: &ClientId,
-        secret: &ClientSecret,
-    ) -> Option<&Holder> {
-        let right = self.clients.check_secret(id, secret).await.unwrap_or(false);
-        self.holder(id).filter(|_| right)
     }
 }
 

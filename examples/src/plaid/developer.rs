@@ -23,9 +23,9 @@ use px_items::{
     items::{Holder, Items, SharedItems, TransactionsRequest},
     random::Random,
 };
-use px_server::{guard::RateLimit, plaid::Error};
+use px_server::plaid::{Error, PlaidService};
 use px_types::{
-    ClientId, ClientSecret, ItemAccessToken,
+    ItemAccessToken,
     model::{
         account::{Account, AccountKind},
         plaid_error::PlaidErrorType,
@@ -45,7 +45,8 @@ pub(super) struct Developer(Arc<Inner>);
 struct Inner {
     items: SharedItems,
     registry: Registry,
-    rate_limit: Option<Arc<RateLimit>>,
+    /// Knows who calls.
+    service: PlaidService,
     random: Arc<dyn Random>,
 }
 
@@ -94,10 +95,10 @@ impl Developer {
     pub(super) fn new(
         items: SharedItems,
         registry: Registry,
-        rate_limit: Option<Arc<RateLimit>>,
+        service: PlaidService,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self(Arc::new(Inner { items, registry, rate_limit, random }))
+        Self(Arc::new(Inner { items, registry, service, random }))
     }
 
     /// The endpoints.
@@ -162,41 +163,14 @@ impl Developer {
         with_id(response, &id)
     }
 
-    /// The Items of the application whose id and secret are shown, in the headers or in the body.
+    /// The Items of the application whose id and secret are shown: by the rules of the API, and
+    /// counted with what the application calls there.
     async fn items_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Items, Error> {
-        #[derive(serde::Deserialize)]
-        struct Shown {
-            client_id: Option<String>,
-            secret: Option<ClientSecret>,
-        }
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let in_headers = (header("plaid-client-id"), header("plaid-secret"));
-        let (id, secret) = if let (Some(id), Some(secret)) = in_headers {
-            (Some(id.to_owned()), Some(ClientSecret::new(secret)))
-        } else {
-            let shown: Shown = px_types::decode(body).map_err(|_| {
-                let what = "the body is not a JSON object";
-                invalid_request(StatusCode::BAD_REQUEST, "INVALID_BODY", what)
-            })?;
-            (shown.client_id, shown.secret)
-        };
-        let wrong = || {
-            let what = "the client_id or the secret is not right";
-            Error::new(PlaidErrorType::InvalidInput, "INVALID_API_KEYS", what)
-                .with_status(StatusCode::UNAUTHORIZED)
-        };
-        let id = ClientId::new(id.ok_or_else(wrong)?).map_err(|_| wrong())?;
-        let secret = secret.ok_or_else(wrong)?;
-        let who = self.0.registry.authenticate(&id, &secret).await.ok_or_else(wrong)?;
-        if let Some(limit) = &self.0.rate_limit
-            && let Err(wait) = limit.check(Some(&id), None)
-        {
-            return Err(Error::rate_limit(wait));
-        }
-        match who {
-            Holder::Application(_) => Ok(self.0.items.by(who.clone())),
+        let id = self.0.service.authenticate(headers, body).await?;
+        match self.0.registry.holder(&id) {
+            Some(who @ Holder::Application(_)) => Ok(self.0.items.by(who.clone())),
             // A bank names Items, and reads nothing of them.
-            Holder::Partner(_) => Err(Error::unauthorized_route()),
+            Some(Holder::Partner(_)) | None => Err(Error::unauthorized_route()),
         }
     }
 

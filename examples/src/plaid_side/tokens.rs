@@ -126,6 +126,15 @@ impl OurTokens {
         Ok(ended.is_none_or(|ended| latest.granted_at > ended).then_some(latest))
     }
 
+    /// What the user shares by having asked for it here: the latest grant made for Plaid that
+    /// holds. As long as there is one, it cannot be said that nothing is shared.
+    async fn asked_before(&self, user: &UserId) -> Result<Option<Arc<GrantRecord>>, Failed> {
+        let minted = self.ledger.minted(user).await?;
+        let grants = self.grants_of(user).await?.into_iter();
+        let ours = grants.filter(|grant| minted.contains(&grant.id));
+        Ok(ours.max_by_key(|grant| grant.granted_at))
+    }
+
     /// When the user stopped sharing; `None` for one who has not. Plaid revokes the consent a
     /// moment after its last application is gone, or later where the bank cannot be reached, and
     /// in between the consent must not be taken for a wish to share again.
@@ -180,18 +189,20 @@ fn holds(grant: &GrantRecord, now: DateTime<Utc>) -> bool {
 #[async_trait]
 impl MintToken for OurTokens {
     async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Failed> {
-        let consent = self.consent(user).await?;
-        if consent.is_none() && !self.asks(user) {
+        let shared = match self.consent(user).await? {
+            Some(consent) => Some(consent),
             // An application that is still there reads by what was made when it was connected.
-            if !self.has_applications(user).await? {
-                self.end_all(user).await?;
-            }
+            None if self.has_applications(user).await? => self.asked_before(user).await?,
+            None => None,
+        };
+        if shared.is_none() && !self.asks(user) {
+            self.end_all(user).await?;
             return Ok(None);
         }
-        if let Some(token) = self.made_before(user, consent.as_deref()).await? {
+        if let Some(token) = self.made_before(user, shared.as_deref()).await? {
             return Ok(Some(token));
         }
-        let (scopes, accounts) = match consent {
+        let (scopes, accounts) = match shared {
             Some(grant) => (grant.scopes.clone(), grant.accounts.clone()),
             None => (self.oauth.scopes().clone(), PermittedAccounts::All),
         };

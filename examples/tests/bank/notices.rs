@@ -7,6 +7,7 @@ use crate::{
 };
 use chrono::TimeDelta;
 use http::{Request, header};
+use px_client::portal::Disconnected;
 use px_server::clock::Clock as _;
 use std::sync::{Arc, Mutex};
 
@@ -99,6 +100,52 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
     assert!(page.text.contains("Welcome back") && !page.text.contains("Connect to Tax App"));
     let unknown = browser.post(&page, "/apps/connect", &[("offer", "7")]).await;
     assert_eq!(unknown.status, 404);
+}
+
+/// An app that was connected from here reads by the token that the bank made for it. That Plaid
+/// does not know the bank's token any more does not end it.
+#[tokio::test]
+async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead() {
+    let (world, plaid) = world().await;
+    let mut browser = signed_in(&world, "user_good").await;
+    let page = browser.open("/apps").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    let user = user_id(&world, "user_good").await;
+    plaid.link(&user, app("tax-app", "Tax App", &world.clock));
+    browser.open("/apps").await;
+    plaid.state().items.clear();
+    let portal = world.bank.portal().unwrap();
+    let ended = portal.disconnect(&user, &"tax-app".parse().unwrap()).await.unwrap();
+    assert_eq!(ended, Disconnected::Done);
+    assert!(plaid.state().apps[&user].is_empty(), "it reads on");
+    // Nothing is shared any more, and no token that the bank made is left.
+    browser.open("/apps").await;
+    plaid.state().items.clear();
+    browser.open("/apps").await;
+    for token in plaid.state().imported_with.clone() {
+        assert_eq!(world.get("/customers/current", &token).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_late_notification_of_a_link_brings_nothing_back() {
+    let (world, plaid) = world().await;
+    let user = shares(&world, &plaid, "user_good", &[("budget-app", "Budget App")]).await;
+    let late = linked(&user, "budget-app", "Budget App", &world.clock);
+    let portal = world.bank.portal().unwrap();
+    assert_eq!(portal.applications(&user).await.unwrap().list.len(), 1);
+    world.clock.advance(TimeDelta::minutes(1));
+    portal.disconnect(&user, &"budget-app".parse().unwrap()).await.unwrap();
+    // The Item went with its last app.
+    plaid.state().items.clear();
+    assert!(portal.applications(&user).await.unwrap().list.is_empty());
+    let body = serde_json::to_string(&late).unwrap();
+    let signature = plaid.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
+    assert_eq!(notify(&world, &signature, body).await.status, 200);
+    demo_bank::clock::pause(std::time::Duration::from_millis(200)).await;
+    assert_eq!(plaid.state().imported_with.len(), 1, "the user is imported again");
+    assert!(portal.applications(&user).await.unwrap().list.is_empty());
+    assert_eq!(portal.notices(&user, 9).await.unwrap().len(), 1, "the user is told all the same");
 }
 
 #[tokio::test]

@@ -296,16 +296,35 @@ async fn imports_that_fail_leave_one_token_behind_and_not_many() {
 async fn a_token_that_plaid_does_not_know_any_more_is_forgotten() {
     let it = Sharing::new().await;
     it.consent(9).await;
-    it.portal().import(&it.user).await.unwrap();
+    it.plaid.with(|state| state.connected = true);
+    it.portal().applications(&it.user).await.unwrap();
     let bank = &it.world.bank;
     let notifier = bank.notifier().unwrap();
     bank.advance(7).await.unwrap();
     // From then on it is certain that Plaid takes what is right.
     until(async || notifier.figures().accepted > 0).await;
-    it.plaid.with(|state| state.token = None);
+    // The last application is gone, and the Item with it.
+    it.portal().disconnect(&it.user, &APP.parse().unwrap()).await.unwrap();
     bank.advance(7).await.unwrap();
     let records = SqlitePortal::new(bank.ledger().clone());
     until(async || records.token(&it.user).await.unwrap().is_none()).await;
+}
+
+/// Another process has imported anew since the token was kept, or it was replaced at Plaid.
+#[tokio::test]
+async fn what_is_booked_under_a_token_that_was_replaced_is_told_once_under_the_new_one() {
+    let it = Sharing::new().await;
+    it.consent(9).await;
+    it.portal().import(&it.user).await.unwrap();
+    it.plaid.with(|state| state.token = Some("of another import".into()));
+    it.world.bank.advance(30).await.unwrap();
+    let told = it.told().await;
+    let accounts: BTreeSet<_> = told.iter().map(|(account, _)| account).collect();
+    assert!(!told.is_empty() && accounts.len() == told.len(), "{told:?}");
+    assert_eq!(it.world.bank.notifier().unwrap().figures().taken_out, 0);
+    assert_eq!(it.plaid.with(|state| state.shown.len()), 2);
+    let records = SqlitePortal::new(it.world.bank.ledger().clone());
+    assert_eq!(records.token(&it.user).await.unwrap().unwrap().expose(), "access-2");
 }
 
 /// Waits for what other tasks do.

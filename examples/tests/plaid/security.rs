@@ -151,6 +151,61 @@ async fn wrong_credentials_are_refused_wherever_they_are_shown() {
     world.stop().await;
 }
 
+/// What applications read is guarded by the same rules as the API.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() {
+    let world = World::new().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (id, secret) = ("budget-app", secret_of("budget-app"));
+    let plain = json!({ "access_token": "a" });
+    let mut both = plain.clone();
+    both["client_id"] = id.into();
+    both["secret"] = secret.into();
+    for path in ["/item/get", "/accounts/get", "/transactions/sync"] {
+        for (headers, body) in [
+            (
+                vec![("plaid-client-id", id), ("plaid-client-id", "x"), ("plaid-secret", secret)],
+                &plain,
+            ),
+            (
+                vec![("plaid-client-id", id), ("plaid-secret", secret), ("plaid-secret", "x")],
+                &plain,
+            ),
+            (vec![("plaid-client-id", id), ("plaid-secret", secret)], &both),
+            (vec![("plaid-client-id", id)], &both),
+        ] {
+            let request = http.post(format!("{}{path}", world.url));
+            let mut request = request.header("content-type", "application/json");
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let answer = request.body(body.to_string()).send().await.unwrap();
+            assert_eq!(answer.status(), 400, "{path}");
+            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(body["error_code"], "INVALID_HEADERS", "{path}");
+        }
+    }
+    world.stop().await;
+}
+
+/// Reading and calling are counted together: a client has its rate once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_one_rate_for_all_that_it_calls() {
+    let rate = 5;
+    let world = World::with(|config| config.rate_limit = Some(rate)).await;
+    let start = std::time::Instant::now();
+    let mut passed = 0;
+    for n in 0..40 {
+        let path = if n % 2 == 0 { "/item/get" } else { "/accounts/get" };
+        let (status, _) = world.call("budget-app", path, json!({ "access_token": "a" })).await;
+        passed += u32::from(status != 429);
+    }
+    let elapsed = u32::try_from(start.elapsed().as_millis()).unwrap();
+    let most = rate + rate * elapsed / 1000 + 1;
+    assert!(passed <= most, "{passed} of 40 in {elapsed} ms");
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_2000_with_one_unknown_token_changes_nothing() {
     let world = World::new().await;

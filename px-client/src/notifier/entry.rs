@@ -1,7 +1,7 @@
 //! One thing to tell Plaid, as it is kept until Plaid has it.
 
 use px_types::{
-    AccountId, ItemAccessToken,
+    AccountId, ItemAccessToken, UserId,
     plaid::{AccountEvent, TokenAction},
     primitive::date::Iso8601,
 };
@@ -24,6 +24,9 @@ pub enum Entry {
         account_id: AccountId,
         /// Since when there are new ones.
         new_since: Iso8601,
+        /// Whose Item it is, where the bank says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<UserId>,
     },
     /// Something happened to an account.
     #[non_exhaustive]
@@ -34,6 +37,9 @@ pub enum Entry {
         account_id: AccountId,
         /// What happened to it.
         event: AccountEvent,
+        /// Whose Item it is, where the bank says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<UserId>,
     },
     /// The partner's tokens for an Item ended, or are to be refreshed.
     #[non_exhaustive]
@@ -42,6 +48,9 @@ pub enum Entry {
         access_token: ItemAccessToken,
         /// What to do with the partner's tokens.
         action: TokenAction,
+        /// Whose Item it is, where the bank says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<UserId>,
     },
 }
 
@@ -53,7 +62,7 @@ impl Entry {
         account_id: AccountId,
         new_since: impl Into<Iso8601>,
     ) -> Self {
-        Self::Transactions { access_token, account_id, new_since: new_since.into() }
+        Self::Transactions { access_token, account_id, new_since: new_since.into(), user_id: None }
     }
 
     /// Something happened to an account.
@@ -63,13 +72,44 @@ impl Entry {
         account_id: AccountId,
         event: AccountEvent,
     ) -> Self {
-        Self::Account { access_token, account_id, event }
+        Self::Account { access_token, account_id, event, user_id: None }
     }
 
     /// The partner's tokens for an Item ended, or are to be refreshed.
     #[must_use]
     pub fn token(access_token: ItemAccessToken, action: TokenAction) -> Self {
-        Self::Token { access_token, action }
+        Self::Token { access_token, action, user_id: None }
+    }
+
+    /// Says whose Item it is. [`PresentToken`](super::PresentToken) asks by it for a new token
+    /// when the one here has been replaced; Plaid does not hear of it.
+    #[must_use]
+    pub fn of(mut self, user: UserId) -> Self {
+        match &mut self {
+            Self::Transactions { user_id, .. }
+            | Self::Account { user_id, .. }
+            | Self::Token { user_id, .. } => *user_id = Some(user),
+        }
+        self
+    }
+
+    /// Whose Item it is, where the bank said so.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&UserId> {
+        match self {
+            Self::Transactions { user_id, .. }
+            | Self::Account { user_id, .. }
+            | Self::Token { user_id, .. } => user_id.as_ref(),
+        }
+    }
+
+    /// The same, told under another token of its Item.
+    pub(super) fn renew(&mut self, token: ItemAccessToken) {
+        match self {
+            Self::Transactions { access_token, .. }
+            | Self::Account { access_token, .. }
+            | Self::Token { access_token, .. } => *access_token = token,
+        }
     }
 
     /// The way that it goes.
@@ -148,6 +188,10 @@ mod tests {
             (
                 Entry::token(token(), TokenAction::Cycle),
                 r#"{"kind":"token","access_token":"access-s3cret","action":"cycle"}"#,
+            ),
+            (
+                Entry::token(token(), TokenAction::Cycle).of(UserId::new("u").unwrap()),
+                r#"{"kind":"token","access_token":"access-s3cret","action":"cycle","user_id":"u"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&entry).unwrap(), text);

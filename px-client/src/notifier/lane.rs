@@ -1,9 +1,10 @@
 //! One lane: waits, collects for a moment, and tells Plaid until the store is empty.
 
 use super::{
-    entry::Lane,
+    entry::{Entry, Lane},
     observer::{Counters, NotifierObserver, Stall, StallCause, count},
     plan::{Batch, Body, MOST_IN_A_BATCH, plan},
+    present::PresentToken,
     store::NotificationStore,
     verdict::{Verdict, names_a_token, rest, verdict},
 };
@@ -13,6 +14,7 @@ use crate::{
     plaid::PlaidClient,
 };
 use futures_util::future::{Either, select};
+use px_types::ItemAccessToken;
 use rand::{RngExt as _, rngs::StdRng};
 use std::{
     pin::pin,
@@ -73,6 +75,7 @@ pub(super) struct Shared {
     pub(super) client: PlaidClient,
     pub(super) store: Arc<dyn NotificationStore>,
     pub(super) observer: Arc<dyn NotifierObserver>,
+    pub(super) tokens: Option<Arc<dyn PresentToken>>,
     pub(super) counters: Arc<Counters>,
     pub(super) signals: Arc<[Signals; 3]>,
     pub(super) collect_for: Duration,
@@ -95,6 +98,7 @@ enum Blocked {
     Call(Error),
     Refused(Error),
     Store(Source),
+    Token(Source),
 }
 
 /// What ended a rest.
@@ -111,6 +115,8 @@ struct Round {
     refusals_in_a_row: u32,
     /// Refused, but it is not certain that they are at fault.
     suspects: Vec<(Batch, Error)>,
+    /// Why the token of some entries is not known; they stay in the store.
+    unknown: Option<Source>,
 }
 
 impl Worker {
@@ -170,7 +176,7 @@ impl Worker {
         self.failures = self.failures.saturating_add(1);
         let asked = match &blocked {
             Blocked::Call(error) | Blocked::Refused(error) => error.retry_at(),
-            Blocked::Store(_) => None,
+            Blocked::Store(_) | Blocked::Token(_) => None,
         };
         let now = self.clock().now();
         let luck = self.rng.random_range(0..=1000);
@@ -180,6 +186,7 @@ impl Worker {
             Blocked::Call(error) => (StallCause::Call(error), Some(error)),
             Blocked::Refused(error) => (StallCause::Refused(error), Some(error)),
             Blocked::Store(source) => (StallCause::Store(source), None),
+            Blocked::Token(source) => (StallCause::Token(source), None),
         };
         tracing::warn!(
             lane = %self.lane,
@@ -236,6 +243,33 @@ impl Worker {
             if verdict == Verdict::Later {
                 return Err(Blocked::Call(error));
             }
+            if let Verdict::Entry(index) = verdict
+                && names_a_token(&error)
+                && let Some(part) = piece.parts.get(index)
+            {
+                match self.present_token(&part.entry).await {
+                    Ok(Some(present)) => {
+                        let dead = part.entry.access_token().clone();
+                        pieces.push(piece);
+                        pieces.iter_mut().for_each(|piece| piece.renew(&dead, &present));
+                        continue;
+                    }
+                    Ok(None) => {}
+                    // What can be told does not wait for it.
+                    Err(why) => {
+                        round.refusals_in_a_row += 1;
+                        if round.refusals_in_a_row > MOST_REFUSALS && round.accepted == 0 {
+                            return Err(Blocked::Token(why));
+                        }
+                        piece.parts.remove(index);
+                        round.unknown = Some(why);
+                        if !piece.parts.is_empty() {
+                            pieces.push(piece);
+                        }
+                        continue;
+                    }
+                }
+            }
             round.refusals_in_a_row += 1;
             let certain = names_a_token(&error) && self.shared.proven.load(Ordering::SeqCst);
             if round.refusals_in_a_row > MOST_REFUSALS && round.accepted == 0 && !certain {
@@ -264,6 +298,13 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Another token that the Item of a refused entry has by now.
+    async fn present_token(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
+        let Some(tokens) = &self.shared.tokens else { return Ok(None) };
+        let present = tokens.present(entry).await?;
+        Ok(present.filter(|present| present != entry.access_token()))
     }
 
     async fn call(&self, batch: &Batch) -> Result<(), Error> {
@@ -314,7 +355,7 @@ impl Worker {
         for (suspect, error) in round.suspects {
             self.take_out(suspect, &error).await?;
         }
-        Ok(())
+        round.unknown.map_or(Ok(()), |why| Err(Blocked::Token(why)))
     }
 }
 

@@ -51,6 +51,8 @@ pub enum StallCause<'a> {
     Refused(&'a Error),
     /// The store is out of reach.
     Store(&'a Source),
+    /// Which token an Item has by now cannot be told; see [`PresentToken`](super::PresentToken).
+    Token(&'a Source),
 }
 
 /// What a notifier did since it was started.

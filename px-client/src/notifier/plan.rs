@@ -8,7 +8,7 @@ use super::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
-    AccountId, Date,
+    AccountId, Date, ItemAccessToken,
     plaid::{
         AccountsNotification, AccountsNotificationEntry, NewTransactionsNotification,
         TokensNotification, TokensNotificationEntry, TransactionsNotificationEntry,
@@ -94,6 +94,11 @@ fn merge(kept: Vec<Kept>) -> Vec<Part> {
             && absorb(&mut parts[at].entry, &entry)
         {
             parts[at].numbers.push(number);
+            if parts[at].entry.user_id().is_none()
+                && let Some(user) = entry.user_id()
+            {
+                parts[at].entry = parts[at].entry.clone().of(user.clone());
+            }
             continue;
         }
         last_of.insert(subject, parts.len());
@@ -174,6 +179,15 @@ impl Batch {
         (self, Self { lane, parts: second })
     }
 
+    /// Tells under another token what was to be told under a dead one. The store keeps the dead
+    /// one: after a crash the bank is asked again.
+    pub(super) fn renew(&mut self, dead: &ItemAccessToken, present: &ItemAccessToken) {
+        let renewed = self.parts.iter_mut().map(|part| &mut part.entry);
+        for entry in renewed.filter(|entry| entry.access_token() == dead) {
+            entry.renew(present.clone());
+        }
+    }
+
     /// The `new_since` that is right for all of it.
     fn new_since(&self) -> Option<Iso8601> {
         let all = self.parts.iter().filter_map(|part| match part.entry {
@@ -215,18 +229,16 @@ fn transactions(entry: &Entry) -> Option<TransactionsNotificationEntry> {
 
 fn account(entry: &Entry) -> Option<AccountsNotificationEntry> {
     match entry {
-        Entry::Account { access_token, account_id, event } => Some(AccountsNotificationEntry::new(
-            access_token.clone(),
-            account_id.clone(),
-            event.clone(),
-        )),
+        Entry::Account { access_token, account_id, event, .. } => Some(
+            AccountsNotificationEntry::new(access_token.clone(), account_id.clone(), event.clone()),
+        ),
         _ => None,
     }
 }
 
 fn token(entry: &Entry) -> Option<TokensNotificationEntry> {
     match entry {
-        Entry::Token { access_token, action } => {
+        Entry::Token { access_token, action, .. } => {
             Some(TokensNotificationEntry::new(access_token.clone(), action.clone()))
         }
         _ => None,

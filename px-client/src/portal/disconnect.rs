@@ -3,12 +3,11 @@
 use super::{
     Portal,
     error::{PortalError, PortalErrorKind},
-    item,
     store::{Disconnection, DisconnectionState},
 };
 use crate::error::{Error as CallError, Kind};
 use chrono::{DateTime, TimeDelta, Utc};
-use px_types::{ApplicationId, UserId, plaid::UnlinkApplication};
+use px_types::{ApplicationId, ItemAccessToken, UserId, plaid::UnlinkApplication};
 use std::time::Duration;
 
 /// How far a disconnection came at once.
@@ -43,6 +42,12 @@ impl Portal {
     /// The wish is recorded first, and survives a crash from then on. If Plaid cannot do it now,
     /// [`run`](Self::run) goes on until it has. Once Plaid answered, the application cannot make
     /// a single call more. Two at once are one; a user may press twice.
+    ///
+    /// It is done when Plaid has unlinked the application or does not list it, and when
+    /// [`MintToken`](super::MintToken) gives no token for the user: then nothing of the user's
+    /// can be read through this bank. A token that Plaid does not know proves nothing, for every
+    /// import ends the one before: then the Item is imported anew, and asked again. Without a
+    /// `MintToken` it goes on until the store has a token that is alive.
     ///
     /// # Errors
     /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's;
@@ -159,32 +164,59 @@ impl Portal {
     }
 
     /// Has Plaid end the access, or finds that there is none.
+    ///
+    /// That the kept token is dead proves nothing: an import by another process ended it, and
+    /// the application reads on. So it is asked again with a new one, and what counts is the list.
     async fn end_at_plaid(
         &self,
         user: &UserId,
         application: &ApplicationId,
     ) -> Result<(), PortalError> {
-        let Some(token) = self.token(user).await? else {
-            return Err(PortalError::new(PortalErrorKind::NotShared));
-        };
-        let request = UnlinkApplication::new(token.clone(), application.clone());
-        let error = match self.client().unlink_application(request).await {
-            Ok(_) => return Ok(()),
+        let before = self.store().token(user).await.map_err(PortalError::store)?;
+        let unlinked = self
+            .with_token(user, |token| {
+                let request = UnlinkApplication::new(token, application.clone());
+                async move { self.client().unlink_application(request).await }
+            })
+            .await;
+        let error = match unlinked {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => return self.nothing_is_shared(),
             Err(error) => error,
         };
-        if item::is_dead(&error) {
-            // The Item went with its last application, and the token with it.
-            self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
-            return Ok(());
+        if !error.plaid().is_some_and(is_refusal) {
+            return Err(error);
         }
-        if is_refusal(&error) {
-            // An earlier try whose answer was lost may have done it.
-            let listed = self.list_at_plaid(user).await?;
-            if listed.iter().flatten().all(|one| one.application_id != *application) {
-                return Ok(());
-            }
+        // An earlier try whose answer was lost may have done it, or the Item went before.
+        let Some(listed) = self.list_at_plaid(user).await? else {
+            return self.nothing_is_shared();
+        };
+        if listed.iter().any(|one| one.application_id == *application) {
+            return Err(error);
         }
-        Err(error.into())
+        if listed.is_empty() {
+            self.remove_what_was_made_to_look(user, before.as_ref()).await;
+        }
+        Ok(())
+    }
+
+    /// The bank gives no token for the user: nobody reads anything of the user's through this
+    /// bank. Where nothing gives tokens at all, that is not known.
+    fn nothing_is_shared(&self) -> Result<(), PortalError> {
+        match self.makes_tokens() {
+            true => Ok(()),
+            false => Err(PortalError::new(PortalErrorKind::NotShared)),
+        }
+    }
+
+    /// An Item without an application, imported because the token from before was dead, is in
+    /// nobody's interest. If it stays it shows nothing to anyone.
+    async fn remove_what_was_made_to_look(&self, user: &UserId, before: Option<&ItemAccessToken>) {
+        let kept = self.store().token(user).await.ok().flatten();
+        let Some(token) = kept.filter(|token| Some(token) != before) else { return };
+        if let Err(error) = self.remove_item(user, token).await {
+            tracing::warn!(%error, "an Item without an application stays");
+        }
     }
 }
 

@@ -2,7 +2,11 @@
 //! says that it is dead; and connecting a further application with it.
 
 use super::{Portal, PortalError, PortalErrorKind};
-use crate::error::Error as CallError;
+use crate::{
+    error::{Error as CallError, Source},
+    notifier::{Entry, PresentToken},
+};
+use async_trait::async_trait;
 use px_types::{
     AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken, Timestamp, UserId,
     model::{
@@ -88,16 +92,32 @@ impl Portal {
         let listed = self.client().list_applications(ListApplications::new(token.clone())).await;
         match listed {
             Ok(listed) if !listed.applications.is_empty() => return Ok(false),
-            Ok(_) => match self.client().remove_item(RemoveItem::new(token.clone())).await {
-                Ok(_) => {}
-                Err(error) if is_dead(&error) => {}
-                Err(error) => return Err(error.into()),
-            },
+            Ok(_) => self.remove_item(user, token).await?,
+            Err(error) if is_dead(&error) => {
+                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+
+    /// Removes the Item of a token, and forgets the token. The user's lock is held.
+    pub(super) async fn remove_item(
+        &self,
+        user: &UserId,
+        token: ItemAccessToken,
+    ) -> Result<(), PortalError> {
+        match self.client().remove_item(RemoveItem::new(token.clone())).await {
+            Ok(_) => {}
             Err(error) if is_dead(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
-        Ok(true)
+        self.store().forget_token(user, &token).await.map_err(PortalError::store)
+    }
+
+    /// Whether the bank gives tokens, so that giving none says something of the user.
+    pub(super) fn makes_tokens(&self) -> bool {
+        self.0.settings.tokens.is_some()
     }
 
     /// The user's token; imported when there is none. The user's lock is held.
@@ -145,7 +165,19 @@ impl Portal {
     }
 }
 
+/// What [`Notifier`](crate::notifier::Notifier) asks: an entry's own token is forgotten, if it is
+/// still the one that is kept, and the Item is imported anew where its user shares.
+#[async_trait]
+impl PresentToken for Portal {
+    async fn present(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
+        let Some(user) = entry.user_id() else { return Ok(None) };
+        let _turn = self.lock(user).await;
+        self.store().forget_token(user, entry.access_token()).await?;
+        Ok(self.token(user).await?)
+    }
+}
+
 /// Whether Plaid says that there is no Item behind a token.
-pub(super) fn is_dead(error: &CallError) -> bool {
+fn is_dead(error: &CallError) -> bool {
     matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
 }

@@ -3,15 +3,17 @@
 use super::{
     Portal,
     error::PortalError,
-    store::{Notice, NoticeKind},
+    store::{Noted, Notice, NoticeKind},
 };
 use px_types::{UserId, partner::NewApplicationLinkNotification};
 
 impl Portal {
     /// Takes a notification whose signature was checked: records a notice for its user, and tells
-    /// open pages. `false`: it was known; nothing is done twice.
+    /// open pages. A known one does nothing twice.
     ///
-    /// Notifications come at least once and in any order. One that tells of a link does not end a
+    /// Notifications come at least once and in any order: the list of applications follows one
+    /// only if it [is the latest](Noted::is_latest) that is known of its application, and only
+    /// then there is a reason to [`import`](Self::import). One that tells of a link does not end a
     /// disconnection that the user has begun: which of the two was first is not certain, and the
     /// user can link again.
     ///
@@ -21,7 +23,7 @@ impl Portal {
     pub async fn application_linked(
         &self,
         notification: &NewApplicationLinkNotification,
-    ) -> Result<bool, PortalError> {
+    ) -> Result<Noted, PortalError> {
         let user = &notification.user_id;
         let _turn = self.lock(user).await;
         let notice = Notice {
@@ -37,12 +39,12 @@ impl Portal {
             recorded_at: self.clock().now().into(),
             read: false,
         };
-        let is_news = self.store().add_notice(&notice).await.map_err(PortalError::store)?;
-        if is_news {
-            tracing::info!(kind = ?notice.kind, "a user has a notice");
+        let noted = self.store().add_notice(&notice).await.map_err(PortalError::store)?;
+        if noted.is_new {
+            tracing::info!(kind = ?notice.kind, late = !noted.is_latest, "a user has a notice");
             self.tell_watchers(user);
         }
-        Ok(is_news)
+        Ok(noted)
     }
 
     /// The user's notices, the latest first, at most so many.

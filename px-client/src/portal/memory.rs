@@ -1,6 +1,6 @@
 //! A portal's records in memory: for tests and demonstrations.
 
-use super::store::{Disconnection, DisconnectionState, Notice, NoticeKind, PortalStore};
+use super::store::{Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore};
 use crate::error::Source;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -107,18 +107,22 @@ impl PortalStore for MemoryPortalStore {
         })
     }
 
-    async fn add_notice(&self, notice: &Notice) -> Result<bool, Source> {
+    async fn add_notice(&self, notice: &Notice) -> Result<Noted, Source> {
         self.locked(|records| {
-            if records.notices.contains_key(&notice.notification_id) {
-                return false;
+            let (notices, ended) = (records.notices.values(), records.disconnections.values());
+            let is_latest = notice.is_latest(notices, ended);
+            let is_new = !records.notices.contains_key(&notice.notification_id);
+            if is_new && is_latest {
+                let list = records.applications.entry(notice.user_id.clone()).or_default();
+                list.retain(|one| one.application_id != notice.application.application_id);
+                if notice.kind == NoticeKind::Linked {
+                    list.push(notice.application.clone());
+                }
             }
-            records.notices.insert(notice.notification_id.clone(), notice.clone());
-            let list = records.applications.entry(notice.user_id.clone()).or_default();
-            list.retain(|one| one.application_id != notice.application.application_id);
-            if notice.kind == NoticeKind::Linked {
-                list.push(notice.application.clone());
+            if is_new {
+                records.notices.insert(notice.notification_id.clone(), notice.clone());
             }
-            true
+            Noted { is_new, is_latest }
         })
     }
 

@@ -15,6 +15,9 @@ pub trait MintToken: Send + Sync + fmt::Debug {
     /// nothing of the user. It is asked when a page is looked at, so looking at a page must not
     /// be taken for a consent. Before [`Portal::connect`] the user has asked to share.
     ///
+    /// `None` must be certain: an application that is being disconnected counts as ended by it.
+    /// As long as any token of Plaid's for the user can still read, make another one.
+    ///
     /// # Errors
     /// When no token can be made.
     async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Source>;

@@ -14,8 +14,9 @@ use std::fmt;
 /// The bank's records of what its users share.
 ///
 /// Four tables are enough: a token per user; applications and disconnections, both by user and
-/// application; notices by notification. Records can be kept as JSON beside their keys. What a method says of "if" and "unless" must hold when
-/// two do it at once: one statement or one transaction. Tokens are secrets.
+/// application; notices by notification. Records can be kept as JSON beside their keys. What a
+/// method says of "if" and "unless" must hold when two do it at once: one statement or one
+/// transaction. Tokens are secrets.
 #[async_trait]
 pub trait PortalStore: Send + Sync + fmt::Debug {
     /// The user's token at Plaid.
@@ -89,14 +90,18 @@ pub trait PortalStore: Send + Sync + fmt::Debug {
         at_most: usize,
     ) -> Result<Vec<Disconnection>, Source>;
 
-    /// Keeps a notice, unless its notification is known: `false` then. With it, in the same
-    /// transaction, the user's applications get the one that was linked, or lose the one that was
-    /// unlinked.
+    /// Keeps a notice, unless its notification is known, and says what became of it. With a new
+    /// one, in the same transaction, the user's applications get the one that was linked, or lose
+    /// the one that was unlinked.
+    ///
+    /// Notices come in any order. The list stays as it is when something later is known of the
+    /// application, or else one that was disconnected would come back with a notice that was
+    /// late: [`Notice::is_latest`] decides, over the user's other notices and disconnections.
     ///
     /// # Errors
     /// When the store is out of reach. For a user whom the bank does not know as well: Plaid
     /// tells again later, for the customer's row may be on its way.
-    async fn add_notice(&self, notice: &Notice) -> Result<bool, Source>;
+    async fn add_notice(&self, notice: &Notice) -> Result<Noted, Source>;
 
     /// The user's notices, the latest first, at most so many.
     ///
@@ -187,6 +192,39 @@ impl Notice {
     pub fn name(&self) -> String {
         super::view::name(&self.application)
     }
+
+    /// Whether nothing later is known of its application: no other notice, and no disconnection
+    /// that the user began at that moment or after. Of a link and an unlink at the same moment
+    /// the unlink is the later one.
+    ///
+    /// A disconnection has the bank's time and a notice has Plaid's. Where their clocks differ,
+    /// the list may be wrong until it is read from Plaid, as it is for every page.
+    #[must_use]
+    pub fn is_latest<'a>(
+        &self,
+        notices: impl IntoIterator<Item = &'a Self>,
+        disconnections: impl IntoIterator<Item = &'a Disconnection>,
+    ) -> bool {
+        let (user, id) = (&self.user_id, &self.application.application_id);
+        let order = |one: &Self| (one.occurred_at, one.kind == NoticeKind::Unlinked);
+        let mut notices = notices
+            .into_iter()
+            .filter(|one| one.user_id == *user && one.application.application_id == *id);
+        let mut disconnections = disconnections
+            .into_iter()
+            .filter(|one| one.user_id == *user && one.application_id == *id);
+        notices.all(|one| order(one) <= order(self))
+            && disconnections.all(|one| one.begun_at < self.occurred_at)
+    }
+}
+
+/// What became of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Whether it was kept now; else its notification was known, and nothing is done twice.
+    pub is_new: bool,
+    /// Whether nothing later is known of its application, so that the list follows it.
+    pub is_latest: bool,
 }
 
 /// What a notice tells.
@@ -198,4 +236,46 @@ pub enum NoticeKind {
     Linked,
     /// An application was disconnected, from Plaid's side.
     Unlinked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: u32) -> Timestamp {
+        format!("2024-05-06T12:{minute:02}:00Z").parse().unwrap()
+    }
+
+    fn notice(user: &str, application: &str, kind: NoticeKind, minute: u32) -> Notice {
+        let id = ApplicationId::new(application).unwrap();
+        Notice {
+            notification_id: NotificationId::new(format!("{minute}-{kind:?}")).unwrap(),
+            user_id: UserId::new(user).unwrap(),
+            kind,
+            application: ConnectedApplication::new(id, "App", at(0)),
+            account_ids: Vec::new(),
+            occurred_at: at(minute),
+            recorded_at: at(59),
+            read: false,
+        }
+    }
+
+    #[test]
+    fn what_came_later_counts_whatever_order_it_is_heard_in() {
+        use NoticeKind::{Linked, Unlinked};
+        let (early, late) = (notice("u", "a", Linked, 1), notice("u", "a", Unlinked, 2));
+        assert!(!early.is_latest([&late], []));
+        assert!(late.is_latest([&early, &late], []), "itself among them");
+        let others = [notice("u", "b", Unlinked, 3), notice("v", "a", Unlinked, 3)];
+        assert!(early.is_latest(&others, []));
+        let together = notice("u", "a", Unlinked, 1);
+        assert!(!early.is_latest([&together], []) && together.is_latest([&early], []));
+        for (begun, application, latest) in
+            [(0, "a", true), (1, "a", false), (2, "a", false), (2, "b", true)]
+        {
+            let application = ApplicationId::new(application).unwrap();
+            let ended = Disconnection::begun(early.user_id.clone(), application, at(begun));
+            assert_eq!(early.is_latest([], [&ended]), latest, "{begun}");
+        }
+    }
 }

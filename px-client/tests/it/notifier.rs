@@ -2,6 +2,7 @@
 
 mod crash;
 mod refused;
+mod renewed;
 
 use crate::plaid_world::{Fate, Told, World, now, sleep};
 use async_trait::async_trait;

@@ -310,6 +310,18 @@ impl Plaid for Side {
     ) -> Result<ImportItemResponse, Error> {
         let mut state = self.0.lock().unwrap();
         state.imports += 1;
+        // Every import ends the partner's token from before.
+        let user = &request.user_auth.user_id;
+        let ended: Vec<_> = state
+            .tokens
+            .iter()
+            .filter(|(_, owner)| *owner == user)
+            .map(|(t, _)| t.clone())
+            .collect();
+        for token in ended {
+            state.tokens.remove(&token);
+            state.known.remove(&token);
+        }
         let token = format!("access-{}-{}", request.user_auth.user_id, state.imports);
         state.items.entry(request.user_auth.user_id.clone()).or_default();
         state.tokens.insert(token.clone(), request.user_auth.user_id);

@@ -15,22 +15,22 @@ use px_types::{
         last_data_access_times::LastDataAccessTimes,
         scopes::{AccountAccess, Scopes},
     },
-    partner::NewApplicationLinkNotification,
+    partner::{ApplicationLinkEvent, NewApplicationLinkNotification},
 };
 use std::{
     error::Error as StdError,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 const UNLINK: &str = "/item/application/unlink";
 
-/// The bank's OAuth server: everyone but Nobody shares.
-#[derive(Debug, Default)]
-struct Tokens(AtomicUsize);
+/// The bank's OAuth server: everyone but Nobody shares, until they stop.
+#[derive(Clone, Debug, Default)]
+struct Tokens(Arc<AtomicBool>);
 
 #[async_trait]
 impl MintToken for Tokens {
@@ -38,8 +38,8 @@ impl MintToken for Tokens {
         &self,
         user: &UserId,
     ) -> Result<Option<AccessToken>, Box<dyn StdError + Send + Sync>> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok((user.as_str() != "nobody").then(|| AccessToken::new(format!("oauth-{user}"))))
+        let shares = user.as_str() != "nobody" && !self.0.load(Ordering::SeqCst);
+        Ok(shares.then(|| AccessToken::new(format!("oauth-{user}"))))
     }
 }
 
@@ -53,8 +53,12 @@ fn app(name: &str) -> ApplicationId {
 
 /// A portal of a bank that has just started, over what it has kept.
 fn portal(world: &World, store: &MemoryPortalStore) -> Portal {
+    portal_with(world, store, &Tokens::default())
+}
+
+fn portal_with(world: &World, store: &MemoryPortalStore, tokens: &Tokens) -> Portal {
     Portal::builder(world.client(), Arc::new(store.clone()), "Bank")
-        .tokens(Arc::new(Tokens::default()))
+        .tokens(Arc::new(tokens.clone()))
         .build()
 }
 
@@ -78,6 +82,12 @@ fn unreachable(world: &World, path: &'static str) {
 async fn names(portal: &Portal, user: &UserId) -> Vec<String> {
     let page = portal.applications(user).await.unwrap();
     page.list.into_iter().map(|one| one.application_id.to_string()).collect()
+}
+
+fn done(count: usize) -> WorkedOff {
+    let mut worked = WorkedOff::default();
+    worked.done = count;
+    worked
 }
 
 fn at_plaid(world: &World, user: &UserId) -> Vec<String> {
@@ -280,6 +290,75 @@ async fn the_last_one_takes_the_item_with_it() {
     assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Done);
 }
 
+/// The kept token is dead, for another process has imported anew. The application reads on.
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_is_no_proof_that_the_application_is_gone() {
+    let (world, store, portal, ann) = ann();
+    names(&portal, &ann).await;
+    world.with(|state| state.tokens.clear());
+    assert_eq!(portal.disconnect(&ann, &app("tax")).await.unwrap(), Disconnected::Done);
+    assert_eq!(at_plaid(&world, &ann), ["budget"]);
+    assert_eq!(store.token(&ann).await.unwrap(), Some(ItemAccessToken::new("access-ann-2")));
+
+    // The same, while a new token cannot be had.
+    world.with(|state| state.tokens.clear());
+    unreachable(&world, "/item/import");
+    assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Underway);
+    world.network(|_, _| Fate::Arrives);
+    let later = now() + chrono::TimeDelta::hours(1);
+    assert_eq!(portal.work_off(later).await.unwrap().done, 1);
+    assert_eq!(at_plaid(&world, &ann), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_is_gone_ends_a_disconnection_and_none_is_left_in_its_place() {
+    let (world, store, portal, ann) = ann();
+    names(&portal, &ann).await;
+    world.with(|state| {
+        state.items.clear();
+        state.tokens.clear();
+    });
+    assert_eq!(portal.disconnect(&ann, &app("tax")).await.unwrap(), Disconnected::Done);
+    assert!(world.with(|state| state.items.is_empty()));
+    assert_eq!(store.token(&ann).await.unwrap(), None);
+}
+
+/// Where the bank says that the user shares nothing, nothing can be read through it.
+#[tokio::test(start_paused = true)]
+async fn a_user_who_shares_nothing_any_more_waits_for_no_disconnection() {
+    let (world, store, _, ann) = ann();
+    let tokens = Tokens::default();
+    let portal = portal_with(&world, &store, &tokens);
+    names(&portal, &ann).await;
+    tokens.0.store(true, Ordering::SeqCst);
+    unreachable(&world, UNLINK);
+    assert_eq!(portal.disconnect(&ann, &app("tax")).await.unwrap(), Disconnected::Underway);
+    world.network(|_, _| Fate::Arrives);
+    world.with(|state| state.tokens.clear());
+    let later = now() + chrono::TimeDelta::hours(1);
+    assert_eq!(portal.work_off(later).await.unwrap(), done(1));
+    // The next one has no token from the start.
+    assert_eq!(portal.disconnect(&ann, &app("budget")).await.unwrap(), Disconnected::Done);
+    assert_eq!(names(&portal, &ann).await, [""; 0]);
+    assert_eq!(world.with(|state| state.imports), 1);
+}
+
+/// A bank that makes no tokens cannot say who shares: it keeps the wish.
+#[tokio::test(start_paused = true)]
+async fn without_a_way_to_ask_nothing_is_called_done() {
+    let (world, store, portal, ann) = ann();
+    names(&portal, &ann).await;
+    let simple = Portal::builder(world.client(), Arc::new(store.clone()), "Bank").build();
+    world.with(|state| state.tokens.clear());
+    assert_eq!(simple.disconnect(&ann, &app("tax")).await.unwrap(), Disconnected::Underway);
+    let fresh = ItemAccessToken::new("fresh");
+    world.with(|state| state.tokens.insert("fresh".into(), ann.clone()));
+    store.keep_token(&ann, &fresh).await.unwrap();
+    let later = now() + chrono::TimeDelta::hours(1);
+    assert_eq!(simple.work_off(later).await.unwrap(), done(1));
+    assert_eq!(at_plaid(&world, &ann), ["budget"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_was_disconnected_can_be_linked_again_and_ended_again() {
     let (world, _, portal, ann) = ann();
@@ -331,12 +410,8 @@ async fn giving_up_leaves_no_item_that_nobody_uses() {
 fn told(id: &str, user: &UserId, application: &str) -> NewApplicationLinkNotification {
     let at: Timestamp = "2024-05-06T11:59:00Z".parse().unwrap();
     let application = ConnectedApplication::new(app(application), "A\nname", at);
-    NewApplicationLinkNotification::new(
-        NotificationId::new(id).unwrap(),
-        user.clone(),
-        application,
-        at,
-    )
+    let id: NotificationId = id.parse().unwrap();
+    NewApplicationLinkNotification::new(id, user.clone(), application, at)
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,9 +419,9 @@ async fn a_notification_is_one_notice_however_often_it_comes() {
     let (world, _, portal, ann) = ann();
     world.network(|_, _| Fate::NotConnected);
     let mut changes = portal.changes(&ann);
-    assert!(portal.application_linked(&told("n1", &ann, "new")).await.unwrap());
+    assert!(portal.application_linked(&told("n1", &ann, "new")).await.unwrap().is_new);
     changes.next().await;
-    assert!(!portal.application_linked(&told("n1", &ann, "new")).await.unwrap());
+    assert!(!portal.application_linked(&told("n1", &ann, "new")).await.unwrap().is_new);
     let silent = tokio::time::timeout(Duration::from_secs(5), changes.next()).await;
     assert!(silent.is_err(), "no second change");
     let notices = portal.notices(&ann, 10).await.unwrap();
@@ -358,4 +433,28 @@ async fn a_notification_is_one_notice_however_often_it_comes() {
     portal.mark_notices_read(&ann).await.unwrap();
     assert!(portal.notices(&ann, 10).await.unwrap()[0].read);
     assert!(portal.notices(&user("bob"), 10).await.unwrap().is_empty());
+}
+
+/// The notification is a minute old when it comes, and meanwhile the user has disconnected.
+#[tokio::test(start_paused = true)]
+async fn a_late_notification_brings_back_nothing_that_was_ended() {
+    let (world, store, portal, ann) = ann();
+    portal.disconnect(&ann, &app("tax")).await.unwrap();
+    world.network(|_, _| Fate::NotConnected);
+    let noted = portal.application_linked(&told("n1", &ann, "tax")).await.unwrap();
+    assert_eq!((noted.is_new, noted.is_latest), (true, false));
+    assert_eq!(names(&portal, &ann).await, ["budget"]);
+    // An unlink at Plaid that is heard of before its link.
+    let mut unlinked = told("n3", &ann, "game");
+    unlinked.event = Some(ApplicationLinkEvent::Unlinked);
+    unlinked.occurred_at = now().into();
+    assert!(portal.application_linked(&unlinked).await.unwrap().is_latest);
+    assert!(!portal.application_linked(&told("n2", &ann, "game")).await.unwrap().is_latest);
+    assert_eq!(names(&portal, &ann).await, ["budget"]);
+    assert_eq!(store.notices(&ann, 10).await.unwrap().len(), 3, "the user is told all the same");
+    // Linked again after that it is back.
+    let mut again = told("n4", &ann, "tax");
+    again.occurred_at = (now() + chrono::TimeDelta::minutes(1)).into();
+    assert!(portal.application_linked(&again).await.unwrap().is_latest);
+    assert_eq!(names(&portal, &ann).await.len(), 2);
 }

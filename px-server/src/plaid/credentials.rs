@@ -1,7 +1,7 @@
-//! Who a client says it is: in two headers, or in the body, and not in both.
+//! Who a client says it is: in two headers, or in the body, and not in both; and how often it may.
 
 use super::Error;
-use crate::clients::Clients;
+use crate::{clients::Clients, guard::RateLimit};
 use http::{HeaderMap, StatusCode};
 use px_types::{
     ClientId, ClientSecret,
@@ -9,6 +9,7 @@ use px_types::{
     model::plaid_error::PlaidErrorType,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 const ID: &str = "plaid-client-id";
 const SECRET: &str = "plaid-secret";
@@ -22,19 +23,34 @@ struct InBody {
     secret: Option<ClientSecret>,
 }
 
-/// The client that a request shows, its secret checked.
-pub(super) async fn authenticate(
-    clients: &dyn Clients,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<ClientId, Error> {
-    let (id, secret) = shown(headers, body)?;
-    let id = ClientId::new(id).map_err(|_| wrong())?;
-    match clients.check_secret(&id, &secret).await {
-        Ok(true) => Ok(id),
-        Ok(false) => Err(wrong()),
-        // Never 401: the client may be a good one.
-        Err(error) => Err(Error::unavailable(error)),
+/// Who may call, and how often.
+pub(super) struct Gate {
+    pub(super) clients: Arc<dyn Clients>,
+    /// Of the calls of a client, once its secret was found right.
+    pub(super) calls: Option<RateLimit>,
+    /// Of wrong secrets, by the client that was named. Another bucket than that of the calls:
+    /// a stranger spends nothing of the client's own.
+    pub(super) wrong_secrets: RateLimit,
+}
+
+impl Gate {
+    /// The client that a request shows: its secret checked, its call counted.
+    pub(super) async fn let_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<ClientId, Error> {
+        let (id, secret) = shown(headers, body)?;
+        let id = ClientId::new(id).map_err(|_| wrong())?;
+        match self.clients.check_secret(&id, &secret).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.wrong_secrets.check(Some(&id), None).map_err(Error::rate_limit)?;
+                return Err(wrong());
+            }
+            // Never 401: the client may be a good one.
+            Err(error) => return Err(Error::unavailable(error)),
+        }
+        if let Some(calls) = &self.calls {
+            calls.check(Some(&id), None).map_err(Error::rate_limit)?;
+        }
+        Ok(id)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plaid's API as a tower service: routing, limits, credentials, bodies, errors. Once, for all.
 
-use super::{Caller, Error, Plaid, credentials, limits::Limited};
+use super::{Caller, Error, Plaid, credentials::Gate, limits::Limited};
 use crate::{
     call::{self, Api, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
@@ -8,14 +8,17 @@ use crate::{
     guard::RateLimit,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use px_types::{
-    Endpoint,
+    ClientId, Endpoint,
     endpoint::{codec, path::match_path},
     for_each_plaid_endpoint,
 };
 use std::{fmt, sync::Arc};
+
+/// How many wrong secrets a client may show in a minute, unless the builder is told otherwise.
+const WRONG_SECRETS: u32 = 30;
 
 /// Plaid's API over the service's own code: `http` requests in, `http` responses out.
 ///
@@ -44,8 +47,7 @@ pub struct PlaidService(Arc<Inner>);
 
 struct Inner {
     plaid: Arc<dyn Plaid>,
-    clients: Arc<dyn Clients>,
-    rate_limit: Option<RateLimit>,
+    gate: Gate,
     limits: Limits,
     random: Arc<dyn Random>,
 }
@@ -55,6 +57,7 @@ pub struct PlaidServiceBuilder {
     plaid: Arc<dyn Plaid>,
     clients: Option<Arc<dyn Clients>>,
     rate_limit: Option<RateLimit>,
+    wrong_secrets: RateLimit,
     limits: Limits,
     random: Arc<dyn Random>,
 }
@@ -83,6 +86,22 @@ impl PlaidServiceBuilder {
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Limits wrong secrets, by the client that was named; 30 in a minute by default. What is
+    /// beyond it is answered 429 and no more 401.
+    ///
+    /// It tells a client whose secret was changed to slow down, and shows who tries many. It does
+    /// not lock: the right secret is let in however many wrong ones came before, or else anybody
+    /// who knows a client's id could shut that client out. So it does **not** protect a secret
+    /// that can be guessed, for a guess that is right is right behind any number of 429s: secrets
+    /// must be long and random. Nor does it hold off who names ever other ids, as each has its
+    /// own count and the number of those is bounded, or who asks many servers, as each counts for
+    /// itself. That is for a limit by address, in front of the service.
+    #[must_use]
+    pub fn wrong_secrets(mut self, limit: RateLimit) -> Self {
+        self.wrong_secrets = limit;
         self
     }
 
@@ -119,8 +138,11 @@ impl PlaidServiceBuilder {
         }
         Ok(PlaidService(Arc::new(Inner {
             plaid: self.plaid,
-            clients: self.clients.ok_or(BuildError::NoClients)?,
-            rate_limit: self.rate_limit,
+            gate: Gate {
+                clients: self.clients.ok_or(BuildError::NoClients)?,
+                calls: self.rate_limit,
+                wrong_secrets: self.wrong_secrets,
+            },
             limits,
             random: self.random,
         })))
@@ -147,6 +169,7 @@ impl PlaidService {
             plaid: Arc::new(plaid),
             clients: None,
             rate_limit: None,
+            wrong_secrets: RateLimit::per_minute(WRONG_SECRETS).max_keys(10_000),
             limits: Limits::default(),
             random: Arc::new(SystemRandom),
         }
@@ -158,6 +181,34 @@ impl PlaidService {
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         call::answer(&*self.0, request).await
+    }
+
+    /// The client that a request shows in its headers or its body, for routes beside this API:
+    /// by the same rules, and counted with its calls here.
+    ///
+    /// The id and the secret are both in the headers or both in the body, once. Whether the
+    /// client may touch what it asks for is the route's matter, as it is a method's of [`Plaid`].
+    ///
+    /// ```
+    /// use http::HeaderMap;
+    /// use px_server::plaid::{Caller, Error, PlaidService};
+    ///
+    /// async fn our_own_route(
+    ///     service: &PlaidService,
+    ///     headers: &HeaderMap,
+    ///     body: &[u8],
+    /// ) -> Result<Caller, Error> {
+    ///     let client = service.authenticate(headers, body).await?;
+    ///     Ok(Caller::new(client, "the id of the request"))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// 401 for a client or a secret that is missing, unknown or wrong; 400 when they are there
+    /// twice or the body cannot be read; 429 for too many calls; 503 when the clients are out of
+    /// reach.
+    pub async fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<ClientId, Error> {
+        self.0.gate.let_in(headers, body).await
     }
 }
 
@@ -273,10 +324,7 @@ impl Inner {
         let headers = &incoming.parts.headers;
         request::require_json(headers)?;
         let body = request::read_body(body, self.limits.body).await?;
-        let client_id = credentials::authenticate(&*self.clients, headers, &body).await?;
-        if let Some(limit) = &self.rate_limit {
-            limit.check(Some(&client_id), None).map_err(Error::rate_limit)?;
-        }
+        let client_id = self.gate.let_in(headers, &body).await?;
         let query = incoming.parts.uri.query();
         let request: E = codec::from_http(&[], query, &body).map_err(Error::from)?;
         request.check()?;

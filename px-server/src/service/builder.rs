@@ -115,7 +115,8 @@ impl PartnerServiceBuilder {
     /// Serves `POST /applications/notify`: what this verifier finds signed by Plaid is handed to
     /// [`Partner::application_linked`]. Without it there is nothing at that path.
     ///
-    /// The very same delivery is handed on once, and again only if that failed. Plaid may sign one
+    /// The very same delivery is handed on once, and again only if that failed; while it is being
+    /// handed on, a copy is answered 503. Plaid may sign one
     /// notification several times: knowing it by its `notification_id` is the bank's matter.
     ///
     /// ```

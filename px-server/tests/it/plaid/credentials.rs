@@ -172,14 +172,82 @@ async fn too_many_requests_of_one_client_are_429_and_say_how_long_to_wait() {
     // Others have their own.
     let other = [(ID, OTHER), (KEY, OTHER_SECRET)];
     assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &other)).await.0, 200);
-    // Those with a wrong secret take nothing of anybody's.
-    let forged = [(ID, OTHER), (KEY, "x")];
-    for _ in 0..5 {
-        assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &forged)).await.0, 401);
-    }
-    assert_eq!(outcome(&service, with_headers(post(PATH, PLAIN), &other)).await.0, 200);
     clock.advance(chrono::TimeDelta::seconds(30));
     assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+}
+
+/// A stranger who knows a client's id is told to wait, and shuts nobody out.
+#[tokio::test]
+async fn wrong_secrets_are_429_after_a_while_and_the_right_one_is_let_in_all_the_same() {
+    let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
+    let limit = || RateLimit::per_minute(3).clock(Arc::new(clock.clone()));
+    let (service, plaid) =
+        service_with(|builder| builder.rate_limit(limit()).wrong_secrets(limit()));
+    let guess = |id: &str| with_headers(post(PATH, PLAIN), &[(ID, id), (KEY, "x")]);
+    for id in [CLIENT, "nobody"] {
+        for _ in 0..3 {
+            let refused = outcome(&service, guess(id)).await;
+            assert_eq!(refused, (401, "INVALID_API_KEYS".into()));
+        }
+        for _ in 0..3 {
+            let (answer, body) = send(&service, guess(id)).await;
+            assert_eq!(answer.status(), 429);
+            assert_eq!(answer.headers()["retry-after"], "20");
+            assert_eq!(body["error_code"], "RATE_LIMIT");
+        }
+    }
+    // In the body they count as well.
+    assert_eq!(outcome(&service, post(PATH, body(CLIENT, "y"))).await.0, 429);
+    for _ in 0..3 {
+        assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    }
+    assert_eq!(plaid.seen().len(), 3);
+    // Its own calls are spent now; another's wrong secrets are not.
+    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 429);
+    assert_eq!(outcome(&service, guess(OTHER)).await.0, 401);
+    clock.advance(chrono::TimeDelta::seconds(20));
+    assert_eq!(outcome(&service, guess(CLIENT)).await.0, 401);
+    assert_eq!(outcome(&service, guess(CLIENT)).await.0, 429);
+}
+
+#[tokio::test]
+async fn wrong_secrets_are_limited_without_being_asked_for() {
+    let (service, _) = service();
+    let guess = || with_headers(post(PATH, PLAIN), &[(ID, CLIENT), (KEY, "x")]);
+    let mut last = 401;
+    for _ in 0..100 {
+        last = outcome(&service, guess()).await.0;
+    }
+    assert_eq!(last, 429);
+    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+}
+
+/// A route beside the API: the same rules, and one bucket for both.
+#[tokio::test]
+async fn other_routes_let_clients_in_by_the_same_rules() {
+    let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
+    let limit = RateLimit::per_minute(2).clock(Arc::new(clock.clone()));
+    let (service, _) = service_with(|builder| builder.rate_limit(limit));
+    let shows = |headers: &[(&'static str, &str)]| {
+        with_headers(post(PATH, PLAIN), headers).into_parts().0.headers
+    };
+    let good = shows(&[(ID, CLIENT), (KEY, SECRET)]);
+    let client = service.authenticate(&good, PLAIN.as_bytes()).await.unwrap();
+    assert_eq!(client.as_str(), CLIENT);
+    let mut twice = good.clone();
+    twice.append(ID, OTHER.parse().unwrap());
+    let both = body(CLIENT, SECRET);
+    for (headers, body, status) in [
+        (&shows(&[(ID, CLIENT), (KEY, "x")]), PLAIN, 401),
+        (&twice, PLAIN, 400),
+        (&good, &*both, 400),
+    ] {
+        let refused = service.authenticate(headers, body.as_bytes()).await.unwrap_err();
+        assert_eq!(refused.status().as_u16(), status);
+    }
+    assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
+    let spent = service.authenticate(&good, PLAIN.as_bytes()).await.unwrap_err();
+    assert_eq!(spent.status(), 429);
 }
 
 #[test]
