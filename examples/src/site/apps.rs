@@ -26,10 +26,13 @@ const MESSAGES: usize = 50;
 /// The entries on a page of the log.
 const ENTRIES: u64 = 20;
 
-/// What Plaid's page says when it sends a customer back. Anyone can write such an address: it
-/// decides a sentence and nothing else.
+/// What Plaid's page says when it sends a customer back. Anyone can write such an address, and a
+/// link on any page can lead a customer to it: it counts only with the token of the trip that the
+/// customer began here.
 #[derive(Deserialize)]
 pub(super) struct SaidByPlaid {
+    #[serde(default)]
+    link_token: String,
     error: Option<String>,
 }
 
@@ -206,7 +209,10 @@ impl Site {
         let Some(offer) = offer else { return self.unknown(session).await };
         let _asked = outward.asked_by(&session.user);
         match outward.portal().connect(&session.user, &offer.target, None).await {
-            Ok(link) => Ok(redirect(outward.link_page(&link.link_token).as_str())),
+            Ok(link) => {
+                self.0.sessions.sent_to_plaid(session, &link.link_token);
+                Ok(redirect(outward.link_page(&link.link_token).as_str()))
+            }
             Err(error) if error.kind() == PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "Plaid's page cannot be opened");
@@ -220,6 +226,9 @@ impl Site {
 
     /// `GET /apps/connected`: back from Plaid's page. Who did not consent there leaves nothing behind.
     pub(super) async fn back(&self, session: &Session, said: &SaidByPlaid) -> Html {
+        if !self.0.sessions.came_back(session, &said.link_token) {
+            return redirect("/apps");
+        }
         if said.error.is_some()
             && let Ok(outward) = self.outward()
             && let Err(error) = outward.portal().give_up(&session.user).await
