@@ -115,14 +115,14 @@ impl Site {
         &self,
         session: &Session,
         id: &ApplicationId,
-        trouble: Option<view::apps::Trouble>,
+        refused: Option<view::change::Refused<'_>>,
     ) -> Result<Html, Error> {
         let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
         let (accounts, others) = self.shared_or_not(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
         let pictures = self.outward()?.origins();
         let accounts = (&*accounts, &*others);
-        let body = view::change::change(&frame, &app, accounts, pictures, trouble);
+        let body = view::change::change(&frame, &app, accounts, pictures, refused);
         Ok(self.page(StatusCode::OK, body))
     }
 
@@ -137,15 +137,16 @@ impl Site {
         let (accounts, _) = self.shared_or_not(session).await?;
         let scopes = scopes(&app, &accounts, form);
         if scopes.accounts.iter().all(|account| account.authorized != Some(true)) {
-            let trouble = Some(view::apps::Trouble::NoAccount);
-            return self.change_form(session, id, trouble).await;
+            let why = view::apps::Trouble::NoAccount;
+            let refused = view::change::Refused { why, posted: &scopes };
+            return self.change_form(session, id, Some(refused)).await;
         }
-        match self.outward()?.portal().set_scopes(&session.user, id, scopes).await {
+        match self.outward()?.portal().set_scopes(&session.user, id, scopes.clone()).await {
             Ok(()) => {
                 self.0.sessions.say(session, Said::Changed(app.name));
                 Ok(redirect("/apps"))
             }
-            Err(error) => self.not_done(session, id, error).await,
+            Err(error) => self.not_done(session, id, &scopes, error).await,
         }
     }
 
@@ -153,6 +154,7 @@ impl Site {
         &self,
         session: &Session,
         id: &ApplicationId,
+        posted: &Scopes,
         error: PortalError,
     ) -> Result<Html, Error> {
         match error.kind() {
@@ -161,7 +163,9 @@ impl Site {
             PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "what an application may see is as it was");
-                self.change_form(session, id, Some(view::apps::Trouble::Plaid)).await
+                let why = view::apps::Trouble::Plaid;
+                let refused = view::change::Refused { why, posted };
+                self.change_form(session, id, Some(refused)).await
             }
             _ => Err(shared(error)),
         }

@@ -102,15 +102,17 @@ fn what(entry: &ActivityEntry) -> String {
 
 /// What an application may see from then on.
 fn allowed(scopes: &Scopes, accounts: &[Account]) -> Markup {
+    // Where no account is named, it sees all of them.
     let may = |account: &&Account| {
-        scopes
-            .accounts
-            .iter()
-            .any(|one| one.unique_id == account.id && one.authorized != Some(false))
+        scopes.accounts.is_empty()
+            || scopes
+                .accounts
+                .iter()
+                .any(|one| one.unique_id == account.id && one.authorized != Some(false))
     };
     let seen: Vec<_> = accounts.iter().filter(may).collect();
     html! {
-        @if let Some(products) = &scopes.product_access { (data(products)) }
+        @if let Some(products) = &scopes.product_access { (data(products, seen.iter().copied())) }
         @if !scopes.accounts.is_empty() {
             " · "
             @match seen.as_slice() {

@@ -181,7 +181,7 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
             @if let Some(reason) = &app.reason { blockquote class="reason" { p { (reason) } } }
             dl {
                 div { dt { "Accounts" } dd { (accounts(app, list.accounts)) } }
-                div { dt { "Data" } dd { (data(&app.products)) } }
+                div { dt { "Data" } dd { (data(&app.products, list.accounts.iter().filter(|account| app.sees(&account.id)))) } }
                 div {
                     dt { "Last access" }
                     dd {

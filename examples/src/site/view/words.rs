@@ -1,6 +1,6 @@
 //! Dates, accounts and kinds of data, in words.
 
-use crate::pages::{readable, subtype};
+use crate::pages::{details, readable, subtype};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use px_client::portal::{AccountsSeen, ConnectedApp};
@@ -109,10 +109,14 @@ pub(super) fn products(
     ]
 }
 
-/// What an application may see, in one line.
-pub(super) fn data(access: &ProductAccess) -> String {
+/// What an application may see of these accounts, in one line.
+pub(super) fn data<'a>(
+    access: &ProductAccess,
+    accounts: impl IntoIterator<Item = &'a Account>,
+) -> String {
     let seen = products(access).into_iter().filter(|(.., seen)| *seen == Some(true));
-    let names: Vec<_> = ["Balances"].into_iter().chain(seen.map(|(_, name, ..)| name)).collect();
+    let names = ["Balances"].into_iter().chain(seen.map(|(_, name, ..)| name));
+    let names: Vec<_> = names.chain(details(accounts).map(|detail| detail.title)).collect();
     names.join(", ")
 }
 
