@@ -188,7 +188,7 @@ pub(super) fn consent(
                             li { (PreEscaped(CHECK)) span { (words(scope)) } }
                             @if scope.as_str() == "accounts" {
                                 @for detail in details(accounts) {
-                                    li { (PreEscaped(CHECK)) span { (detail.title) ": " (detail.about) } }
+                                    li { (PreEscaped(CHECK)) span { "Of " (detail.kind) ", if it asks: " (detail.about) } }
                                 }
                             }
                         }
@@ -239,11 +239,14 @@ fn row(n: usize, account: &Account) -> Markup {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detail {
     pub(crate) title: &'static str,
+    /// The same within a sentence.
+    pub(crate) kind: &'static str,
     pub(crate) about: &'static str,
 }
 
 /// What these accounts show beside their balances. No scope and no product that a bank can switch
-/// off has a name for it: who shares such an account shares it, so a page must say it.
+/// off has a name for it, and the bank does not hear whether an application asks: who shares such
+/// an account shares it, so a page must say it.
 pub(crate) fn details<'a>(
     accounts: impl IntoIterator<Item = &'a Account>,
 ) -> impl Iterator<Item = Detail> {
@@ -255,9 +258,16 @@ pub(crate) fn details<'a>(
             _ => {}
         }
     }
-    let investments = Detail { title: "Investments", about: "what you hold and what it is worth" };
-    let debts =
-        Detail { title: "Credit and loans", about: "rates, limits, payments and due dates" };
+    let investments = Detail {
+        title: "Investments",
+        kind: "investments",
+        about: "what you hold and what it is worth",
+    };
+    let debts = Detail {
+        title: "Cards and loans",
+        kind: "cards and loans",
+        about: "rates, limits, payments and due dates",
+    };
     [(invests, investments), (owes, debts)].into_iter().filter(|(shown, _)| *shown).map(|(_, d)| d)
 }
 

@@ -41,7 +41,7 @@ use std::{
 use subtle::ConstantTimeEq as _;
 
 const STYLE: &str = include_str!("example_app/style.css");
-/// The webhooks that the page lists.
+/// The webhooks that the page lists; what comes twice in a row is listed once.
 const LATEST: usize = 12;
 /// How long the browser may be away.
 const AWAY: i64 = 4 * 60 * 60;
@@ -350,7 +350,9 @@ async fn receive(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes)
     let line = view::news(&webhook.event);
     {
         let mut book = app.book();
-        book.webhooks.push_front(line);
+        if book.webhooks.front() != Some(&line) {
+            book.webhooks.push_front(line);
+        }
         book.webhooks.truncate(LATEST);
     }
     if let WebhookEvent::ItemAddResult(added) = webhook.event

@@ -66,7 +66,8 @@ async fn the_page_of_consent_says_what_the_accounts_show_and_how_it_ends() {
         let mut browser = Browser::new(&world);
         let page = browser.open(&authorize("")).await;
         let page = browser.sign_in(&page, name, "pass_good").await;
-        for detail in ["Investments: what you hold", "Credit and loans: rates"] {
+        for detail in ["Of investments, if it asks: what", "Of cards and loans, if it asks: rates"]
+        {
             assert_eq!(page.text.contains(detail), says, "{name}: {}", page.text);
         }
         assert!(page.text.contains("at any time by calling us"));

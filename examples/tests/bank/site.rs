@@ -288,10 +288,13 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
     let page = browser.open("/apps/app/budget-app").await;
     assert_eq!(accounts_of(&page).len(), all.len());
     // What no switch of Plaid's stands for is said in words.
-    let always = "Always, of the selected accounts: ";
+    let always = "Of the selected accounts, whenever it asks: ";
     assert_eq!(page.text.matches(always).count(), 2, "{}", page.text);
     let list = browser.open("/apps").await.text;
-    assert!(list.contains("Account and routing numbers, Investments, Credit and loans"), "{list}");
+    assert!(
+        list.contains("Account and routing numbers; if it asks: investments, cards and loans"),
+        "{list}"
+    );
     let anothers = accounts_of_bank(&world, "user_busy").await[0].clone();
     let none = [("account_id", anothers.as_str())];
     let again = browser.post(&page, "/apps/app/budget-app", &none).await;

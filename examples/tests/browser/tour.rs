@@ -65,6 +65,8 @@ impl Tour<'_> {
         assert!(driver.text("main").await.contains(application));
         driver.click("li:nth-child(1) label").await;
         driver.click("li:nth-child(2) label").await;
+        // One whose holdings can be seen too, which the bank's pages must say.
+        driver.click("li:nth-child(7) label").await;
         look("04-consent").await;
         driver.click("[name=decision][value=allow]").await;
         driver.wait_for("form[action$='/finish'] button").await;
@@ -165,6 +167,7 @@ async fn walk(tour: &Tour<'_>) {
     assert_eq!(told, "Tax App was connected to your accounts");
     driver.click("#read").await;
     driver.wait_for("#change-tax-app").await;
+    assert!(driver.text("article.app").await.contains("if it asks: investments"));
     tour.look("09-connected-apps").await;
 
     driver.click("#change-budget-app").await;

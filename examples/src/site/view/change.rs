@@ -95,7 +95,7 @@ pub(in super::super) fn change(
                         ul {
                             li class="always" { (PreEscaped(CHECK)) span { strong { "Names and balances" } small { "Always, of the selected accounts" } } }
                             @for detail in details(accounts) {
-                                li class="always" { (PreEscaped(CHECK)) span { strong { (detail.title) } small { "Always, of the selected accounts: " (detail.about) } } }
+                                li class="always" { (PreEscaped(CHECK)) span { strong { (detail.title) } small { "Of the selected accounts, whenever it asks: " (detail.about) } } }
                             }
                             @for (name, title, about, seen) in &spoken_of {
                                 li {

@@ -115,9 +115,12 @@ pub(super) fn data<'a>(
     accounts: impl IntoIterator<Item = &'a Account>,
 ) -> String {
     let seen = products(access).into_iter().filter(|(.., seen)| *seen == Some(true));
-    let names = ["Balances"].into_iter().chain(seen.map(|(_, name, ..)| name));
-    let names: Vec<_> = names.chain(details(accounts).map(|detail| detail.title)).collect();
-    names.join(", ")
+    let names: Vec<_> = ["Balances"].into_iter().chain(seen.map(|(_, name, ..)| name)).collect();
+    let more: Vec<_> = details(accounts).map(|detail| detail.kind).collect();
+    match more.as_slice() {
+        [] => names.join(", "),
+        more => format!("{}; if it asks: {}", names.join(", "), more.join(", ")),
+    }
 }
 
 /// The accounts that an application may see.
