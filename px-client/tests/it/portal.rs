@@ -8,8 +8,8 @@ use px_client::portal::{
     Portal, PortalErrorKind, PortalStore, WorkedOff,
 };
 use px_types::{
-    AccessToken, AccountId, ApplicationId, ItemAccessToken, TargetApplicationToken, Timestamp,
-    UserId,
+    AccessToken, AccountId, ApplicationId, ItemAccessToken, NotificationId, TargetApplicationToken,
+    Timestamp, UserId,
     model::{
         application::ConnectedApplication,
         last_data_access_times::LastDataAccessTimes,
@@ -348,7 +348,12 @@ async fn the_token_is_kept_until_plaid_has_said_that_the_item_is_gone() {
 fn told(id: &str, user: &UserId, application: &str) -> NewApplicationLinkNotification {
     let at: Timestamp = "2024-05-06T11:59:00Z".parse().unwrap();
     let application = ConnectedApplication::new(app(application), "A\nname", at);
-    NewApplicationLinkNotification::new(id.parse().unwrap(), user.clone(), application, at)
+    NewApplicationLinkNotification::new(
+        NotificationId::new(id).unwrap(),
+        user.clone(),
+        application,
+        at,
+    )
 }
 
 #[tokio::test(start_paused = true)]
