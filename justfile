@@ -159,6 +159,19 @@ browser: _axe
     fi
     cargo test -p px-examples --all-features --test browser -- --nocapture
 
+# The README's pictures, taken anew: walks the tour and copies what it saw (needs Chromium, as `browser` does).
+pictures: browser
+    #!/usr/bin/env bash
+    set -euo pipefail
+    from="${CARGO_TARGET_DIR:-target}/screenshots"
+    take() { cp "$from/tour-$1.png" "examples/pictures/$2.png"; }
+    take desktop-04-consent consent
+    take desktop-06-accounts application
+    take desktop-09-connected-apps connected-apps
+    take desktop-13-connect-from-the-bank connect-from-the-bank
+    take desktop-15-activity activity
+    take phone-09-connected-apps connected-apps-phone
+
 # The table of speed; ratios within one run. `just bench --only decode`, `just bench --help`.
 bench *arguments:
     cargo run --release -p px-bench -- {{ arguments }}

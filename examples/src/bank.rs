@@ -73,7 +73,7 @@ impl BankConfig {
             database: Database::Memory,
             issuer: issuer.into(),
             client_id,
-            client_name: "Plaid".to_owned(),
+            client_name: crate::PLAID_NAME.to_owned(),
             client_secret,
             redirect_uris: redirect_uris.into_iter().collect(),
             filling: Some(Filling::default()),

@@ -28,6 +28,9 @@ pub mod town;
 
 pub use bank::{Bank, BankConfig, OpenError};
 
+/// What every page of the demo calls Plaid's side. Not Plaid's own name: this is none of its pages.
+pub const PLAID_NAME: &str = "Demo Plaid";
+
 // The README's programs are compiled and run with the doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

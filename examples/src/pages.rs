@@ -8,7 +8,7 @@ mod view;
 mod visit;
 
 pub(crate) use money::readable;
-pub(crate) use view::{CHECK, LOGO, WARNING, subtype};
+pub(crate) use view::{CHECK, LOGO, WARNING, details, subtype};
 pub(crate) use visit::random_name;
 
 use crate::{
@@ -145,7 +145,10 @@ impl Pages {
     ) -> Response<Bytes> {
         let body = match &visit.step {
             Step::SignIn { username } => view::sign_in(visit, username, message),
-            Step::Consent { user, accounts } => view::consent(visit, user, accounts, message),
+            Step::Consent { user, accounts } => {
+                let ends_online = self.0.outward.is_some();
+                view::consent(visit, user, accounts, ends_online, message)
+            }
             Step::Answered(_) => view::stop(view::Stop::Answered),
         };
         let mut response = self.page(status, body, Some(&visit.request.redirect_uri));

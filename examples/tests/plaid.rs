@@ -3,6 +3,8 @@
 
 #[path = "plaid/api.rs"]
 mod api;
+#[path = "plaid/application.rs"]
+mod application;
 #[path = "plaid/browser.rs"]
 mod browser;
 #[path = "plaid/credentials.rs"]

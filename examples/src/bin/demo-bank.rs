@@ -94,7 +94,7 @@ struct Serve {
     #[arg(long)]
     client_secret_file: PathBuf,
     /// The name of the client that users see.
-    #[arg(long, default_value = "Plaid")]
+    #[arg(long, default_value = demo_bank::PLAID_NAME)]
     client_name: String,
     /// Where the client may send users back to; one or more.
     #[arg(long, required = true, num_args = 1..)]

@@ -150,6 +150,7 @@ pub(super) fn consent(
     visit: &Visit,
     user: &User,
     accounts: &[Account],
+    ends_online: bool,
     message: Option<Message>,
 ) -> Markup {
     let app = asker(visit);
@@ -185,9 +186,17 @@ pub(super) fn consent(
                     ul {
                         @for scope in in_order(visit) {
                             li { (PreEscaped(CHECK)) span { (words(scope)) } }
+                            @if scope.as_str() == "accounts" {
+                                @for detail in details(accounts) {
+                                    li { (PreEscaped(CHECK)) span { "Of " (detail.kind) ", if it asks: " (detail.about) } }
+                                }
+                            }
                         }
                     }
-                    p class="note" { (app) " cannot move your money. You can end this access at any time by calling us." }
+                    p class="note" {
+                        (app) " cannot move your money. You can end this access at any time "
+                        @if ends_online { "under Connected apps in Online Banking." } @else { "by calling us." }
+                    }
                     div class="actions" {
                         button type="submit" name="decision" value="allow" class="primary" { "Allow" }
                         button type="submit" name="decision" value="deny" class="secondary" { "Don’t allow" }
@@ -224,6 +233,42 @@ fn row(n: usize, account: &Account) -> Markup {
             }
         }
     }
+}
+
+/// What accounts of some kind show beside their balance, to an application that asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail {
+    pub(crate) title: &'static str,
+    /// The same within a sentence.
+    pub(crate) kind: &'static str,
+    pub(crate) about: &'static str,
+}
+
+/// What these accounts show beside their balances. No scope and no product that a bank can switch
+/// off has a name for it, and the bank does not hear whether an application asks: who shares such
+/// an account shares it, so a page must say it.
+pub(crate) fn details<'a>(
+    accounts: impl IntoIterator<Item = &'a Account>,
+) -> impl Iterator<Item = Detail> {
+    let (mut invests, mut owes) = (false, false);
+    for account in accounts {
+        match account.account_type() {
+            AccountType::Investment => invests = true,
+            AccountType::Credit | AccountType::Loan => owes = true,
+            _ => {}
+        }
+    }
+    let investments = Detail {
+        title: "Investments",
+        kind: "investments",
+        about: "what you hold and what it is worth",
+    };
+    let debts = Detail {
+        title: "Cards and loans",
+        kind: "cards and loans",
+        about: "rates, limits, payments and due dates",
+    };
+    [(invests, investments), (owes, debts)].into_iter().filter(|(shown, _)| *shown).map(|(_, d)| d)
 }
 
 pub(crate) fn subtype(account: &Account) -> String {

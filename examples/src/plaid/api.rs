@@ -264,6 +264,9 @@ impl Plaid for Api {
             }
             Holder::Partner(_) => items.item_for_partner(token).await.map_err(refusal)?,
         };
+        let mut item = item;
+        let bank = item.institution_id.as_ref().and_then(|id| self.config.institution(id));
+        item.institution_name = bank.map(|bank| bank.name.clone());
         let mut answer = GetItemResponse::new(item, caller.request_id());
         answer.status = Some(status);
         Ok(answer)

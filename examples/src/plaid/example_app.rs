@@ -10,6 +10,7 @@ use super::{
     config::Application,
     web::{self, Form},
 };
+use crate::PLAID_NAME;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, RawQuery, State},
@@ -27,7 +28,7 @@ use px_types::{
         account::Account, link_token_user::LinkTokenUser, plaid_error::PlaidError,
         transaction::Transaction,
     },
-    plaid::{CreateLinkToken, ExchangePublicToken, GetVerificationKey, RemoveItem},
+    plaid::{CreateLinkToken, ExchangePublicToken, GetItem, GetVerificationKey, RemoveItem},
     webhook::{VERIFICATION_HEADER, Webhook, WebhookEvent},
 };
 use serde::Deserialize;
@@ -40,7 +41,7 @@ use std::{
 use subtle::ConstantTimeEq as _;
 
 const STYLE: &str = include_str!("example_app/style.css");
-/// The webhooks that the page lists.
+/// The webhooks that the page lists; what comes twice in a row is listed once.
 const LATEST: usize = 12;
 /// How long the browser may be away.
 const AWAY: i64 = 4 * 60 * 60;
@@ -93,6 +94,8 @@ struct Book {
 struct Connected {
     item_id: ItemId,
     access_token: ItemAccessToken,
+    /// The name of the bank.
+    bank: Option<String>,
     /// Whether the household came from its bank's site.
     from_bank: bool,
 }
@@ -100,6 +103,7 @@ struct Connected {
 /// What the page shows of a connected bank.
 struct Shown {
     item_id: ItemId,
+    bank: Option<String>,
     from_bank: bool,
     accounts: Result<Vec<Account>, PlaidError>,
     transactions: Vec<Transaction>,
@@ -205,6 +209,7 @@ impl ExampleApp {
         transactions.truncate(8);
         Ok(Shown {
             item_id: connected.item_id,
+            bank: connected.bank,
             from_bank: connected.from_bank,
             accounts: accounts.map(|answer| answer.accounts),
             transactions,
@@ -214,11 +219,15 @@ impl ExampleApp {
     /// Gives a public token for an access token.
     async fn exchange(&self, token: PublicToken, from_bank: bool) -> Result<(), px_client::Error> {
         let answer = self.0.client.exchange_public_token(ExchangePublicToken::new(token)).await?;
+        // Without the name of the bank the page is as good as with it.
+        let item = self.0.client.item(GetItem::new(answer.access_token.clone())).await;
+        let bank = item.ok().and_then(|answer| answer.item.institution_name);
         let mut book = self.book();
         book.connected.retain(|connected| connected.item_id != answer.item_id);
         book.connected.push(Connected {
             item_id: answer.item_id,
             access_token: answer.access_token,
+            bank,
             from_bank,
         });
         Ok(())
@@ -226,8 +235,8 @@ impl ExampleApp {
 
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> Response {
         tracing::error!(error, "the example application failed");
-        let what = "Plaid cannot be reached at the moment. Please try again.";
-        web::page(StatusCode::BAD_GATEWAY, view::fault(&self.0.app, &self.0.path, what), [])
+        let what = format!("{PLAID_NAME} cannot be reached at the moment. Please try again.");
+        web::page(StatusCode::BAD_GATEWAY, view::fault(&self.0.app, &self.0.path, &what), [])
     }
 }
 
@@ -338,11 +347,12 @@ async fn receive(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes)
     }
     // Of a later version: nothing to do.
     let Ok(webhook) = px_types::decode::<Webhook>(&body) else { return StatusCode::OK };
-    let event = &webhook.event;
-    let line = format!("{}: {}", event.webhook_type().as_str(), event.webhook_code().as_str());
+    let line = view::news(&webhook.event);
     {
         let mut book = app.book();
-        book.webhooks.push_front(line);
+        if book.webhooks.front() != Some(&line) {
+            book.webhooks.push_front(line);
+        }
         book.webhooks.truncate(LATEST);
     }
     if let WebhookEvent::ItemAddResult(added) = webhook.event

@@ -26,10 +26,13 @@ const MESSAGES: usize = 50;
 /// The entries on a page of the log.
 const ENTRIES: u64 = 20;
 
-/// What Plaid's page says when it sends a customer back. Anyone can write such an address: it
-/// decides a sentence and nothing else.
+/// What Plaid's page says when it sends a customer back. Anyone can write such an address, and a
+/// link on any page can lead a customer to it: it counts only with the token of the trip that the
+/// customer began here.
 #[derive(Deserialize)]
 pub(super) struct SaidByPlaid {
+    #[serde(default)]
+    link_token: String,
     error: Option<String>,
 }
 
@@ -112,14 +115,14 @@ impl Site {
         &self,
         session: &Session,
         id: &ApplicationId,
-        trouble: Option<view::apps::Trouble>,
+        refused: Option<view::change::Refused<'_>>,
     ) -> Result<Html, Error> {
         let Some(app) = self.app(session, id).await? else { return self.unknown(session).await };
         let (accounts, others) = self.shared_or_not(session).await?;
         let frame = self.frame(session, view::Tab::Apps).await?;
         let pictures = self.outward()?.origins();
         let accounts = (&*accounts, &*others);
-        let body = view::change::change(&frame, &app, accounts, pictures, trouble);
+        let body = view::change::change(&frame, &app, accounts, pictures, refused);
         Ok(self.page(StatusCode::OK, body))
     }
 
@@ -134,15 +137,16 @@ impl Site {
         let (accounts, _) = self.shared_or_not(session).await?;
         let scopes = scopes(&app, &accounts, form);
         if scopes.accounts.iter().all(|account| account.authorized != Some(true)) {
-            let trouble = Some(view::apps::Trouble::NoAccount);
-            return self.change_form(session, id, trouble).await;
+            let why = view::apps::Trouble::NoAccount;
+            let refused = view::change::Refused { why, posted: &scopes };
+            return self.change_form(session, id, Some(refused)).await;
         }
-        match self.outward()?.portal().set_scopes(&session.user, id, scopes).await {
+        match self.outward()?.portal().set_scopes(&session.user, id, scopes.clone()).await {
             Ok(()) => {
                 self.0.sessions.say(session, Said::Changed(app.name));
                 Ok(redirect("/apps"))
             }
-            Err(error) => self.not_done(session, id, error).await,
+            Err(error) => self.not_done(session, id, &scopes, error).await,
         }
     }
 
@@ -150,6 +154,7 @@ impl Site {
         &self,
         session: &Session,
         id: &ApplicationId,
+        posted: &Scopes,
         error: PortalError,
     ) -> Result<Html, Error> {
         match error.kind() {
@@ -158,7 +163,9 @@ impl Site {
             PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "what an application may see is as it was");
-                self.change_form(session, id, Some(view::apps::Trouble::Plaid)).await
+                let why = view::apps::Trouble::Plaid;
+                let refused = view::change::Refused { why, posted };
+                self.change_form(session, id, Some(refused)).await
             }
             _ => Err(shared(error)),
         }
@@ -206,7 +213,10 @@ impl Site {
         let Some(offer) = offer else { return self.unknown(session).await };
         let _asked = outward.asked_by(&session.user);
         match outward.portal().connect(&session.user, &offer.target, None).await {
-            Ok(link) => Ok(redirect(outward.link_page(&link.link_token).as_str())),
+            Ok(link) => {
+                self.0.sessions.sent_to_plaid(session, &link.link_token);
+                Ok(redirect(outward.link_page(&link.link_token).as_str()))
+            }
             Err(error) if error.kind() == PortalErrorKind::Plaid => {
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "Plaid's page cannot be opened");
@@ -220,6 +230,9 @@ impl Site {
 
     /// `GET /apps/connected`: back from Plaid's page. Who did not consent there leaves nothing behind.
     pub(super) async fn back(&self, session: &Session, said: &SaidByPlaid) -> Html {
+        if !self.0.sessions.came_back(session, &said.link_token) {
+            return redirect("/apps");
+        }
         if said.error.is_some()
             && let Ok(outward) = self.outward()
             && let Err(error) = outward.portal().give_up(&session.user).await

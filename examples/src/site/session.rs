@@ -8,7 +8,7 @@ use crate::pages::random_name;
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
 use px_server::clock::{Clock, NoRandomness, Random};
-use px_types::{UserId, model::sign_in::Challenge};
+use px_types::{LinkToken, UserId, model::sign_in::Challenge};
 use sha2::{Digest as _, Sha256};
 use std::{
     num::NonZeroUsize,
@@ -57,6 +57,8 @@ pub(super) struct Session {
     began: DateTime<Utc>,
     used: DateTime<Utc>,
     said: Option<Said>,
+    /// The link token with which the customer was sent to Plaid's page, and has not come back.
+    sent_with: Option<Key>,
     /// Ends with the session, for what listens.
     open: watch::Sender<bool>,
 }
@@ -156,8 +158,9 @@ impl Sessions {
             return Ok(None);
         }
         let (now, key) = (self.clock.now(), key(&secret));
-        let (began, used, said, open) = (now, now, None, watch::Sender::new(true));
-        let session = Session { user, username, csrf, key, began, used, said, open };
+        let (began, used, open) = (now, now, watch::Sender::new(true));
+        let (said, sent_with) = (None, None);
+        let session = Session { user, username, csrf, key, began, used, said, sent_with, open };
         self.sessions().put(key, session);
         Ok(Some(secret))
     }
@@ -192,6 +195,22 @@ impl Sessions {
     /// What this page says, once.
     pub(super) fn said(&self, session: &Session) -> Option<Said> {
         self.sessions().get_mut(&session.key)?.said.take()
+    }
+
+    /// The customer goes to Plaid's page. Of several such trips the latest counts.
+    pub(super) fn sent_to_plaid(&self, session: &Session, token: &LinkToken) {
+        if let Some(kept) = self.sessions().get_mut(&session.key) {
+            kept.sent_with = Some(key(token.expose()));
+        }
+    }
+
+    /// Whether a return from Plaid's page is that of the trip that the customer began here. Once:
+    /// the trip is over then. A return with another token ends nothing.
+    pub(super) fn came_back(&self, session: &Session, token: &str) -> bool {
+        let mut sessions = self.sessions();
+        let Some(kept) = sessions.get_mut(&session.key) else { return false };
+        let same = |sent: &Key| bool::from(sent.ct_eq(&key(token)));
+        kept.sent_with.take_if(|sent| same(sent)).is_some()
     }
 
     /// Signs out.

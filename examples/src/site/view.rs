@@ -8,7 +8,10 @@ pub(super) mod home;
 mod words;
 
 use super::session::{Said, Session};
-use crate::pages::{LOGO, WARNING};
+use crate::{
+    PLAID_NAME,
+    pages::{LOGO, WARNING},
+};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const DONE: &str = r#"<svg viewBox="0 0 20 20" aria-hidden="true" focusable="false"><circle cx="10" cy="10" r="8" fill="none" stroke="currentColor" stroke-width="1.6"/><path d="m6.3 10.3 2.6 2.6 4.8-5.4" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round"/></svg>"#;
@@ -88,7 +91,7 @@ impl Frame<'_> {
                 format!("{name} is disconnected. It cannot see your accounts any more.")
             }
             Some(Said::Disconnecting(name)) => format!(
-                "{name} is being disconnected. We could not reach Plaid just now and keep trying until it is done."
+                "{name} is being disconnected. We could not reach {PLAID_NAME} just now and keep trying until it is done."
             ),
             Some(Said::Back { connected: true }) => {
                 "Welcome back. A new connection shows up here within moments.".to_owned()

@@ -122,7 +122,8 @@ async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead
     browser.open("/apps").await;
     plaid.state().items.clear();
     browser.open("/apps").await;
-    for token in plaid.state().imported_with.clone() {
+    let tokens = plaid.state().imported_with.clone();
+    for token in tokens {
         assert_eq!(world.get("/customers/current", &token).await.status, 401);
     }
 }
@@ -155,7 +156,7 @@ async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
     let page = browser.open("/apps").await;
     browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
     assert_eq!(plaid.state().items.len(), 1);
-    browser.open("/apps/connected?error=USER_CANCELLED").await;
+    browser.open("/apps/connected?error=user_cancelled&link_token=link-1").await;
     assert!(plaid.state().items.is_empty());
     // Looking at the page again makes no other.
     assert!(browser.open("/apps").await.text.contains("No app is connected"));
@@ -166,8 +167,33 @@ async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
     browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
     let user = user_id(&world, "user_good").await;
     plaid.link(&user, app("tax-app", "Tax App", &world.clock));
-    browser.open("/apps/connected?error=USER_CANCELLED").await;
+    browser.open("/apps/connected?error=user_cancelled&link_token=link-2").await;
     assert_eq!(plaid.state().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_link_of_a_stranger_to_the_way_back_ends_nothing() {
+    let (world, plaid) = world().await;
+    let mut browser = signed_in(&world, "user_good").await;
+    let page = browser.open("/apps").await;
+    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    // A top-level link brings the cookie along, but not the token of this customer's trip.
+    for query in ["error=x", "error=x&link_token=", "error=x&link_token=link-0", ""] {
+        let to = browser.open(&format!("/apps/connected?{query}")).await;
+        assert_eq!(to.header("location"), "/apps");
+        assert_eq!(plaid.state().items.len(), 1, "{query}");
+    }
+    assert!(!browser.open("/apps").await.text.contains("Welcome back"));
+    // Nor does it spend the token of the trip, which another customer's session has not.
+    let mut other = signed_in(&world, "user_empty").await;
+    other.open("/apps/connected?error=x&link_token=link-1").await;
+    assert_eq!(plaid.state().items.len(), 1);
+    browser.open("/apps/connected?link_token=link-1").await;
+    assert!(browser.open("/apps").await.text.contains("Welcome back"));
+    // Once: the trip is over.
+    browser.open("/apps/connected?error=x&link_token=link-1").await;
+    assert_eq!(plaid.state().items.len(), 1);
+    assert!(!browser.open("/apps").await.text.contains("Welcome back"));
 }
 
 #[tokio::test]

@@ -60,6 +60,26 @@ async fn a_wrong_password_says_so_and_goes_on() {
 }
 
 #[tokio::test]
+async fn the_page_of_consent_says_what_the_accounts_show_and_how_it_ends() {
+    let world = World::new().await;
+    for (name, says) in [("user_good", true), ("user_empty", false)] {
+        let mut browser = Browser::new(&world);
+        let page = browser.open(&authorize("")).await;
+        let page = browser.sign_in(&page, name, "pass_good").await;
+        for detail in ["Of investments, if it asks: what", "Of cards and loans, if it asks: rates"]
+        {
+            assert_eq!(page.text.contains(detail), says, "{name}: {}", page.text);
+        }
+        assert!(page.text.contains("at any time by calling us"));
+    }
+    let (world, _plaid) = crate::site::world().await;
+    let mut browser = Browser::new(&world);
+    let page = browser.open(&authorize("")).await;
+    let page = browser.sign_in(&page, "user_good", "pass_good").await;
+    assert!(page.text.contains("under Connected apps in Online Banking"), "{}", page.text);
+}
+
+#[tokio::test]
 async fn a_locked_user_cannot_sign_in() {
     let world = World::new().await;
     let mut browser = Browser::new(&world);

@@ -287,10 +287,22 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
     let mut browser = signed_in(&world, "user_good").await;
     let page = browser.open("/apps/app/budget-app").await;
     assert_eq!(accounts_of(&page).len(), all.len());
+    // What no switch of Plaid's stands for is said in words.
+    let always = "Of the selected accounts, whenever it asks: ";
+    assert_eq!(page.text.matches(always).count(), 2, "{}", page.text);
+    let list = browser.open("/apps").await.text;
+    assert!(
+        list.contains("Account and routing numbers; if it asks: investments, cards and loans"),
+        "{list}"
+    );
     let anothers = accounts_of_bank(&world, "user_busy").await[0].clone();
     let none = [("account_id", anothers.as_str())];
     let again = browser.post(&page, "/apps/app/budget-app", &none).await;
     assert!(again.text.contains("at least one account"));
+    assert!(again.text.contains("<title>Error: What Budget App can see"), "{}", again.text);
+    assert!(again.text.contains("<fieldset class=\"accounts\" aria-describedby=\"message hint\""));
+    // It is drawn from what was sent, so that nothing else has to be chosen anew.
+    assert!(!again.text.contains(" checked"), "{}", again.text);
     let fields = [
         ("account_id", all[1].as_str()),
         ("account_id", anothers.as_str()),
@@ -368,7 +380,7 @@ async fn while_plaid_is_down_an_app_is_disconnecting_and_it_is_done_afterwards()
     let page = browser.open("/apps").await;
     assert!(page.text.contains("Budget App is being disconnected"), "{}", page.text);
     assert!(page.text.contains("class=\"chip\">Disconnecting"));
-    assert!(page.text.contains("We cannot reach Plaid right now"));
+    assert!(page.text.contains("We cannot reach Demo Plaid right now"));
     plaid.state().down = false;
     // Not before its time: the bank does not press.
     assert_eq!(plaid.state().apps[&user].len(), 2);

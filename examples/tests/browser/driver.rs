@@ -98,7 +98,7 @@ impl Driver {
         self.post("url", json!({ "url": url })).await;
     }
 
-    async fn script(&self, script: &str) -> Value {
+    pub(crate) async fn script(&self, script: &str) -> Value {
         self.post("execute/sync", json!({ "script": script, "args": [] })).await
     }
 
@@ -137,6 +137,48 @@ impl Driver {
     pub(crate) async fn click(&self, selector: &str) {
         let element = self.wait_for(selector).await;
         self.post(&format!("element/{element}/click"), json!({})).await;
+    }
+
+    /// Presses one key, wherever the focus is.
+    pub(crate) async fn press(&self, key: char) {
+        let presses = ["keyDown", "keyUp"].map(|what| json!({ "type": what, "value": key }));
+        let keys = json!({ "type": "key", "id": "keyboard", "actions": presses });
+        self.post("actions", json!({ "actions": [keys] })).await;
+    }
+
+    /// Goes by Tab to an element, as somebody without a mouse does.
+    pub(crate) async fn tab_to(&self, selector: &str) {
+        self.wait_for(selector).await;
+        let there = format!("return document.activeElement.matches({})", json!(selector));
+        for _ in 0..60 {
+            self.press('\u{e004}').await;
+            if self.script(&there).await == json!(true) {
+                return;
+            }
+        }
+        panic!("no Tab leads to `{selector}`");
+    }
+
+    /// The window in which everything happens now.
+    pub(crate) async fn window(&self) -> String {
+        let window = send(self.http.get(format!("{}/window", self.session))).await.unwrap();
+        window.as_str().unwrap().to_owned()
+    }
+
+    /// Opens another tab, and goes on in it.
+    pub(crate) async fn new_tab(&self) {
+        let new = self.post("window/new", json!({ "type": "tab" })).await;
+        self.switch_to(new["handle"].as_str().unwrap()).await;
+    }
+
+    pub(crate) async fn switch_to(&self, window: &str) {
+        self.post("window", json!({ "handle": window })).await;
+    }
+
+    /// Closes the tab, and goes on in another one.
+    pub(crate) async fn close_tab(&self, back_to: &str) {
+        send(self.http.delete(format!("{}/window", self.session))).await.unwrap();
+        self.switch_to(back_to).await;
     }
 
     pub(crate) async fn text(&self, selector: &str) -> String {

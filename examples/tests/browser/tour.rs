@@ -1,12 +1,20 @@
 //! The whole tour in headless Chromium: two applications are linked at Plaid, the customer sees both at
-//! the bank, ends one, and connects it again from the bank's own site. Takes the pictures of the README.
+//! the bank, the second one without looking again, ends one by keyboard, and connects it again from
+//! the bank's own site. Then a bank whose customers sign in on Plaid's page. Takes the pictures of the
+//! README.
 
 use crate::{axe, driver::Driver, screenshots};
 use demo_bank::{
     ledger::fill::Filling,
     password::PASSWORD,
+    scenario::{QUESTIONS, TOTP_SECRET},
     town::{Addresses, Town},
 };
+use px_server::{
+    clock::{Clock as _, SystemClock},
+    credentials::TotpSecret,
+};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 const USER: &str = "user_good";
@@ -15,6 +23,9 @@ const ENTER: &str = "\u{e007}";
 struct Tour<'t> {
     driver: &'t Driver,
     at: &'t Addresses,
+    /// What the bank sent by text message and by mail.
+    sent: &'t Mutex<Vec<String>>,
+    size: (u32, u32),
     name: &'t str,
     axe: Option<&'t str>,
 }
@@ -47,13 +58,15 @@ impl Tour<'_> {
         driver.click("form[action$='/begin'] button").await;
         driver.wait_for("button.bank").await;
         look("03-banks").await;
-        driver.click("button.bank").await;
+        driver.click("button.bank[value=ins_larkfield]").await;
         driver.fill("[name=username]", USER).await;
         driver.fill("[name=password]", &format!("{PASSWORD}{ENTER}")).await;
         driver.wait_for("[name=account_id]").await;
         assert!(driver.text("main").await.contains(application));
         driver.click("li:nth-child(1) label").await;
         driver.click("li:nth-child(2) label").await;
+        // One whose holdings can be seen too, which the bank's pages must say.
+        driver.click("li:nth-child(7) label").await;
         look("04-consent").await;
         driver.click("[name=decision][value=allow]").await;
         driver.wait_for("form[action$='/finish'] button").await;
@@ -62,13 +75,64 @@ impl Tour<'_> {
         driver.click("form[action$='/finish'] button").await;
         driver.wait_for("ul.accounts li").await;
         look("06-accounts").await;
+        let shown = driver.text("main").await;
+        assert!(shown.contains("Larkfield Bank"), "{shown}");
+    }
+
+    /// To the question that a bank asks whose customers sign in on Plaid's page.
+    async fn sign_in_here(&self, username: &str, page: &str) {
+        let driver = self.driver;
+        driver.open(&format!("{}/", self.at.applications)).await;
+        driver.click("form[action$='/connect'] button").await;
+        driver.click("form[action$='/begin'] button").await;
+        driver.click("button.bank[value=ins_larkfield_direct]").await;
+        driver.fill("[name=username]", username).await;
+        self.look(page).await;
+        driver.fill("[name=password]", &format!("{PASSWORD}{ENTER}")).await;
+    }
+
+    /// A code, questions, a device: each of the bank's ways to be sure of its customer.
+    async fn second_factors(&self) {
+        let driver = self.driver;
+        self.sign_in_here("user_otp", "17-sign-in-here").await;
+        driver.wait_for("[name=delivery_id]").await;
+        self.look("18-where-to-send-a-code").await;
+        driver.click("form[action$='/delivery'] button").await;
+        driver.fill("[name=code]", &format!("000000{ENTER}")).await;
+        driver.wait_for("[role=alert]").await;
+        assert_eq!(driver.active_name().await, "code");
+        self.look("19-wrong-code").await;
+        let sent = self.sent.lock().unwrap().last().unwrap().clone();
+        let code = sent.rsplit(' ').next().unwrap();
+        driver.fill("[name=code]", &format!("{code}{ENTER}")).await;
+        driver.wait_for("form[action$='/accounts']").await;
+        driver.click("label.account").await;
+        self.look("20-accounts-here").await;
+        driver.click("form[action$='/accounts'] button").await;
+        driver.click("form[action$='/finish'] button").await;
+        driver.wait_for("section.card:nth-of-type(3) ul.accounts li").await;
+        assert!(driver.text("main").await.contains("Larkfield Direct"));
+
+        self.sign_in_here("user_kba", "21-sign-in-here").await;
+        driver.wait_for("form[action$='/answers']").await;
+        self.look("22-questions").await;
+        driver.fill("[name=answer-0]", QUESTIONS[0].3).await;
+        driver.click(&format!("[name=answer-1][value='{}']", QUESTIONS[1].3)).await;
+        driver.click("form[action$='/answers'] button").await;
+        driver.wait_for("form[action$='/accounts']").await;
+
+        self.sign_in_here("user_totp", "23-sign-in-here").await;
+        driver.wait_for("[name=code]").await;
+        self.look("24-code-of-a-device").await;
+        let code = TotpSecret::from_base32(TOTP_SECRET).unwrap().code(SystemClock.now());
+        driver.fill("[name=code]", &format!("{}{ENTER}", code.expose())).await;
+        driver.wait_for("form[action$='/accounts']").await;
     }
 }
 
 async fn walk(tour: &Tour<'_>) {
     let (driver, at) = (tour.driver, tour.at);
     tour.link("Budget App", "/", true).await;
-    tour.link("Tax App", "/tax", false).await;
 
     // The bank's own site, behind its own login.
     driver.open(&format!("{}/apps", at.bank)).await;
@@ -81,7 +145,29 @@ async fn walk(tour: &Tour<'_>) {
     tour.look("08-bank-home").await;
     driver.open(&format!("{}/apps", at.bank)).await;
     driver.wait_for("#change-budget-app").await;
+    assert_eq!(driver.count("article.app").await, 1);
+
+    // The page stays open while another application is linked elsewhere, and shows it by itself:
+    // not because it was looked at again, and without being loaded anew.
+    let bank = driver.window().await;
+    driver
+        .script(
+            "window.kept = true; addEventListener('visibilitychange', \
+             event => event.stopImmediatePropagation(), true)",
+        )
+        .await;
+    driver.new_tab().await;
+    driver.resize(tour.size).await;
+    tour.link("Tax App", "/tax", false).await;
+    driver.close_tab(&bank).await;
+    driver.wait_for("#change-tax-app").await;
+    assert_eq!(driver.script("return window.kept === true").await, true);
     assert_eq!(driver.count("article.app").await, 2);
+    let told = driver.script("return document.getElementById('said').textContent").await;
+    assert_eq!(told, "Tax App was connected to your accounts");
+    driver.click("#read").await;
+    driver.wait_for("#change-tax-app").await;
+    assert!(driver.text("article.app").await.contains("if it asks: investments"));
     tour.look("09-connected-apps").await;
 
     driver.click("#change-budget-app").await;
@@ -90,19 +176,21 @@ async fn walk(tour: &Tour<'_>) {
     driver.click("form button.primary").await;
     driver.wait_for(".done[role=status]").await;
 
-    // One is ended: at once, and the other goes on.
+    // One is ended, by keyboard alone: at once, and the other goes on.
     driver.open(&format!("{}/apps", at.bank)).await;
-    driver.click("#end-tax-app").await;
+    driver.tab_to("#end-tax-app").await;
+    driver.press('\u{e007}').await;
     driver.wait_for("button.danger").await;
     tour.look("11-disconnect").await;
-    driver.click("button.danger").await;
+    driver.tab_to("button.danger").await;
+    driver.press('\u{e007}').await;
     driver.wait_for(".done[role=status]").await;
     driver.open(&format!("{}/apps", at.bank)).await;
     driver.wait_for("#change-budget-app").await;
     assert_eq!(driver.count("article.app").await, 1);
     driver.open(&format!("{}/tax", at.applications)).await;
     driver.wait_for("main").await;
-    assert!(driver.text("main").await.contains("INVALID_ACCESS_TOKEN"));
+    assert!(driver.text("main").await.contains("This connection has ended"));
     tour.look("12-refused").await;
     driver.open(&format!("{}/", at.applications)).await;
     driver.wait_for("ul.accounts li").await;
@@ -128,6 +216,8 @@ async fn walk(tour: &Tour<'_>) {
     driver.wait_for("main").await;
     assert!(driver.text("main").await.contains("Tax App"));
     tour.look("16-messages").await;
+
+    tour.second_factors().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,8 +229,11 @@ async fn two_applications_are_linked_seen_and_ended() {
     };
     let axe = axe();
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
+        let sent = Arc::new(Mutex::new(Vec::new()));
         let town = Town::open(None, |bank, _| {
             bank.filling = Some(Filling { seed: 1, users: 0 });
+            let lines = sent.clone();
+            bank.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
         });
         let town = town.await.unwrap();
         let addresses = town.addresses.clone();
@@ -148,7 +241,8 @@ async fn two_applications_are_linked_seen_and_ended() {
         let serving = tokio::spawn(town.serve(async { drop(stopped.await) }));
         driver.forget_cookies().await;
         driver.resize(size).await;
-        walk(&Tour { driver: &driver, at: &addresses, name, axe: axe.as_deref() }).await;
+        let axe = axe.as_deref();
+        walk(&Tour { driver: &driver, at: &addresses, sent: &sent, size, name, axe }).await;
         stop.send(()).unwrap();
         serving.await.unwrap().unwrap();
     }

@@ -48,6 +48,7 @@ async fn consent_alone_connects_and_the_token_comes_by_webhook() {
         assert!(page.html.contains(said), "{said}: {}", page.html);
     }
     assert!(!page.html.contains("type=\"password\""), "no second sign-in");
+    assert!(!page.html.contains(&user), "what the bank calls its customer is for machines");
     let accounts = page.values("account_id");
     assert_eq!(accounts.len(), 9);
     let none = browser.submit(&page, "/consent", &[("decision", "allow")]).await;

@@ -405,6 +405,23 @@ async fn giving_up_leaves_no_item_that_nobody_uses() {
     assert_eq!(at_plaid(&world, &ann), ["budget", "tax"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_token_is_kept_until_plaid_has_said_that_the_item_is_gone() {
+    let (world, store, portal, _) = ann();
+    let cat = user("cat");
+    portal.connect(&cat, &TargetApplicationToken::new("target-1"), None).await.unwrap();
+    let token = store.token(&cat).await.unwrap();
+    for path in ["/item/application/list", "/item/remove"] {
+        world.network(move |_, asked| match asked == path {
+            true => Fate::NotConnected,
+            false => Fate::Arrives,
+        });
+        portal.give_up(&cat).await.unwrap_err();
+        assert_eq!(store.token(&cat).await.unwrap(), token, "{path} was not answered");
+        assert!(world.with(|state| state.items.contains_key(&cat)));
+    }
+}
+
 // ---- notices ----------------------------------------------------------------------------------
 
 fn told(id: &str, user: &UserId, application: &str) -> NewApplicationLinkNotification {

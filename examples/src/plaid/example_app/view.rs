@@ -1,9 +1,16 @@
 //! What the application's page looks like. Everything that came from outside is escaped by maud.
 
 use super::{super::config::Application, Shown};
-use crate::pages::readable;
+use crate::{
+    PLAID_NAME,
+    pages::{readable, subtype},
+};
 use maud::{DOCTYPE, Markup, html};
-use px_types::model::{account::Account, transaction::Transaction};
+use px_types::{
+    Amount, Date,
+    model::{account::Account, plaid_error::PlaidError, transaction::Transaction},
+    webhook::WebhookEvent,
+};
 
 fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Markup) -> Markup {
     html! {
@@ -23,7 +30,7 @@ fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Mark
                     span class="tag" { (app.use_case.as_deref().unwrap_or_default()) }
                 }
                 main { (content) }
-                footer { p { (app.name) " is an example of an application that connects through " a href=(link) { "Causeway" } "." } }
+                footer { p { (app.name) " is an example of an application that connects through " a href=(link) { (PLAID_NAME) } "." } }
             }
         }
     }
@@ -50,7 +57,7 @@ pub(super) fn home(
         &html! {
             section class="hero" {
                 h1 { @if shown.is_empty() { "All your money on one page" } @else { "Your accounts" } }
-                p { (app.reason.as_deref().unwrap_or_default()) }
+                p { (promise(app)) }
                 form method="post" action={ (path) "/connect" } {
                     input type="hidden" name="csrf" value=(csrf);
                     button type="submit" class="primary" {
@@ -61,8 +68,8 @@ pub(super) fn home(
             @for one in shown { (bank(path, csrf, one)) }
             @if !webhooks.is_empty() {
                 section class="card" aria-labelledby="news" {
-                    h2 id="news" { "What Plaid told this app" }
-                    ol class="news" { @for line in webhooks { li { code { (line) } } } }
+                    h2 id="news" { "What " (PLAID_NAME) " told this app" }
+                    ol class="news" { @for line in webhooks { li { (line) } } }
                 }
             }
         },
@@ -73,7 +80,10 @@ fn bank(path: &str, csrf: &str, one: &Shown) -> Markup {
     html! {
         section class="card" {
             div class="head" {
-                h2 { @if one.from_bank { "Connected at your bank" } @else { "Connected here" } }
+                div {
+                    h2 { (one.bank.as_deref().unwrap_or("Your bank")) }
+                    small { @if one.from_bank { "Connected from your bank’s site" } @else { "Connected here" } }
+                }
                 form method="post" action={ (path) "/disconnect" } {
                     input type="hidden" name="csrf" value=(csrf);
                     input type="hidden" name="item_id" value=(one.item_id);
@@ -91,19 +101,58 @@ fn bank(path: &str, csrf: &str, one: &Shown) -> Markup {
                 Err(error) if error.error_code == "PRODUCT_NOT_READY" => {
                     p role="status" { "Your accounts are on their way…" }
                 }
-                Err(error) => {
-                    p { (error.display_message.as_deref().unwrap_or("This connection has ended.")) " " code { (error.error_code) } }
-                }
+                Err(error) => p class="ended" { (trouble(error)) }
             }
         }
     }
+}
+
+/// What the application is for: its reason to ask, as a promise of its own.
+fn promise(app: &Application) -> String {
+    let reason = app.reason.as_deref().unwrap_or_default();
+    let text = reason.strip_prefix("To ").unwrap_or(reason);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Why nothing is shown, for whoever owns the accounts and not for whoever wrote the program.
+fn trouble(error: &PlaidError) -> &str {
+    match error.error_code.as_str() {
+        "ITEM_LOGIN_REQUIRED" => "Your bank wants you to sign in again. Connect it once more.",
+        "INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND" => {
+            "This connection has ended, and we see nothing of your accounts any more. To go on, connect your bank again."
+        }
+        _ => error.display_message.as_deref().unwrap_or("Your bank does not answer just now."),
+    }
+}
+
+/// What a webhook says, in words.
+pub(super) fn news(event: &WebhookEvent) -> String {
+    let text = match event {
+        WebhookEvent::InitialUpdate(_) => "Your first transactions are here",
+        WebhookEvent::HistoricalUpdate(_) => "All transactions of two years are here",
+        WebhookEvent::DefaultUpdate(_) => "There are new transactions",
+        WebhookEvent::TransactionsRemoved(_) => "Transactions were taken back",
+        WebhookEvent::SyncUpdatesAvailable(_) => "There is something new to read",
+        WebhookEvent::Error(_) => "A bank wants you to sign in again",
+        WebhookEvent::LoginRepaired => "A bank answers again",
+        WebhookEvent::NewAccountsAvailable => "You have a new account",
+        WebhookEvent::UserPermissionRevoked(_) => "You disconnected us at your bank",
+        WebhookEvent::UserAccountRevoked(_) => "You took an account back at your bank",
+        WebhookEvent::ItemAddResult(_) => "You connected us from your bank’s site",
+        // What is written for programs alone is shown as it is.
+        other => {
+            return format!("{}: {}", other.webhook_type().as_str(), other.webhook_code().as_str());
+        }
+    };
+    text.to_owned()
 }
 
 fn line(account: &Account) -> Markup {
     html! {
         li {
             span { strong { (account.name) } small {
-                (account.kind.subtype())
+                (subtype(account))
                 @if let Some(mask) = &account.display_mask { " ···· " (mask) }
             } }
             span class="amount" { (readable(account.current_balance, &account.unit)) }
@@ -111,13 +160,23 @@ fn line(account: &Account) -> Markup {
     }
 }
 
+fn day(date: Date) -> Markup {
+    html! { time datetime=(date) { (date.naive().format("%B %-d, %Y")) } }
+}
+
 fn transaction(row: &Transaction) -> Markup {
+    let merchant = row.merchant.as_ref().and_then(|merchant| merchant.name.as_deref());
+    // People read money that comes in as a plus; on the wire it is what goes out.
+    let comes_in = row.amount < Amount::ZERO;
     html! {
         li {
-            span { strong { (row.description.as_deref().unwrap_or("–")) } small {
-                (row.date()) @if row.is_pending() { " · pending" }
+            span { strong { (merchant.or(row.description.as_deref()).unwrap_or("Transaction")) } small {
+                (day(row.date())) @if row.is_pending() { " · Pending" }
             } }
-            span class="amount" { (readable(row.amount, &row.unit)) }
+            span class={ "amount" @if comes_in { " in" } } {
+                @if comes_in { "+" (readable(-row.amount, &row.unit)) }
+                @else { "−" (readable(row.amount, &row.unit)) }
+            }
         }
     }
 }

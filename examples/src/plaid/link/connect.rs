@@ -76,14 +76,14 @@ impl Link {
         frame: &Frame<'_>,
         visit: &Visit,
     ) -> Result<Response, Fault> {
-        let Purpose::CrossApp { institution, item, user } = &visit.order.purpose else {
+        let Purpose::CrossApp { institution, item, .. } = &visit.order.purpose else {
             return Err(Fault::Gone);
         };
         let bank = self.bank(institution).ok_or(Fault::Gone)?;
         let accounts = self.0.desk.accounts_of(item).await?.ok_or(Fault::Gone)?;
         let body = match accounts.is_empty() {
             true => view::wait(frame, bank),
-            false => view::consent(frame, bank, &accounts, user.as_str()),
+            false => view::consent(frame, bank, &accounts),
         };
         Ok(super::web::page(StatusCode::OK, body, self.targets(visit)))
     }

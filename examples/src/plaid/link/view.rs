@@ -10,11 +10,9 @@ pub(super) use self::{
 
 use self::words::products;
 use super::super::config::{Application, Institution, SignInMode};
+use crate::PLAID_NAME as NAME;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use px_types::model::account::Account;
-
-/// The name under which this service shows itself to users.
-pub(super) const NAME: &str = "Causeway";
 
 /// What every page of a visit is drawn from.
 #[derive(Clone, Copy, Debug)]
@@ -227,12 +225,7 @@ pub(super) fn at_bank(frame: &Frame<'_>, bank: &Institution) -> Markup {
 }
 
 /// The page on which a user whom the bank sent lets an application in.
-pub(super) fn consent(
-    frame: &Frame<'_>,
-    bank: &Institution,
-    accounts: &[Account],
-    user: &str,
-) -> Markup {
+pub(super) fn consent(frame: &Frame<'_>, bank: &Institution, accounts: &[Account]) -> Markup {
     let app = frame.app;
     page(
         frame,
@@ -252,7 +245,7 @@ pub(super) fn consent(
                     button type="submit" name="decision" value="deny" class="secondary" { "Not now" }
                 }
             }))
-            p class="fine" { "Customer " (user) " of " (bank.name) ". " (app.name) " cannot move your money." }
+            p class="fine" { (app.name) " cannot move your money. You can end this at any time under “Connected apps” at " (bank.name) "." }
         },
     )
 }
@@ -294,7 +287,12 @@ pub(super) fn done(
             })),
             Onward::Nowhere => p class="center strong" { "You can close this window." },
         }
-        p class="fine" { "To change or end this, open “Connected apps” at " (bank.name) "." }
+        p class="fine" {
+            @match bank.mode {
+                SignInMode::Oauth => { "To change or end this, open “Connected apps” at " (bank.name) "." }
+                SignInMode::Credentials => { "To end this, disconnect " (bank.name) " in " (app.name) "." }
+            }
+        }
     };
     layout("Connected", Some(4), &html! {}, &content, false)
 }

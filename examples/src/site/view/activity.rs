@@ -6,6 +6,7 @@ use super::{
     trouble,
     words::{account_line, data, moment},
 };
+use crate::PLAID_NAME;
 use maud::{Markup, html};
 use px_client::portal::{ActivityEntry, ActivityPage, Notice, NoticeKind};
 use px_types::{
@@ -34,7 +35,7 @@ pub(in super::super) fn activity(
                 p class="lead" { "What was connected, changed and disconnected, by whom and when." }
             }
             @match page {
-                None => (trouble("We cannot reach Plaid right now. Please try again in a few minutes.")),
+                None => (trouble(&format!("We cannot reach {PLAID_NAME} right now. Please try again in a few minutes."))),
                 Some(page) => {
                     @if page.entries.is_empty() {
                         section class="panel nothing" { p { "Nothing yet." } }
@@ -88,13 +89,17 @@ fn what(entry: &ActivityEntry) -> String {
     let app = entry.application_name.as_deref().unwrap_or("An app");
     match &entry.activity {
         ActivityType::ItemCreate => format!("{app} was connected"),
-        ActivityType::ItemImport => "Larkfield Bank let Plaid know of your accounts".to_owned(),
+        ActivityType::ItemImport => {
+            format!("Larkfield Bank let {PLAID_NAME} know of your accounts")
+        }
         ActivityType::ItemUpdate => format!("The connection of {app} was renewed"),
         ActivityType::ItemUnlink => format!("{app} was disconnected"),
         ActivityType::PortalUnlink => format!("You disconnected {app}"),
         ActivityType::PortalItemsDelete => "All connections were ended".to_owned(),
         ActivityType::ItemRemove => format!("{app} ended its connection"),
-        ActivityType::InvariantCheckerDeletion => format!("Plaid ended the connection of {app}"),
+        ActivityType::InvariantCheckerDeletion => {
+            format!("{PLAID_NAME} ended the connection of {app}")
+        }
         ActivityType::ScopesUpdate => format!("What {app} can see was changed"),
         _ => format!("Something changed for {app}"),
     }
@@ -102,15 +107,17 @@ fn what(entry: &ActivityEntry) -> String {
 
 /// What an application may see from then on.
 fn allowed(scopes: &Scopes, accounts: &[Account]) -> Markup {
+    // Where no account is named, it sees all of them.
     let may = |account: &&Account| {
-        scopes
-            .accounts
-            .iter()
-            .any(|one| one.unique_id == account.id && one.authorized != Some(false))
+        scopes.accounts.is_empty()
+            || scopes
+                .accounts
+                .iter()
+                .any(|one| one.unique_id == account.id && one.authorized != Some(false))
     };
     let seen: Vec<_> = accounts.iter().filter(may).collect();
     html! {
-        @if let Some(products) = &scopes.product_access { (data(products)) }
+        @if let Some(products) = &scopes.product_access { (data(products, seen.iter().copied())) }
         @if !scopes.accounts.is_empty() {
             " · "
             @match seen.as_slice() {
@@ -165,7 +172,7 @@ fn message(notice: &Notice, username: &str, accounts: &[Account]) -> Markup {
             p class="soft" { "From Larkfield Bank to " (username) " · " (dated(notice)) }
             @match notice.kind {
                 NoticeKind::Linked => {
-                    p { (name) " can now see accounts of yours through Plaid." }
+                    p { (name) " can now see accounts of yours through " (PLAID_NAME) "." }
                     @if !shared.is_empty() { ul class="seen" { @for account in &shared { li { (account_line(account)) } } } }
                     p { "If that was not you, disconnect it at once and call us. " a href="/apps" { "See your connected apps" } }
                 }

@@ -4,7 +4,7 @@ use super::{
     Frame, trouble,
     words::{accounts, data, day, on, since},
 };
-use crate::plaid_side::Offer;
+use crate::{PLAID_NAME, plaid_side::Offer};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use px_client::portal::{AppState, Applications, ConnectedApp, Notice, NoticeKind};
@@ -83,7 +83,7 @@ pub(in super::super) fn list(frame: &Frame<'_>, list: &List<'_>) -> Markup {
             p id="said" class="unseen" role="status" aria-live="polite" {}
             div id="live" data-state=(list.state()) {
                 @if !list.apps.current {
-                    (trouble("We cannot reach Plaid right now. This is what we knew last, and there may be more."))
+                    (trouble(&format!("We cannot reach {PLAID_NAME} right now. This is what we knew last, and there may be more.")))
                 }
                 @if !unread.is_empty() {
                     section class="notices" aria-labelledby="news" {
@@ -181,7 +181,7 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
             @if let Some(reason) = &app.reason { blockquote class="reason" { p { (reason) } } }
             dl {
                 div { dt { "Accounts" } dd { (accounts(app, list.accounts)) } }
-                div { dt { "Data" } dd { (data(&app.products)) } }
+                div { dt { "Data" } dd { (data(&app.products, list.accounts.iter().filter(|account| app.sees(&account.id)))) } }
                 div {
                     dt { "Last access" }
                     dd {
@@ -197,7 +197,7 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
             }
             @match app.state {
                 AppState::Disconnecting { .. } => {
-                    p class="soft wait" { "We could not reach Plaid yet and keep trying until it is done. You need do nothing." }
+                    p class="soft wait" { "We could not reach " (PLAID_NAME) " yet and keep trying until it is done. You need do nothing." }
                 }
                 _ => div class="doing" {
                     a class="button secondary" id={ "change-" (id) } href=(path) { "Change" span class="unseen" { " what " (app.name) " can see" } }
@@ -253,7 +253,7 @@ pub(in super::super) fn cannot_connect(frame: &Frame<'_>, name: &str) -> Markup 
     let text = format!(
         "{name} cannot be connected right now. Nothing was shared; please try again in a few minutes."
     );
-    small(frame, "We could not reach Plaid", &text)
+    small(frame, &format!("We could not reach {PLAID_NAME}"), &text)
 }
 
 fn small(frame: &Frame<'_>, title: &str, text: &str) -> Markup {

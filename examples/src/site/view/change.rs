@@ -6,10 +6,17 @@ use super::{
     trouble,
     words::{account_cells, account_line, on, products},
 };
-use crate::pages::CHECK;
+use crate::pages::{CHECK, details};
 use maud::{Markup, PreEscaped, html};
 use px_client::portal::ConnectedApp;
-use px_types::model::account::Account;
+use px_types::model::{account::Account, scopes::Scopes};
+
+/// Why a form is shown again, and what it said: nobody has to pick everything anew.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Refused<'a> {
+    pub(in super::super) why: Trouble,
+    pub(in super::super) posted: &'a Scopes,
+}
 
 /// The form of what an application may see: of the accounts that are shared, and not of the others.
 pub(in super::super) fn change(
@@ -17,12 +24,25 @@ pub(in super::super) fn change(
     app: &ConnectedApp,
     (accounts, others): (&[Account], &[Account]),
     pictures: &[String],
-    why: Option<Trouble>,
+    refused: Option<Refused<'_>>,
 ) -> Markup {
+    let posted = refused.map(|refused| refused.posted);
+    let picked = |account: &Account| match posted {
+        Some(posted) => {
+            let mut accounts = posted.accounts.iter();
+            accounts.any(|one| one.unique_id == account.id && one.authorized == Some(true))
+        }
+        None => app.sees(&account.id),
+    };
+    let access = posted.and_then(|posted| posted.product_access.as_ref()).unwrap_or(&app.products);
     let spoken_of: Vec<_> =
-        products(&app.products).into_iter().filter(|(.., seen)| seen.is_some()).collect();
+        products(access).into_iter().filter(|(.., seen)| seen.is_some()).collect();
+    let later = posted.map_or(app.new_accounts, |posted| posted.new_accounts) == Some(true);
+    let none_picked = refused.is_some_and(|refused| refused.why == Trouble::NoAccount);
+    let described = if none_picked { "message hint" } else { "hint" };
+    let error = if refused.is_some() { "Error: " } else { "" };
     frame.page(
-        &format!("What {} can see", app.name),
+        &format!("{error}What {} can see", app.name),
         false,
         &html! {
             p class="crumb" { a href="/apps" { "Connected apps" } }
@@ -33,10 +53,10 @@ pub(in super::super) fn change(
                     p class="lead" { "Connected since " (on(app.since.date())) }
                 }
             }
-            @if let Some(why) = why { (trouble(why.text())) }
+            @if let Some(refused) = refused { (trouble(refused.why.text())) }
             form method="post" action=(path(&app.application_id)) class="consent" {
                 (frame.csrf())
-                fieldset class="accounts" {
+                fieldset class="accounts" aria-describedby=(described) {
                     legend { "Accounts" }
                     p class="hint" id="hint" { "It sees the accounts that you select and no others." }
                     ul {
@@ -44,7 +64,7 @@ pub(in super::super) fn change(
                             li {
                                 label class="account" for={ "account-" (n) } {
                                     input type="checkbox" id={ "account-" (n) } name="account_id" value=(account.id)
-                                        checked[app.sees(&account.id)] aria-describedby="hint";
+                                        checked[picked(account)] aria-invalid[none_picked] aria-describedby=(described);
                                     (account_cells(account))
                                 }
                             }
@@ -53,7 +73,7 @@ pub(in super::super) fn change(
                         @if app.new_accounts == Some(true) { li {
                             label class="account" for="new_accounts" {
                                 input type="checkbox" id="new_accounts" name="new_accounts" value="yes"
-                                    checked[app.new_accounts == Some(true)];
+                                    checked[later];
                                 span class="name" { strong { "New accounts" } small { "Those that you open later" } }
                             }
                         } }
@@ -74,6 +94,9 @@ pub(in super::super) fn change(
                         legend { "Data" }
                         ul {
                             li class="always" { (PreEscaped(CHECK)) span { strong { "Names and balances" } small { "Always, of the selected accounts" } } }
+                            @for detail in details(accounts) {
+                                li class="always" { (PreEscaped(CHECK)) span { strong { (detail.title) } small { "Of the selected accounts, whenever it asks: " (detail.about) } } }
+                            }
                             @for (name, title, about, seen) in &spoken_of {
                                 li {
                                     label for={ "product-" (name) } {

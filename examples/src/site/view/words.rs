@@ -1,6 +1,6 @@
 //! Dates, accounts and kinds of data, in words.
 
-use crate::pages::{readable, subtype};
+use crate::pages::{details, readable, subtype};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use px_client::portal::{AccountsSeen, ConnectedApp};
@@ -109,11 +109,18 @@ pub(super) fn products(
     ]
 }
 
-/// What an application may see, in one line.
-pub(super) fn data(access: &ProductAccess) -> String {
+/// What an application may see of these accounts, in one line.
+pub(super) fn data<'a>(
+    access: &ProductAccess,
+    accounts: impl IntoIterator<Item = &'a Account>,
+) -> String {
     let seen = products(access).into_iter().filter(|(.., seen)| *seen == Some(true));
     let names: Vec<_> = ["Balances"].into_iter().chain(seen.map(|(_, name, ..)| name)).collect();
-    names.join(", ")
+    let more: Vec<_> = details(accounts).map(|detail| detail.kind).collect();
+    match more.as_slice() {
+        [] => names.join(", "),
+        more => format!("{}; if it asks: {}", names.join(", "), more.join(", ")),
+    }
 }
 
 /// The accounts that an application may see.
