@@ -4,6 +4,7 @@ use crate::{
     browser::Browser,
     support::{World, link_request, secret_of},
 };
+use px_client::clock::{Clock as _, TokioClock};
 use serde_json::{Value, json};
 
 const BANK: &str = "larkfield-bank";
@@ -160,18 +161,18 @@ async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() 
     let plain = json!({ "access_token": "a" });
     let mut both = plain.clone();
     both["client_id"] = id.into();
-    both["secret"] = secret.into();
+    both["secret"] = secret.clone().into();
     for path in ["/item/get", "/accounts/get", "/transactions/sync"] {
         for (headers, body) in [
             (
-                vec![("plaid-client-id", id), ("plaid-client-id", "x"), ("plaid-secret", secret)],
+                vec![("plaid-client-id", id), ("plaid-client-id", "x"), ("plaid-secret", &secret)],
                 &plain,
             ),
             (
-                vec![("plaid-client-id", id), ("plaid-secret", secret), ("plaid-secret", "x")],
+                vec![("plaid-client-id", id), ("plaid-secret", &secret), ("plaid-secret", "x")],
                 &plain,
             ),
-            (vec![("plaid-client-id", id), ("plaid-secret", secret)], &both),
+            (vec![("plaid-client-id", id), ("plaid-secret", &secret)], &both),
             (vec![("plaid-client-id", id)], &both),
         ] {
             let request = http.post(format!("{}{path}", world.url));
@@ -193,14 +194,15 @@ async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() 
 async fn a_client_has_one_rate_for_all_that_it_calls() {
     let rate = 5;
     let world = World::with(|config| config.rate_limit = Some(rate)).await;
-    let start = std::time::Instant::now();
+    let clock = TokioClock::new();
+    let start = clock.elapsed();
     let mut passed = 0;
     for n in 0..40 {
         let path = if n % 2 == 0 { "/item/get" } else { "/accounts/get" };
         let (status, _) = world.call("budget-app", path, json!({ "access_token": "a" })).await;
         passed += u32::from(status != 429);
     }
-    let elapsed = u32::try_from(start.elapsed().as_millis()).unwrap();
+    let elapsed = u32::try_from((clock.elapsed() - start).as_millis()).unwrap();
     let most = rate + rate * elapsed / 1000 + 1;
     assert!(passed <= most, "{passed} of 40 in {elapsed} ms");
     world.stop().await;
