@@ -95,7 +95,7 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let seq = write_item(&mut tx, commit, rows.change()).await?;
         let item = &commit.item_id;
-        if accounts.accounts.iter().any(|account| account.new) {
+        if accounts.is_taken_in() {
             take_in(&mut tx, item, accounts).await?;
         }
         write_accounts(&mut tx, item, accounts).await?;
