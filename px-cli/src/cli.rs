@@ -18,10 +18,13 @@ Examples:
 Files:
   px.db            the database, unless --database names another one
   px.key           seals the tokens in it; keep a copy in a safe place
-  px.webhook.pem   signs webhooks
+  px.webhook.pem   signs webhooks, and what institutions are told
   px.partners.json the institutions: a list of objects with institution_id, base_url,
                    client_id, and client_secret_file or client_secret_env; if need be with
                    issuer, scope, per_second, at_once
+
+Institutions that take it (POST /applications/notify) are told by `px run` which applications
+were connected and which left. `px keys` prints the key by which they verify that.
 
 No secret is ever given on the command line, where every user of the machine sees it: a
 database's password comes by PX_DATABASE, PGPASSWORD or ~/.pgpass.

@@ -4,7 +4,7 @@ use crate::{
     cli::Common,
     failure::{Failure, Result},
 };
-use px_client::{HttpTransport, PartnerClient, RetryPolicy, transport::ReqwestTransport};
+use px_client::{HttpTransport, PartnerClient, RetryPolicy, SignBody, transport::ReqwestTransport};
 use px_items::partners::{Budget, Partner, Partners};
 use px_types::{ClientId, ClientSecret, InstitutionId, ScopeSet};
 use serde::Deserialize;
@@ -52,6 +52,15 @@ impl Partners for Listed {
 impl Listed {
     /// Reads the file and the secrets that it names.
     pub(crate) fn read(common: &Common) -> Result<Self> {
+        Self::read_with(common, None)
+    }
+
+    /// The same, for telling institutions of applications: that is signed.
+    pub(crate) fn signing(common: &Common, signer: &Arc<dyn SignBody>) -> Result<Self> {
+        Self::read_with(common, Some(signer))
+    }
+
+    fn read_with(common: &Common, signer: Option<&Arc<dyn SignBody>>) -> Result<Self> {
         let file = &common.partners;
         let text = std::fs::read(file).map_err(|e| {
             let what = format!("cannot read the partners file {}", file.display());
@@ -73,7 +82,7 @@ impl Listed {
             let id = entry.institution_id.clone();
             let folder = file.parent().unwrap_or(Path::new(""));
             let institution = entry
-                .institution(folder, &transport)
+                .institution(folder, &transport, signer)
                 .map_err(|e| e.into_usage(format_args!("see {id} in {}", file.display())))?;
             if listed.insert(id.clone(), institution).is_some() {
                 return Err(Failure::usage(format!("{} lists {id} twice", file.display())));
@@ -92,7 +101,12 @@ impl Listed {
 }
 
 impl Entry {
-    fn institution(self, folder: &Path, transport: &Arc<dyn HttpTransport>) -> Result<Institution> {
+    fn institution(
+        self,
+        folder: &Path,
+        transport: &Arc<dyn HttpTransport>,
+        signer: Option<&Arc<dyn SignBody>>,
+    ) -> Result<Institution> {
         let secret = match (&self.client_secret_file, &self.client_secret_env) {
             (Some(file), None) => secret_file(&folder.join(file))?,
             (None, Some(name)) => std::env::var(name)
@@ -105,10 +119,13 @@ impl Entry {
         let mut retry = RetryPolicy::default();
         // The engine plans the next attempt; this is for what is over in a moment.
         retry.attempts = 2;
-        let client = PartnerClient::builder(self.base_url, Arc::clone(transport))
+        let mut client = PartnerClient::builder(self.base_url, Arc::clone(transport))
             .client(self.client_id, ClientSecret::new(secret))
-            .retry(retry)
-            .build()?;
+            .retry(retry);
+        if let Some(signer) = signer {
+            client = client.signer(Arc::clone(signer));
+        }
+        let client = client.build()?;
         let mut budget = Budget::default();
         budget.per_second = self.per_second.unwrap_or(budget.per_second);
         budget.at_once = self.at_once.unwrap_or(budget.at_once);

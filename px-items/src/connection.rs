@@ -20,7 +20,8 @@ pub struct Connection {
     /// What it asked for and its user switched off since, so that it can be switched on again.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub withheld: BTreeSet<String>,
-    /// The accounts that it sees; `None` is all, later ones included.
+    /// The accounts that it sees; `None` is all. "All, but not later ones" is a list as soon as
+    /// the Item's accounts are known.
     pub accounts: Option<BTreeSet<AccountId>>,
     /// Whether accounts that are opened later are shared too.
     pub new_accounts: bool,
@@ -103,10 +104,15 @@ impl Connection {
 
     /// Takes the place of an earlier connection of the same application.
     ///
+    /// It is connected since then, and what the user switched off stays known as such, unless it
+    /// is among what the application uses now.
+    ///
     /// When it may see the same, sync cursors go on: a user who only signs in again, or another
     /// address for webhooks, makes nobody read everything anew. Else it has an epoch of its own:
     /// the one that it came with, if that is later.
     pub fn take_place_of(&mut self, earlier: &Self) {
+        self.created_at = earlier.created_at;
+        self.withheld.extend(earlier.withheld.difference(&self.products).cloned());
         let same = self.products == earlier.products
             && self.accounts == earlier.accounts
             && self.new_accounts == earlier.new_accounts;
@@ -119,17 +125,14 @@ impl Connection {
     }
 
     /// Takes in accounts that are new to the Item. `present` are those that it had before, held
-    /// ones left out; none at all before the first answer. Answers whether anything changed.
+    /// ones left out; `first` says that this is the first answer about them, whether it has any
+    /// or not. Answers whether anything changed.
     ///
     /// A choice of "all, but not later ones" becomes the list of the accounts that it meant. What
     /// is taken in has no transactions yet, so sync cursors go on.
-    pub fn take_in(&mut self, new: &[AccountId], present: &[AccountId]) -> bool {
-        if new.is_empty() {
-            return false;
-        }
-        let first = present.is_empty();
+    pub fn take_in(&mut self, new: &[AccountId], present: &[AccountId], first: bool) -> bool {
         match &mut self.accounts {
-            None if self.new_accounts => false,
+            None if self.new_accounts || (new.is_empty() && !first) => false,
             None => {
                 let meant = if first { new } else { present };
                 self.accounts = Some(meant.iter().cloned().collect());
@@ -173,33 +176,38 @@ mod tests {
     #[test]
     fn all_means_all() {
         let mut all = connection(None, true);
-        assert!(!all.take_in(&ids(&["a", "b"]), &[]));
-        assert!(!all.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert!(!all.take_in(&ids(&["a", "b"]), &[], true));
+        assert!(!all.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&all), "abc");
     }
 
     #[test]
     fn all_but_later_ones_are_those_there_are() {
         let mut at_first = connection(None, false);
-        assert!(at_first.take_in(&ids(&["a", "b"]), &[]));
-        assert!(!at_first.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert!(at_first.take_in(&ids(&["a", "b"]), &[], true));
+        assert!(!at_first.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&at_first), "ab");
         // One that joined when the Item had accounts means these.
         let mut joined = connection(None, false);
-        assert!(joined.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert!(joined.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&joined), "ab");
+        // Where there were none, none were meant.
+        let mut none = connection(None, false);
+        assert!(none.take_in(&[], &[], true));
+        assert!(!none.take_in(&ids(&["c"]), &[], false));
+        assert_eq!(seen(&none), "");
     }
 
     #[test]
     fn a_choice_grows_only_if_the_user_says_so() {
         let mut grows = connection(Some(&["a"]), true);
-        assert!(!grows.take_in(&ids(&["a", "b"]), &[]));
+        assert!(!grows.take_in(&ids(&["a", "b"]), &[], true));
         assert_eq!(seen(&grows), "a", "the user left the other one out");
-        assert!(grows.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert!(grows.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&grows), "ac");
 
         let mut stays = connection(Some(&["a"]), false);
-        assert!(!stays.take_in(&ids(&["c"]), &ids(&["a", "b"])));
+        assert!(!stays.take_in(&ids(&["c"]), &ids(&["a", "b"]), false));
         assert_eq!(seen(&stays), "a");
     }
 
@@ -224,9 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_again_is_connected_since_then_and_what_was_switched_off_is_known() {
+        let mut earlier = connection(None, true);
+        earlier.withheld = ["auth".to_owned(), "identity".to_owned()].into();
+        let mut again = connection(None, true);
+        again.created_at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1);
+        again.products.insert("auth".to_owned());
+        again.take_place_of(&earlier);
+        assert_eq!(again.created_at, earlier.created_at);
+        assert_eq!(again.withheld, ["identity".to_owned()].into(), "the other was asked for anew");
+    }
+
+    #[test]
     fn nothing_new_changes_nothing() {
         let mut joined = connection(None, false);
-        assert!(!joined.take_in(&[], &ids(&["a"])));
+        assert!(!joined.take_in(&[], &ids(&["a"]), false));
         assert_eq!(joined.accounts, None);
     }
 }

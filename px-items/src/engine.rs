@@ -115,7 +115,7 @@ impl EngineBuilder {
     pub fn build(self) -> Engine {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         Engine(Arc::new(Inner {
-            gates: Gates::new(self.settings.circuit.clone(), clock, random),
+            gates: Gates::new(self.settings.circuit.clone(), self.settings.put_off, clock, random),
             store: self.store,
             partners: self.partners,
             clock: self.clock,
@@ -195,9 +195,9 @@ impl Inner {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Leave to work on an Item, or until when it is put off. Who has no partner goes in, to be
+    /// Leave to work on an Item, or why it is put off. Who has no partner goes in, to be
     /// told so.
-    fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, DateTime<Utc>> {
+    fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, gate::PutOff> {
         match self.partners.partner(&record.institution_id) {
             Some(partner) => self.gates.enter(&record.institution_id, &partner.budget),
             None => Ok(self.gates.enter_anyway(&record.institution_id)),

@@ -37,6 +37,7 @@ pub(crate) use token::unguessable;
 use crate::{
     applications::Applications,
     connection::{Connection, CursorKey},
+    plan::PlanSettings,
     random::{Random, SystemRandom},
     store::Store,
     tickets::Tickets,
@@ -59,6 +60,7 @@ pub struct Items {
     webhooks: Allow,
     wake: Arc<dyn Fn() + Send + Sync>,
     applications: Option<Arc<dyn Applications>>,
+    plan: PlanSettings,
     reads: Arc<Reads>,
     /// Whose tokens it takes; `None` is anyone's.
     caller: Option<Holder>,
@@ -80,6 +82,7 @@ impl Items {
             webhooks: Allow::Public,
             wake: Arc::new(|| ()),
             applications: None,
+            plan: PlanSettings::default(),
             caller: None,
         })
     }
@@ -156,6 +159,14 @@ impl ItemsBuilder {
     #[must_use]
     pub fn applications(mut self, applications: Arc<dyn Applications>) -> Self {
         self.0.applications = Some(applications);
+        self
+    }
+
+    /// Which windows the engine reads, where its settings are not the default ones: a decision
+    /// about accounts has all of them read again.
+    #[must_use]
+    pub fn plan(mut self, plan: PlanSettings) -> Self {
+        self.0.plan = plan;
         self
     }
 

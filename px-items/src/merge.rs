@@ -12,7 +12,7 @@ mod transactions;
 
 pub use accounts::{
     AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError, Remapped,
-    accept, changed_securities, identities_differ, merge_accounts, remap, updated,
+    accept, merge_accounts, remap, updated,
 };
 pub use transactions::{
     Change, KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,

@@ -15,6 +15,9 @@
 //! | `px_partner_circuit` | gauge | `institution` | 1 while the circuit is open |
 //! | `px_revocations_total` | counter | `outcome` | tokens `revoked` at partners, put off (`again`), `given_up` |
 //!
+//! The first five are as old as [`Settings::count_every`](crate::engine::Settings::count_every)
+//! says, 5 minutes unless told otherwise; the others are of the moment.
+//!
 //! No label names a user, an Item or an application.
 
 use crate::{

@@ -335,6 +335,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     // ---- watching ----------------------------------------------------------------------------
 
     /// How many Items there are in each state, what is late, and what waits to be sent.
+    ///
+    /// It counts, so it takes as long as there are Items and webhooks; an index at most is read
+    /// for it, and no row. It is for people and for figures, not for each round of a worker.
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview>;
 
     /// Items by id, after one.

@@ -157,9 +157,10 @@ impl Run {
 
     /// Takes in the answer about the user.
     pub fn user_read(&mut self, answer: UserAccountInfoResponse, began_at: DateTime<Utc>) {
-        let first = self.accounts.is_empty();
+        // An answer without any account is an answer: what comes after it is new.
+        let first = self.life.fresh.accounts.is_none();
         let merged = merge_accounts(&self.accounts, answer);
-        let mut write = AccountsWrite::default();
+        let mut write = AccountsWrite { first, ..AccountsWrite::default() };
         let digest = digest(&(&merged.user_identity_id, &merged.identities));
         if self.life.identities_digest != digest {
             self.life.identities_digest = digest;
@@ -272,6 +273,10 @@ impl Run {
         };
         let (state, _) = step(self.record.state, event)?;
         self.life.suspicion = self.suspicion;
+        if halted {
+            // It was not read, and the store forgets what it was asked for.
+            self.life.owed_since = owed(&self.record);
+        }
         self.life.failures = 0;
         self.life.wait_secs = 0;
         self.life.last_failure = None;

@@ -11,10 +11,10 @@ use crate::{
     partners::{Institution, Listed},
 };
 use px_client::oauth::TokenSet;
-use px_items::{connection::Connection, items::Items};
-use px_types::UserId;
+use px_items::{applications::FixedApplications, connection::Connection, items::Items};
+use px_types::{UserId, model::application_details::Application};
 use serde::Serialize;
-use std::{io::Read as _, path::Path};
+use std::{io::Read as _, path::Path, sync::Arc};
 
 /// The most bytes of a file with tokens.
 const MOST: u64 = 1 << 20;
@@ -52,6 +52,8 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
         .environment(cli.common.environment.clone())
         // Whether private addresses are reached is said where webhooks are sent.
         .webhooks(px_items::webhook::Allow::Anywhere)
+        // With it the institution is told that the application is connected.
+        .applications(Arc::new(FixedApplications::new().with(application(link))))
         .build();
     let linked = items
         .link(&link.institution, &user, tokens, connection)
@@ -80,6 +82,13 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// The application as the institution shows it.
+fn application(link: &Link) -> Application {
+    let id = &link.application;
+    let name = link.application_name.as_deref().unwrap_or(id.as_str());
+    Application::new(id.clone(), name)
 }
 
 /// Whose tokens they are: as told, as the tokens say, or as the institution says.

@@ -100,6 +100,11 @@ fn engine(
     if options.until_idle {
         // Whoever waits for the end waits for each of these.
         settings.poll = settings.poll.min(options.lease / 2);
+        settings.put_off = idle::PUT_OFF;
+    }
+    if options.metrics.is_none() {
+        // Nobody asks for the figures.
+        settings.count_every = None;
     }
     Engine::builder(context.store.clone(), Arc::new(partners))
         .clock(context.clock.clone())
@@ -121,7 +126,10 @@ fn sender(cli: &Cli, options: &Run, context: &Context) -> Result<Sender> {
     let transport: Arc<dyn HttpTransport> =
         Arc::new(transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?);
     let signer = Arc::new(Signer::new(key));
+    // Institutions are told which applications are connected; one that answers 404 is left alone.
+    let told = Listed::signing(&cli.common, &signer.for_partners(context.clock.clone()))?;
     Ok(Sender::builder(context.store.clone(), transport, signer)
+        .partners(Arc::new(told))
         .clock(context.clock.clone())
         .build())
 }

@@ -6,9 +6,10 @@ use crate::{
     failure::{Failure, Result},
     output::{print, print_json},
 };
-use px_items::{items::Items, store::Unlinked};
+use px_items::{applications::FixedApplications, items::Items, store::Unlinked};
 use px_types::{ApplicationId, ItemId};
 use serde::Serialize;
+use std::sync::Arc;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -33,6 +34,8 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
         .environment(cli.common.environment.clone())
+        // The institution is told who leaves, by its id: names are kept nowhere.
+        .applications(Arc::new(FixedApplications::new()))
         .build();
     for application in &applications {
         let unlinked = items

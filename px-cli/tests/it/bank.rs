@@ -9,6 +9,7 @@ use px_client::clock::{Clock as _, TokioClock};
 use px_server::{
     Caller, Error, Partner, PartnerService, TokenGrant,
     verify::{TokenVerifier, VerifyError},
+    webhook::{FixedKeys, Verifier},
 };
 use px_types::{
     AccessToken, AccountId, Amount, Date, IdentityId, ScopeSet, TransactionId, Unit, UserId,
@@ -17,8 +18,12 @@ use px_types::{
         account_subtype::OtherSubtype,
         identity::Identity,
         transaction::Transaction,
+        verification_key::VerificationKey,
     },
-    partner::{GetUser, ListTransactions, TransactionsResponse, UserAccountInfoResponse},
+    partner::{
+        GetUser, ListTransactions, NewApplicationLinkNotification, TransactionsResponse,
+        UserAccountInfoResponse,
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -45,6 +50,9 @@ struct Inner {
     /// Calls from this number on wait until they are let go.
     held_from: watch::Sender<Option<usize>>,
     revoked: Mutex<Vec<String>>,
+    /// By which it verifies what it is told of applications; without it, it takes no such thing.
+    key: Mutex<Option<VerificationKey>>,
+    told: Mutex<Vec<NewApplicationLinkNotification>>,
 }
 
 #[derive(Clone)]
@@ -82,6 +90,8 @@ impl Bank {
             slowness: Mutex::default(),
             held_from: watch::Sender::new(None),
             revoked: Mutex::default(),
+            key: Mutex::default(),
+            told: Mutex::default(),
         }))
     }
 
@@ -150,6 +160,16 @@ impl Bank {
         self.0.revoked.lock().unwrap().clone()
     }
 
+    /// From its next door on it is told of applications, signed by that key.
+    pub(crate) fn verifies_by(&self, key: VerificationKey) {
+        *self.0.key.lock().unwrap() = Some(key);
+    }
+
+    /// What it was told of applications.
+    pub(crate) fn told(&self) -> Vec<NewApplicationLinkNotification> {
+        self.0.told.lock().unwrap().clone()
+    }
+
     /// Counts calls as they begin.
     pub(crate) fn begun(&self) -> watch::Receiver<u64> {
         self.0.begun.subscribe()
@@ -158,7 +178,12 @@ impl Bank {
     /// Opens an address; every call to it is noted under its number.
     pub(crate) async fn door(&self, door: usize) -> String {
         let verifier = Arc::new(Tokens(self.clone()));
-        let service = PartnerService::builder(self.clone()).tokens(verifier).build().unwrap();
+        let mut service = PartnerService::builder(self.clone()).tokens(verifier);
+        if let Some(key) = self.0.key.lock().unwrap().clone() {
+            let verifier = Verifier::new(Arc::new(FixedKeys::new(vec![key])));
+            service = service.notifications(Arc::new(verifier));
+        }
+        let service = service.build().unwrap();
         let bank = self.clone();
         let noted = axum::middleware::from_fn(move |request: Request, next: Next| {
             let bank = bank.clone();
@@ -246,6 +271,14 @@ impl Partner for Bank {
         let window = request.query.start_date..=request.query.end_date;
         let rows = rows.iter().filter(|row| window.contains(&row.date())).cloned().collect();
         request.query.page_of(rows).ok_or_else(Error::cursor_expired)
+    }
+
+    async fn application_linked(
+        &self,
+        notification: NewApplicationLinkNotification,
+    ) -> Result<(), Error> {
+        self.0.told.lock().unwrap().push(notification);
+        Ok(())
     }
 }
 

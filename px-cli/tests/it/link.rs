@@ -4,6 +4,7 @@ use crate::{
     bank::Bank,
     px::{Px, ended, heard, tokens},
 };
+use px_types::partner::ApplicationLinkEvent;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -110,6 +111,40 @@ async fn the_access_token_is_shown_once_and_kept_nowhere() {
             assert!(!found, "a secret at rest in the clear");
         }
     }
+}
+
+#[tokio::test]
+async fn the_institution_is_told_who_is_connected_and_who_leaves() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let key = serde_json::from_str(&px.ok(&["keys"]).await.stdout).unwrap();
+    bank.verifies_by(key);
+    px.partners("px.partners.json", &bank.door(1).await);
+    let item = px.link("ann", &["--application", "budget", "--application-name", "Budget"]).await;
+    px.ok(&["run", "--until-idle"]).await;
+    let told = bank.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let budget = &told[0].application;
+    assert_eq!((budget.application_id.as_str(), &*budget.name), ("budget", "Budget"));
+    assert_eq!(told[0].user_id.as_str(), "ann");
+    assert_eq!(told[0].event, Some(ApplicationLinkEvent::Linked));
+
+    px.ok(&["unlink", &item, "--all"]).await;
+    px.ok(&["run", "--until-idle"]).await;
+    let told = bank.told();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[1].application.application_id.as_str(), "budget");
+    assert_eq!(told[1].event, Some(ApplicationLinkEvent::Unlinked));
+}
+
+/// One that takes no such notifications is left alone.
+#[tokio::test]
+async fn an_institution_that_is_not_to_be_told_holds_up_nothing() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    px.link("ann", &[]).await;
+    px.ok(&["run", "--until-idle"]).await;
+    assert!(bank.told().is_empty());
 }
 
 #[tokio::test]

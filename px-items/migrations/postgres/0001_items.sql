@@ -157,6 +157,8 @@ CREATE TABLE outbox (
 WITH (autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE INDEX outbox_by_due ON outbox (due_at, id);
+-- How long the oldest one waits.
+CREATE INDEX outbox_by_age ON outbox (created_at);
 
 -- Tokens that wait to be revoked; their Item may be gone.
 CREATE TABLE revocations (

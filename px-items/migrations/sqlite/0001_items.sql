@@ -103,6 +103,8 @@ CREATE TABLE outbox (
 ) STRICT;
 
 CREATE INDEX outbox_by_due ON outbox (due_at, id);
+-- How long the oldest one waits.
+CREATE INDEX outbox_by_age ON outbox (created_at);
 CREATE INDEX outbox_by_item ON outbox (item_id);
 
 -- What was done with the consent to an Item; the number is the order.

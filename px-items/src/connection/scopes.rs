@@ -108,13 +108,25 @@ impl Connection {
             }
         }
         if let Some(new_accounts) = scopes.new_accounts {
-            // "All, but not later ones" is a list from now on, and not from the next account on.
-            if !new_accounts && !known.is_empty() {
-                changed.accounts.get_or_insert_with(|| all_of(known));
-            }
             changed.new_accounts = new_accounts;
+            if !known.is_empty() {
+                changed.settle(known);
+            }
         }
         Ok(changed)
+    }
+
+    /// Once the accounts are known, "all, but not later ones" is a list: with the next account it
+    /// would be too late for who read the connection before.
+    pub(crate) fn settle(&mut self, known: &[KnownAccount]) {
+        if !self.new_accounts {
+            self.accounts.get_or_insert_with(|| all_of(known));
+        }
+    }
+
+    /// Whether it still is to become a list ([`settle`](Self::settle)).
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.accounts.is_none() && !self.new_accounts
     }
 
     fn switch(&mut self, product: &Product, access: &ProductAccess) -> Result<(), ScopeFault> {

@@ -17,8 +17,13 @@ use std::{
     time::Duration,
 };
 
-/// How late an Item is put off that its partner has no room for now.
-const CROWDED: (TimeDelta, TimeDelta) = (TimeDelta::seconds(1), TimeDelta::seconds(10));
+/// How late an Item is put off at least that its partner has no room for now.
+const SOONEST: TimeDelta = TimeDelta::seconds(1);
+/// How long work on an Item is thought to take before any ended.
+const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
+/// So many Items are given the time in which one ends. Who comes a moment too late must not leave
+/// the partner idle; who comes too early goes to the end of the queue.
+const DENSITY: usize = 2;
 /// Over how long Items are spread once a circuit may be probed.
 const SPREAD: TimeDelta = TimeDelta::seconds(60);
 
@@ -26,6 +31,8 @@ const SPREAD: TimeDelta = TimeDelta::seconds(60);
 #[derive(Debug)]
 pub(super) struct Gates {
     settings: CircuitSettings,
+    /// How late an Item is put off at most for want of room.
+    latest: TimeDelta,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     all: Mutex<BTreeMap<InstitutionId, Gate>>,
@@ -38,6 +45,26 @@ struct Gate {
     lengths: PartnerLengths,
     /// When the next request would be on time, by the clock's `elapsed`.
     next_request: Duration,
+    /// How long work on an Item takes.
+    took: Option<TimeDelta>,
+    /// The end of the queue of those that are put off for want of room.
+    queued_until: DateTime<Utc>,
+}
+
+/// Why an Item is not worked on now, and when to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutOff {
+    /// As many of its partner's Items as it bears are being worked on.
+    Crowded(DateTime<Utc>),
+    /// Its partner keeps failing.
+    Failing(DateTime<Utc>),
+}
+
+impl PutOff {
+    pub(super) fn until(self) -> DateTime<Utc> {
+        let (Self::Crowded(until) | Self::Failing(until)) = self;
+        until
+    }
 }
 
 /// Leave to work on one Item of a partner; given back when dropped.
@@ -45,6 +72,7 @@ struct Gate {
 pub(super) struct Permit {
     gates: Arc<Gates>,
     institution: InstitutionId,
+    begun: DateTime<Utc>,
     probe: bool,
     settled: bool,
 }
@@ -52,10 +80,11 @@ pub(super) struct Permit {
 impl Gates {
     pub(super) fn new(
         settings: CircuitSettings,
+        latest: TimeDelta,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, clock, random, all: Mutex::default() })
+        Arc::new(Self { settings, latest, clock, random, all: Mutex::default() })
     }
 
     /// Asks for leave to work on an Item.
@@ -66,18 +95,20 @@ impl Gates {
         self: &Arc<Self>,
         institution: &InstitutionId,
         budget: &Budget,
-    ) -> Result<Permit, DateTime<Utc>> {
+    ) -> Result<Permit, PutOff> {
         let now = self.clock.now();
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
         if gate.working >= budget.at_once.max(1) {
-            return Err(now + between(CROWDED.0, CROWDED.1, &*self.random));
+            let until = gate.queue((budget, self.latest), now, &*self.random);
+            return Err(PutOff::Crowded(until));
         }
         let probe = match gate.circuit.ask(&self.settings, now) {
             Word::Go => false,
             Word::Probe => true,
             Word::Wait(until) => {
-                return Err(until + between(TimeDelta::zero(), SPREAD, &*self.random));
+                let until = until + between(TimeDelta::zero(), SPREAD, &*self.random);
+                return Err(PutOff::Failing(until));
             }
         };
         gate.working += 1;
@@ -123,11 +154,44 @@ impl Gates {
 
     fn permit(self: &Arc<Self>, institution: &InstitutionId, probe: bool) -> Permit {
         let institution = institution.clone();
-        Permit { gates: Arc::clone(self), institution, probe, settled: false }
+        let begun = self.clock.now();
+        Permit { gates: Arc::clone(self), institution, begun, probe, settled: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InstitutionId, Gate>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    /// Puts one more Item at the end of the queue: when its turn comes. So a crowd comes back one
+    /// after the other, as fast as it is worked on, and not all of it again and again.
+    fn queue(
+        &mut self,
+        (budget, latest): (&Budget, TimeDelta),
+        now: DateTime<Utc>,
+        random: &dyn Random,
+    ) -> DateTime<Utc> {
+        let places =
+            |count: usize| i32::try_from(count.max(1).saturating_mul(DENSITY)).unwrap_or(i32::MAX);
+        let apart = self.took.unwrap_or(UNKNOWN) / places(budget.at_once);
+        // Work on an Item is one request at least.
+        let requests = usize::try_from(budget.per_second).unwrap_or(usize::MAX);
+        let apart = apart.max(TimeDelta::seconds(1) / places(requests));
+        self.queued_until = self.queued_until.max(now + SOONEST) + apart;
+        if self.queued_until - now <= latest {
+            return self.queued_until;
+        }
+        // How long so many take is a guess, and they must not come all at once.
+        self.queued_until = now + latest;
+        now + between(latest / 2, latest, random)
+    }
+
+    /// Work on an Item ended that took so long.
+    fn ended(&mut self, took: TimeDelta) {
+        self.working = self.working.saturating_sub(1);
+        let took = took.max(TimeDelta::milliseconds(1));
+        self.took = Some(self.took.map_or(took, |before| (before * 3 + took) / 4));
     }
 }
 
@@ -169,7 +233,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut all = self.gates.lock();
         let gate = all.entry(self.institution.clone()).or_default();
-        gate.working = gate.working.saturating_sub(1);
+        gate.ended(self.gates.clock.now() - self.begun);
         if self.probe && !self.settled {
             gate.circuit.probe_lost();
         }
@@ -188,5 +252,63 @@ impl Gated {
     /// Waits until one more request is within the budget.
     pub(super) async fn request(&self) {
         self.gates.request(&self.institution, &self.partner.budget).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+
+    const LATEST: TimeDelta = TimeDelta::minutes(10);
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
+    }
+
+    /// When so many come again that are put off at once, in milliseconds.
+    fn queue(gate: &mut Gate, count: usize, now: DateTime<Utc>) -> Vec<i64> {
+        let random = SeededRandom::new(1);
+        let budget = Budget::default();
+        let one = |_| gate.queue((&budget, LATEST), now, &random);
+        (0..count).map(one).map(|until| (until - now).num_milliseconds()).collect()
+    }
+
+    #[test]
+    fn those_put_off_come_one_after_the_other_as_fast_as_they_are_worked_on() {
+        let mut gate = Gate { took: Some(TimeDelta::seconds(4)), ..Gate::default() };
+        let waits = queue(&mut gate, 4, at(0));
+        assert_eq!(waits, [1125, 1250, 1375, 1500], "two for each place");
+        // The queue moves on meanwhile, and never comes at once.
+        assert_eq!(queue(&mut gate, 2, at(1_000)), [1125, 1250]);
+        assert_eq!(queue(&mut gate, 1, at(60_000)), [1125]);
+    }
+
+    #[test]
+    fn a_crowd_is_spread_and_waits_ten_minutes_at_most() {
+        let mut gate = Gate { took: Some(TimeDelta::seconds(4)), ..Gate::default() };
+        let waits = queue(&mut gate, 100_000, at(0));
+        assert!(waits.iter().all(|wait| (1_000..=600_000).contains(wait)));
+        for minute in 5..10 {
+            let then = minute * 60_000..(minute + 1) * 60_000;
+            let many = waits.iter().filter(|wait| then.contains(*wait)).count();
+            assert!((15_000..25_000).contains(&many), "{many} in minute {minute}");
+        }
+        // Once it is gone, the next one does not wait behind it.
+        assert_eq!(queue(&mut gate, 1, at(700_000)), [1125]);
+    }
+
+    #[test]
+    fn what_work_takes_is_learned() {
+        let mut gate = Gate::default();
+        for _ in 0..40 {
+            gate.ended(TimeDelta::seconds(32));
+        }
+        assert_eq!(queue(&mut gate, 2, at(0)), [2000, 3000]);
+        for _ in 0..40 {
+            gate.ended(TimeDelta::zero());
+        }
+        let waits = queue(&mut gate, 2, at(60_000));
+        assert_eq!(waits, [1010, 1020], "no more than twice the requests within the budget");
     }
 }

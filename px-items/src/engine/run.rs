@@ -1,6 +1,10 @@
 //! The loops: claiming what is due, counting, and ending in good order.
 
-use super::{Inner, gate::Permit, observe::Observed};
+use super::{
+    Inner,
+    gate::{Permit, PutOff},
+    observe::Observed,
+};
 use crate::{
     metrics,
     store::{Fence, ItemRecord, StoreError},
@@ -24,8 +28,23 @@ use tokio::task::JoinSet;
 /// The Items that this process holds.
 type Held = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
 
-/// The Items of one claim that may be worked on, with leave to.
-type Admitted = Vec<(ItemRecord, Permit)>;
+/// How long the store is left alone after a claim of which no Item could be worked on.
+const BREATH: Duration = Duration::from_millis(100);
+/// The most that is claimed to get past Items that are put off.
+const FARTHEST: usize = 1000;
+
+/// What came of a claim.
+#[derive(Default)]
+struct Claimed {
+    /// Whether more may be due.
+    more: bool,
+    /// How many Items were claimed.
+    count: usize,
+    /// Those that may be worked on, with leave to.
+    admitted: Vec<(ItemRecord, Permit)>,
+    /// Until when Items were put off because their partners have no room.
+    crowded_until: Option<DateTime<Utc>>,
+}
 
 impl Inner {
     pub(super) async fn run(self: &Arc<Self>, workers: usize, stop: impl Future<Output = ()>) {
@@ -66,22 +85,33 @@ impl Inner {
         let (mut at_work, held) = (JoinSet::new(), Held::default());
         // Whether more may be due than was claimed.
         let mut hungry = true;
+        // How much more is claimed than there are workers, to get past Items that are put off.
+        let mut reach = 1;
+        let mut crowded_until = None;
         loop {
             let free = workers.saturating_sub(at_work.len());
-            let mut taken = 0;
+            let mut pause = None;
             if hungry && free > 0 {
+                let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
                 let claimed = tokio::select! {
                     biased;
                     () = &mut stop => break,
-                    claimed = self.claim(self.clock.now(), free) => claimed,
+                    claimed = self.claim(self.clock.now(), free, limit) => claimed,
                 };
-                let (count, admitted) = claimed.unwrap_or_else(|error| {
+                let claimed = claimed.unwrap_or_else(|error| {
                     tracing::warn!(%error, "no Item could be claimed; trying again");
-                    (0, Vec::new())
+                    Claimed::default()
                 });
-                hungry = count == free;
-                taken = admitted.len();
-                for (record, permit) in admitted {
+                hungry = claimed.more;
+                crowded_until = crowded_until.max(claimed.crowded_until);
+                if hungry && claimed.admitted.is_empty() {
+                    // All that was claimed was put off: others wait behind it.
+                    reach = reach.saturating_mul(4);
+                    pause = Some(BREATH);
+                } else {
+                    reach = 1;
+                }
+                for (record, permit) in claimed.admitted {
                     let guard = Guard::new(&held, &record);
                     let inner = Arc::clone(self);
                     at_work.spawn(async move {
@@ -90,8 +120,8 @@ impl Inner {
                     });
                 }
             }
-            if hungry && taken < free {
-                // All that was claimed was put off: others wait behind it.
+            let free = workers.saturating_sub(at_work.len());
+            if hungry && free > 0 && pause.is_none() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -100,9 +130,11 @@ impl Inner {
                 () = &mut stop => break,
                 _ = at_work.join_next(), if !at_work.is_empty() => {
                     while at_work.try_join_next().is_some() {}
+                    // There may be room again for one of those that were put off.
+                    hungry |= crowded_until.is_some_and(|until| self.clock.now() < until);
                 }
                 () = self.wake.notified() => hungry = true,
-                () = self.clock.sleep(self.poll()) => hungry = true,
+                () = self.clock.sleep(pause.unwrap_or_else(|| self.poll())) => hungry = true,
             }
         }
         self.stopping.store(true, Ordering::Relaxed);
@@ -129,42 +161,54 @@ impl Inner {
         }
     }
 
-    /// Claims Items that are due, and puts those off that their partners have no room for. How
-    /// many were claimed, and those to work on.
+    /// Claims Items that are due, finds as many to work on as are wanted, and puts those off that
+    /// their partners have no room for.
     async fn claim(
         &self,
         due_by: DateTime<Utc>,
+        wanted: usize,
         limit: usize,
-    ) -> Result<(usize, Admitted), StoreError> {
+    ) -> Result<Claimed, StoreError> {
         let until = self.lease_end(self.clock.now());
-        let claimed = self.store.claim(due_by, until, limit).await?;
-        let count = claimed.len();
-        let (mut admitted, mut put_off) = (Vec::new(), Vec::new());
-        for record in claimed {
+        let records = self.store.claim(due_by, until, limit).await?;
+        let count = records.len();
+        let mut claimed = Claimed { more: count == limit, count, ..Claimed::default() };
+        let mut back = Vec::new();
+        for record in records {
+            if claimed.admitted.len() == wanted {
+                // It stays as long due as it is.
+                claimed.more = true;
+                back.push((record.id, record.fence, record.due_at.unwrap_or(due_by)));
+                continue;
+            }
             match self.admit(&record) {
-                Ok(permit) => admitted.push((record, permit)),
-                Err(until) => {
+                Ok(permit) => claimed.admitted.push((record, permit)),
+                Err(put_off) => {
+                    let until = put_off.until();
+                    if matches!(put_off, PutOff::Crowded(_)) {
+                        claimed.crowded_until = claimed.crowded_until.max(Some(until));
+                    }
                     self.observe(Observed::PutOff { item_id: record.id.clone(), until });
-                    put_off.push((record.id, record.fence, until));
+                    back.push((record.id, record.fence, until));
                 }
             }
         }
-        if !put_off.is_empty()
-            && let Err(error) = self.store.hand_back(&put_off).await
+        if !back.is_empty()
+            && let Err(error) = self.store.hand_back(&back).await
         {
             tracing::warn!(%error, "Items could not be put off; their leases run out");
         }
-        Ok((count, admitted))
+        Ok(claimed)
     }
 
     pub(super) async fn work_off(self: &Arc<Self>) -> usize {
         let now = self.clock.now();
         let mut worked = 0;
         loop {
-            match self.claim(now, 1).await {
-                Ok((0, _)) => break,
-                Ok((_, admitted)) => {
-                    for (record, permit) in admitted {
+            match self.claim(now, 1, 1).await {
+                Ok(claimed) if claimed.count == 0 => break,
+                Ok(claimed) => {
+                    for (record, permit) in claimed.admitted {
                         self.work(record, permit).await;
                         worked += 1;
                     }

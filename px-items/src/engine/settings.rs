@@ -24,9 +24,14 @@ pub struct Settings {
     pub schedule: ScheduleSettings,
     /// When a partner that fails is left alone.
     pub circuit: CircuitSettings,
+    /// How long an Item is put off at most for which its partner has no room. Default: 10 minutes.
+    pub put_off: TimeDelta,
     /// How many transactions are read at once; a window with more is split. Default: 5000.
     pub rows_at_once: u64,
-    /// How often Items are counted for the metrics; `None` for never. Default: every 30 seconds.
+    /// How often Items are counted for the metrics; `None` for never. Default: every 5 minutes.
+    ///
+    /// Each count reads an index over all Items ([`Store::overview`](crate::store::Store::overview)),
+    /// and each process counts for itself.
     pub count_every: Option<Duration>,
     /// How often tokens that are to be revoked are looked for. Default: every 10 seconds.
     pub revoke_every: Duration,
@@ -47,8 +52,9 @@ impl Default for Settings {
             plan: PlanSettings::default(),
             schedule: ScheduleSettings::default(),
             circuit: CircuitSettings::default(),
+            put_off: TimeDelta::minutes(10),
             rows_at_once: 5000,
-            count_every: Some(Duration::from_secs(30)),
+            count_every: Some(Duration::from_secs(300)),
             revoke_every: Duration::from_secs(10),
             revoke_for: TimeDelta::days(30),
             #[cfg(feature = "testing")]

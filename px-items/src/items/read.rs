@@ -9,7 +9,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_types::{
-    AccountId, Amount, IdentityId, ItemAccessToken, ItemId,
+    AccountId, Amount, ApplicationId, IdentityId, ItemAccessToken, ItemId,
     model::{
         account::{Account, AccountKind},
         identity::Identity,
@@ -161,12 +161,28 @@ impl Items {
             ));
         };
         // The connection first: a change of what it may see holds for what is read after it.
-        let connections = self.store.connections(&access.item_id).await?;
-        let connection = connections.into_iter().find(|one| one.application_id == application);
+        let mut connection = self.connection(&access.item_id, &application).await?;
         let record = self.store.item(&access.item_id).await?;
-        // It was taken off between these reads.
-        let gone = ItemsError::invalid_access_token;
-        Ok(Session { record: record.ok_or_else(gone)?, connection: connection.ok_or_else(gone)? })
+        let record = record.ok_or_else(ItemsError::invalid_access_token)?;
+        // The first answer, which came between these reads, made a list of "all, but not later
+        // ones". Who went on without the list would see the later ones too.
+        if connection.is_unsettled() && record.life.fresh.accounts.is_some() {
+            connection = self.connection(&access.item_id, &application).await?;
+        }
+        Ok(Session { record, connection })
+    }
+
+    /// A connection that was there when its token was looked up.
+    async fn connection(
+        &self,
+        item: &ItemId,
+        application: &ApplicationId,
+    ) -> Result<Connection, ItemsError> {
+        let connections = self.store.connections(item).await?;
+        let mut connections = connections.into_iter();
+        let connection = connections.find(|one| one.application_id == *application);
+        // It was taken off since.
+        connection.ok_or_else(ItemsError::invalid_access_token)
     }
 
     /// Notes for the partner what an application read.

@@ -10,8 +10,8 @@ use super::{Items, ItemsError, ItemsErrorKind};
 use crate::{
     item::{self, Event},
     life::{History, Suspicion},
-    merge::{AccountStanding, AccountWrite, KnownAccount},
-    plan::{self, PlanSettings},
+    merge::{self, AccountStanding, KnownAccount, RemapError, Remapped},
+    plan,
     store::{AccountsWrite, Commit, ItemRecord, Then},
 };
 use chrono::TimeDelta;
@@ -46,26 +46,7 @@ impl Items {
         onto: &AccountId,
     ) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
-            let new = find(known, held, |standing| standing == AccountStanding::Held)?;
-            let old = find(known, onto, |standing| {
-                matches!(standing, AccountStanding::Missing | AccountStanding::Closed)
-            })?;
-            let (was, is) = (&old.account, &new.account);
-            if was.account_type() != is.account_type() || was.unit != is.unit {
-                return Err(ItemsError::new(
-                    ItemsErrorKind::InvalidAccount,
-                    "the two accounts differ in type or currency: they are not one",
-                ));
-            }
-            let mut account = new.account.clone();
-            account.id = old.account.id.clone();
-            let listed =
-                KnownAccount::new(account, new.partner_id.clone(), AccountStanding::Listed);
-            let write = AccountsWrite {
-                accounts: vec![AccountWrite::new(listed, false)],
-                forgotten: vec![held.clone()],
-                ..AccountsWrite::default()
-            };
+            let write = written(merge::remap(known, onto, held))?;
             self.decided(record, known, write)
         })
         .await
@@ -77,11 +58,7 @@ impl Items {
     /// As [`remap_account`](Self::remap_account).
     pub async fn accept_account(&self, item: &ItemId, held: &AccountId) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
-            let held = find(known, held, |standing| standing == AccountStanding::Held)?;
-            let mut listed = held.clone();
-            listed.standing = AccountStanding::Listed;
-            let accounts = vec![AccountWrite::new(listed, true)];
-            let write = AccountsWrite { accounts, ..AccountsWrite::default() };
+            let write = written(merge::accept(known, held))?;
             self.decided(record, known, write)
         })
         .await
@@ -158,7 +135,7 @@ impl Items {
 
     /// Whatever was not imported meanwhile may lie far back.
     fn read_all(&self, commit: &mut Commit) {
-        commit.life.deep = Some(plan::history(&PlanSettings::default(), self.clock.now()));
+        commit.life.deep = Some(plan::history(&self.plan, self.clock.now()));
         commit.life.absent.clear();
     }
 
@@ -188,16 +165,9 @@ impl Items {
 /// Nothing was read, so no notification was taken into account.
 const NONE_SEEN: i64 = 0;
 
-fn find<'a>(
-    known: &'a [KnownAccount],
-    id: &AccountId,
-    fits: impl Fn(AccountStanding) -> bool,
-) -> Result<&'a KnownAccount, ItemsError> {
-    known.iter().find(|known| known.account.id == *id && fits(known.standing)).ok_or_else(|| {
-        ItemsError::new(
-            ItemsErrorKind::InvalidAccount,
-            "a held account can be accepted, or re-mapped onto one that the partner lists no more; \
-             these are not such",
-        )
-    })
+/// What a decision writes, or why it cannot be made.
+fn written(decision: Result<Remapped, RemapError>) -> Result<AccountsWrite, ItemsError> {
+    let Remapped { writes: accounts, forgotten } = decision
+        .map_err(|error| ItemsError::new(ItemsErrorKind::InvalidAccount, error.to_string()))?;
+    Ok(AccountsWrite { accounts, forgotten, ..AccountsWrite::default() })
 }

@@ -45,7 +45,9 @@ pub(super) fn accounts(known: Vec<KnownAccount>, connection: &Connection) -> Vec
 /// The ids by which a store is asked for the transactions that a connection sees; `None` is all
 /// that there are.
 pub(super) fn filter(known: &[KnownAccount], connection: &Connection) -> Option<Vec<AccountId>> {
-    if known.iter().all(|known| sees(connection, known)) && connection.accounts.is_none() {
+    // Without a list, who is not shown later accounts is not shown those that come while it reads.
+    let all = connection.accounts.is_none() && connection.new_accounts;
+    if all && known.iter().all(|known| sees(connection, known)) {
         return None;
     }
     let seen = known.iter().filter(|known| sees(connection, known));

@@ -176,28 +176,6 @@ pub fn updated(mut known: Vec<KnownAccount>, writes: &[AccountWrite]) -> Vec<Kno
     known
 }
 
-/// The securities of an answer that are not stored as they are.
-#[must_use]
-pub fn changed_securities(known: &[Security], answer: Vec<Security>) -> Vec<Security> {
-    let known: HashMap<_, _> =
-        known.iter().map(|security| (&security.id, Digest::of_json(security))).collect();
-    answer
-        .into_iter()
-        .filter(|security| known.get(&security.id) != Some(&Digest::of_json(security)))
-        .collect()
-}
-
-/// Whether identities are not those that are stored, in whatever order.
-#[must_use]
-pub fn identities_differ(known: &[Identity], answer: &[Identity]) -> bool {
-    let digests = |identities: &[Identity]| {
-        let mut digests: Vec<_> = identities.iter().map(Digest::of_json).collect();
-        digests.sort_unstable();
-        digests
-    };
-    digests(known) != digests(answer)
-}
-
 /// A merge under way.
 struct Merge<'a> {
     by_partner_id: HashMap<&'a AccountId, &'a KnownAccount>,

@@ -102,6 +102,8 @@ checks! { ($)
         an_application_that_joins_a_complete_item_is_told_so
         a_new_connection_never_has_an_epoch_of_before
         a_connection_is_changed
+        who_joins_without_later_accounts_has_a_list_from_then_on
+        a_link_anew_keeps_since_when_and_what_was_switched_off
         links_of_one_user_at_once_make_one_item
         unlinking_one_leaves_the_others
         unlinking_the_last_takes_everything
@@ -139,6 +141,7 @@ checks! { ($)
         a_commit_leaves_alone_what_others_write
         accounts_are_written_and_forgotten
         connections_take_in_new_accounts
+        an_answer_without_accounts_is_the_first_one
         identities_and_securities_are_written
         a_commit_of_a_removed_item_is_refused;
     reads:

@@ -83,14 +83,14 @@ pub(super) enum Tell {
 /// Links a holder to an Item that is there, with new tokens or without.
 pub(super) fn join(
     (state, life): (State, &Life),
-    connections: &[Connection],
-    epoch: u64,
+    (connections, epoch): (&[Connection], u64),
+    known: &[KnownAccount],
     new: &NewLink,
 ) -> Result<Joined> {
     let repaired = state.login_required() && new.tokens.is_some();
     let mut joined = match &new.holder {
         NewHolder::Application(connection) => {
-            connect((state, life), connections, epoch, connection.clone())
+            connect((state, life), (connections, epoch), known, connection.clone())
         }
         NewHolder::Partner => Joined {
             state,
@@ -114,11 +114,15 @@ pub(super) fn join(
 /// cursor of an application that left goes on when it comes back, nor one that sees something else.
 pub(super) fn connect(
     (state, life): (State, &Life),
-    connections: &[Connection],
-    epoch: u64,
+    (connections, epoch): (&[Connection], u64),
+    known: &[KnownAccount],
     mut connection: Connection,
 ) -> Joined {
     connection.epoch = epoch;
+    // An answer without any account is an answer: those there are, are none.
+    if life.fresh.accounts.is_some() || !known.is_empty() {
+        connection.settle(known);
+    }
     let old = connections.iter().find(|old| old.application_id == connection.application_id);
     let fresh = old.is_none();
     if let Some(old) = old {
@@ -169,7 +173,7 @@ pub(super) fn change(
         }
         ChangeTo::Webhook(webhook) => Connection { webhook: webhook.clone(), ..old.clone() },
     };
-    Ok((old.clone(), connect(place, connections, epoch, connection)))
+    Ok((old.clone(), connect(place, (connections, epoch), known, connection)))
 }
 
 impl Joined {
@@ -251,8 +255,8 @@ pub(super) fn revoked() -> News {
     News { fault: Some(fault), ..News::default() }
 }
 
-/// The connections that a commit's new accounts change, as they are then. `present` are the
-/// accounts that the Item had, held ones left out.
+/// The connections that a commit's new accounts, or a first answer, change, as they are then.
+/// `present` are the accounts that the Item had, held ones left out.
 pub(super) fn take_in(
     connections: &mut [Connection],
     write: &AccountsWrite,
@@ -265,7 +269,7 @@ pub(super) fn take_in(
         .collect();
     let mut changed = Vec::new();
     for connection in connections {
-        if connection.take_in(&new, present) {
+        if connection.take_in(&new, present, write.first) {
             changed.push(connection.clone());
         }
     }

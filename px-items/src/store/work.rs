@@ -109,6 +109,9 @@ impl Commit {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AccountsWrite {
+    /// Whether this is the first answer about the user: a connection that shares all accounts but
+    /// not later ones meant those of this answer, be there any or none.
+    pub first: bool,
     /// Accounts that changed.
     pub accounts: Vec<AccountWrite>,
     /// Accounts whose rows go, before the others are written: held ones that a re-map found to be
@@ -119,6 +122,14 @@ pub struct AccountsWrite {
     pub identities: Option<(IdentityId, Vec<Identity>)>,
     /// Securities that are new or changed.
     pub securities: Vec<Security>,
+}
+
+impl AccountsWrite {
+    /// Whether connections have something to take in.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn is_taken_in(&self) -> bool {
+        self.first || self.accounts.iter().any(|account| account.new)
+    }
 }
 
 /// What becomes of the lease.

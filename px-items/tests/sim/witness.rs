@@ -90,6 +90,8 @@ struct ItemFacts {
     fence: Fence,
     held: Option<Held>,
     accounts: BTreeSet<AccountId>,
+    /// Whether the bank's first answer is stored, be there accounts in it or not.
+    answered: bool,
     choices: BTreeMap<ApplicationId, Choice>,
     /// The account of each transaction that was ever stored.
     rows: BTreeMap<TransactionId, AccountId>,
@@ -116,10 +118,10 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(connection: &Connection, present: &BTreeSet<AccountId>) -> Self {
+    fn of(connection: &Connection, item: &ItemFacts) -> Self {
         let accounts = match &connection.accounts {
             // "All, but not later ones" are those there are, or those of the first answer.
-            None if !connection.new_accounts && !present.is_empty() => Some(present.clone()),
+            None if !connection.new_accounts && item.answered => Some(item.accounts.clone()),
             other => other.clone(),
         };
         Self {
@@ -229,6 +231,7 @@ impl Witness {
             fence: Fence(0),
             held: None,
             accounts: BTreeSet::new(),
+            answered: false,
             choices: BTreeMap::new(),
             rows: BTreeMap::new(),
             returned: BTreeSet::new(),
@@ -241,7 +244,7 @@ impl Witness {
             item.grants.extend(grant);
         }
         if let NewHolder::Application(connection) = &new.holder {
-            let choice = Choice::of(connection, &item.accounts);
+            let choice = Choice::of(connection, item);
             item.choices.insert(connection.application_id.clone(), choice);
         }
         if linked.repaired {
@@ -300,7 +303,7 @@ impl Witness {
         let _ = store;
         let mut facts = self.facts();
         let Some(item) = facts.items.get_mut(item_id) else { return };
-        let choice = Choice::of(connection, &item.accounts);
+        let choice = Choice::of(connection, item);
         item.choices.insert(connection.application_id.clone(), choice);
     }
 
@@ -646,13 +649,11 @@ impl Facts {
                 .filter(|write| write.new && write.known.standing != AccountStanding::Held)
                 .map(|write| write.known.account.id.clone())
                 .collect();
-            if !new.is_empty() {
-                let first = item.accounts.is_empty();
-                for choice in item.choices.values_mut() {
-                    choice.take_in(&new, first);
-                }
-                item.accounts.extend(new);
+            let first = !std::mem::replace(&mut item.answered, true);
+            for choice in item.choices.values_mut() {
+                choice.take_in(&new, first);
             }
+            item.accounts.extend(new);
         }
         for (application, choice) in &item.choices {
             let told = commit.transactions.removed.iter();

@@ -16,8 +16,9 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(200);
 /// How often in a row the database may fail to answer.
 const PATIENCE: u32 = 50;
-/// Within this time an Item comes again that was put off because others of its institution were
-/// being worked on.
+/// An Item is put off no longer than that because others of its institution are being worked on.
+pub(super) const PUT_OFF: TimeDelta = TimeDelta::seconds(10);
+/// So soon it comes again, then.
 const CROWDED: TimeDelta = TimeDelta::seconds(15);
 /// How many Items are read at a time.
 const PAGE: usize = 500;

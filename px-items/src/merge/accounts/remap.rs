@@ -1,4 +1,4 @@
-//! What an operator decides about an account that came back under another id.
+//! What a person decides about an account that came back under another id. Ids are the Item's own.
 
 use super::{AccountStanding, AccountWrite, KnownAccount};
 use px_types::AccountId;
@@ -20,10 +20,8 @@ pub enum RemapError {
     /// There is no such account.
     #[error("the Item has no account {0}")]
     Unknown(AccountId),
-    /// The partner's id belongs to no account that is held.
-    #[error(
-        "no account is held under the partner's id {0}; only one that is held can be decided on"
-    )]
+    /// No account is held under that id.
+    #[error("no account {0} is held; only one that is held can be decided on")]
     NotHeld(AccountId),
     /// The partner lists the account under its present id.
     #[error("the partner still lists the account {0} under its present id: these are two accounts")]
@@ -35,16 +33,16 @@ pub enum RemapError {
 
 /// Makes an account that is held the one that the Item has had all along.
 ///
-/// `account` is the Item's own id, which it keeps; `partner_id` is the partner's id from now on.
+/// `account` keeps its own id; the partner's id of it is that of the held one from now on.
 ///
 /// # Errors
 /// When there is no such account, none is held under that id, or the two cannot be one.
 pub fn remap(
     known: &[KnownAccount],
     account: &AccountId,
-    partner_id: &AccountId,
+    held_id: &AccountId,
 ) -> Result<Remapped, RemapError> {
-    let held = held(known, partner_id)?;
+    let held = held(known, held_id)?;
     let before = known
         .iter()
         .filter(|known| known.standing != AccountStanding::Held)
@@ -69,19 +67,16 @@ pub fn remap(
 /// Makes an account that is held one of its own: it only looks like another.
 ///
 /// # Errors
-/// When none is held under that id of the partner's.
-pub fn accept(known: &[KnownAccount], partner_id: &AccountId) -> Result<Remapped, RemapError> {
-    let mut after = held(known, partner_id)?.clone();
+/// When none is held under that id.
+pub fn accept(known: &[KnownAccount], held_id: &AccountId) -> Result<Remapped, RemapError> {
+    let mut after = held(known, held_id)?.clone();
     after.standing = AccountStanding::Listed;
     Ok(Remapped { writes: vec![AccountWrite::new(after, true)], forgotten: Vec::new() })
 }
 
-fn held<'a>(
-    known: &'a [KnownAccount],
-    partner_id: &AccountId,
-) -> Result<&'a KnownAccount, RemapError> {
+fn held<'a>(known: &'a [KnownAccount], id: &AccountId) -> Result<&'a KnownAccount, RemapError> {
     known
         .iter()
-        .find(|known| known.standing == AccountStanding::Held && known.partner_id == *partner_id)
-        .ok_or_else(|| RemapError::NotHeld(partner_id.clone()))
+        .find(|known| known.standing == AccountStanding::Held && known.account.id == *id)
+        .ok_or_else(|| RemapError::NotHeld(id.clone()))
 }

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::{
+    connection::Connection,
     item::State,
     life::{FailureKind, FailureNote, History, Life, Walk},
     merge::{AccountStanding, AccountWrite, KnownAccount},
@@ -11,7 +12,7 @@ use px_types::{
     IdentityId,
     model::{identity::Identity, security::Security},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub(super) async fn case_36_a_late_commit_changes_nothing(store: Arc<dyn Store>) {
     let world = World::new(store);
@@ -181,10 +182,12 @@ pub(super) async fn connections_take_in_new_accounts(store: Arc<dyn Store>) {
     let open = async |ids: &[&str]| {
         let record = world.hold("anna").await;
         let mut commit = finish(&record, 0);
-        if !world.0.accounts(&item("anna")).await.unwrap().is_empty() {
+        let mut write = opening(ids);
+        write.first = world.0.accounts(&item("anna")).await.unwrap().is_empty();
+        if !write.first {
             commit.news.new_accounts = ids.iter().map(|id| account_id(id)).collect();
         }
-        commit.accounts = Some(opening(ids));
+        commit.accounts = Some(write);
         world.0.commit(commit).await.unwrap();
     };
     let epochs = async || -> Vec<u64> {
@@ -221,6 +224,29 @@ pub(super) async fn connections_take_in_new_accounts(store: Arc<dyn Store>) {
     assert_eq!(seen().await[2].as_ref().unwrap().len(), 2);
     open(&["doubtful"]).await;
     assert_eq!(seen().await[2].as_ref().unwrap().len(), 3);
+}
+
+pub(super) async fn an_answer_without_accounts_is_the_first_one(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let fixed = |name: &str| Connection { new_accounts: false, ..connection(name) };
+    let answer = async |ids: &[&str], first: bool| {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 0);
+        commit.life.fresh.accounts = Some(at(0));
+        commit.accounts = Some(AccountsWrite { first, ..opening(ids) });
+        world.0.commit(commit).await.unwrap();
+    };
+    let seen = async || -> Vec<Option<usize>> {
+        let connections = world.0.connections(&item("anna")).await.unwrap();
+        connections.iter().map(|one| one.accounts.as_ref().map(BTreeSet::len)).collect()
+    };
+    world.link("anna", fixed("before"), 0).await;
+    assert_eq!(seen().await, [None], "which accounts there are is not known");
+    answer(&[], true).await;
+    world.link("anna", fixed("joined"), 1).await;
+    assert_eq!(seen().await, [Some(0), Some(0)], "there are none");
+    answer(&["depot"], false).await;
+    assert_eq!(seen().await, [Some(0), Some(0)], "opened later");
 }
 
 pub(super) async fn identities_and_securities_are_written(store: Arc<dyn Store>) {

@@ -2,11 +2,13 @@
 
 use super::world::*;
 use crate::{
-    connection::CursorKey,
+    connection::{Connection, CursorKey},
     item::State,
     life::{History, Walk},
+    merge::AccountStanding,
     store::{
-        Access, ChangeQuery, NewHolder, NewLink, Store, StoreErrorKind, TransactionQuery, Unlinked,
+        Access, ChangeQuery, NewHolder, NewLink, NotifyAsk, Store, StoreErrorKind,
+        TransactionQuery, Unlinked,
     },
 };
 use px_types::UserId;
@@ -177,6 +179,68 @@ pub(super) async fn a_connection_is_changed(store: Arc<dyn Store>) {
     assert!(!world.0.set_connection(&item("anna"), connection("other"), at(2)).await.unwrap());
     assert!(!world.0.set_connection(&item("bert"), connection("app"), at(2)).await.unwrap());
     assert_eq!(world.0.connections(&item("anna")).await.unwrap().len(), 1);
+}
+
+pub(super) async fn who_joins_without_later_accounts_has_a_list_from_then_on(
+    store: Arc<dyn Store>,
+) {
+    let world = World::new(store);
+    world.settled("anna", 100).await;
+    let open = async |ids: &[(&str, AccountStanding)]| {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 100);
+        let names: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
+        let mut write = opening(&names);
+        for (account, (_, standing)) in write.accounts.iter_mut().zip(ids) {
+            account.known.standing = *standing;
+        }
+        commit.accounts = Some(write);
+        world.0.commit(commit).await.unwrap();
+    };
+    let seen = async |name: &str| -> Option<Vec<String>> {
+        let connections = world.0.connections(&item("anna")).await.unwrap();
+        let one = connections.into_iter().find(|one| one.application_id == app(name)).unwrap();
+        one.accounts.map(|ids| ids.iter().map(ToString::to_string).collect())
+    };
+    let (listed, closed, held) =
+        (AccountStanding::Listed, AccountStanding::Closed, AccountStanding::Held);
+    open(&[("giro", listed), ("old", closed), ("doubtful", held)]).await;
+
+    // Whoever reads the connection now and the accounts after the next commit has the list.
+    let fixed = |name: &str| Connection { new_accounts: false, ..connection(name) };
+    world.link("anna", fixed("joined"), 1).await;
+    let there = Some(vec!["giro".to_owned(), "old".to_owned()]);
+    assert_eq!(seen("joined").await, there);
+    assert_eq!(seen("app").await, None);
+    assert!(world.0.set_connection(&item("anna"), fixed("app"), at(2)).await.unwrap());
+    assert_eq!(seen("app").await, there);
+    open(&[("depot", listed)]).await;
+    assert_eq!((seen("app").await, seen("joined").await), (there.clone(), there));
+}
+
+pub(super) async fn a_link_anew_keeps_since_when_and_what_was_switched_off(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let mut first = connection("app");
+    first.withheld = ["auth", "identity"].map(str::to_owned).into();
+    world.link("anna", first.clone(), 0).await;
+    let stored = async || world.0.connections(&item("anna")).await.unwrap().remove(0);
+    let mut again = Connection { created_at: at(5), ..connection("app") };
+    world.link("anna", again.clone(), 5).await;
+    assert_eq!(stored().await, first, "a user who only signs in again");
+    // What the application asks for anew, the user allows anew.
+    again.products.insert("auth".to_owned());
+    world.link("anna", again.clone(), 6).await;
+    let kept = stored().await;
+    assert_eq!((kept.created_at, kept.products), (at(0), again.products));
+    assert_eq!(kept.withheld, ["identity".to_owned()].into());
+
+    // Nor does a repair forget.
+    world.notify("anna", NotifyAsk::Revoked, 7).await;
+    assert!(
+        world.link("anna", Connection { created_at: at(8), ..connection("app") }, 8).await.repaired
+    );
+    let repaired = stored().await;
+    assert_eq!((repaired.created_at, repaired.withheld), (at(0), ["identity".to_owned()].into()));
 }
 
 pub(super) async fn links_of_one_user_at_once_make_one_item(store: Arc<dyn Store>) {

@@ -30,7 +30,8 @@ impl Inner {
         let listed = known.iter().filter(|known| known.is_present());
         let present: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
         let which = rules::which_tokens(entry.state, new, &connections, &present);
-        let joined = rules::join((entry.state, &entry.life), &connections, entry.epochs, new)?;
+        let joined =
+            rules::join((entry.state, &entry.life), (&connections, entry.epochs), &known, new)?;
         let spent = match (which, &new.tokens) {
             (rules::Tokens::New, Some(tokens)) => {
                 entry.token_version += 1;

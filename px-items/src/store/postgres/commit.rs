@@ -25,7 +25,7 @@ impl PostgresStore {
     pub(super) async fn store(&self, commit: &Commit) -> Result<()> {
         let none = AccountsWrite::default();
         let accounts = commit.accounts.as_ref().unwrap_or(&none);
-        let takes_in = accounts.accounts.iter().any(|account| account.new);
+        let takes_in = accounts.is_taken_in();
         if !takes_in && commit.refused_tokens.is_none() && commit.news.is_silent() {
             return write(&self.pool, commit, accounts).await;
         }

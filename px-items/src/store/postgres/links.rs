@@ -113,7 +113,8 @@ impl PostgresStore {
         if let Some(tokens) = &new.tokens {
             self.choose_tokens(tx, (item, which), tokens, new).await?;
         }
-        let joined = rules::join(present.place(), &present.connections, present.epochs, new)?;
+        let connections = (present.connections.as_slice(), present.epochs);
+        let joined = rules::join(present.place(), connections, &present.known, new)?;
         let link = (joined.connection.as_ref(), joined.fresh);
         let traces = rules::of_link(new, present.at(item, &self.options.environment), link)?;
         give_link(tx, item, new).await?;

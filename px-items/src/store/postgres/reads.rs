@@ -48,6 +48,9 @@ FROM items i LEFT JOIN LATERAL (
 WHERE i.item_id = $1
 ORDER BY t.changed_seq, t.transaction_id";
 
+/// Alone, the minimum is the first entry of an index; beside a count it is a walk through all.
+const OLDEST_WEBHOOK: &str = "SELECT min(created_at) AS since FROM outbox";
+
 impl PostgresStore {
     pub(super) async fn read_access(&self, token: &AccessDigest) -> Result<Option<Access>> {
         let sql = "SELECT item_id, institution_id, application_id FROM access WHERE digest = $1";
@@ -180,9 +183,10 @@ impl PostgresStore {
         let row = sqlx::query(sql).bind(Moment(now)).fetch_one(&self.pool).await?;
         overview.due = count(&row, "items")?;
         overview.due_since = row::moment_if_any(&row, "since")?;
-        let sql = "SELECT count(*) AS webhooks, min(created_at) AS since FROM outbox";
+        let sql = "SELECT count(*) AS webhooks FROM outbox";
         let row = sqlx::query(sql).fetch_one(&self.pool).await?;
         overview.webhooks = count(&row, "webhooks")?;
+        let row = sqlx::query(OLDEST_WEBHOOK).fetch_one(&self.pool).await?;
         overview.webhooks_since = row::moment_if_any(&row, "since")?;
         Ok(overview)
     }

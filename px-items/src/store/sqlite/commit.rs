@@ -109,7 +109,7 @@ async fn write(
     let accounts = commit.accounts.as_ref().unwrap_or(&none);
     let seq = write_item(tx, &commit, rows.change()).await?;
     let item = &commit.item_id;
-    if accounts.accounts.iter().any(|account| account.new) {
+    if accounts.is_taken_in() {
         take_in(tx, item, accounts).await?;
     }
     write_accounts(tx, item, accounts).await?;

@@ -38,6 +38,9 @@ WHERE item_id = ?1 AND (changed_seq, transaction_id) > (?2, ?3)
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))
 ORDER BY changed_seq, transaction_id LIMIT ?5";
 
+/// Alone, the minimum is the first entry of an index; beside a count it is a walk through all.
+pub(super) const OLDEST_WEBHOOK: &str = "SELECT min(created_at) AS since FROM outbox";
+
 impl SqliteStore {
     pub(super) async fn read_access(&self, token: &AccessDigest) -> Result<Option<Access>> {
         let sql = "SELECT item_id, institution_id, application_id FROM access WHERE digest = ?1";
@@ -170,9 +173,10 @@ impl SqliteStore {
         let row = sqlx::query(sql).bind(micros(now)).fetch_one(&self.readers).await?;
         overview.due = count(&row, "items")?;
         overview.due_since = row::moment_if_any(&row, "since")?;
-        let sql = "SELECT count(*) AS webhooks, min(created_at) AS since FROM outbox";
+        let sql = "SELECT count(*) AS webhooks FROM outbox";
         let row = sqlx::query(sql).fetch_one(&self.readers).await?;
         overview.webhooks = count(&row, "webhooks")?;
+        let row = sqlx::query(OLDEST_WEBHOOK).fetch_one(&self.readers).await?;
         overview.webhooks_since = row::moment_if_any(&row, "since")?;
         Ok(overview)
     }

@@ -1,11 +1,12 @@
 //! Claims, leases, notifications, and what a worker reads before it commits.
 
 use super::{
-    SqliteStore, commit, queues,
+    SqliteStore, queues,
     row::{self, Failure, Result, days, item_columns, micros, moves, rows_of},
     tokens,
 };
 use crate::{
+    connection::Connection,
     item::{Event, State},
     merge::KnownTransaction,
     store::{
@@ -83,6 +84,12 @@ WHERE item_id IN (SELECT value FROM json_each(?1))
     AND state NOT IN (SELECT value FROM json_each(?3))
     AND json_extract(?2, '$.' || state) IS NOT NULL
 RETURNING item_id";
+
+/// Of all Items at once: a batch of notifications holds the one writer while it asks.
+pub(super) const CONNECTIONS: &str = "
+SELECT item_id, body FROM json_each(?1) AS named CROSS JOIN connections
+    ON connections.item_id = named.value
+ORDER BY item_id, application_id";
 
 impl SqliteStore {
     pub(super) async fn take_due(
@@ -189,10 +196,12 @@ impl SqliteStore {
         let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
         let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
         lost.sort_unstable();
-        tokens::forget(tx, &row::text(&lost)?).await?;
+        let ids = row::text(&lost)?;
+        tokens::forget(tx, &ids).await?;
+        let mut connections = connections_of(tx, &ids).await?;
         let mut told = Vec::new();
         for item in &lost {
-            let connections = commit::connections(&mut *tx, item).await?;
+            let connections = connections.remove(item).unwrap_or_default();
             let place = (item, &self.options.environment);
             let webhooks = rules::compose(&rules::revoked(), place, &connections)?;
             told.extend(webhooks.into_iter().map(|webhook| (item, webhook)));
@@ -250,6 +259,18 @@ async fn ask(
     let rows = row::text(&rows.collect::<Vec<_>>())?;
     sqlx::query(ASK).bind(rows).bind(micros(now)).bind(resting()?).execute(tx).await?;
     Ok(())
+}
+
+/// The connections of Items, a JSON array, by application.
+async fn connections_of(
+    tx: &mut SqliteConnection,
+    items: &str,
+) -> Result<BTreeMap<ItemId, Vec<Connection>>> {
+    let mut all: BTreeMap<ItemId, Vec<Connection>> = BTreeMap::new();
+    for row in sqlx::query(CONNECTIONS).bind(items).fetch_all(tx).await? {
+        all.entry(row::parsed(&row, "item_id")?).or_default().push(row::json(&row, "body")?);
+    }
+    Ok(all)
 }
 
 /// The states in which an Item rests until its user authorizes again, a JSON array.

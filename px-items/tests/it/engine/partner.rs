@@ -14,7 +14,10 @@ use px_items::{
     store::{NotifyAsk, Store as _},
 };
 use px_types::model::product::Product;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// Transient failures never gate the next attempt for good, however many there were.
 #[tokio::test(start_paused = true)]
@@ -229,6 +232,46 @@ async fn a_partner_that_is_down_is_probed_by_one_and_holds_up_nobody() {
         let item = format!("item-down-{number}").parse().unwrap();
         assert_eq!(world.record(&item).await.state, State::Idle, "{number}");
     }
+}
+
+/// A crowd at one partner comes back one after the other: the store is asked for little more than
+/// there is work, the partner is never idle, and others do not wait behind it.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_at_one_partner_leaves_the_store_alone_and_holds_up_nobody() {
+    let world = World::new();
+    let good = Bank::new(Arc::clone(&world.clock) as _);
+    let notes = Arc::new(Notes::default());
+    let mut narrow = Budget::default();
+    (narrow.per_second, narrow.at_once) = (2, 2);
+    let banks = [("bank", &world.bank, narrow), ("good", &good, Budget::default())];
+    let engine = engine(&world.store, &world.clock, &banks, Settings::default(), &notes);
+    for number in 0..2000 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    world.pass(TimeDelta::seconds(1)).await;
+    let tokens = good.tokens(false);
+    let other = world.link_as(("good", "well"), "app-1", &[Product::Identity], tokens).await;
+    let claims = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&claims);
+    world.store.fails(move |what| {
+        counted.fetch_add(usize::from(what == "claim"), Ordering::Relaxed);
+        None
+    });
+    let stop = Arc::clone(&world.clock);
+    engine.run(8, async move { stop.sleep(seconds(60)).await }).await;
+
+    let notes = notes.0.lock().unwrap();
+    let put_off = notes.iter().filter(|event| matches!(event, Observed::PutOff { .. })).count();
+    let mut ended = notes.iter().filter_map(|event| match event {
+        Observed::Ended(report) => Some(&report.item_id),
+        _ => None,
+    });
+    let (place, done) = (ended.clone().position(|item| *item == other), ended.by_ref().count());
+    assert!(place.is_some_and(|place| place < 10), "it waited behind the crowd: {place:?}");
+    assert!((90..=130).contains(&done), "{done} of some 120 that the partner bears");
+    assert!(put_off < 3_000, "{put_off} put off");
+    assert!(claims.load(Ordering::Relaxed) < 600, "{claims:?} claims");
 }
 
 /// A partner that takes few at once gets few at once, and the others go on beside it.

@@ -292,7 +292,8 @@ async fn changed_ids_are_flagged_and_cleared_when_they_are_right_again() {
     });
     let churned = churned.collect();
     world.bank.data().rows = churned;
-    world.notify(px_items::store::NotifyAsk::Update { since: None }).await;
+    let since = world.days_ago(300);
+    world.notify(px_items::store::NotifyAsk::Update { since: Some(since) }).await;
     world.engine.work_off().await;
     let record = world.record(&item).await;
     assert_eq!(record.life.suspicion, Some(Suspicion::TransactionIdsChanged));
@@ -300,12 +301,18 @@ async fn changed_ids_are_flagged_and_cleared_when_they_are_right_again() {
     assert_eq!(record.state, State::Idle);
     assert!(record.due_at.unwrap() >= world.now() + TimeDelta::hours(24), "it stays scheduled");
     assert_eq!(world.notes.reports().pop().unwrap().outcome, Outcome::Suspicious);
+    assert_eq!(record.life.owed_since, Some(since), "what was asked for was not read");
 
     world.bank.data().rows = good;
     world.pass(TimeDelta::hours(48)).await;
+    world.bank.forget_calls();
     world.engine.work_off().await;
     world.assert_equal(&item).await;
-    assert_eq!(world.record(&item).await.life.suspicion, None);
+    let calls = world.bank.data().calls.clone();
+    let windows = calls.iter().filter(|call| call.what == "transactions");
+    assert!(windows.map(|call| call.date("start_date")).min().unwrap() <= since, "now it is");
+    let life = world.record(&item).await.life;
+    assert_eq!((life.suspicion, life.owed_since), (None, None));
 }
 
 /// An answer that is cut off, HTML or nonsense changes nothing.

@@ -103,7 +103,7 @@ pub(crate) struct World {
     pub(crate) bank: Arc<Bank>,
     pub(crate) engine: Engine,
     pub(crate) notes: Arc<Notes>,
-    links: Mutex<u8>,
+    links: Mutex<u32>,
 }
 
 impl World {
@@ -168,7 +168,7 @@ impl World {
             format!("item-{user}").parse().unwrap(),
             tokens,
             NewHolder::Application(connection),
-            AccessDigest([number; 32]),
+            digest(number),
             self.now(),
         );
         self.store.inner.link(new).await.unwrap().item_id
@@ -192,7 +192,7 @@ impl World {
 
     /// A notification for the Item of the first link.
     pub(crate) async fn notify(&self, ask: NotifyAsk) {
-        let entries = vec![(AccessDigest([1; 32]), ask)];
+        let entries = vec![(digest(1), ask)];
         let batch = NotifyBatch::new("bank".parse().unwrap(), entries, self.now());
         assert_eq!(self.store.inner.notify(&batch).await.unwrap(), NotifyOutcome::Applied);
     }
@@ -269,6 +269,13 @@ pub(crate) async fn polls(future: impl Future, most: usize) -> bool {
         tokio::task::yield_now().await;
     }
     false
+}
+
+/// Of the token that the link of that number gave.
+fn digest(number: u32) -> AccessDigest {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    AccessDigest(bytes)
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {

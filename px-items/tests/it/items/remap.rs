@@ -11,6 +11,7 @@ use px_items::{
     items::{Items, ItemsErrorKind, LinkedApplication, TransactionsRequest},
     life::Suspicion,
     merge::{AccountIds, AccountStanding, KnownAccount, merge_accounts},
+    plan::PlanSettings,
     store::{AccountsWrite, Store},
 };
 use px_types::{
@@ -293,6 +294,20 @@ async fn an_account_that_is_new_after_all_is_for_those_who_were_promised_later_o
     world.add(&all.item_id, [row("t1", "held-1", "2026-02-01", "1.00")]).await;
     assert_eq!(history(&world, &all).await, ["t1"]);
     assert!(history(&world, &second).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_decision_has_as_much_read_again_as_the_engine_reads() {
+    let (world, linked) = with_held().await;
+    let mut plan = PlanSettings::default();
+    plan.history_days = 90;
+    let items = Items::builder(Arc::clone(&world.store))
+        .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
+        .plan(plan)
+        .build();
+    items.accept_account(&linked.item_id, &account_id("held-1")).await.unwrap();
+    let record = world.store.item(&linked.item_id).await.unwrap().unwrap();
+    assert!(record.life.deep.unwrap().start > date("2025-11-01"), "{:?}", record.life.deep);
 }
 
 #[tokio::test]

@@ -245,6 +245,7 @@ pub(crate) fn user() -> UserAccountInfoResponse {
 /// A first answer, as it is stored.
 pub(crate) fn accounts(user: UserAccountInfoResponse) -> AccountsWrite {
     let mut write = AccountsWrite::default();
+    write.first = true;
     write.accounts = user.accounts.into_iter().map(|account| listed(account, true)).collect();
     write.identities = Some((user.user_identity_id, user.identities));
     write.securities = user.securities;
