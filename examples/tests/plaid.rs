@@ -13,7 +13,16 @@ mod cross_app;
 mod link;
 #[path = "plaid/program.rs"]
 mod program;
+#[cfg(unix)]
+#[path = "plaid/programs.rs"]
+mod programs;
+#[cfg(unix)]
+#[path = "plaid/secrets.rs"]
+mod secrets;
 #[path = "plaid/security.rs"]
 mod security;
 #[path = "plaid/support.rs"]
 mod support;
+#[cfg(unix)]
+#[path = "plaid/wire.rs"]
+mod wire;
