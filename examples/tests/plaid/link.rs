@@ -211,9 +211,19 @@ async fn without_a_page_to_return_to_the_public_token_comes_by_webhook() {
     let page = world.walk(&mut browser, token.as_str().unwrap(), "user_good").await;
     assert!(page.html.contains("You can close this window"), "{}", page.html);
     let arrived = world.webhook(|one| one.body["webhook_code"] == "ITEM_ADD_RESULT").await;
+    assert_eq!(arrived.body["client_user_id"], "u-1", "whose Item it is");
+    assert_eq!(arrived.body.get("foreign_id"), None);
     let body = json!({ "public_token": arrived.body["public_token"] });
     let answer = world.ok("budget-app", "/item/public_token/exchange", body).await;
     assert_eq!(answer["item_id"], arrived.body["item_id"]);
+    // One consent is one entry of the log.
+    let (partner, _) = world.imported("larkfield-bank", "user_good").await;
+    let log = json!({ "access_token": partner });
+    let log = world.ok("larkfield-bank", "/item/activity/list", log).await;
+    let kinds: Vec<_> =
+        log["activities"].as_array().unwrap().iter().map(|one| &one["activity"]).collect();
+    assert!(kinds.contains(&&json!("ITEM_CREATE")), "{kinds:?}");
+    assert!(!kinds.contains(&&json!("ITEM_UPDATE")), "{kinds:?}");
     world.stop().await;
 }
 

@@ -119,6 +119,12 @@ async fn a_bank_imports_its_own_users_with_their_own_tokens_only() {
             "{user}"
         );
     }
+    // An address that would never be used is not taken and forgotten, wherever it leads.
+    for webhook in ["https://bank.example/hook", "https://169.254.169.254/latest/meta-data"] {
+        let body = json!({ "products": ["transactions"], "options": { "webhook": webhook },
+            "user_auth": { "user_id": user, "auth_token": good } });
+        assert_eq!(world.refused(BANK, "/item/import", body).await, "INVALID_FIELD", "{webhook}");
+    }
     let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": good } });
     assert_eq!(
         world.refused("budget-app", "/item/import", body).await,
