@@ -11,6 +11,8 @@ mod credentials;
 mod cross_app;
 #[path = "plaid/link.rs"]
 mod link;
+#[path = "plaid/ops.rs"]
+mod ops;
 #[path = "plaid/program.rs"]
 mod program;
 #[cfg(unix)]
