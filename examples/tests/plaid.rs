@@ -9,6 +9,8 @@ mod browser;
 mod credentials;
 #[path = "plaid/cross_app.rs"]
 mod cross_app;
+#[path = "plaid/forms.rs"]
+mod forms;
 #[path = "plaid/link.rs"]
 mod link;
 #[path = "plaid/ops.rs"]
@@ -23,6 +25,8 @@ mod programs;
 mod secrets;
 #[path = "plaid/security.rs"]
 mod security;
+#[path = "plaid/shapes.rs"]
+mod shapes;
 #[path = "plaid/support.rs"]
 mod support;
 #[cfg(unix)]

@@ -136,24 +136,6 @@ async fn tokens_end_when_their_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_form_changes_nothing() {
-    let world = World::new().await;
-    let mut browser = Browser::new();
-    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
-    let form = page.form("/begin");
-    let url = page.url.join(&form.action).unwrap();
-    // Without the token of the page, with another one, from another site.
-    let other = vec![("csrf".to_owned(), "forged".to_owned())];
-    assert_eq!(browser.post(&url, &[], &[]).await.status, 403);
-    assert_eq!(browser.post(&url, &other, &[]).await.status, 403);
-    let cross = [("sec-fetch-site", "cross-site")];
-    assert_eq!(browser.post(&url, &form.hidden, &cross).await.status, 403);
-    assert!(browser.open(page.url.as_str()).await.html.contains("Budget App uses"), "as it was");
-    assert_eq!(browser.post(&url, &form.hidden, &[]).await.status, 200);
-    world.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_a_bank_is_taken_once_and_from_that_bank_alone() {
     let world = World::new().await;
     let mut browser = Browser::new();
