@@ -373,11 +373,14 @@ async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
     }
 }
 
-/// A network, and what became of each call.
+/// Where a call went, and why it failed.
+type Sent = (String, Option<TransportErrorKind>);
+
+/// A network that notes its calls.
 #[derive(Debug)]
 struct Noted {
     transport: Arc<dyn HttpTransport>,
-    log: Arc<Mutex<Vec<(String, Option<TransportErrorKind>)>>>,
+    log: Arc<Mutex<Vec<Sent>>>,
 }
 
 #[async_trait]

@@ -6,7 +6,11 @@ use chrono::DateTime;
 use px_items::{random::SystemRandom, vault::FileKeys, webhook::SigningKey};
 use px_server::hyper::Tls as ServerTls;
 use px_types::KeyId;
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 impl Config {
     /// What is wrong with the files that it names; empty when all is well. A key that is made at
@@ -17,58 +21,56 @@ impl Config {
         if let Tls::Files { certificate, key } = &self.tls {
             tls(certificate, key, &mut found);
         }
-        let sealing = |file: &Path| {
-            FileKeys::open_file(file, Arc::new(SystemRandom))
-                .map(drop)
-                .map_err(|error| error.to_string())
+        let beside = match &self.database {
+            Database::Sqlite(file) => Some(file),
+            Database::Memory | Database::Postgres(_) => None,
         };
-        let signing = |file: &Path| {
-            let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
-            let name = KeyId::new("checked").map_err(|error| error.to_string())?;
-            SigningKey::from_pem(name, &text, DateTime::UNIX_EPOCH)
-                .map(drop)
-                .map_err(|error| error.to_string())
-        };
-        let (sealed, beside) = match &self.database {
-            Database::Sqlite(file) => (file.exists(), Some(file)),
-            Database::Memory | Database::Postgres(_) => (false, None),
-        };
-        let beside = |extension| beside.map(|file| file.with_extension(extension));
-        let keys: [(_, _, _, bool, &dyn Fn(&Path) -> Result<(), String>); 2] = [
-            ("key_file", &self.key_file, beside("key"), sealed, &sealing),
-            ("webhook_key_file", &self.webhook_key_file, beside("webhook.pem"), false, &signing),
-        ];
-        for (setting, given, beside, needed, open) in keys {
+        let mut key = |setting, given: &Option<PathBuf>, extension, needed: bool, opens: Opens| {
             let may_be_missing = given.is_none() && !needed;
-            let Some(file) = given.clone().or(beside) else { continue };
-            if may_be_missing && !file.exists() {
-                continue;
-            }
-            if let Err(error) = open(&file) {
+            let file = given.clone().or_else(|| Some(beside?.with_extension(extension)));
+            let file = file.filter(|file| !may_be_missing || file.exists());
+            if let Some(file) = file
+                && let Err(error) = opens(&file)
+            {
                 found.push(problem(setting, &[&file], &error));
             }
-        }
+        };
+        // Under a key that is made anew, what a database has could not be opened.
+        let needed = beside.is_some_and(|file| file.exists());
+        key("key_file", &self.key_file, "key", needed, seals);
+        key("webhook_key_file", &self.webhook_key_file, "webhook.pem", false, signs);
         found
     }
 }
 
+type Opens = fn(&Path) -> Result<(), String>;
+
+fn seals(file: &Path) -> Result<(), String> {
+    let opened = FileKeys::open_file(file, Arc::new(SystemRandom));
+    opened.map(drop).map_err(|error| error.to_string())
+}
+
+fn signs(file: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let name = KeyId::new("checked").map_err(|error| error.to_string())?;
+    let key = SigningKey::from_pem(name, &text, DateTime::UNIX_EPOCH);
+    key.map(drop).map_err(|error| error.to_string())
+}
+
 fn tls(certificate: &Path, key: &Path, found: &mut Vec<Problem>) {
-    let before = found.len();
-    let mut read = |setting: &str, file: &Path, is_it: fn(&str) -> bool, what: &str| {
-        let bytes = fs::read(file).unwrap_or_else(|error| {
-            found.push(problem(setting, &[file], &error.to_string()));
-            Vec::new()
-        });
-        if !bytes.is_empty() && !is_it(&String::from_utf8_lossy(&bytes)) {
-            found.push(problem(setting, &[file], &format!("there is no {what} in PEM in it")));
-        }
-        bytes
+    let mut read = |setting: &str, file: &Path, mark: &str, what: &str| {
+        let why = match fs::read(file) {
+            Ok(bytes) if String::from_utf8_lossy(&bytes).contains(mark) => return Some(bytes),
+            Ok(_) => format!("there is no {what} in PEM in it"),
+            Err(error) => error.to_string(),
+        };
+        found.push(problem(setting, &[file], &why));
+        None
     };
-    let is_chain = |text: &str| text.contains("-----BEGIN CERTIFICATE-----");
-    let is_key = |text: &str| text.contains("PRIVATE KEY-----");
-    let chain = read("tls_certificate", certificate, is_chain, "certificate");
-    let secret = read("tls_key", key, is_key, "private key");
-    if found.len() == before
+    let chain = read("tls_certificate", certificate, "-----BEGIN CERTIFICATE-----", "certificate");
+    // There are several kinds of them.
+    let secret = read("tls_key", key, "PRIVATE KEY-----", "private key");
+    if let (Some(chain), Some(secret)) = (chain, secret)
         && let Err(error) = ServerTls::from_pem(&chain, &secret)
     {
         found.push(problem("tls_certificate, tls_key", &[certificate, key], &error.to_string()));
@@ -90,7 +92,6 @@ fn problem(setting: &str, files: &[&Path], why: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn found(config: &Config) -> Vec<String> {
         config.file_problems().iter().map(ToString::to_string).collect()
@@ -107,11 +108,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (nowhere, junk) = (dir.path().join("nowhere.pem"), file(&dir, "junk", "hunter2"));
         let empty = file(&dir, "empty", "");
+        let half = "-----BEGIN CERTIFICATE-----\nhunter2\n-----BEGIN PRIVATE KEY-----\nhunter2";
+        let half = file(&dir, "half.pem", half);
         let mut config = Config::demo().unwrap();
         for (certificate, key, said) in [
             (&nowhere, &junk, [("tls_certificate", "nowhere.pem"), ("tls_key", "junk")].as_slice()),
             (&junk, &nowhere, &[("tls_certificate", "junk"), ("tls_key", "nowhere.pem")]),
-            (&empty, &empty, &[("tls_certificate, tls_key", "empty")]),
+            (&empty, &empty, &[("tls_certificate", "empty"), ("tls_key", "empty")]),
+            (&half, &half, &[("tls_certificate, tls_key", "half.pem")]),
         ] {
             config.tls = Tls::Files { certificate: certificate.clone(), key: key.clone() };
             let found = found(&config);
