@@ -11,11 +11,26 @@ mod browser;
 mod credentials;
 #[path = "plaid/cross_app.rs"]
 mod cross_app;
+#[path = "plaid/forms.rs"]
+mod forms;
 #[path = "plaid/link.rs"]
 mod link;
+#[path = "plaid/ops.rs"]
+mod ops;
 #[path = "plaid/program.rs"]
 mod program;
+#[cfg(unix)]
+#[path = "plaid/programs.rs"]
+mod programs;
+#[cfg(unix)]
+#[path = "plaid/secrets.rs"]
+mod secrets;
 #[path = "plaid/security.rs"]
 mod security;
+#[path = "plaid/shapes.rs"]
+mod shapes;
 #[path = "plaid/support.rs"]
 mod support;
+#[cfg(unix)]
+#[path = "plaid/wire.rs"]
+mod wire;

@@ -43,7 +43,7 @@ pub use queue::{Destination, QueuedWebhook, Revocation};
 pub(crate) use rules::connected;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
-pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind};
+pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind, Whose};
 pub use trail::{Act, DataKind, DataRead, Leave, Notice, Trail};
 pub use work::{
     AccountsWrite, Commit, Fence, ItemRecord, NotifyAsk, NotifyBatch, NotifyOutcome, Then,

@@ -209,6 +209,14 @@ message! {
             /// To be exchanged for the application's own token, within 30 minutes and once.
             public_token: PublicToken,
         }
+        optional {
+            /// Whose Item it is, by the id that the partner gave as the application's own
+            /// (`cross_app_item_add.foreign_id`).
+            foreign_id: String,
+            /// Whose Item it is, by the id that the application itself gave
+            /// (`user.client_user_id` of its link token).
+            client_user_id: String,
+        }
     }
 }
 

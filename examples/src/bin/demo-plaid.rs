@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use demo_bank::{
     plaid::{
         Config, DemoPlaid, OpenError, Parts,
-        config::{Overrides, Tls},
+        config::{Overrides, Problem, Tls},
         ops::Figures,
     },
     signal,
@@ -119,7 +119,8 @@ fn read(settings: Settings) -> Result<Config, Failure> {
 fn check(settings: Settings) -> Result<(), Failure> {
     let as_json = settings.json;
     let config = read(settings)?;
-    let problems = config.problems();
+    let mut problems = config.problems();
+    problems.extend(config.file_problems());
     if as_json {
         let found: Vec<_> = problems
             .iter()
@@ -137,12 +138,20 @@ fn check(settings: Settings) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::Usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+    Err(unsound(&problems))
+}
+
+fn unsound(problems: &[Problem]) -> Failure {
+    Failure::Usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let as_json = settings.json;
     let mut config = read(settings)?;
+    // Files that cannot be used are told with their setting, and all at once.
+    if let problems @ [_, ..] = &*config.file_problems() {
+        return Err(unsound(problems));
+    }
     // Before anything opens: whoever asks it to end meanwhile is heard too.
     let stop = signal::asked_to_end()?;
     let listener = bind("listen", &config.listen).await?;

@@ -142,6 +142,11 @@ impl Plaid for Api {
         request: ImportItem,
     ) -> Result<ImportItemResponse, Error> {
         let (items, bank) = self.bank(caller)?;
+        if request.options.is_some_and(|options| options.webhook.is_some()) {
+            // Applications have one each. What a bank is told comes to its `/applications/notify`.
+            let what = "options.webhook is not offered: a bank's Item has no address for webhooks";
+            return Err(Error::invalid_field(what));
+        }
         let client = self.banks.client(bank);
         let client = client.ok_or_else(|| Error::internal("a bank without a client"))?;
         let (user, token) = (request.user_auth.user_id, request.user_auth.auth_token);

@@ -1,10 +1,11 @@
 //! What a demo Plaid is set up with: where it listens, what it keeps, who its clients are.
 //!
 //! `layer` reads the settings (file, then environment, then flags: the later one wins), `parties`
-//! names banks and applications, `check` says what is refused, `show` prints it without secrets.
-//! Nothing here listens or opens anything.
+//! names banks and applications, `check` says what is refused, `files` what is wrong with the files
+//! that are named, `show` prints it without secrets. Nothing here listens, or makes anything.
 
 mod check;
+mod files;
 mod layer;
 mod parties;
 mod show;

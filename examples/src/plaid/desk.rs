@@ -8,7 +8,7 @@ use px_client::clock::Clock;
 use px_items::{
     connection::Connection,
     items::{Authorization, ItemsError, ItemsErrorKind, SharedItems},
-    store::Store,
+    store::{Store, Whose},
 };
 use px_types::{
     AccountId, InstitutionId, ItemId, LinkToken, PublicToken,
@@ -34,8 +34,9 @@ pub(super) struct Connecting<'c> {
     pub(super) authorized: Authorized,
     /// The accounts that were picked here; all that the authorization shows when `None`.
     pub(super) picked: Option<BTreeSet<AccountId>>,
-    /// Whether the application is told of it by webhook, for lack of a page to return to.
-    pub(super) tell: bool,
+    /// Whether the application is told of it by webhook, for lack of a page to return to, and
+    /// whose Item it is told that it is.
+    pub(super) tell: Option<Whose>,
 }
 
 impl Desk {
@@ -66,16 +67,12 @@ impl Desk {
             None => Authorization::over(tokens, shown.iter().cloned()),
         };
         let connection = self.connection(app, products, webhook, picked.unwrap_or(shown));
+        let tell = tell.filter(|_| webhook.is_some());
+        let is_told = tell.is_some();
         let items = self.items.by_anyone();
-        let joined = items
-            .link_for_exchange(institution, &user_id, authorization, connection.clone())
-            .await?;
-        if !tell || webhook.is_none() {
-            return Ok(Some(joined.public_token));
-        }
-        // The same connection once more, for the webhook that comes with a join.
-        items.join(&joined.item_id, connection).await?;
-        Ok(None)
+        let joined =
+            items.link_for_exchange(institution, &user_id, authorization, connection, tell).await?;
+        Ok((!is_told).then_some(joined.public_token))
     }
 
     /// Connects an application to an Item without a sign-in. `false`: the Item is gone.
@@ -83,11 +80,11 @@ impl Desk {
         &self,
         item: &ItemId,
         app: &Application,
-        products: &[String],
+        (products, whose): (&[String], &Whose),
         picked: BTreeSet<AccountId>,
     ) -> Result<bool, ItemsError> {
         let connection = self.connection(app, products, app.webhook.as_deref(), picked);
-        match self.items.by_anyone().join(item, connection).await {
+        match self.items.by_anyone().join(item, connection, whose.clone()).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ItemsErrorKind::ItemNotFound => Ok(false),
             Err(error) => Err(error),

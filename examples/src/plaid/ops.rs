@@ -70,7 +70,8 @@ pub(super) fn router(
 }
 
 async fn ready(State(ops): State<Ops>) -> Response {
-    let asked = ops.store.overview(ops.clock.now());
+    // One row: figures over everything would have each probe read the whole store.
+    let asked = ops.store.list(None, 1);
     let answers = tokio::select! {
         answer = asked => answer.map(drop).map_err(|error| error.to_string()),
         () = ops.clock.sleep(PATIENCE) => Err("the store does not answer".to_owned()),

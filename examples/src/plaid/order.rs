@@ -1,5 +1,6 @@
 //! What a link token stands for.
 
+use px_items::store::Whose;
 use px_types::{ApplicationId, ClientId, InstitutionId, ItemId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ pub(crate) struct Order {
     pub(crate) webhook: Option<String>,
     /// Where the page returns to.
     pub(crate) redirect_uri: Option<String>,
+    /// Whose Item it will be, as the application is told it.
+    #[serde(default)]
+    pub(crate) whose: Whose,
     /// What is done.
     pub(crate) purpose: Purpose,
 }

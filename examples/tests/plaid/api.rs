@@ -2,23 +2,16 @@
 
 use crate::{
     browser::AWAY,
+    shapes::Shapes,
     support::{World, link_request},
 };
 use px_types::{plaid, webhook::Environment};
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-
-/// That an answer is the endpoint's, whole: it decodes, and nothing in it is unknown to its type.
-fn is_a<T: DeserializeOwned + Serialize>(answer: &Value) -> T {
-    let text = answer.to_string();
-    let message: T = px_types::decode(text.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text}"));
-    assert_eq!(serde_json::to_value(&message).unwrap(), *answer, "fields that nobody knows");
-    message
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_answers_in_its_shape() {
     let mut world = World::new().await;
+    let mut shapes = Shapes::default();
     let bank = "larkfield-bank";
 
     // An application connects a user.
@@ -27,14 +20,18 @@ async fn every_endpoint_answers_in_its_shape() {
             "products": ["transactions", "auth", "identity"], "redirect_uri": format!("{AWAY}budget-app"),
         })))
         .await;
-    let made: plaid::CreateLinkTokenResponse = is_a(&token);
+    let made: plaid::CreateLinkTokenResponse = shapes.is("create_link_token", &token);
     assert!(made.link_token.expose().starts_with("link-sandbox-"));
-    let (access, item) = world.connected("budget-app", "user_good").await;
+    let public = world.public_token("budget-app", "user_good").await;
+    let body = json!({ "public_token": public });
+    let linked = world.ok("budget-app", "/item/public_token/exchange", body).await;
+    let linked: plaid::ExchangePublicTokenResponse = shapes.is("exchange_public_token", &linked);
+    let (access, item) = (linked.access_token.expose(), linked.item_id.as_str());
     assert!(access.starts_with("access-sandbox-"));
 
     // Its Item, before and after the fetch.
     let got = world.ok("budget-app", "/item/get", json!({ "access_token": access })).await;
-    let got: plaid::GetItemResponse = is_a(&got);
+    let got: plaid::GetItemResponse = shapes.is("item", &got);
     assert_eq!(got.item.item_id.as_str(), item);
     assert_eq!(got.item.institution_id.unwrap().as_str(), "ins_larkfield");
     let read = json!({ "access_token": access });
@@ -42,44 +39,53 @@ async fn every_endpoint_answers_in_its_shape() {
     assert_eq!(accounts["accounts"].as_array().unwrap().len(), 9);
 
     // The bank's own token of the same Item.
-    let (partner, user) = world.imported(bank, "user_good").await;
+    let (token, user) = world.bank_token("user_good").await;
+    let body = json!({ "products": ["transactions"], "user_auth": { "user_id": user, "auth_token": token } });
+    let imported = world.ok(bank, "/item/import", body).await;
+    let imported: plaid::ImportItemResponse = shapes.is("import", &imported);
+    let partner = imported.access_token.expose();
     let body = json!({ "access_token": partner });
     let applications = world.ok(bank, "/item/application/list", body.clone()).await;
-    let listed: plaid::ListApplicationsResponse = is_a(&applications);
+    let listed: plaid::ListApplicationsResponse = shapes.is("list_applications", &applications);
     let app = &listed.applications[0];
     assert_eq!((app.application_id.as_str(), app.name.as_str()), ("budget-app", "Budget App"));
     assert!(app.logo_url.as_ref().unwrap().starts_with(&world.url));
     assert!(app.reason_for_access.is_some() && app.scopes.is_some());
     let got = world.ok(bank, "/item/get", body.clone()).await;
-    assert_eq!(is_a::<plaid::GetItemResponse>(&got).item.item_id.as_str(), item);
+    let got: plaid::GetItemResponse = shapes.is("item", &got);
+    assert_eq!(got.item.item_id.as_str(), item);
     let shown = world.ok(bank, "/application/get", json!({ "application_id": "tax-app" })).await;
-    let shown: plaid::GetApplicationResponse = is_a(&shown);
+    let shown: plaid::GetApplicationResponse = shapes.is("application", &shown);
     assert_eq!(shown.application.name, "Tax App");
 
     // Notifications of all three kinds.
     let account = accounts["accounts"][0]["id"].as_str().unwrap();
     let entry = json!({ "access_token": partner, "account_id": account });
     let body = json!({ "notifications": [entry], "new_since": "2026-03-10" });
-    is_a::<plaid::Acknowledged>(&world.ok(bank, "/items/transactions/notify", body).await);
+    let done = world.ok(bank, "/items/transactions/notify", body).await;
+    shapes.is::<plaid::Acknowledged>("notify_transactions", &done);
     let mut entry = entry;
     entry["event"] = json!("changed");
     let body = json!({ "notifications": [entry] });
-    is_a::<plaid::Acknowledged>(&world.ok(bank, "/items/accounts/notify", body).await);
+    let done = world.ok(bank, "/items/accounts/notify", body).await;
+    shapes.is::<plaid::Acknowledged>("notify_accounts", &done);
     let body = json!({ "notifications": [{ "access_token": partner, "action": "cycle" }] });
-    is_a::<plaid::Acknowledged>(&world.ok(bank, "/items/tokens/notify", body).await);
+    let done = world.ok(bank, "/items/tokens/notify", body).await;
+    shapes.is::<plaid::Acknowledged>("notify_tokens", &done);
 
     // What an application may see is changed, read again, and found in the log.
     let scopes = json!({
         "access_token": partner, "application_id": "budget-app", "context": "PORTAL",
         "scopes": { "product_access": { "identity": false }, "accounts": [{ "unique_id": account, "authorized": false }] },
     });
-    is_a::<plaid::Acknowledged>(&world.ok(bank, "/item/application/scopes/update", scopes).await);
+    let done = world.ok(bank, "/item/application/scopes/update", scopes).await;
+    shapes.is::<plaid::Acknowledged>("update_scopes", &done);
     let code = world.refused("budget-app", "/identity/get", read.clone()).await;
     assert_eq!(code, "ADDITIONAL_CONSENT_REQUIRED");
     let seen = world.ok("budget-app", "/accounts/get", read.clone()).await;
     assert_eq!(seen["accounts"].as_array().unwrap().len(), 8);
     let log = world.ok(bank, "/item/activity/list", json!({ "access_token": partner })).await;
-    let log: plaid::ListActivityResponse = is_a(&log);
+    let log: plaid::ListActivityResponse = shapes.is("list_activity", &log);
     let kinds: Vec<_> = log.activities.iter().map(|one| one.activity.as_str()).collect();
     assert!(kinds.contains(&"SCOPES_UPDATE") && kinds.contains(&"ITEM_CREATE"), "{kinds:?}");
     assert_eq!(log.last_data_access_times[0].application_id.as_str(), "budget-app");
@@ -88,7 +94,7 @@ async fn every_endpoint_answers_in_its_shape() {
     let to = format!("{}?key=x", world.plaid.config().applications[0].webhook.as_ref().unwrap());
     let body = json!({ "access_token": access, "webhook": to });
     let updated = world.ok("budget-app", "/item/webhook/update", body).await;
-    let updated: plaid::UpdateWebhookResponse = is_a(&updated);
+    let updated: plaid::UpdateWebhookResponse = shapes.is("update_webhook", &updated);
     assert_eq!(updated.item.webhook, Some(to));
     let arrived =
         world.webhook(|one| one.body["webhook_code"] == "WEBHOOK_UPDATE_ACKNOWLEDGED").await;
@@ -96,7 +102,7 @@ async fn every_endpoint_answers_in_its_shape() {
     let key_id = key_id_of(&arrived.signature);
     let key =
         world.ok("budget-app", "/webhook_verification_key/get", json!({ "key_id": key_id })).await;
-    let key: plaid::GetVerificationKeyResponse = is_a(&key);
+    let key: plaid::GetVerificationKeyResponse = shapes.is("verification_key", &key);
     assert_eq!((key.key.alg.as_str(), key.key.kid.as_str()), ("ES256", key_id.as_str()));
     let code = world
         .refused("budget-app", "/webhook_verification_key/get", json!({ "key_id": "none" }))
@@ -105,17 +111,19 @@ async fn every_endpoint_answers_in_its_shape() {
 
     // Tokens are replaced, the application leaves.
     let replaced = world.ok("budget-app", "/item/access_token/invalidate", read.clone()).await;
-    let replaced: plaid::InvalidateTokenResponse = is_a(&replaced);
+    let replaced: plaid::InvalidateTokenResponse = shapes.is("invalidate_token", &replaced);
     assert_eq!(world.refused("budget-app", "/item/get", read).await, "INVALID_ACCESS_TOKEN");
     let (tax, _) = world.connected("tax-app", "user_good").await;
     let body = json!({ "access_token": partner, "application_id": "tax-app" });
-    is_a::<plaid::Acknowledged>(&world.ok(bank, "/item/application/unlink", body).await);
+    let done = world.ok(bank, "/item/application/unlink", body).await;
+    shapes.is::<plaid::Acknowledged>("unlink_application", &done);
     let code = world.refused("tax-app", "/item/get", json!({ "access_token": tax })).await;
     assert_eq!(code, "INVALID_ACCESS_TOKEN");
     let body = json!({ "access_token": replaced.new_access_token.expose() });
-    is_a::<plaid::Acknowledged>(&world.ok("budget-app", "/item/remove", body.clone()).await);
+    let done = world.ok("budget-app", "/item/remove", body.clone()).await;
+    shapes.is::<plaid::Acknowledged>("remove_item", &done);
     assert_eq!(world.refused("budget-app", "/item/get", body).await, "INVALID_ACCESS_TOKEN");
-    let _ = user;
+    shapes.are_all();
     world.stop().await;
 }
 

@@ -111,21 +111,24 @@ pub(crate) struct Form {
 impl Page {
     /// The first form that leads to an address that ends so.
     pub(crate) fn form(&self, action: &str) -> Form {
-        let mut forms = self.html.split("<form ").skip(1).filter_map(|rest| {
+        let found = self.forms().into_iter().find(|form| form.action.ends_with(action));
+        found.unwrap_or_else(|| panic!("no form to {action} on {}: {}", self.url, self.html))
+    }
+
+    /// All forms of the page.
+    pub(crate) fn forms(&self) -> Vec<Form> {
+        let forms = self.html.split("<form ").skip(1).filter_map(|rest| {
             let form = rest.split("</form>").next()?;
-            let to = between(form, "action=\"", "\"").first().copied()?.to_owned();
-            to.ends_with(action).then_some((to, form))
+            let action = between(form, "action=\"", "\"").first().copied()?.to_owned();
+            let hidden = form.split("<input ").skip(1).filter_map(|rest| {
+                let tag = rest.split('>').next()?;
+                tag.contains("type=\"hidden\"").then_some(())?;
+                let name = between(tag, "name=\"", "\"").first().copied()?;
+                Some((name.to_owned(), between(tag, "value=\"", "\"").first()?.to_string()))
+            });
+            Some(Form { action, hidden: hidden.collect() })
         });
-        let Some((action, form)) = forms.next() else {
-            panic!("no form to {action} on {}: {}", self.url, self.html)
-        };
-        let hidden = form.split("<input ").skip(1).filter_map(|rest| {
-            let tag = rest.split('>').next()?;
-            tag.contains("type=\"hidden\"").then_some(())?;
-            let name = between(tag, "name=\"", "\"").first().copied()?;
-            Some((name.to_owned(), between(tag, "value=\"", "\"").first()?.to_string()))
-        });
-        Form { action, hidden: hidden.collect() }
+        forms.collect()
     }
 
     /// The values of the fields of a name.

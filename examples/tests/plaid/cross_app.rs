@@ -8,13 +8,15 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 const BANK: &str = "larkfield-bank";
+/// The user's id at the application.
+const FOREIGN: &str = "user-4711";
 const TARGET: &str = "target-sandbox-larkfield-budget-app";
 
 fn ask(access: &str, user: &str, target: &str) -> Value {
     link_request(json!({
         "access_token": access, "redirect_uri": format!("{AWAY}bank"),
         "user": { "client_user_id": user },
-        "cross_app_item_add": { "target_application_token": target },
+        "cross_app_item_add": { "target_application_token": target, "foreign_id": FOREIGN },
     }))
 }
 
@@ -64,6 +66,8 @@ async fn consent_alone_connects_and_the_token_comes_by_webhook() {
 
     let told = world.webhook(|one| one.body["webhook_code"] == "ITEM_ADD_RESULT").await;
     assert_eq!((told.path.as_str(), &told.body["webhook_type"]), ("/webhooks", &json!("LINK")));
+    assert_eq!(told.body["foreign_id"], FOREIGN, "whose Item it is");
+    assert_eq!(told.body.get("client_user_id"), None, "the bank's id of the user is not for it");
     let public = json!({ "public_token": told.body["public_token"] });
     // Another application cannot use it, and does not use it up.
     let code = world.refused("tax-app", "/item/public_token/exchange", public.clone()).await;
@@ -96,6 +100,19 @@ async fn a_wrong_target_token_or_user_is_refused_when_the_link_token_is_made() {
     ] {
         let body = ask(access, user, target);
         assert_eq!(world.refused(BANK, "/link/token/create", body).await, code, "{user} {target}");
+    }
+    // What cannot be kept is refused and not dropped.
+    let long = "x".repeat(256);
+    for (foreign_id, webhook) in [
+        (Some(long.as_str()), None),
+        (Some("two\nlines"), None),
+        (None, Some("https://bank.example/hook")),
+    ] {
+        let mut body = ask(&access, &user, TARGET);
+        body["cross_app_item_add"]["foreign_id"] = json!(foreign_id);
+        body["webhook"] = json!(webhook);
+        let code = world.refused(BANK, "/link/token/create", body).await;
+        assert_eq!(code, "INVALID_FIELD", "{foreign_id:?} {webhook:?}");
     }
     // A bank makes link tokens for nothing else, and applications none of these.
     let plain = link_request(json!({ "products": ["transactions"] }));

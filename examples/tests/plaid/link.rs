@@ -136,24 +136,6 @@ async fn tokens_end_when_their_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_form_changes_nothing() {
-    let world = World::new().await;
-    let mut browser = Browser::new();
-    let page = browser.open(&world.link_page(&world.link_token("budget-app").await)).await;
-    let form = page.form("/begin");
-    let url = page.url.join(&form.action).unwrap();
-    // Without the token of the page, with another one, from another site.
-    let other = vec![("csrf".to_owned(), "forged".to_owned())];
-    assert_eq!(browser.post(&url, &[], &[]).await.status, 403);
-    assert_eq!(browser.post(&url, &other, &[]).await.status, 403);
-    let cross = [("sec-fetch-site", "cross-site")];
-    assert_eq!(browser.post(&url, &form.hidden, &cross).await.status, 403);
-    assert!(browser.open(page.url.as_str()).await.html.contains("Budget App uses"), "as it was");
-    assert_eq!(browser.post(&url, &form.hidden, &[]).await.status, 200);
-    world.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_a_bank_is_taken_once_and_from_that_bank_alone() {
     let world = World::new().await;
     let mut browser = Browser::new();
@@ -211,9 +193,19 @@ async fn without_a_page_to_return_to_the_public_token_comes_by_webhook() {
     let page = world.walk(&mut browser, token.as_str().unwrap(), "user_good").await;
     assert!(page.html.contains("You can close this window"), "{}", page.html);
     let arrived = world.webhook(|one| one.body["webhook_code"] == "ITEM_ADD_RESULT").await;
+    assert_eq!(arrived.body["client_user_id"], "u-1", "whose Item it is");
+    assert_eq!(arrived.body.get("foreign_id"), None);
     let body = json!({ "public_token": arrived.body["public_token"] });
     let answer = world.ok("budget-app", "/item/public_token/exchange", body).await;
     assert_eq!(answer["item_id"], arrived.body["item_id"]);
+    // One consent is one entry of the log.
+    let (partner, _) = world.imported("larkfield-bank", "user_good").await;
+    let log = json!({ "access_token": partner });
+    let log = world.ok("larkfield-bank", "/item/activity/list", log).await;
+    let kinds: Vec<_> =
+        log["activities"].as_array().unwrap().iter().map(|one| &one["activity"]).collect();
+    assert!(kinds.contains(&&json!("ITEM_CREATE")), "{kinds:?}");
+    assert!(!kinds.contains(&&json!("ITEM_UPDATE")), "{kinds:?}");
     world.stop().await;
 }
 

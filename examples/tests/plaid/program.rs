@@ -70,10 +70,61 @@ fn production_does_not_start_with_what_is_fit_for_a_demo() {
         "secret of budget-app: is the demo's",
         "private_webhooks:",
         "public_url: must be https",
+        // The example is copied, and says what it is.
+        "environment: must be production",
     ] {
         assert!(error.contains(what), "{what} in {error}");
     }
     assert!(!error.contains("demo-secret-of"), "{error}");
+}
+
+#[test]
+fn config_check_reads_the_files_and_finds_what_serve_would_end_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (junk, nowhere) = (file("junk.pem", "hunter2"), dir.path().join("nowhere.pem"));
+    let nowhere = nowhere.to_str().unwrap();
+    let settings = [
+        "--public-url",
+        "https://plaid.example",
+        "--tls-certificate",
+        nowhere,
+        "--tls-key",
+        &junk,
+        "--key-file",
+        nowhere,
+        "--webhook-key-file",
+        &junk,
+    ];
+    for command in [["config", "check"].as_slice(), &["serve", "--listen", "127.0.0.1:0"]] {
+        let (code, out, error) = run(&[command, &settings].concat());
+        assert_eq!(code, 2, "{out}{error}");
+        for (setting, file) in [
+            ("tls_certificate", "nowhere.pem"),
+            ("tls_key", "junk.pem"),
+            ("key_file", "nowhere.pem"),
+            ("webhook_key_file", "junk.pem"),
+        ] {
+            let said = format!("error: {setting}: ");
+            let line = error.lines().find(|line| line.starts_with(&said));
+            assert!(line.is_some_and(|line| line.contains(file)), "{setting} in {error}");
+        }
+        assert!(!format!("{out}{error}").contains("hunter2"), "{out}{error}");
+    }
+    // An address that holds a password is refused, and not printed.
+    let text = Command::new(env!("CARGO_BIN_EXE_demo-plaid")).args(["config", "example"]).output();
+    let text = String::from_utf8(text.unwrap().stdout).unwrap();
+    let text = text.replace("base_url = \"http://", "base_url = \"http://hunter3:hunter4@");
+    let (code, out, error) = run(&["config", "check", "--config", &file("plaid.toml", &text)]);
+    assert_eq!(code, 2, "{out}");
+    assert!(error.contains("institutions.ins_larkfield.base_url: "), "{error}");
+    assert!(!out.contains("hunter") && !error.contains("hunter"), "{out}{error}");
+    let (code, _, error) = run(&["config", "check", "--environment", "sandbx"]);
+    assert!(code == 2 && error.contains("environment: "), "{error}");
 }
 
 #[test]
@@ -96,7 +147,8 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
     let mut program = demo_plaid()
         .args(["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--app-listen", "127.0.0.1:0", "--database", &database])
-        .env("RUST_LOG", "trace,hyper=info,sqlx=info")
+        .env("RUST_LOG", "trace")
+        .env("NO_COLOR", "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -153,7 +205,9 @@ async fn serve_listens_tells_how_it_is_says_no_secret_and_stops_when_told() {
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(program.wait().unwrap().code(), Some(0));
     let log = log.join().unwrap();
-    assert!(log.contains("linked") || !log.is_empty(), "the log was on");
+    for line in ["DEBUG", "px.call", "answered", "refused"] {
+        assert!(log.contains(line), "{line} is not there, so the log was not on: {log}");
+    }
     let all = format!("{log}{}{figures}", rest.join("\n"));
     for secret in kept {
         assert!(!all.contains(&secret), "the program said {secret}");

@@ -123,6 +123,14 @@ impl World {
 
     /// With settings of its own.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_parts(change, |_| {}).await
+    }
+
+    /// With settings and a network of its own.
+    pub(crate) async fn with_parts(
+        change: impl FnOnce(&mut Config),
+        replace: impl FnOnce(&mut Parts),
+    ) -> Self {
         let clock = Arc::new(MovedClock::new());
         let sent = Arc::new(Mutex::new(Vec::new()));
         let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
@@ -158,6 +166,7 @@ impl World {
         change(&mut config);
         let mut parts = Parts::system(&config).unwrap();
         parts.clock = clock.clone();
+        replace(&mut parts);
         let plaid = DemoPlaid::open(config, parts).await.unwrap();
 
         let (arrived, webhooks) = watch::channel(Vec::new());

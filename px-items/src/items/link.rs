@@ -5,7 +5,7 @@ use crate::{
     connection::Connection,
     store::{
         AccessDigest, Act, ChangeTo, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink,
-        NewPublicToken, Notice, StoreErrorKind, Trail, Unlinked,
+        NewPublicToken, Notice, StoreErrorKind, Trail, Unlinked, Whose,
     },
     tickets,
 };
@@ -104,6 +104,10 @@ impl Items {
     /// application gets its access token by [exchanging](Self::exchange_public_token) it. One that
     /// it had goes on until then.
     ///
+    /// A page that cannot hand it over says with `tell` whose Item it is: where the connection has
+    /// an address for webhooks, the public token is sent there, by `LINK: ITEM_ADD_RESULT`, in the
+    /// same transaction.
+    ///
     /// # Errors
     /// As [`link`](Self::link).
     pub async fn link_for_exchange(
@@ -112,12 +116,14 @@ impl Items {
         user: &UserId,
         authorization: impl Into<Authorization> + Send,
         connection: Connection,
+        tell: Option<Whose>,
     ) -> Result<JoinedApplication, ItemsError> {
         let holder = self.joining(connection)?;
         let mut new =
             self.new_link((institution, user), authorization.into(), holder, None).await?;
-        let public = self.public_token();
+        let mut public = self.public_token();
         let public_token = public.token.clone();
+        public.tell = tell;
         new.public_token = Some(public);
         let linked = self.store_link(new).await?;
         Ok(JoinedApplication::of(linked, public_token))
@@ -127,7 +133,7 @@ impl Items {
     /// 10), by the same rules as [`link`](Self::link).
     ///
     /// Where the connection has an address for webhooks, the public token is sent there as well,
-    /// by `LINK: ITEM_ADD_RESULT`, in the same transaction.
+    /// by `LINK: ITEM_ADD_RESULT`, in the same transaction; and whose Item it is.
     ///
     /// # Errors
     /// [`ItemNotFound`](super::ItemsErrorKind::ItemNotFound) when the Item is gone; when the address for
@@ -136,6 +142,7 @@ impl Items {
         &self,
         item: &ItemId,
         connection: Connection,
+        whose: Whose,
     ) -> Result<JoinedApplication, ItemsError> {
         let holder = self.checked(connection)?;
         let record = self.store.item(item).await?.ok_or_else(ItemsError::item_not_found)?;
@@ -147,7 +154,7 @@ impl Items {
         let trail = self.trail(record.institution_id.as_str(), Some(application)).await?;
         let mut public = self.public_token();
         let public_token = public.token.clone();
-        public.tell = true;
+        public.tell = Some(whose);
         let mut new = NewLink::new(
             (record.institution_id, record.user_id),
             record.id,

@@ -103,14 +103,42 @@ pub struct NewPublicToken {
     pub digest: TicketDigest,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
-    /// Whether the application is told it by `LINK: ITEM_ADD_RESULT`, where it has an address.
-    pub tell: bool,
+    /// Whether the application is told it by `LINK: ITEM_ADD_RESULT`, where it has an address;
+    /// and whose Item it is told that it is.
+    pub tell: Option<Whose>,
+}
+
+/// Whose Item it is, for the application that is told of it by webhook: the ids by which it knows
+/// its user. An application that has more than one user cannot tell without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Whose {
+    /// What the partner gave as the application's id of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_id: Option<String>,
+    /// What the application itself gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_user_id: Option<String>,
+}
+
+impl Whose {
+    /// By the id that the partner gave, if it gave one.
+    #[must_use]
+    pub fn by_partner(foreign_id: Option<String>) -> Self {
+        Self { foreign_id, client_user_id: None }
+    }
+
+    /// By the id that the application itself gave.
+    #[must_use]
+    pub fn by_application(client_user_id: impl Into<String>) -> Self {
+        Self { foreign_id: None, client_user_id: Some(client_user_id.into()) }
+    }
 }
 
 impl NewPublicToken {
     /// A public token that only the caller learns.
     #[must_use]
     pub fn new(token: PublicToken, digest: TicketDigest, expires_at: DateTime<Utc>) -> Self {
-        Self { token, digest, expires_at, tell: false }
+        Self { token, digest, expires_at, tell: None }
     }
 }

@@ -8,7 +8,7 @@ use crate::plaid::{
 use chrono::TimeDelta;
 use px_items::{
     items::{Holder, Items},
-    store::ItemRecord,
+    store::{ItemRecord, Whose},
     tickets::{LINK_LIFE, TIED_LINK_LIFE},
     webhook::check_url,
 };
@@ -18,6 +18,9 @@ use px_types::{
     model::{plaid_error::PlaidErrorType, product::Product},
     plaid::CreateLinkToken,
 };
+
+/// The longest id by which others know a user.
+const LONGEST_ID: usize = 255;
 
 impl Api {
     /// What a client asks a link token for, and how long it lives.
@@ -60,6 +63,7 @@ impl Api {
             products: names(&request.products),
             webhook: request.webhook,
             redirect_uri,
+            whose: Whose::by_application(request.user.client_user_id),
             purpose: Purpose::Connect,
         };
         let Some(token) = request.access_token else {
@@ -91,6 +95,10 @@ impl Api {
         };
         let add = request.cross_app_item_add.ok_or_else(|| missing("cross_app_item_add"))?;
         let token = request.access_token.ok_or_else(|| missing("access_token"))?;
+        if request.webhook.is_some() {
+            let what = "webhook is for applications: the one that is connected has its own";
+            return Err(Error::invalid_field(what));
+        }
         let items: Items = self.items_of(caller)?;
         let record = self.record(&items.item_of(&token).await.map_err(refusal)?).await?;
         let app = self.target(bank, &add.target_application_token)?;
@@ -107,6 +115,7 @@ impl Api {
             products: names(asked),
             webhook: None,
             redirect_uri: registered(&bank.redirect_uris, request.redirect_uri)?,
+            whose: Whose::by_partner(add.foreign_id),
             purpose: Purpose::CrossApp {
                 institution: record.institution_id,
                 item: record.id,
@@ -150,8 +159,19 @@ fn check_form(request: &CreateLinkToken) -> Result<(), Error> {
     if request.country_codes.is_empty() || !request.country_codes.iter().all(|c| letters(c)) {
         return Err(Error::invalid_field("country_codes must be one or more of two letters each"));
     }
-    if request.user.client_user_id.is_empty() {
-        return Err(Error::invalid_field("user.client_user_id must not be empty"));
+    let foreign = request.cross_app_item_add.as_ref().and_then(|add| add.foreign_id.as_ref());
+    let ids = [
+        ("user.client_user_id", Some(&request.user.client_user_id)),
+        ("cross_app_item_add.foreign_id", foreign),
+    ];
+    for (name, id) in ids {
+        // They are kept, and sent to applications.
+        if id.is_some_and(|id| {
+            id.is_empty() || id.len() > LONGEST_ID || id.contains(char::is_control)
+        }) {
+            let what = format!("{name} must be 1 to {LONGEST_ID} bytes without control characters");
+            return Err(Error::invalid_field(what));
+        }
     }
     Ok(())
 }

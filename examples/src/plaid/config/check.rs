@@ -2,6 +2,7 @@
 
 use super::{Config, Database, Profile, Tls, layer::DEMO};
 use px_items::webhook::{Allow, check_url};
+use px_types::webhook::Environment;
 use std::{collections::BTreeSet, fmt};
 use url::Url;
 
@@ -44,6 +45,10 @@ impl Config {
 
     fn check_addresses(&self, found: &mut Findings) {
         found.origin("public_url", &self.public_url);
+        let known = [Environment::Sandbox, Environment::Development, Environment::Production];
+        if !known.contains(&self.environment) {
+            found.add("environment", "must be sandbox, development or production");
+        }
         if self.workers == 0 {
             found.add("workers", "must be 1 or more");
         }
@@ -75,6 +80,9 @@ impl Config {
                 found.add(name("id"), "is listed twice");
             }
             found.url(name("base_url"), &bank.base_url);
+            if let Some(issuer) = &bank.issuer {
+                found.url(name("issuer"), issuer);
+            }
             for uri in &bank.redirect_uris {
                 found.url(name("redirect_uris"), uri);
             }
@@ -96,6 +104,9 @@ impl Config {
             }
             if app.products.is_empty() {
                 found.add(name("products"), "must name one product or more");
+            }
+            if let Some(page) = &app.url {
+                found.url(name("url"), page);
             }
             for uri in &app.redirect_uris {
                 found.url(name("redirect_uris"), uri);
@@ -119,6 +130,10 @@ impl Config {
             let what = "production speaks TLS: give tls_certificate and tls_key, or say tls_proxy \
                         where a proxy does";
             found.add("tls", what);
+        }
+        if self.environment != Environment::Production {
+            let what = "must be production in production: tokens and webhooks name it";
+            found.add("environment", what);
         }
         if self.private_webhooks {
             found.add("private_webhooks", "webhooks to private addresses are for a demo");
@@ -178,9 +193,14 @@ impl Findings {
         self.0.push(Problem { setting: setting.into(), what: what.into() });
     }
 
-    /// An http or https URL in ASCII, without a fragment.
+    /// An http or https URL in ASCII, without a fragment, and without a name or a password: what
+    /// is public holds no secret.
     fn url(&mut self, setting: impl Into<String>, text: &str) {
-        let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        let url = Url::parse(text).ok();
+        if url.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            return self.add(setting, "has a user name or a password: take them out");
+        }
+        let web = url.is_some_and(|url| matches!(url.scheme(), "http" | "https"));
         if !web || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             self.add(setting, "must be an http or https URL in ASCII without a fragment");
         }
@@ -219,6 +239,7 @@ mod tests {
         config.app_listen = None;
         config.private_webhooks = false;
         config.tls = Tls::Proxy;
+        config.environment = Environment::Production;
         let long = |name: &str| ClientSecret::new(format!("{name}-0123456789abcdefghijklmnop"));
         for bank in &mut config.institutions {
             bank.own_secret = long("own");
@@ -246,6 +267,7 @@ mod tests {
             "public_url",
             "tls",
             "private_webhooks",
+            "environment",
             "database",
             "app_listen",
             "secret of larkfield-bank",
@@ -262,7 +284,11 @@ mod tests {
     #[test]
     fn each_thing_alone_is_refused_in_production() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 10] = [
+            ("environment", |config| config.environment = Environment::Sandbox),
+            ("institutions.ins_larkfield.issuer", |config| {
+                config.institutions[0].issuer = Some("https://user:hunter2@bank.example".into());
+            }),
             ("tls", |config| config.tls = Tls::None),
             ("private_webhooks", |config| config.private_webhooks = true),
             ("public_url", |config| config.public_url = "http://plaid.example".into()),
@@ -291,15 +317,24 @@ mod tests {
         config.applications[0].color = Some("red;}".into());
         config.private_webhooks = false;
         config.public_url = "http://127.0.0.1:9000/path".into();
+        config.environment = Environment::from("sandbx");
+        config.applications[0].url = Some("javascript:alert(1)".into());
+        config.institutions[0].base_url = "http://user:hunter2@127.0.0.1:8080".into();
+        config.institutions[0].redirect_uris = vec!["http://hunter2@127.0.0.1:8080/".into()];
         let found = settings(&config);
         for setting in [
             "client_id",
             "applications.budget-app.redirect_uris",
             "applications.budget-app.color",
             "applications.budget-app.webhook",
+            "applications.budget-app.url",
+            "institutions.ins_larkfield.base_url",
+            "institutions.ins_larkfield.redirect_uris",
+            "environment",
             "public_url",
         ] {
             assert!(found.iter().any(|one| one == setting), "{setting} of {found:?}");
         }
+        assert!(!format!("{:?}", config.problems()).contains("hunter2"));
     }
 }

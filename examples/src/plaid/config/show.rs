@@ -14,11 +14,11 @@ impl Config {
         };
         let banks = self.institutions.iter().map(|bank| {
             json!({
-                "id": text(&bank.id), "name": bank.name, "base_url": bank.base_url,
-                "issuer": bank.issuer(), "color": bank.color, "mode": format!("{:?}", bank.mode).to_lowercase(),
+                "id": text(&bank.id), "name": bank.name, "base_url": plain(&bank.base_url),
+                "issuer": plain(bank.issuer()), "color": bank.color, "mode": format!("{:?}", bank.mode).to_lowercase(),
                 "own_client_id": text(&bank.own_client_id), "own_secret": "***",
                 "client_id": text(&bank.client_id), "secret": "***",
-                "redirect_uris": bank.redirect_uris,
+                "redirect_uris": all_plain(&bank.redirect_uris),
                 "targets": bank.targets.iter().map(|target| {
                     json!({ "application_id": text(&target.application_id), "token": "***" })
                 }).collect::<Vec<_>>(),
@@ -27,10 +27,10 @@ impl Config {
         let apps = self.applications.iter().map(|app| {
             json!({
                 "id": text(&app.id), "client_id": text(&app.client_id), "secret": "***",
-                "name": app.name, "url": app.url, "reason": app.reason, "use_case": app.use_case,
+                "name": app.name, "url": app.url.as_deref().map(plain), "reason": app.reason, "use_case": app.use_case,
                 "company": app.company, "color": app.color, "icon": format!("{:?}", app.icon).to_lowercase(),
                 "products": app.products.iter().map(|product| product.as_str()).collect::<Vec<_>>(),
-                "redirect_uris": app.redirect_uris,
+                "redirect_uris": all_plain(&app.redirect_uris),
                 // A path or a query may hold a token of the application's own.
                 "webhook": app.webhook.as_deref().map(origin),
             })
@@ -45,7 +45,7 @@ impl Config {
         json!({
             "profile": self.profile.as_str(),
             "listen": self.listen,
-            "public_url": self.public_url,
+            "public_url": plain(&self.public_url),
             "metrics_listen": self.metrics_listen,
             "app_listen": self.app_listen,
             "database": self.database.to_string(),
@@ -99,6 +99,25 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<String>) {
     }
 }
 
+/// An address without a name and a password in it. Such a one is refused, and shown all the same.
+fn plain(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
+        Ok(mut url) => {
+            // Fails for addresses without a host alone, and those have neither.
+            let _ = url.set_username("***").and_then(|()| url.set_password(None));
+            url.into()
+        }
+        // Who knows what was meant.
+        Err(_) if text.contains('@') => "(no URL)".to_owned(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+fn all_plain(all: &[String]) -> Vec<String> {
+    all.iter().map(|text| plain(text)).collect()
+}
+
 fn origin(url: &str) -> String {
     url::Url::parse(url).map_or_else(
         |_| "(no URL)".to_owned(),
@@ -115,11 +134,23 @@ mod tests {
         let mut config = Config::demo().unwrap();
         config.database = "postgres://px:hunter2@db.example/px".parse().unwrap();
         config.applications[0].webhook = Some("https://app.example/hook?key=hunter3".into());
+        let with_password = |path: &str| format!("https://hunter4:hunter5@bank.example{path}");
+        config.public_url = with_password("");
+        config.applications[0].url = Some(with_password("/app"));
+        config.applications[0].redirect_uris =
+            vec![with_password("/back"), "https//a:hunter6@b".into()];
+        config.institutions[0].base_url = with_password("/api");
+        config.institutions[0].redirect_uris = vec![with_password("/apps")];
+        config.institutions[0].issuer = Some(with_password("/issuer"));
         let shown = format!("{}\n{}\n{config:?}", config.lines().join("\n"), config.redacted());
         for secret in ["hunter2", "demo-secret", "target-sandbox"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
         }
-        assert!(!config.lines().join("\n").contains("hunter3"));
+        let lines = config.lines().join("\n");
+        for secret in ["hunter3", "hunter4", "hunter5", "hunter6"] {
+            assert!(!lines.contains(secret), "{secret} in {lines}");
+        }
+        assert!(lines.contains("issuer = https://***@bank.example/issuer"), "{lines}");
         assert!(shown.contains("applications.budget-app.name = Budget App"));
         assert!(shown.contains("postgres://px:***@db.example/px"));
     }

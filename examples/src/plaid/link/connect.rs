@@ -46,7 +46,7 @@ impl Link {
                 authorized,
                 picked,
                 // Without a page to return to, its webhook is how the application learns of it.
-                tell: order.redirect_uri.is_none() && !repairs,
+                tell: (order.redirect_uri.is_none() && !repairs).then(|| order.whose.clone()),
             })
             .await?;
         // Its access token goes on: there is nothing to exchange.
@@ -118,7 +118,8 @@ impl Link {
         let app = self.application(&visit.order.application).ok_or(Fault::Gone)?;
         let shown = shared(&accounts, Some(&picked));
         let institution = institution.clone();
-        let joined = self.0.desk.join(item, app, &visit.order.products, picked).await?;
+        let asked = (&*visit.order.products, &visit.order.whose);
+        let joined = self.0.desk.join(item, app, asked, picked).await?;
         if !joined {
             return Err(Fault::Gone);
         }

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::store::{
     Destination, NewHolder, NewLink, NewPublicToken, PublicGrant, Store, Ticket, TicketDigest,
-    TicketKind,
+    TicketKind, Whose,
 };
 use px_types::{PublicToken, UserId};
 use std::sync::Arc;
@@ -120,11 +120,12 @@ pub(super) async fn a_public_token_is_sent_to_its_application(store: Arc<dyn Sto
     let world = World::new(store);
     world.link("anna", connection("app"), 0).await;
     let user = (bank(), UserId::new("anna").unwrap());
+    let whose = Whose::by_partner(Some("anna-at-the-application".to_owned()));
     for (name, tell) in [("told", true), ("silent", false)] {
         let holder = NewHolder::Application(connection(name));
         let mut new = NewLink::new(user.clone(), item("anna"), None, holder, None, at(0));
         let mut token = public(&format!("public-{name}"), 30);
-        token.tell = tell;
+        token.tell = tell.then(|| whose.clone());
         new.public_token = Some(token);
         world.connect(new).await;
     }
@@ -134,6 +135,8 @@ pub(super) async fn a_public_token_is_sent_to_its_application(store: Arc<dyn Sto
     let body: serde_json::Value = serde_json::from_str(&webhooks[0].body).unwrap();
     assert_eq!(body["public_token"], "public-told");
     assert_eq!(body["item_id"], "anna");
+    assert_eq!(body["foreign_id"], "anna-at-the-application");
+    assert_eq!(body.get("client_user_id"), None);
     // Taken again it is the same.
     assert_eq!(world.webhooks(1).await[0].body, webhooks[0].body);
 }

@@ -89,8 +89,11 @@ pub(in crate::store) fn of_link(
         let payload = serde_json::to_vec(&grant).map(Zeroizing::new).map_err(|_| unwritten())?;
         traces.ticket =
             Some(Ticket::new(public.digest, TicketKind::Public, payload, public.expires_at));
-        if let Some(url) = connection.webhook.as_ref().filter(|_| public.tell) {
-            let event = WebhookEvent::ItemAddResult(AddedItem::new(public.token.clone()));
+        if let (Some(url), Some(whose)) = (&connection.webhook, &public.tell) {
+            let mut added = AddedItem::new(public.token.clone());
+            added.foreign_id.clone_from(&whose.foreign_id);
+            added.client_user_id.clone_from(&whose.client_user_id);
+            let event = WebhookEvent::ItemAddResult(added);
             let waiting = for_application(event, url, connection, place)?;
             traces.waiting.push(Waiting { secret: true, ..waiting });
         }

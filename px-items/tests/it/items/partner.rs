@@ -7,7 +7,7 @@ use px_client::{Window, clock::Clock as _};
 use px_items::{
     applications::FixedApplications,
     items::{Holder, Items, ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},
-    store::{Destination, Unlinked},
+    store::{Destination, Unlinked, Whose},
 };
 use px_types::{
     ApplicationId, Bounded, InstitutionId, ItemAccessToken, ItemId, UserId,
@@ -425,7 +425,7 @@ async fn an_application_joins_by_the_partners_token() {
     assert_eq!(items.accounts_to_share(&item).await.unwrap().len(), 6);
     let mut connection = world.connection_to("second", &["account-checking"]);
     connection.webhook = Some("https://second.example/hook".to_owned());
-    let joined = by_bank.join(&item, connection.clone()).await.unwrap();
+    let joined = by_bank.join(&item, connection.clone(), Whose::default()).await.unwrap();
     assert_eq!(joined.item_id, item);
     let now = world.clock.now();
     let sent = world.store.claim_webhooks(now, now, 9).await.unwrap();
@@ -451,7 +451,8 @@ async fn an_application_joins_by_the_partners_token() {
     assert_eq!(exchange("second").await.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
 
     // Too late.
-    let late = by_bank.join(&item, connection.clone()).await.unwrap().public_token;
+    let late =
+        by_bank.join(&item, connection.clone(), Whose::default()).await.unwrap().public_token;
     world.clock.advance(TimeDelta::minutes(30));
     let late = items.exchange_public_token(&app("second"), &late).await;
     assert_eq!(late.unwrap_err().kind(), ItemsErrorKind::InvalidPublicToken);
@@ -459,11 +460,42 @@ async fn an_application_joins_by_the_partners_token() {
 
     // Another bank's session, and an Item that is gone.
     let other = items.by(Holder::Partner("other".parse().unwrap()));
-    let error = other.join(&item, connection.clone()).await.unwrap_err();
+    let error = other.join(&item, connection.clone(), Whose::default()).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
     let gone = ItemId::new("gone").unwrap();
-    let error = items.join(&gone, connection).await.unwrap_err();
+    let error = items.join(&gone, connection, Whose::default()).await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::ItemNotFound);
+}
+
+/// The link, its public token and what brings it are one change: none of them is there without the
+/// others, and none of them twice.
+#[tokio::test]
+async fn a_page_without_a_way_back_has_the_application_told_in_the_same_transaction() {
+    let world = World::new();
+    let user = UserId::new("user-1").unwrap();
+    let items = telling(&world);
+    let mut connection = world.connection("first", ALL);
+    connection.webhook = Some("https://first.example/hook".to_owned());
+    let whose = Whose::by_application("anna-at-first");
+    let linked = items
+        .link_for_exchange(&bank(), &user, world.tokens("a"), connection, Some(whose))
+        .await
+        .unwrap();
+    let now = world.clock.now();
+    let sent = world.store.claim_webhooks(now, now, 9).await.unwrap();
+    let told: Vec<serde_json::Value> = sent
+        .iter()
+        .filter(|one| matches!(one.to, Destination::Url(_)))
+        .map(|one| serde_json::from_str(&one.body).unwrap())
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["webhook_code"], "ITEM_ADD_RESULT");
+    assert_eq!(told[0]["public_token"], linked.public_token.expose());
+    assert_eq!(told[0]["client_user_id"], "anna-at-first");
+    let log = items.list_activity(&import(&world).await, None, None).await.unwrap();
+    let kinds: Vec<_> = log.activities.iter().map(|one| one.activity.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "ITEM_CREATE").count(), 1, "{kinds:?}");
+    assert!(!kinds.contains(&"ITEM_UPDATE"), "{kinds:?}");
 }
 
 #[tokio::test]
@@ -472,7 +504,11 @@ async fn a_page_links_and_the_application_exchanges() {
     let user = UserId::new("user-1").unwrap();
     let link = async || {
         let connection = world.connection("first", ALL);
-        world.items.link_for_exchange(&bank(), &user, world.tokens("a"), connection).await.unwrap()
+        world
+            .items
+            .link_for_exchange(&bank(), &user, world.tokens("a"), connection, None)
+            .await
+            .unwrap()
     };
     let first = link().await;
     assert!(first.created);

@@ -9,7 +9,7 @@ use px_items::{
     random::SystemRandom,
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
-        StoreErrorKind, StoreOptions, Then, conformance::Fixture,
+        StoreErrorKind, StoreOptions, Then, Whose, conformance::Fixture,
     },
     vault::FileKeys,
 };
@@ -115,8 +115,9 @@ async fn no_ticket_is_in_the_file() {
         connection
     };
     let tokens = TokenSet::new(AccessToken::new("first-secret"), now());
-    let linked = items.link_for_exchange(&user.0, &user.1, tokens, connect("one")).await.unwrap();
-    items.join(&linked.item_id, connect("two")).await.unwrap();
+    let linked =
+        items.link_for_exchange(&user.0, &user.1, tokens, connect("one"), None).await.unwrap();
+    items.join(&linked.item_id, connect("two"), Whose::default()).await.unwrap();
     let tickets = items.tickets();
     let life = chrono::TimeDelta::hours(4);
     tickets.mint_link(&"second-secret", life).await.unwrap();
