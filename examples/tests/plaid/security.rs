@@ -160,18 +160,18 @@ async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() 
     let plain = json!({ "access_token": "a" });
     let mut both = plain.clone();
     both["client_id"] = id.into();
-    both["secret"] = secret.into();
+    both["secret"] = secret.as_str().into();
     for path in ["/item/get", "/accounts/get", "/transactions/sync"] {
         for (headers, body) in [
             (
-                vec![("plaid-client-id", id), ("plaid-client-id", "x"), ("plaid-secret", secret)],
+                vec![("plaid-client-id", id), ("plaid-client-id", "x"), ("plaid-secret", &*secret)],
                 &plain,
             ),
             (
-                vec![("plaid-client-id", id), ("plaid-secret", secret), ("plaid-secret", "x")],
+                vec![("plaid-client-id", id), ("plaid-secret", &*secret), ("plaid-secret", "x")],
                 &plain,
             ),
-            (vec![("plaid-client-id", id), ("plaid-secret", secret)], &both),
+            (vec![("plaid-client-id", id), ("plaid-secret", &*secret)], &both),
             (vec![("plaid-client-id", id)], &both),
         ] {
             let request = http.post(format!("{}{path}", world.url));
