@@ -122,7 +122,8 @@ async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead
     browser.open("/apps").await;
     plaid.state().items.clear();
     browser.open("/apps").await;
-    for token in plaid.state().imported_with.clone() {
+    let made = plaid.state().imported_with.clone();
+    for token in made {
         assert_eq!(world.get("/customers/current", &token).await.status, 401);
     }
 }
