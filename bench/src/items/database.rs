@@ -201,7 +201,8 @@ async fn sqlite(file: &Path) -> Result<SqlitePool, Failure> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(std::time::Duration::from_secs(30))
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", "-8192")
+        .pragma("wal_autocheckpoint", "4000")
         .disable_statement_logging();
     Ok(SqlitePoolOptions::new().max_connections(1).connect_with(connect).await?)
 }

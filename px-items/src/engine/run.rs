@@ -93,10 +93,14 @@ impl Inner {
             let mut pause = None;
             if hungry && free > 0 {
                 let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
+                let mut claim = pin!(self.claim(self.clock.now(), free, limit));
                 let claimed = tokio::select! {
                     biased;
-                    () = &mut stop => break,
-                    claimed = self.claim(self.clock.now(), free, limit) => claimed,
+                    () = &mut stop => {
+                        self.take_back(claim).await;
+                        break;
+                    }
+                    claimed = &mut claim => claimed,
                 };
                 let claimed = claimed.unwrap_or_else(|error| {
                     tracing::warn!(%error, "no Item could be claimed; trying again");
@@ -157,6 +161,23 @@ impl Inner {
         let left: Vec<_> = left.into_iter().map(|(item, fence)| (item, fence, now)).collect();
         tracing::info!(items = left.len(), "handing back what did not end in time");
         if let Err(error) = self.store.hand_back(&left).await {
+            tracing::warn!(%error, "Items could not be handed back; their leases run out");
+        }
+    }
+
+    /// Hands back what a claim takes that was under way at the stop: dropped, it would leave Items
+    /// to nobody until their leases run out.
+    async fn take_back(&self, claim: impl Future<Output = Result<Claimed, StoreError>>) {
+        let claimed = tokio::select! {
+            biased;
+            claimed = claim => claimed.unwrap_or_default(),
+            () = self.clock.sleep(self.settings.grace) => return,
+        };
+        let now = self.clock.now();
+        let items = claimed.admitted.into_iter().map(|(record, _)| record);
+        let items: Vec<_> =
+            items.map(|one| (one.id, one.fence, one.due_at.unwrap_or(now))).collect();
+        if let Err(error) = self.store.hand_back(&items).await {
             tracing::warn!(%error, "Items could not be handed back; their leases run out");
         }
     }

@@ -58,8 +58,11 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 const READERS: u32 = 4;
 /// What the writer and each reader keep of the file in memory, in KiB; the machine's own cache
 /// has more of it. What five connections keep is what a process takes whatever it does.
-const WRITER_CACHE: u32 = 16 * 1024;
-const READER_CACHE: u32 = 4 * 1024;
+const WRITER_CACHE: u32 = 8 * 1024;
+const READER_CACHE: u32 = 2 * 1024;
+/// Pages of the log after which it is brought into the file. Each update changes pages all over
+/// the file; the longer the log, the more of them are the same ones again.
+const LOG_PAGES: &str = "4000";
 /// How long another program may lock the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -128,6 +131,7 @@ async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<Sq
         .statement_cache_capacity(128)
         .pragma("cache_size", format!("-{cache}"))
         .pragma("temp_store", "memory")
+        .pragma("wal_autocheckpoint", LOG_PAGES)
         .disable_statement_logging();
     // A connection in memory is the database: it must not be ended for being idle.
     let pool = SqlitePoolOptions::new()

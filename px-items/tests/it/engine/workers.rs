@@ -280,6 +280,23 @@ async fn stopping_cuts_off_what_does_not_end() {
     assert_eq!(record.life.failures, 0);
 }
 
+/// A stop that meets a claim under way leaves no Item to nobody.
+#[tokio::test(start_paused = true)]
+async fn stopping_hands_back_what_a_claim_takes_meanwhile() {
+    let world = World::new();
+    let item = world.link().await;
+    let taken = async {
+        while world.record(&item).await.leased_until.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.engine.run(1, taken).await;
+    let record = world.record(&item).await;
+    assert_eq!((record.state, record.leased_until), (State::Created, None));
+    assert!(record.due_at.unwrap() <= world.now());
+    assert_eq!(world.bank.count("user"), 0, "nobody began to work on it");
+}
+
 /// The store fails for a while: the Items wait, nothing else happens.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_costs_time_only() {
