@@ -240,7 +240,9 @@ impl Plaid {
                 let typed = [("username", username), ("password", password)];
                 browser.submit(&page, &typed, REDIRECT_URI).await?
             } else {
-                say!("   {username} signs in, picks {} accounts and consents", accounts.len());
+                let many = if accounts.len() == 1 { "" } else { "s" };
+                let count = accounts.len();
+                say!("   {username} signs in, picks {count} account{many} and consents");
                 let mut typed: Vec<_> =
                     accounts.iter().map(|id| ("account_id", id.as_str())).collect();
                 typed.push(("decision", "allow"));
