@@ -267,9 +267,12 @@ async fn form(
 #[tokio::test]
 async fn what_is_booked_before_the_import_is_told_after_it() {
     let it = Sharing::new().await;
+    // A consent is followed by an import in the background.
+    it.plaid.with(|state| state.down = true);
     it.consent(9).await;
     it.world.bank.advance(60).await.unwrap();
     assert_eq!(it.plaid.with(|state| state.told.len()), 0);
+    it.plaid.with(|state| state.down = false);
     it.portal().import(&it.user).await.unwrap();
     it.world.bank.advance(1).await.unwrap();
     let told = it.told().await;
@@ -280,8 +283,8 @@ async fn what_is_booked_before_the_import_is_told_after_it() {
 #[tokio::test]
 async fn imports_that_fail_leave_one_token_behind_and_not_many() {
     let it = Sharing::new().await;
-    it.consent(9).await;
     it.plaid.with(|state| state.down = true);
+    it.consent(9).await;
     for _ in 0..3 {
         it.portal().import(&it.user).await.unwrap_err();
     }
