@@ -2,7 +2,7 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-libraries := "-p px-types -p px-server -p px-client -p px-items"
+libraries := "-p px-core -p px-types -p px-server -p px-client -p px-items"
 
 # Lists the recipes.
 default:
@@ -13,7 +13,11 @@ ci: fmt lint floats test sim sabotage ledger docs features generated openapi pac
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
-    cargo run --release --bin demo -- {{ arguments }}
+    cargo run --bin demo -- {{ arguments }}
+
+# Measures the README's two commands from a clean clone with an empty target folder.
+first-minute:
+    sh bench/first-minute.sh
 
 # Formatting.
 fmt:
@@ -90,7 +94,7 @@ openapi:
 package:
     cargo package {{ libraries }} --no-verify --allow-dirty
 
-# What may not be depended on: a runtime in px-types, TLS in px-client, a second TLS anywhere.
+# Checks dependencies that must be absent: a runtime in px-types, TLS in px-client, a second TLS library anywhere.
 deps:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -103,7 +107,9 @@ deps:
         echo "$what: as it should be"
     }
     absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
-    absent "px-client without TLS unless asked for" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --no-default-features
+    absent "px-core without ports" 'tokio|http|bytes|rand|chrono|async-trait' -p px-core --no-default-features
+    absent "px-core without Plaid Exchange" 'px-[a-bd-z].*' -p px-core --all-features
+    absent "px-client without TLS" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --all-features
     absent "px-items without stores and network unless asked for" 'sqlx|sqlx-core|libsqlite3-sys|reqwest|hyper|rustls|axum' -p px-items --no-default-features
     absent "one TLS, one HTTP stack" 'native-tls|openssl|openssl-sys|boring|isahc|ureq|curl' --workspace --all-features
     if cargo deny --version >/dev/null 2>&1; then

@@ -2,7 +2,8 @@
 
 use crate::{Failure, bank, data, process::Server, report::Report, serve::Kind};
 use futures_util::StreamExt as _;
-use px_client::{PageEvent, PartnerClient, Window, transport::ReqwestTransport};
+use px_client::{PageEvent, PartnerClient, Window};
+use px_core::ReqwestTransport;
 use px_types::AccessToken;
 use std::{
     net::SocketAddr,

@@ -6,9 +6,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use px_server::verify::{CachedVerifier, Fetch, JwtVerifier, TokenVerifier};
+use px_core::{HttpLimits, HttpTransport, TransportError};
+use px_server::verify::{CachedVerifier, JwtVerifier, TokenVerifier};
 use rcgen::PublicKeyData as _;
-use std::{error::Error as StdError, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 const ISSUER: &str = "https://login.bank.test";
 const AUDIENCE: &str = "https://px.bank.test";
@@ -60,14 +61,16 @@ impl Provider {
     }
 }
 
+#[derive(Debug)]
 struct Keys(Bytes);
 
 #[async_trait]
-impl Fetch for Keys {
-    async fn fetch(
+impl HttpTransport for Keys {
+    async fn send(
         &self,
         _: Request<Bytes>,
-    ) -> Result<Response<Bytes>, Box<dyn StdError + Send + Sync>> {
+        _: &HttpLimits,
+    ) -> Result<Response<Bytes>, TransportError> {
         let mut response = Response::new(self.0.clone());
         let json = http::HeaderValue::from_static("application/json");
         response.headers_mut().insert(http::header::CONTENT_TYPE, json);

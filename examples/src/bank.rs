@@ -13,10 +13,10 @@ use crate::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use px_client::{notifier::Notifier, portal::Portal};
+use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_server::{
     PartnerService,
     clients::{Client, MemoryClients},
-    clock::{Clock, Random, SystemClock, SystemRandom},
     credentials::CredentialsKit,
     guard::RateLimit,
     oauth::OAuth,
@@ -79,7 +79,7 @@ impl BankConfig {
             filling: Some(Filling::default()),
             rate_limit: None,
             start_date: None,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             outbox: Arc::new(|_| {}),
             plaid: None,
@@ -119,9 +119,6 @@ pub enum OpenError {
     /// The site cannot be put together.
     #[error(transparent)]
     Site(#[from] px_server::Error),
-    /// There is no randomness.
-    #[error(transparent)]
-    Random(#[from] px_server::clock::NoRandomness),
 }
 
 /// A bank, open for business. Cheap to clone.
@@ -275,7 +272,7 @@ impl Bank {
 /// a restart.
 async fn cursor_key(ledger: &Ledger, random: &dyn Random) -> Result<CursorKey, OpenError> {
     let mut bytes = [0; 32];
-    random.fill(&mut bytes)?;
+    random.fill(&mut bytes);
     let kept = ledger.note_once("cursor key", &BASE64.encode(bytes)).await?;
     let bytes = BASE64.decode(kept).map_err(|_| LedgerError::NotABank)?;
     Ok(CursorKey::new(&bytes))

@@ -1,5 +1,5 @@
 //! Waiting. The only file of the bank that does; what time it is, a
-//! [`px_server::clock::Clock`] tells.
+//! [`px_core::Clock`] tells.
 
 use std::time::Duration;
 

@@ -9,7 +9,6 @@ mod visit;
 
 pub(crate) use money::readable;
 pub(crate) use view::{CHECK, LOGO, WARNING, details, subtype};
-pub(crate) use visit::random_name;
 
 use crate::{
     ledger::{Ledger, LedgerError},
@@ -27,9 +26,9 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use maud::Markup;
+use px_core::{Clock, Random, random};
 use px_server::{
     Error, PermittedAccounts,
-    clock::{Clock, Random},
     oauth::{AuthorizationRequest, AuthorizePages, OAuth, PageRefusal},
 };
 use px_types::AccountId;
@@ -261,10 +260,7 @@ impl Pages {
 #[async_trait]
 impl AuthorizePages for Pages {
     async fn ask(&self, request: AuthorizationRequest, _: &Parts) -> Response<Bytes> {
-        match self.0.visits.begin(request) {
-            Ok(visit) => self.show(&visit, StatusCode::OK, None),
-            Err(error) => self.failed(&error),
-        }
+        self.show(&self.0.visits.begin(request), StatusCode::OK, None)
     }
 
     async fn refuse(&self, refusal: PageRefusal) -> Response<Bytes> {
@@ -314,7 +310,7 @@ pub(crate) async fn with_request_id(
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
     };
     let own = request.headers().get(&name).filter(fit).cloned();
-    let id = own.or_else(|| HeaderValue::try_from(random_name(&*random).ok()?).ok());
+    let id = own.or_else(|| HeaderValue::try_from(random::secret(&*random)).ok());
     let mut response = next.run(request).await;
     if let Some(id) = id {
         response.headers_mut().insert(name, id);

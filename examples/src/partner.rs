@@ -12,7 +12,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use px_server::{Caller, Error, Partner, clock::Clock, oauth::OAuth};
+use px_core::Clock;
+use px_server::{Caller, Error, Partner, oauth::OAuth};
 use px_types::{
     AccountId, Timestamp, UserId,
     partner::{

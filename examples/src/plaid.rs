@@ -29,16 +29,12 @@ use self::{
     example_app::ExampleApp, link::Link, ops::Figures,
 };
 use axum::Router;
-use chrono::{DateTime, Utc};
-use px_client::{
-    HttpTransport,
-    clock::{Clock, TokioClock},
-    transport::{ReqwestTransport, TransportError},
+use px_core::{
+    Clock, HttpTransport, Random, ReqwestTransport, SystemClock, SystemRandom, TransportError,
 };
 use px_items::{
     engine::Engine,
     items::{Items, SharedItems},
-    random::{Random, SystemRandom},
     store::{Store, StoreError},
     vault::VaultError,
     webhook::{Sender, SignError, Signer},
@@ -80,7 +76,7 @@ impl Parts {
             ReqwestTransport::builder().public_addresses_only()
         };
         Ok(Self {
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             banks: Arc::new(ReqwestTransport::new()?),
             webhooks: Arc::new(webhooks.build()?),
@@ -192,7 +188,6 @@ impl DemoPlaid {
         let registry = Registry::new(&config)?;
         let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
         let link = Link::new(config.clone(), desk, banks.clone(), clock.clone(), random.clone());
-        let server_clock: Arc<dyn px_server::clock::Clock> = Arc::new(ServerClock(clock.clone()));
         let api = Api {
             config: config.clone(),
             registry: registry.clone(),
@@ -204,9 +199,9 @@ impl DemoPlaid {
         };
         let mut service = PlaidService::builder(api).clients(registry.clients());
         if let Some(calls) = config.rate_limit {
-            service = service.rate_limit(RateLimit::per_second(calls).clock(server_clock));
+            service = service.rate_limit(RateLimit::per_second(calls).clock(clock.clone()));
         }
-        let service = service.random(Arc::new(ServerRandom(random.clone()))).build()?;
+        let service = service.random(random.clone()).build()?;
         // What applications read is counted with what they call.
         let developer = Developer::new(items.clone(), registry, service.clone(), random);
         let inner = Inner { config, parts, store, items, engine, sender, link, developer, service };
@@ -308,26 +303,5 @@ struct Wakes(Arc<tokio::sync::Notify>);
 impl px_items::engine::Observer for Wakes {
     fn observe(&self, _: &px_items::engine::Observed) {
         self.0.notify_one();
-    }
-}
-
-/// The same time for the parts that know it under another name.
-#[derive(Debug)]
-struct ServerClock(Arc<dyn Clock>);
-
-impl px_server::clock::Clock for ServerClock {
-    fn now(&self) -> DateTime<Utc> {
-        self.0.now()
-    }
-}
-
-/// The same randomness for the parts that know it under another name.
-#[derive(Debug)]
-struct ServerRandom(Arc<dyn Random>);
-
-impl px_server::clock::Random for ServerRandom {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), px_server::clock::NoRandomness> {
-        self.0.fill(buffer);
-        Ok(())
     }
 }

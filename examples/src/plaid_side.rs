@@ -13,14 +13,13 @@ use crate::{
     ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
 };
 use px_client::{
-    HttpTransport, Limits, PlaidClient, RetryPolicy,
-    clock::Clock as ClientClock,
+    PlaidClient, RetryPolicy,
     notifier::{NotKept, Notifier},
     portal::{Portal, PortalErrorKind},
 };
+use px_core::{Clock, Clock as ClientClock, HttpLimits, HttpTransport};
 use px_server::{
     PermittedAccounts,
-    clock::Clock,
     oauth::{OAuth, StoreError},
     webhook::{AskedKeys, Verifier},
 };
@@ -138,9 +137,9 @@ fn patience() -> RetryPolicy {
     policy
 }
 
-fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.answer = Duration::from_secs(8);
+fn limits() -> HttpLimits {
+    let mut limits = HttpLimits::default();
+    limits.request_timeout = Duration::from_secs(8);
     limits
 }
 

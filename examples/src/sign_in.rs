@@ -7,9 +7,9 @@ use crate::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
+use px_core::Clock;
 use px_server::{
     Error,
-    clock::Clock,
     credentials::{Factor, SignInMethods, TotpSecret},
 };
 use px_types::{

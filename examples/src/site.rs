@@ -35,11 +35,8 @@ use chrono::TimeDelta;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use maud::Markup;
 use px_client::portal::PortalError;
-use px_server::{
-    Error,
-    clock::{Clock, Random},
-    credentials::CredentialsKit,
-};
+use px_core::{Clock, Random};
+use px_server::{Error, credentials::CredentialsKit};
 use px_types::{ApplicationId, ClientId};
 use serde::Deserialize;
 use session::{Session, Sessions};

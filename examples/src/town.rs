@@ -8,7 +8,7 @@ use crate::{
     plaid::{Config, DemoPlaid, Parts, ops::Figures},
     plaid_side::{Offer, PlaidSide},
 };
-use px_client::transport::ReqwestTransport;
+use px_core::ReqwestTransport;
 use px_server::hyper::Server;
 use std::sync::Arc;
 use tokio::{net::TcpListener, sync::watch};

@@ -12,25 +12,19 @@ use demo_bank::{
     Bank, BankConfig,
     ledger::read::{Begin, User, Window as BankWindow},
 };
-use px_client::{
-    PartnerClient, Window,
-    clock::{Clock, TokioClock},
-    oauth::AuthorizationRequest,
-    transport::InProcess,
-};
+use px_client::{PartnerClient, Window, oauth::AuthorizationRequest};
+use px_core::{Clock, InProcessTransport, ManualClock, SystemClock, SystemRandom};
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Outcome},
     item::State,
     items::{Items, TransactionsRequest},
     partners::{FixedPartners, Partner},
-    random::SystemRandom,
     store::{SqliteStore, Store, StoreOptions},
     vault::FileKeys,
 };
 use px_server::{
     PermittedAccounts,
-    clock::ManualClock,
     oauth::{Authorization, OAuth},
 };
 use px_types::{
@@ -39,7 +33,6 @@ use px_types::{
     plaid::{Batch, NewTransactionsNotification, TransactionsNotificationEntry},
     webhook::Environment,
 };
-use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -137,11 +130,12 @@ impl World {
         bank.ledger().import(file, |_| {}).await.unwrap();
 
         let clock = Arc::new(Ahead::of(start));
-        let client = PartnerClient::builder("https://bank.example", InProcess::new(bank.service()))
-            .client(client_id, secret)
-            .clock(clock.clone())
-            .build()
-            .unwrap();
+        let client =
+            PartnerClient::builder("https://bank.example", InProcessTransport::new(bank.service()))
+                .client(client_id, secret)
+                .clock(clock.clone())
+                .build()
+                .unwrap();
         let keys = FileKeys::generate("test", Arc::new(SystemRandom)).unwrap();
         let options = StoreOptions::new(Environment::Sandbox, Arc::new(keys));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await.unwrap());
@@ -182,11 +176,10 @@ impl World {
             Product::Liabilities,
             Product::Investments,
         ];
-        let mut rng = StdRng::seed_from_u64(7);
         for name in names.iter().step_by(every()) {
             let user = self.bank.ledger().user_by_name(name).await.unwrap().unwrap();
             let request = AuthorizationRequest::new(BACK);
-            let (url, pending) = self.client.begin_authorization(request, &mut rng).unwrap();
+            let (url, pending) = self.client.begin_authorization(request).unwrap();
             let query = url.query().unwrap_or_default();
             let back = consent(self.bank.oauth(), query, &user.user_id).await;
             let code = pending.check_callback(&back).unwrap();
@@ -340,11 +333,11 @@ impl Observer for Ended {
 
 /// The machine's clock, so many seconds ahead or behind.
 #[derive(Debug)]
-struct Ahead(AtomicI64, TokioClock);
+struct Ahead(AtomicI64, SystemClock);
 
 impl Ahead {
     fn of(start: DateTime<Utc>) -> Self {
-        let clock = TokioClock::new();
+        let clock = SystemClock::new();
         Self(AtomicI64::new((start - clock.now()).num_seconds()), clock)
     }
 }

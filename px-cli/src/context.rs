@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Result},
 };
 use chrono::{DateTime, Utc};
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, SystemClock};
 use px_items::store::{ItemRecord, Store};
 use px_types::ItemId;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the database. `Make::IfMissing` makes an SQLite database and its key.
     pub(crate) async fn open(common: &Common, make: database::Make) -> Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let store = database::open(common, &*clock, make).await?;
         Ok(Self { store, clock, json: common.json })
     }

@@ -6,9 +6,8 @@ use crate::{
     output::say,
     secret_file::Secret,
 };
-use px_client::clock::Clock;
+use px_core::{Clock, SystemRandom};
 use px_items::{
-    random::SystemRandom,
     store::{PostgresStore, SqliteStore, Store, StoreOptions},
     vault::{Envelope, FileKeys},
 };

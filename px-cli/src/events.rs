@@ -2,7 +2,7 @@
 
 use crate::output::{count, printable, seconds};
 use chrono::{DateTime, Utc};
-use px_client::clock::Clock;
+use px_core::Clock;
 use px_items::{
     engine::{Observed, Observer, Outcome, Report},
     life::{Suspicion, Walk},

@@ -6,7 +6,7 @@ use crate::{
 };
 use http::StatusCode;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use px_client::clock::Clock;
+use px_core::Clock;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 

@@ -4,7 +4,8 @@ use crate::{
     cli::Common,
     failure::{Failure, Result},
 };
-use px_client::{HttpTransport, PartnerClient, RetryPolicy, SignBody, transport::ReqwestTransport};
+use px_client::{PartnerClient, RetryPolicy, SignBody};
+use px_core::{HttpTransport, ReqwestTransport};
 use px_items::partners::{Budget, Partner, Partners};
 use px_types::{ClientId, ClientSecret, InstitutionId, ScopeSet};
 use serde::Deserialize;

@@ -18,26 +18,19 @@ pub(crate) use self::{
 };
 
 use crate::{
-    clock::Clock,
     error::{Error, Kind},
     partner::SignBody,
     retry::{Attempt, Decision, Failure, RetryPolicy, decide},
     token::TokenState,
-    transport::{HttpTransport, Limits, TransportErrorKind},
 };
 use answer::judge;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::{Either, select};
 use http::Request;
+use px_core::{Clock, HttpLimits, HttpTransport, Random, TransportErrorKind};
 use px_types::{AccessToken, ClientId, ClientSecret, endpoint::codec::ReplyKind};
-use rand::{Rng as _, rngs::StdRng};
-use std::{
-    fmt,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 /// How one side is reached, and with how much patience.
 pub(crate) struct Core {
@@ -47,8 +40,8 @@ pub(crate) struct Core {
     transport: Arc<dyn HttpTransport>,
     clock: Arc<dyn Clock>,
     retry: RetryPolicy,
-    limits: Limits,
-    rng: Mutex<StdRng>,
+    limits: HttpLimits,
+    random: Arc<dyn Random>,
     dialect: Dialect,
 }
 
@@ -134,13 +127,18 @@ impl Core {
         &self.clock
     }
 
+    pub(crate) fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }
 
     fn request_id(&self) -> String {
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{:016x}", rng.next_u64())
+        let mut id = [0; 8];
+        self.random.fill(&mut id);
+        format!("{:016x}", u64::from_be_bytes(id))
     }
 
     /// Makes a call, repeating it as the policy says.
@@ -157,8 +155,8 @@ impl Core {
             let token = bearer(outgoing.operation, caller).await?;
             let left = policy.budget.saturating_sub(clock.elapsed() - start);
             let time = match made {
-                1 => self.limits.answer,
-                _ => self.limits.answer.min(left),
+                1 => self.limits.request_timeout,
+                _ => self.limits.request_timeout.min(left),
             };
             let failed = match self.attempt(&outgoing, caller, token.as_ref(), time).await {
                 Ok(answer) => return Ok(answer),
@@ -190,11 +188,7 @@ impl Core {
                 last_wait,
                 asked_wait: failed.asked_for.map(wait),
             };
-            let decision = {
-                let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-                decide(policy, &attempt, &mut *rng)
-            };
-            match decision {
+            match decide(policy, &attempt, &*self.random) {
                 Decision::GiveUp => return Err(error),
                 Decision::Again(wait) => {
                     match self.until(caller, token.as_ref(), wait).await {

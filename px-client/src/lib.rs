@@ -25,7 +25,8 @@
 //!
 //! ```
 //! use futures_util::TryStreamExt as _;
-//! use px_client::{PartnerClient, clock::{Clock as _, TokioClock}, transport::InProcess};
+//! use px_client::PartnerClient;
+//! use px_core::{Clock as _, SystemClock, InProcessTransport};
 //! use px_types::{AccessToken, Date, UserId};
 //! # use px_server::{Caller, Error, Partner, PartnerService, TokenGrant, verify::{TokenVerifier, VerifyError}};
 //! # use px_types::{ScopeSet, partner::*, wire};
@@ -51,7 +52,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let bank = PartnerService::builder(Bank).tokens(std::sync::Arc::new(Anyone)).build()?;
-//! let client = PartnerClient::builder("https://bank.example", InProcess::new(bank))
+//! let client = PartnerClient::builder("https://bank.example", InProcessTransport::new(bank))
 //!     .token(AccessToken::new("the-token-of-the-user"))
 //!     .build()?;
 //! let user_id: UserId = "u-1".parse()?;
@@ -60,7 +61,7 @@
 //!     println!("{}: {} {}", account.name, account.current_balance, account.unit.as_str());
 //! }
 //!
-//! let today = Date::from(TokioClock::new().now().date_naive());
+//! let today = Date::from(SystemClock::new().now().date_naive());
 //! let mut transactions = client.transactions(&user_id, today.minus_days(730), today);
 //! while let Some(transaction) = transactions.try_next().await? {
 //!     println!("{} {}", transaction.date(), transaction.amount);
@@ -78,7 +79,7 @@
 //!
 //! let mut request = AuthorizationRequest::new("https://plaid.example/oauth.html");
 //! request.issuer = Some("https://bank.example".into());
-//! let (url, pending) = client.begin_authorization(request, &mut rand::rng())?;
+//! let (url, pending) = client.begin_authorization(request)?;
 //! // Send the user to `url`, keep `pending` with the session. When the user is back:
 //! let tokens = client.exchange_code(pending.check_callback(callback_url)?).await?;
 //! // Keep them in a store of your own, and call with them. They are refreshed in time.
@@ -92,7 +93,6 @@
 //! Which parts of the contract Plaid has published and which this project decided is said in
 //! the project's README.
 
-pub mod clock;
 pub mod credentials;
 mod error;
 mod exchange;
@@ -104,7 +104,6 @@ mod plaid;
 pub mod portal;
 pub mod retry;
 mod token;
-pub mod transport;
 
 pub use error::{Error, Kind, PagingFault};
 pub use page::{HistoryOptions, PageEvent, Transactions, Window};
@@ -112,4 +111,3 @@ pub use partner::{PartnerClient, PartnerClientBuilder, SignBody};
 pub use plaid::{PlaidClient, PlaidClientBuilder, is_repeated};
 pub use retry::RetryPolicy;
 pub use token::{MemoryTokenStore, RefreshingTokens, StaticToken, TokenSource, TokenStore};
-pub use transport::{HttpTransport, Limits};

@@ -21,7 +21,8 @@
 //! Plaid is in the same process here; over the network the transport is `ReqwestTransport::new()?`.
 //!
 //! ```
-//! use px_client::{PlaidClient, notifier::Notifier, transport::InProcess};
+//! use px_client::{PlaidClient, notifier::Notifier};
+//! use px_core::InProcessTransport;
 //! use px_types::{ClientSecret, ItemAccessToken, Timestamp};
 //! use std::time::Duration;
 //!
@@ -34,7 +35,7 @@
 //! #         .header("content-type", "application/json")
 //! #         .body(Full::new(Bytes::from_static(br#"{"request_id": "r-1"}"#)))
 //! # });
-//! let plaid = PlaidClient::builder("https://plaid.example", InProcess::new(a_plaid))
+//! let plaid = PlaidClient::builder("https://plaid.example", InProcessTransport::new(a_plaid))
 //!     .client("the-bank".parse()?, ClientSecret::new("its-secret"))
 //!     .build()?;
 //! // With `store` it survives a restart.
@@ -88,7 +89,6 @@ use px_types::{
     plaid::{AccountEvent, TokenAction},
     primitive::date::Iso8601,
 };
-use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     error::Error as StdError,
     fmt,
@@ -141,7 +141,6 @@ pub struct NotifierBuilder {
     tokens: Option<Arc<dyn PresentToken>>,
     collect_for: Duration,
     longest_rest: Duration,
-    seed: Option<u64>,
 }
 
 impl NotifierBuilder {
@@ -178,12 +177,6 @@ impl NotifierBuilder {
         self
     }
 
-    /// Makes the rests the same in every run: for tests.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
-    }
-
     /// Starts the tasks, on the tokio runtime that it is called on, and tells what the store
     /// still keeps.
     ///
@@ -207,13 +200,10 @@ impl NotifierBuilder {
         let (asks, asked) = mpsc::channel(QUEUE);
         let phase = watch::Sender::new(Phase::Open);
         let mut tasks = vec![tokio::spawn(keep::run(asked, self.store, signals, counters))];
+        let random = shared.client.random();
         for lane in Lane::ALL {
-            let rng = match self.seed {
-                Some(seed) => StdRng::seed_from_u64(seed.wrapping_add(lane as u64)),
-                None => rand::make_rng(),
-            };
             let (shared, phase) = (Arc::clone(&shared), phase.subscribe());
-            let worker = Worker { lane, shared, phase, rng, failures: 0 };
+            let worker = Worker { lane, shared, phase, random: Arc::clone(random), failures: 0 };
             tasks.push(tokio::spawn(worker.run()));
         }
         Notifier(Arc::new(Handle { asks, phase, shared, tasks: Mutex::new(tasks) }))
@@ -230,7 +220,6 @@ impl Notifier {
             tokens: None,
             collect_for: Duration::from_millis(100),
             longest_rest: Duration::from_secs(300),
-            seed: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Request;
+use px_core::random;
 use px_types::{
     AccessToken, AnyToken, ApplicationId, Auth, AuthorizationState, CodeVerifier, RefreshToken,
     ScopeSet, Timestamp, UserId,
@@ -25,7 +26,6 @@ use px_types::{
     },
     wire,
 };
-use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -161,22 +161,19 @@ pub struct ServerMetadata {
 impl PartnerClient {
     /// Begins an authorization: the URL to send the user to, and what to keep until then.
     ///
-    /// The randomness is handed in; outside of tests give it `rand::rng()`.
-    ///
     /// # Errors
     /// When the client has no id, or the authorization endpoint is no URL.
-    pub fn begin_authorization<R: CryptoRng + ?Sized>(
+    pub fn begin_authorization(
         &self,
         request: AuthorizationRequest,
-        rng: &mut R,
     ) -> Result<(Url, PendingAuthorization), Error> {
         let refuse = |what: &str| Error::build("authorize", what);
         let client_id = self
             .client_id()
             .ok_or_else(|| refuse("the client has no id").advice("give it to the builder"))?;
         let pending = PendingAuthorization {
-            state: AuthorizationState::new(random_text(rng)),
-            code_verifier: CodeVerifier::new(random_text(rng)),
+            state: AuthorizationState::new(random::secret(&**self.random())),
+            code_verifier: CodeVerifier::new(random::secret(&**self.random())),
             redirect_uri: request.redirect_uri,
             issuer: request.issuer,
         };
@@ -269,13 +266,6 @@ impl PartnerClient {
         let response = self.token(TokenRequest::new(grant)).await?;
         TokenSet::from_response(response, asked_at)
     }
-}
-
-/// 256 random bits as 43 letters, which both `state` and a verifier may be.
-fn random_text<R: CryptoRng + ?Sized>(rng: &mut R) -> String {
-    let mut bytes = [0; 32];
-    rng.fill_bytes(&mut bytes);
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The S256 challenge of RFC 7636 section 4.2.

@@ -3,13 +3,12 @@
 //! How a call is made, repeated and judged is in `exchange`; long histories are in [`page`](crate::page).
 
 use crate::{
-    clock::Clock,
     error::{Error, Source},
     exchange::{Answer, Caller, Core, Dialect, Outgoing, Setup, shared_settings},
     token::{StaticToken, TokenSource, TokenState},
-    transport::HttpTransport,
 };
 use http::Method;
+use px_core::{Clock, HttpTransport, Random};
 use px_types::{
     AccessToken, Auth, ClientId, ClientSecret, Endpoint,
     endpoint::codec::{self, Reply as _},
@@ -255,6 +254,10 @@ impl PartnerClient {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.shared.core.clock()
+    }
+
+    pub(crate) fn random(&self) -> &Arc<dyn Random> {
+        self.shared.core.random()
     }
 
     pub(crate) fn base(&self) -> &str {

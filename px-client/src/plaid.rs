@@ -8,11 +8,10 @@ mod repeat;
 pub use repeat::is_repeated;
 
 use crate::{
-    clock::Clock,
     error::Error,
     exchange::{Caller, Core, Dialect, Outgoing, Setup, shared_settings},
-    transport::HttpTransport,
 };
+use px_core::{Clock, HttpTransport, Random};
 use px_types::{
     Auth, ClientId, ClientSecret, Endpoint,
     endpoint::codec::{self, Reply as _},
@@ -42,7 +41,7 @@ use std::{fmt, sync::Arc};
 /// Over the network the transport is `ReqwestTransport::new()?` (feature `reqwest`).
 ///
 /// ```no_run
-/// # async fn example(transport: impl px_client::HttpTransport + 'static) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(transport: impl px_core::HttpTransport + 'static) -> Result<(), Box<dyn std::error::Error>> {
 /// use px_client::PlaidClient;
 /// use px_types::{ClientSecret, ItemAccessToken, plaid::ListApplications};
 ///
@@ -323,5 +322,9 @@ impl PlaidClient {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.shared.core.clock()
+    }
+
+    pub(crate) fn random(&self) -> &Arc<dyn Random> {
+        self.shared.core.random()
     }
 }

@@ -24,7 +24,8 @@
 //! # Examples
 //!
 //! ```
-//! use px_client::{PlaidClient, portal::{MemoryPortalStore, MintToken, Portal}, transport::InProcess};
+//! use px_client::{PlaidClient, portal::{MemoryPortalStore, MintToken, Portal}};
+//! use px_core::InProcessTransport;
 //! use px_types::{AccessToken, ClientSecret, UserId};
 //! use std::{error::Error, sync::Arc};
 //!
@@ -55,7 +56,7 @@
 //! #             _ => r#"{"request_id": "r-4"}"#,
 //! #         })))
 //! # });
-//! let plaid = PlaidClient::builder("https://plaid.example", InProcess::new(a_plaid))
+//! let plaid = PlaidClient::builder("https://plaid.example", InProcessTransport::new(a_plaid))
 //!     .client("the-bank".parse()?, ClientSecret::new("its-secret"))
 //!     .build()?;
 //! let portal = Portal::builder(plaid, Arc::new(MemoryPortalStore::default()), "First Platypus Bank")
@@ -104,8 +105,9 @@ pub use self::{
     watchers::Changes,
 };
 
-use crate::{clock::Clock, plaid::PlaidClient};
+use crate::plaid::PlaidClient;
 use futures_util::future::join_all;
+use px_core::Clock;
 use px_types::{
     ApplicationId, UserId,
     model::{

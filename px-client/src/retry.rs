@@ -2,9 +2,9 @@
 //!
 //! Contract: `px.md` section 2.2.1.
 
-use crate::transport::TransportErrorKind;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use rand::{Rng, RngExt as _};
+use px_core::TransportErrorKind;
+use px_core::{Random, random};
 use std::time::Duration;
 
 /// How often and how long a call is tried.
@@ -113,16 +113,14 @@ impl Attempt {
 /// The wait is decorrelated jitter: random between the shortest wait and three times the
 /// last. A longer wait that the partner asks for wins; if the budget does not hold it, the
 /// call ends at once.
-pub fn decide<R: Rng + ?Sized>(policy: &RetryPolicy, attempt: &Attempt, rng: &mut R) -> Decision {
+pub fn decide(policy: &RetryPolicy, attempt: &Attempt, random: &dyn Random) -> Decision {
     let repeatable = attempt.safe || !attempt.may_have_been_sent;
     if !repeatable || !is_transient(attempt.failure) || attempt.made >= policy.attempts {
         return Decision::GiveUp;
     }
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let low = millis(policy.shortest_wait);
-    let high = millis(attempt.last_wait.unwrap_or(policy.shortest_wait)).saturating_mul(3);
-    let high = high.min(millis(policy.longest_wait)).max(low);
-    let jitter = Duration::from_millis(rng.random_range(low..=high));
+    let last = attempt.last_wait.unwrap_or(policy.shortest_wait);
+    let longest = last.saturating_mul(3).min(policy.longest_wait);
+    let jitter = random::duration(random, policy.shortest_wait..=longest);
     let wait = jitter.max(attempt.asked_wait.unwrap_or_default());
     if attempt.spent.saturating_add(wait) >= policy.budget {
         return Decision::GiveUp;
@@ -159,10 +157,10 @@ fn http_date(text: &str) -> Option<DateTime<Utc>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use rand::{SeedableRng as _, rngs::StdRng};
+    use px_core::SeededRandom;
 
-    fn rng() -> StdRng {
-        StdRng::seed_from_u64(7)
+    fn random() -> SeededRandom {
+        SeededRandom::new(7)
     }
 
     #[test]
@@ -184,7 +182,7 @@ mod tests {
             (Failure::Transport(T::TooLarge), false),
             (Failure::Transport(T::Refused), false),
         ] {
-            let decision = decide(&policy, &Attempt::first(failure), &mut rng());
+            let decision = decide(&policy, &Attempt::first(failure), &random());
             assert_eq!(matches!(decision, Decision::Again(_)), again, "{failure:?}");
         }
     }
@@ -194,10 +192,10 @@ mod tests {
         let mut attempt = Attempt::first(Failure::Status(503));
         attempt.safe = false;
         let policy = RetryPolicy::default();
-        assert_eq!(decide(&policy, &attempt, &mut rng()), Decision::GiveUp);
+        assert_eq!(decide(&policy, &attempt, &random()), Decision::GiveUp);
         attempt.failure = Failure::Transport(TransportErrorKind::Connect);
         attempt.may_have_been_sent = false;
-        assert_ne!(decide(&policy, &attempt, &mut rng()), Decision::GiveUp);
+        assert_ne!(decide(&policy, &attempt, &random()), Decision::GiveUp);
     }
 
     #[test]
@@ -206,9 +204,9 @@ mod tests {
         let mut attempt = Attempt::first(Failure::Status(503));
         attempt.asked_wait = Some(Duration::from_secs(29));
         let again = Decision::Again(Duration::from_secs(29));
-        assert_eq!(decide(&policy, &attempt, &mut rng()), again);
+        assert_eq!(decide(&policy, &attempt, &random()), again);
         attempt.spent = Duration::from_secs(1);
-        assert_eq!(decide(&policy, &attempt, &mut rng()), Decision::GiveUp);
+        assert_eq!(decide(&policy, &attempt, &random()), Decision::GiveUp);
     }
 
     #[test]
@@ -233,10 +231,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_call_outlasts_its_budget(seed: u64, asked in proptest::option::of(0_u64..40_000)) {
-            let (policy, mut rng) = (RetryPolicy::default(), StdRng::seed_from_u64(seed));
+            let (policy, random) = (RetryPolicy::default(), SeededRandom::new(seed));
             let mut attempt = Attempt::first(Failure::Status(500));
             attempt.asked_wait = asked.map(Duration::from_millis);
-            while let Decision::Again(wait) = decide(&policy, &attempt, &mut rng) {
+            while let Decision::Again(wait) = decide(&policy, &attempt, &random) {
                 prop_assert!(wait >= policy.shortest_wait.max(attempt.asked_wait.unwrap_or_default()));
                 attempt.spent += wait;
                 attempt.made += 1;

@@ -1,13 +1,13 @@
 //! Where bearer tokens come from, how they are kept, and how they end.
 
 use crate::{
-    clock::Clock,
     error::{Error, Kind, Source},
     oauth::TokenSet,
     partner::PartnerClient,
 };
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
+use px_core::Clock;
 use px_types::{AccessToken, RefreshToken};
 use std::{
     fmt,

@@ -26,13 +26,12 @@ pub use settings::Settings;
 
 use crate::{
     partners::Partners,
-    random::{Random, SystemRandom},
     store::{ItemRecord, Store},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use gate::Gates;
 use observe::Nobody;
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::ItemId;
 use std::{
     fmt,
@@ -134,7 +133,7 @@ impl Engine {
         EngineBuilder {
             store,
             partners,
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             observer: Arc::new(Nobody),
             settings: Settings::default(),

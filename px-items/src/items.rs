@@ -38,12 +38,11 @@ use crate::{
     applications::Applications,
     connection::{Connection, CursorKey},
     plan::PlanSettings,
-    random::{Random, SystemRandom},
     store::Store,
     tickets::Tickets,
     webhook::{Allow, check_url},
 };
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::webhook::Environment;
 use reads::Reads;
 use std::{fmt, sync::Arc};
@@ -76,7 +75,7 @@ impl Items {
         ItemsBuilder(Self {
             reads: Arc::new(Reads::over(Arc::clone(&store))),
             store,
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             environment: Environment::Sandbox,
             webhooks: Allow::Public,

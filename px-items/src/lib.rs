@@ -18,7 +18,8 @@
 //! [`PartnerClient`](px_client::PartnerClient)s over the network and a database.
 //!
 //! ```
-//! use px_client::{PartnerClient, clock::{Clock as _, TokioClock}, oauth::TokenSet, transport::InProcess};
+//! use px_client::{PartnerClient, oauth::TokenSet};
+//! use px_core::{Clock as _, SystemClock, InProcessTransport};
 //! use px_items::{
 //!     connection::Connection, engine::Engine, items::Items, store::MemoryStore,
 //!     partners::{FixedPartners, Partner},
@@ -36,7 +37,7 @@
 //! #             "owner_identity_ids": ["i"], "current_balance": "100.95", "currency": "USD"}]}"#).unwrap())
 //! #     }
 //! #     async fn transactions(&self, _: &Caller, asked: ListTransactions) -> Result<TransactionsResponse, Error> {
-//! #         let date = px_types::Date::from(TokioClock::new().now().date_naive()).minus_days(3);
+//! #         let date = px_types::Date::from(SystemClock::new().now().date_naive()).minus_days(3);
 //! #         if !(asked.query.start_date..=asked.query.end_date).contains(&date) {
 //! #             return Ok(TransactionsResponse::new(0_u64, vec![]));
 //! #         }
@@ -55,7 +56,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let bank = PartnerService::builder(Bank).tokens(Arc::new(Anyone)).build()?;
-//! let client = PartnerClient::builder("https://bank.example", InProcess::new(bank)).build()?;
+//! let client = PartnerClient::builder("https://bank.example", InProcessTransport::new(bank)).build()?;
 //! let partners = FixedPartners::new().with("bank".parse()?, Partner::new(client));
 //! let store = Arc::new(MemoryStore::new(Environment::Sandbox));
 //! let engine = Engine::builder(store.clone(), Arc::new(partners)).build();
@@ -63,7 +64,7 @@
 //! let items = Items::builder(store).wake(move || waker.wake()).build();
 //!
 //! // The user has signed in at the bank, and `tokens` are what that gave.
-//! let now = TokioClock::new().now();
+//! let now = SystemClock::new().now();
 //! let tokens = TokenSet::new(AccessToken::new("the-token-of-the-user"), now);
 //! let budget_app = Connection::new("budget-app".parse()?, [Product::Transactions], now);
 //! let linked = items.link(&"bank".parse()?, &"u-1".parse()?, tokens, budget_app).await?;
@@ -94,7 +95,6 @@ mod metrics;
 pub mod news;
 pub mod partners;
 pub mod plan;
-pub mod random;
 pub mod schedule;
 pub mod store;
 pub mod sync;

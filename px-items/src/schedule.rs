@@ -3,8 +3,9 @@
 //! Nothing here gates an Item for ever: every failure has a next attempt. Only the loss of the
 //! authorization lets an Item rest, and that is [`crate::item`]'s.
 
-use crate::{life::FailureKind, random::Random};
+use crate::life::FailureKind;
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::Random;
 
 /// The figures of the schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]

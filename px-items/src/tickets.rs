@@ -6,11 +6,10 @@
 
 use crate::{
     items::{ItemsError, ItemsErrorKind, unguessable},
-    random::Random,
     store::{PublicGrant, Store, Ticket, TicketDigest, TicketKind},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::Clock;
+use px_core::{Clock, Random};
 use px_types::{ApplicationId, ItemId, LinkToken, PublicToken, webhook::Environment};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};

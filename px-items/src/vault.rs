@@ -1,8 +1,8 @@
 //! How secrets are kept at rest: sealed under a key that the database does not have.
 
-use crate::random::Random;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
+use px_core::Random;
 use std::{
     ffi::OsString,
     fmt,
@@ -217,7 +217,7 @@ fn unusable(path: &Path, error: &io::Error) -> VaultError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SystemRandom;
+    use px_core::SystemRandom;
 
     fn keys(name: &str) -> FileKeys {
         FileKeys::generate(name, Arc::new(SystemRandom)).unwrap()

@@ -11,11 +11,12 @@ pub(crate) mod request;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::Incoming;
 
-use crate::{clock::Random, request_id};
+use crate::request_id;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
+use px_core::Random;
 use std::{fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 /// The most that a request may carry.

@@ -1,7 +1,7 @@
 //! The OAuth clients of a partner (Plaid is one), and how one shows who it is.
 
-use crate::digest::Digest;
 use async_trait::async_trait;
+use px_core::Digest;
 use px_types::{ClientId, ClientSecret};
 use std::{collections::HashMap, error::Error as StdError};
 

@@ -86,9 +86,7 @@ pub mod axum;
 mod call;
 mod caller;
 pub mod clients;
-pub mod clock;
 pub mod credentials;
-mod digest;
 mod error;
 pub mod guard;
 #[cfg(feature = "hyper")]

@@ -33,22 +33,22 @@ pub mod store;
 mod token;
 mod verifier;
 
-pub use crate::digest::Digest;
 pub use authorize::{Authorization, AuthorizationRequest, PageRefusal, PageRefusalKind};
 pub use client_auth::authenticate_client;
 pub use error::{BuildError, OAuthError, OAuthErrorKind};
 pub use grant::GrantRecord;
 pub use pages::AuthorizePages;
+pub use px_core::Digest;
 pub use store::{GrantStore, MemoryGrantStore, StoreError, Swap, Versioned};
 
 use crate::{
     Error, PermittedAccounts,
     clients::{Client, Clients},
-    clock::{Clock, NoRandomness, Random, SystemClock, SystemRandom},
     verify::{CachedVerifier, TokenVerifier},
 };
 use chrono::{DateTime, Months, TimeDelta, Utc};
 use http::HeaderMap;
+use px_core::{Clock, Random, SystemClock, SystemRandom, random};
 use px_types::{AccessToken, ClientId, Scope, ScopeSet, UserId};
 use std::{
     fmt,
@@ -178,7 +178,7 @@ impl OAuth {
                 issuer: issuer.into(),
                 clients,
                 store,
-                clock: Arc::new(SystemClock),
+                clock: Arc::new(SystemClock::new()),
                 random: Arc::new(SystemRandom),
                 scopes: ScopeSet::defaults(),
                 access_token_lifetime: TimeDelta::seconds(900),
@@ -299,8 +299,8 @@ impl OAuth {
         scopes: ScopeSet,
         accounts: PermittedAccounts,
     ) -> Result<AccessToken, Error> {
-        let (now, token) = (self.now(), self.secret().map_err(Error::internal)?);
-        let (id, ends) = (self.name().map_err(Error::internal)?, self.ends_at(now));
+        let (now, token) = (self.now(), self.secret());
+        let (id, ends) = (self.name(), self.ends_at(now));
         let client = client.clone();
         let record = GrantRecord::new(id, principal, client, scopes, accounts, now, ends);
         let record = record.with_access(Digest::of(&token), ends);
@@ -333,12 +333,12 @@ impl OAuth {
         end.unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    fn secret(&self) -> Result<String, NoRandomness> {
-        crate::digest::secret(&*self.0.random)
+    fn secret(&self) -> String {
+        random::secret(&*self.0.random)
     }
 
-    fn name(&self) -> Result<String, NoRandomness> {
-        crate::digest::name(&*self.0.random)
+    fn name(&self) -> String {
+        random::identifier(&*self.0.random)
     }
 
     fn purge_caches(&self, grant_id: &str) {

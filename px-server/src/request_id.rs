@@ -1,11 +1,8 @@
 //! The id that a request is known by: the caller's own, or a new one.
 
-use crate::clock::Random;
 use http::HeaderMap;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use px_core::Random;
+use std::sync::Arc;
 
 /// The header that carries it, both ways.
 pub(crate) const HEADER: &str = "x-request-id";
@@ -26,13 +23,9 @@ fn is_good(id: &str) -> bool {
 }
 
 fn fresh(random: &dyn Random) -> Arc<str> {
-    // An id is for support, not for security: one that is unique in this process will do.
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut bytes = [0; 16];
-    if random.fill(&mut bytes).is_err() {
-        bytes[8..].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    }
+    random.fill(&mut bytes);
     let hex = bytes.iter().flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
     hex.map(char::from).collect::<String>().into()
 }
@@ -40,7 +33,7 @@ fn fresh(random: &dyn Random) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{NoRandomness, SystemRandom};
+    use px_core::SystemRandom;
 
     fn id(values: &[&str]) -> Arc<str> {
         let mut headers = HeaderMap::new();
@@ -59,19 +52,5 @@ mod tests {
             assert_eq!(id(bad).len(), 32, "{bad:?}");
         }
         assert_ne!(id(&[]), id(&[]));
-    }
-
-    #[derive(Debug)]
-    struct Dry;
-
-    impl Random for Dry {
-        fn fill(&self, _: &mut [u8]) -> Result<(), NoRandomness> {
-            Err(NoRandomness)
-        }
-    }
-
-    #[test]
-    fn without_randomness_they_still_differ() {
-        assert_ne!(of(&HeaderMap::new(), &Dry), of(&HeaderMap::new(), &Dry));
     }
 }

@@ -18,7 +18,6 @@ use crate::{
     Caller, Kind, Partner, TokenGrant,
     call::{self, Api, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
-    clock::{Clock, Random},
     credentials::Credentials,
     guard::{RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
@@ -30,6 +29,7 @@ use answer::Answer;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use px_core::{Clock, Random};
 use px_types::{
     Auth, Endpoint,
     endpoint::codec::{self, BodyKind, RequestBody as _},

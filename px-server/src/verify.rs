@@ -6,13 +6,12 @@
 
 mod cache;
 mod claims;
-pub mod fetch;
 mod introspection;
 mod jwks;
 mod jwt;
+mod provider;
 
 pub use cache::CachedVerifier;
-pub use fetch::Fetch;
 pub use introspection::IntrospectionVerifier;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
 

@@ -52,8 +52,8 @@ use self::{
     replay::{Replays, State},
     token::{Checked, MAX_AGE, Token},
 };
-use crate::clock::{Clock, SystemClock};
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::{Clock, SystemClock};
 use px_types::KeyId;
 use std::{
     error::Error as StdError,
@@ -114,7 +114,7 @@ impl Verifier {
     pub fn new(source: Arc<dyn KeySource>) -> Self {
         Self {
             keys: Keys::new(source),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             skew: SKEW,
             seen: Some(Mutex::new(Replays::new(REPLAYS))),
         }

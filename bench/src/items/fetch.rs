@@ -2,7 +2,8 @@
 
 use super::{database::Place, partner};
 use crate::{Failure, bank, memory, process::Server, report::Report, serve::Kind};
-use px_client::{oauth::TokenSet, transport::ReqwestTransport};
+use px_client::oauth::TokenSet;
+use px_core::ReqwestTransport;
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Outcome},

@@ -6,11 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{Request, Response};
-use px_client::{
-    HttpTransport, Limits, PartnerClient,
-    clock::TokioClock,
-    transport::{TransportError, TransportErrorKind},
-};
+use px_client::PartnerClient;
+use px_core::{HttpLimits, HttpTransport, SystemClock, TransportError, TransportErrorKind};
 use px_items::partners::{FixedPartners, Partner};
 use px_types::{
     Date, InstitutionId, model::transaction::Transaction, partner::TransactionsResponse,
@@ -32,10 +29,10 @@ pub(crate) fn now() -> Result<DateTime<Utc>, Failure> {
 }
 
 /// The clock of everyone: it stood at that moment when it was first asked for.
-pub(crate) fn clock() -> Result<Arc<TokioClock>, Failure> {
-    static CLOCK: OnceLock<TokioClock> = OnceLock::new();
+pub(crate) fn clock() -> Result<Arc<SystemClock>, Failure> {
+    static CLOCK: OnceLock<SystemClock> = OnceLock::new();
     let now = now()?;
-    Ok(Arc::new(*CLOCK.get_or_init(|| TokioClock::starting_at(now))))
+    Ok(Arc::new(*CLOCK.get_or_init(|| SystemClock::starting_at(now))))
 }
 
 /// The partner.
@@ -128,7 +125,7 @@ impl HttpTransport for Shelf {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let failed = |what: &str| TransportError::new(TransportErrorKind::Other, what.to_owned());
         let body = match request.uri().query() {

@@ -7,12 +7,8 @@ use crate::{
 };
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use demo_bank::{ledger::fill::Filling, password::PASSWORD, town::Town};
-use px_client::{
-    PartnerClient,
-    clock::{Clock as _, TokioClock},
-    oauth::TokenSet,
-    transport::ReqwestTransport,
-};
+use px_client::{PartnerClient, oauth::TokenSet};
+use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_items::connection::Connection;
 use px_types::{
     ClientSecret, Date, Password, Username,
@@ -65,7 +61,7 @@ async fn waits() -> Result<Vec<f64>, Failure> {
     let router = Router::new().route("/webhooks", post(receive)).with_state(arrived);
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let today = Date::from(TokioClock::new().now().date_naive());
+    let today = Date::from(SystemClock::new().now().date_naive());
     let town = Town::open(None, |bank, _| {
         bank.filling = Some(Filling { seed: 1, users: 0 });
         // Days pass at the bank alone, and it must not get ahead of Plaid's clock.
@@ -88,7 +84,7 @@ async fn waits() -> Result<Vec<f64>, Failure> {
     else {
         return Err("the user is asked for more than a password".into());
     };
-    let now = TokioClock::new().now();
+    let now = SystemClock::new().now();
     let tokens = TokenSet::new(signed_in.auth_token, now);
     let mut connection = Connection::new(application, [Product::Transactions], now);
     connection.webhook = Some(webhook);

@@ -8,10 +8,9 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use demo_bank::plaid::Config;
-use px_client::clock::{Clock as _, TokioClock};
+use px_core::{Clock as _, SystemClock, SystemRandom};
 use px_items::{
     life::Life,
-    random::SystemRandom,
     store::{PostgresStore, SqliteStore, StoreOptions},
     testing::postgres::{Durability, Server as Postgres},
     vault::FileKeys,
@@ -97,7 +96,7 @@ impl Filled {
         let folder = tempfile::tempdir()?;
         let key_file = folder.path().join("plaid.key");
         let key = FileKeys::create_file(&key_file, Arc::new(SystemRandom))?;
-        let now = TokioClock::new().now();
+        let now = SystemClock::new().now();
         let signing = SigningKey::generate(KeyId::new("bench")?, now)?;
         std::fs::write(folder.path().join("plaid.pem"), signing.to_pem().as_bytes())?;
         let options = StoreOptions::new(Environment::Sandbox, Arc::new(key));

@@ -4,10 +4,9 @@ use super::Kind;
 use crate::{Failure, Plan, bank, items::partner, load, process::Server, report::Report};
 use async_trait::async_trait;
 use demo_bank::plaid::{Config, DemoPlaid, Parts, config::Database};
-use px_client::{oauth::TokenSet, transport::InProcess};
-use px_items::{
-    connection::Connection, random::SystemRandom, vault::FileKeys, webhook::SigningKey,
-};
+use px_client::oauth::TokenSet;
+use px_core::{InProcessTransport, SystemRandom};
+use px_items::{connection::Connection, vault::FileKeys, webhook::SigningKey};
 use px_server::{
     PartnerService, TokenGrant,
     verify::{TokenVerifier, VerifyError},
@@ -90,7 +89,7 @@ impl Linked {
         let now = parts.clock.now();
         let signing = SigningKey::generate(KeyId::new("bench")?, now)?;
         std::fs::write(key.with_extension("pem"), signing.to_pem().as_bytes())?;
-        parts.banks = Arc::new(InProcess::new(
+        parts.banks = Arc::new(InProcessTransport::new(
             PartnerService::builder(bank::Bank::new(TRANSACTIONS))
                 .tokens(Arc::new(Anyone))
                 .build()?,

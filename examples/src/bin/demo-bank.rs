@@ -12,11 +12,8 @@ use demo_bank::{
     signal,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use px_client::transport::ReqwestTransport;
-use px_server::{
-    clock::{Clock as _, SystemClock},
-    hyper::Server,
-};
+use px_core::{Clock as _, ReqwestTransport, SystemClock};
+use px_server::hyper::Server;
 use px_types::{ApplicationId, ClientId, ClientSecret, Date, TargetApplicationToken};
 use std::{
     error::Error,
@@ -317,7 +314,7 @@ async fn users(bank: &Bank) -> Result<Table, Box<dyn Error>> {
 async fn import(file: &Path, database: &Path, start: Option<Date>) -> Result<(), Box<dyn Error>> {
     let size =
         std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?.len();
-    let today = start.unwrap_or_else(|| Date::from(SystemClock.now().date_naive()));
+    let today = start.unwrap_or_else(|| Date::from(SystemClock::new().now().date_naive()));
     let ledger = Ledger::open(&Database::from(database), today).await?;
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new(size);
@@ -376,7 +373,7 @@ async fn advance(days: i64, database: &Path) -> Result<(), Box<dyn Error>> {
     if std::fs::metadata(database)?.len() == 0 {
         return Err(format!("{}: not a bank's database: it is empty", database.display()).into());
     }
-    let today = Date::from(SystemClock.now().date_naive());
+    let today = Date::from(SystemClock::new().now().date_naive());
     let ledger = Ledger::open(&Database::from(database), today).await?;
     let done = ledger.advance(days).await?;
     say(&format!(

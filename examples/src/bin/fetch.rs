@@ -3,12 +3,8 @@
 use clap::{ArgGroup, Parser};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use px_client::{
-    PartnerClient,
-    clock::{Clock as _, TokioClock},
-    credentials::SignInStep,
-    transport::ReqwestTransport,
-};
+use px_client::{PartnerClient, credentials::SignInStep};
+use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_types::{
     AccessToken, ClientId, ClientSecret, Date, KbaAnswer, OneTimeCode, Password, UserId, Username,
 };
@@ -114,7 +110,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let clock = TokioClock::new();
+    let clock = SystemClock::new();
     let end = arguments.end_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
     let start = arguments.start_date.unwrap_or_else(|| end.minus_days(DEFAULT_DAYS));
     if start > end {

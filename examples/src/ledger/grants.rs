@@ -3,7 +3,8 @@
 use super::{Ledger, write};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use px_server::oauth::{Digest, GrantRecord, GrantStore, StoreError, Swap, Versioned};
+use px_core::Digest;
+use px_server::oauth::{GrantRecord, GrantStore, StoreError, Swap, Versioned};
 use px_types::UserId;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 

@@ -1,13 +1,10 @@
 //! Visits: one authorization request on its way through the pages, in one browser tab.
 
 use crate::ledger::read::User;
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
-use px_server::{
-    clock::{Clock, NoRandomness, Random},
-    oauth::AuthorizationRequest,
-};
+use px_core::{Clock, Random, random};
+use px_server::oauth::AuthorizationRequest;
 use px_types::model::account::Account;
 use std::{
     num::NonZeroUsize,
@@ -75,13 +72,6 @@ pub(super) struct Visits {
     visits: Mutex<LruCache<String, Visit>>,
 }
 
-/// A name that cannot be guessed.
-pub(crate) fn random_name(random: &dyn Random) -> Result<String, NoRandomness> {
-    let mut bytes = [0; 24];
-    random.fill(&mut bytes)?;
-    Ok(BASE64.encode(bytes))
-}
-
 impl Visits {
     pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { clock, random, visits: Mutex::new(LruCache::new(MOST)) }
@@ -92,11 +82,11 @@ impl Visits {
         self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(&self, request: AuthorizationRequest) -> Result<Visit, NoRandomness> {
-        let secret = random_name(&*self.random)?;
+    pub(super) fn begin(&self, request: AuthorizationRequest) -> Visit {
+        let secret = random::secret(&*self.random);
         let visit = Visit {
-            id: random_name(&*self.random)?,
-            csrf: random_name(&*self.random)?,
+            id: random::secret(&*self.random),
+            csrf: random::secret(&*self.random),
             request,
             step: Step::SignIn { username: String::new() },
             new_cookie: Some(secret.clone()),
@@ -105,7 +95,7 @@ impl Visits {
             taken: false,
         };
         self.visits().put(visit.id.clone(), visit.clone());
-        Ok(visit)
+        visit
     }
 
     /// The visit of a form, if cookie and token are those of its page.
@@ -142,8 +132,8 @@ impl Visits {
         user: User,
         accounts: Vec<Account>,
     ) -> Option<()> {
-        visit.secret = random_name(&*self.random).ok()?;
-        visit.csrf = random_name(&*self.random).ok()?;
+        visit.secret = random::secret(&*self.random);
+        visit.csrf = random::secret(&*self.random);
         visit.new_cookie = Some(visit.secret.clone());
         visit.until = self.clock.now() + LIFE;
         visit.step = Step::Consent { user: Box::new(user), accounts };

@@ -13,7 +13,8 @@ use super::{
 };
 use async_trait::async_trait;
 use http::StatusCode;
-use px_client::{clock::Clock, oauth::TokenSet};
+use px_client::oauth::TokenSet;
+use px_core::Clock;
 use px_items::{
     items::{Holder, Items, ItemsError, SharedItems},
     store::Store,

@@ -1,7 +1,8 @@
 //! The banks as this service calls them: one client for each.
 
 use super::config::Config;
-use px_client::{HttpTransport, PartnerClient, RetryPolicy, SignBody, clock::Clock};
+use px_client::{PartnerClient, RetryPolicy, SignBody};
+use px_core::{Clock, HttpTransport};
 use px_items::partners::{Partner, Partners};
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, sync::Arc};

@@ -4,7 +4,7 @@
 //! it, in whichever process.
 
 use super::{config::Application, link::Authorized, order::Order};
-use px_client::clock::Clock;
+use px_core::Clock;
 use px_items::{
     connection::Connection,
     items::{Authorization, ItemsError, ItemsErrorKind, SharedItems},

@@ -19,10 +19,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use px_client::Window;
-use px_items::{
-    items::{Holder, Items, SharedItems, TransactionsRequest},
-    random::Random,
-};
+use px_core::Random;
+use px_items::items::{Holder, Items, SharedItems, TransactionsRequest};
 use px_server::plaid::{Error, PlaidService};
 use px_types::{
     ItemAccessToken,

@@ -19,8 +19,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
-use px_client::{HttpTransport, Limits, PlaidClient, clock::Clock};
-use px_items::random::Random;
+use px_client::PlaidClient;
+use px_core::{Clock, HttpLimits, HttpTransport, Random, random};
 use px_server::webhook::{AskedKeys, Verifier};
 use px_types::{
     ItemAccessToken, ItemId, LinkToken, PublicToken,
@@ -137,8 +137,7 @@ impl ExampleApp {
                 }
             }
         });
-        let verifier =
-            Verifier::new(Arc::new(keys)).clock(Arc::new(super::ServerClock(plaid.clock.clone())));
+        let verifier = Verifier::new(Arc::new(keys)).clock(plaid.clock.clone());
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
         Ok(Self(Arc::new(Inner { app, path, plaid, client, verifier, book: Mutex::default() })))
@@ -183,7 +182,7 @@ impl ExampleApp {
             .header("PLAID-CLIENT-ID", self.0.app.client_id.as_str())
             .header("PLAID-SECRET", self.0.app.secret.expose())
             .body(Bytes::from(body.to_string()))?;
-        let answer = self.0.plaid.transport.send(request, &Limits::default()).await?;
+        let answer = self.0.plaid.transport.send(request, &HttpLimits::default()).await?;
         if answer.status() == StatusCode::OK {
             return Ok(Ok(px_types::decode(answer.body())?));
         }
@@ -255,7 +254,7 @@ async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
     let session = web::cookie_of(&headers, &app.cookie());
     let (session, is_new) = match session.filter(|session| session.contains('.')) {
         Some(session) => (session, false),
-        None => (format!("{}.", random_name(&*app.0.plaid.random)), true),
+        None => (format!("{}.", random::identifier(&*app.0.plaid.random)), true),
     };
     let csrf = session.split('.').next().unwrap_or_default();
     let page = view::home(&app.0.app, &app.0.path, csrf, &shown, &webhooks, &app.0.plaid.link);
@@ -364,10 +363,4 @@ async fn receive(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes)
         return if spent { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     }
     StatusCode::OK
-}
-
-fn random_name(random: &dyn Random) -> String {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,9 +8,8 @@ use super::{
     config::{Config, Database},
 };
 use chrono::{DateTime, Utc};
-use px_client::clock::Clock;
+use px_core::{Clock, Random};
 use px_items::{
-    random::Random,
     store::{PostgresStore, SqliteStore, Store, StoreOptions},
     vault::{Envelope, FileKeys},
     webhook::SigningKey,

@@ -28,8 +28,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use px_client::clock::Clock;
-use px_items::{items::ItemsError, random::Random};
+use px_core::{Clock, Random};
+use px_items::items::ItemsError;
 use px_types::{ApplicationId, InstitutionId, LinkToken};
 use serde::Deserialize;
 use std::{fmt, sync::Arc};

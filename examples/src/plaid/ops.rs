@@ -10,7 +10,7 @@ use super::web;
 use axum::{Router, extract::State, response::Response, routing::get};
 use http::StatusCode;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use px_client::clock::Clock;
+use px_core::Clock;
 use px_items::store::Store;
 use std::{sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use maud::Markup;
-use px_items::random::Random;
+use px_core::Random;
 use std::sync::Arc;
 
 /// The most bytes of a form.

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use lru::LruCache;
 use px_client::portal::{MintToken, NoticeKind, PortalStore as _};
+use px_core::{Clock, Digest};
 use px_server::{
     PermittedAccounts,
-    clock::Clock,
-    oauth::{Digest, GrantRecord, GrantStore as _, OAuth, StoreError},
+    oauth::{GrantRecord, GrantStore as _, OAuth, StoreError},
 };
 use px_types::{AccessToken, ClientId, UserId};
 use std::{

@@ -43,7 +43,7 @@ impl Site {
             return Ok(redirect("/home"));
         }
         let next = NEXT.into_iter().find(|known| *known == next).unwrap_or("/home");
-        let (entry, secret) = self.0.sessions.enter(next).map_err(Error::internal)?;
+        let (entry, secret) = self.0.sessions.enter(next);
         let page = self.page(StatusCode::OK, view::sign_in(&entry, "", None));
         Ok(self.with_cookie(page, &self.entry_cookie(), &secret, super::session::SIGN_IN))
     }
@@ -140,7 +140,7 @@ impl Site {
                 let found = self.0.ledger.user(&done.user_id).await.map_err(super::failed)?;
                 let user = found.ok_or_else(|| Error::internal("a user who is none"))?;
                 let secret = self.0.sessions.signed_in(&entry, done.user_id, user.username);
-                let Some(secret) = secret.map_err(Error::internal)? else {
+                let Some(secret) = secret else {
                     return Ok(self.expired());
                 };
                 let to = self.with_cookie(

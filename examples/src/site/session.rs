@@ -4,10 +4,9 @@
 //! before the sign-in is worth nothing after it. Sessions are in memory, so a restart signs
 //! everyone out.
 
-use crate::pages::random_name;
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
-use px_server::clock::{Clock, NoRandomness, Random};
+use px_core::{Clock, Random, random};
 use px_types::{LinkToken, UserId, model::sign_in::Challenge};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -117,13 +116,13 @@ impl Sessions {
     }
 
     /// Begins a sign-in; gives the secret of its cookie.
-    pub(super) fn enter(&self, next: &'static str) -> Result<(SigningIn, String), NoRandomness> {
-        let (secret, csrf) = (random_name(&*self.random)?, random_name(&*self.random)?);
+    pub(super) fn enter(&self, next: &'static str) -> (SigningIn, String) {
+        let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
         let until = self.clock.now() + SIGN_IN;
         let key = key(&secret);
         let entry = SigningIn { csrf, next, challenge: None, sent: false, key, until };
         self.entries().put(key, entry.clone());
-        Ok((entry, secret))
+        (entry, secret)
     }
 
     /// The sign-in of a cookie.
@@ -152,17 +151,17 @@ impl Sessions {
         entry: &SigningIn,
         user: UserId,
         username: String,
-    ) -> Result<Option<String>, NoRandomness> {
-        let (secret, csrf) = (random_name(&*self.random)?, random_name(&*self.random)?);
+    ) -> Option<String> {
+        let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
         if self.entries().pop(&entry.key).is_none() {
-            return Ok(None);
+            return None;
         }
         let (now, key) = (self.clock.now(), key(&secret));
         let (began, used, open) = (now, now, watch::Sender::new(true));
         let (said, sent_with) = (None, None);
         let session = Session { user, username, csrf, key, began, used, said, sent_with, open };
         self.sessions().put(key, session);
-        Ok(Some(secret))
+        Some(secret)
     }
 
     /// The session of a cookie.

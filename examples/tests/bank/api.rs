@@ -229,7 +229,7 @@ async fn credentials_mode_signs_each_user_in() {
 
     let totp = sign_in(&world, "user_totp").await.json();
     let secret = TotpSecret::from_base32(demo_bank::scenario::TOTP_SECRET).unwrap();
-    let code = secret.code(px_server::clock::Clock::now(&world.clock));
+    let code = secret.code(px_core::Clock::now(&world.clock));
     let answer = json!({ "challenge_id": totp["challenge_id"], "code": code.expose() });
     let path = format!("/users/{}/2fa", totp["user_id"].as_str().unwrap());
     assert!(world.post(&path, &answer.to_string()).await.json()["auth_token"].is_string());
@@ -273,7 +273,7 @@ async fn the_real_ledger_comes_back_through_the_api() {
         eprintln!("skipped: the real ledger is not beside the checkout");
         return;
     };
-    let clock = px_server::clock::ManualClock::new(crate::support::START.parse().unwrap());
+    let clock = px_core::ManualClock::new(crate::support::START.parse().unwrap());
     let mut config = crate::support::config(&clock);
     config.filling = None;
     let bank = demo_bank::Bank::open(config).await.unwrap();

@@ -4,12 +4,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use demo_bank::clock::pause;
 use http::StatusCode;
-use px_client::clock::Clock as ClientClock;
+use px_core::Clock as ClientClock;
+use px_core::{Clock, ManualClock};
 use px_items::webhook::{Signer, SigningKey};
-use px_server::{
-    clock::{Clock as _, ManualClock},
-    plaid::{Caller, Error, Plaid, PlaidService},
-};
+use px_server::plaid::{Caller, Error, Plaid, PlaidService};
 use px_types::{
     ActivityId, ApplicationId, ClientId, ClientSecret, ItemAccessToken, LinkToken, UserId,
     model::{
@@ -298,7 +296,7 @@ impl Plaid for FakePlaid {
 pub(crate) struct Hasty(pub(crate) ManualClock);
 
 #[async_trait]
-impl ClientClock for Hasty {
+impl Clock for Hasty {
     fn now(&self) -> DateTime<Utc> {
         self.0.now()
     }

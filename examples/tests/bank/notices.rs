@@ -8,7 +8,7 @@ use crate::{
 use chrono::TimeDelta;
 use http::{Request, header};
 use px_client::portal::Disconnected;
-use px_server::clock::Clock as _;
+use px_core::Clock as _;
 use std::sync::{Arc, Mutex};
 
 #[tokio::test]

@@ -7,12 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use demo_bank::{ledger::portal::SqlitePortal, plaid_side::PlaidSide};
 use http::{Request, Response};
-use px_client::{
-    HttpTransport,
-    clock::TokioClock,
-    portal::{Disconnected, Portal, PortalErrorKind, PortalStore as _},
-    transport::{Limits, TransportError},
-};
+use px_client::portal::{Disconnected, Portal, PortalErrorKind, PortalStore as _};
+use px_core::{HttpLimits, HttpTransport, SystemClock, TransportError};
 use px_types::{ClientId, ClientSecret, UserId};
 use serde_json::{Value, json};
 use std::{
@@ -49,7 +45,7 @@ impl Plaid {
         let secret = ClientSecret::new("the-bank's-secret");
         let id = ClientId::new("larkfield").unwrap();
         let mut side = PlaidSide::new("https://plaid.example", id, secret, Arc::new(self.clone()));
-        side.clock = Some(Arc::new(TokioClock::starting_at(START.parse().unwrap())));
+        side.clock = Some(Arc::new(SystemClock::starting_at(START.parse().unwrap())));
         side
     }
 
@@ -121,7 +117,7 @@ impl HttpTransport for Plaid {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let body = serde_json::from_slice(request.body()).unwrap();
         let (status, body) = self.with(|state| state.answer(request.uri().path(), &body));

@@ -7,8 +7,7 @@ use crate::{
 use chrono::TimeDelta;
 use demo_bank::plaid_side::{Offer, PlaidSide};
 use http::{Request, header};
-use px_client::transport::InProcess;
-use px_server::clock::{Clock as _, ManualClock};
+use px_core::{Clock as _, InProcessTransport, ManualClock};
 use px_types::{
     AccountId, ApplicationId, ClientSecret, NotificationId, TargetApplicationToken, UserId,
     model::scopes::{AccountAccess, ProductAccess, Scopes},
@@ -34,7 +33,7 @@ pub(crate) fn side(plaid: &FakePlaid, clock: &ManualClock) -> PlaidSide {
         "https://plaid.example",
         "larkfield".parse().unwrap(),
         ClientSecret::new(SECRET),
-        Arc::new(InProcess::new(plaid.service())),
+        Arc::new(InProcessTransport::new(plaid.service())),
     );
     side.clock = Some(Arc::new(Hasty(clock.clone())));
     side.offers = vec![Offer {

@@ -9,7 +9,7 @@ use demo_bank::{
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use px_server::clock::ManualClock;
+use px_core::ManualClock;
 use px_types::{ClientId, ClientSecret};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

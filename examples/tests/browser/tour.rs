@@ -10,10 +10,8 @@ use demo_bank::{
     scenario::{QUESTIONS, TOTP_SECRET},
     town::{Addresses, Town},
 };
-use px_server::{
-    clock::{Clock as _, SystemClock},
-    credentials::TotpSecret,
-};
+use px_core::{Clock as _, SystemClock};
+use px_server::credentials::TotpSecret;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
@@ -124,7 +122,7 @@ impl Tour<'_> {
         self.sign_in_here("user_totp", "23-sign-in-here").await;
         driver.wait_for("[name=code]").await;
         self.look("24-code-of-a-device").await;
-        let code = TotpSecret::from_base32(TOTP_SECRET).unwrap().code(SystemClock.now());
+        let code = TotpSecret::from_base32(TOTP_SECRET).unwrap().code(SystemClock::new().now());
         driver.fill("[name=code]", &format!("{}{ENTER}", code.expose())).await;
         driver.wait_for("form[action$='/accounts']").await;
     }

@@ -5,7 +5,7 @@ use crate::{
     support::World,
 };
 use demo_bank::scenario::{QUESTIONS, TOTP_SECRET};
-use px_client::clock::Clock;
+use px_core::Clock;
 use px_server::credentials::TotpSecret;
 use serde_json::json;
 

@@ -10,10 +10,8 @@ use demo_bank::{
     plaid::{Config, Parts},
     scenario::{self, Behaviour, Factor},
 };
-use px_client::{
-    HttpTransport, Limits,
-    clock::{Clock as _, TokioClock},
-    transport::{TransportError, TransportErrorKind},
+use px_core::{
+    Clock as _, HttpLimits, HttpTransport, SystemClock, TransportError, TransportErrorKind,
 };
 use px_items::item::State;
 use px_types::ItemId;
@@ -228,7 +226,7 @@ async fn credentials_that_are_there_twice_are_refused_wherever_they_are_shown() 
 async fn a_client_has_one_rate_for_all_that_it_calls() {
     let rate = 5;
     let world = World::with(|config| config.rate_limit = Some(rate)).await;
-    let clock = TokioClock::new();
+    let clock = SystemClock::new();
     let start = clock.elapsed();
     let mut passed = 0;
     for n in 0..40 {
@@ -445,7 +443,7 @@ impl HttpTransport for Noted {
     async fn send(
         &self,
         request: http::Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<http::Response<Bytes>, TransportError> {
         let url = request.uri().to_string();
         let answer = self.transport.send(request, limits).await;

@@ -10,7 +10,7 @@ use demo_bank::{
     plaid::{Config, DemoPlaid, Parts},
 };
 use http::HeaderMap;
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, SystemClock};
 use px_types::{ClientSecret, webhook::VERIFICATION_HEADER};
 use serde_json::{Value, json};
 use std::{
@@ -26,14 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A clock that can be moved on, for both sides.
 #[derive(Debug)]
 pub(crate) struct MovedClock {
-    clock: TokioClock,
+    clock: SystemClock,
     ahead: Mutex<TimeDelta>,
 }
 
 impl MovedClock {
     fn new() -> Self {
         let start: DateTime<Utc> = START.parse().unwrap();
-        Self { clock: TokioClock::starting_at(start), ahead: Mutex::new(TimeDelta::zero()) }
+        Self { clock: SystemClock::starting_at(start), ahead: Mutex::new(TimeDelta::zero()) }
     }
 
     pub(crate) fn advance(&self, by: TimeDelta) {
@@ -51,12 +51,6 @@ impl Clock for MovedClock {
     }
     async fn sleep(&self, time: Duration) {
         self.clock.sleep(time).await;
-    }
-}
-
-impl px_server::clock::Clock for MovedClock {
-    fn now(&self) -> DateTime<Utc> {
-        Clock::now(self)
     }
 }
 

@@ -10,10 +10,10 @@ use crate::{
     output::print_json,
     webhook_key,
 };
-use px_client::clock::{Clock as _, TokioClock};
+use px_core::{Clock as _, SystemClock};
 
 pub(crate) fn run(common: &Common, key: &WebhookKey) -> Result<()> {
-    let now = TokioClock::new().now();
+    let now = SystemClock::new().now();
     database::make_key(common)?;
     let key = webhook_key::open(common, key.webhook_key.as_deref(), Make::IfMissing, now)?;
     print_json(&key.verification_key(now))

@@ -15,7 +15,7 @@ use crate::{
     signal::Signals,
     webhook_key,
 };
-use px_client::{HttpTransport, transport::ReqwestTransport};
+use px_core::{HttpTransport, ReqwestTransport};
 use px_items::{
     engine::{Engine, Observer, Settings},
     webhook::{Sender, Signer},

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use axum::{Json, Router, extract::Request, middleware::Next, response::Response};
 use chrono::{DateTime, Utc};
-use px_client::clock::{Clock as _, TokioClock};
+use px_core::{Clock as _, SystemClock};
 use px_server::{
     Caller, Error, Partner, PartnerService, TokenGrant,
     verify::{TokenVerifier, VerifyError},
@@ -40,7 +40,7 @@ const DAYS: u64 = 725;
 pub(crate) struct Bank(Arc<Inner>);
 
 struct Inner {
-    clock: TokioClock,
+    clock: SystemClock,
     users: Mutex<BTreeMap<String, User>>,
     calls: Mutex<Vec<Call>>,
     /// How many calls have begun.
@@ -83,7 +83,7 @@ pub(crate) struct Call {
 impl Bank {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Inner {
-            clock: TokioClock::new(),
+            clock: SystemClock::new(),
             users: Mutex::default(),
             calls: Mutex::default(),
             begun: watch::Sender::new(0),

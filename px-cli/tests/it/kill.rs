@@ -8,10 +8,8 @@ use crate::{
     bank::{Bank, Call},
     px::{Ended, Px, ended},
 };
-use px_items::{
-    random::{Random as _, SeededRandom},
-    testing::postgres,
-};
+use px_core::{Random as _, SeededRandom};
+use px_items::testing::postgres;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{process::Child, time::timeout};
 

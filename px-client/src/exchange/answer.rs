@@ -56,9 +56,11 @@ pub(super) fn judge(
         ReplyKind::Json if status.is_success() => {
             let code = status.as_u16();
             let (what, advice) = match form {
-                Form::Json if wire::nesting(&body) <= limits.nesting => return Ok(good(body)),
+                Form::Json if wire::nesting(&body) <= limits.max_json_depth => {
+                    return Ok(good(body));
+                }
                 Form::Json => {
-                    let most = limits.nesting;
+                    let most = limits.max_json_depth;
                     let what =
                         format!("answered {code} with JSON nested deeper than {most} levels");
                     (what, dialect.fault_advice())
@@ -77,7 +79,7 @@ pub(super) fn judge(
         _ => {}
     }
     let said = match form {
-        Form::Json if wire::nesting(&body) <= limits.nesting => dialect.read(&body),
+        Form::Json if wire::nesting(&body) <= limits.max_json_depth => dialect.read(&body),
         _ => Said::default(),
     };
     Err(refusal(core, outgoing, bearer, (status, &parts.headers, &form), said, scrub))

@@ -1,14 +1,9 @@
 //! The settings that both builders share.
 
 use super::{Core, Dialect};
-use crate::{
-    clock::{Clock, TokioClock},
-    error::Error,
-    retry::RetryPolicy,
-    transport::{HttpTransport, Limits},
-};
-use rand::{SeedableRng as _, rngs::StdRng};
-use std::sync::{Arc, Mutex};
+use crate::{error::Error, retry::RetryPolicy};
+use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRandom};
+use std::sync::Arc;
 use url::Url;
 
 /// What a builder collects for a [`Core`].
@@ -17,8 +12,8 @@ pub(crate) struct Setup {
     pub(crate) transport: Arc<dyn HttpTransport>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retry: RetryPolicy,
-    pub(crate) limits: Limits,
-    pub(crate) seed: Option<u64>,
+    pub(crate) limits: HttpLimits,
+    pub(crate) random: Arc<dyn Random>,
 }
 
 impl Setup {
@@ -26,10 +21,10 @@ impl Setup {
         Self {
             base_url,
             transport,
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock::new()),
             retry: RetryPolicy::default(),
-            limits: Limits::default(),
-            seed: None,
+            limits: HttpLimits::default(),
+            random: Arc::new(SystemRandom),
         }
     }
 
@@ -53,10 +48,6 @@ impl Setup {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(refuse("has no host")),
         };
-        let rng = match self.seed {
-            Some(seed) => StdRng::seed_from_u64(seed),
-            None => rand::make_rng(),
-        };
         Ok(Core {
             base: url.as_str().trim_end_matches('/').to_owned(),
             host,
@@ -64,7 +55,7 @@ impl Setup {
             clock: self.clock,
             retry: self.retry,
             limits: self.limits,
-            rng: Mutex::new(rng),
+            random: self.random,
             dialect,
         })
     }
@@ -73,27 +64,28 @@ impl Setup {
 /// The setters of a builder whose field `setup` is a [`Setup`].
 macro_rules! shared_settings {
     () => {
-        /// How often and how long a call is tried.
+        /// Sets how often and for how long a failed request is repeated.
         pub fn retry(mut self, policy: $crate::RetryPolicy) -> Self {
             self.setup.retry = policy;
             self
         }
 
-        /// What an answer may cost.
-        pub fn limits(mut self, limits: $crate::Limits) -> Self {
+        /// Sets the limits of a response.
+        pub fn limits(mut self, limits: px_core::HttpLimits) -> Self {
             self.setup.limits = limits;
             self
         }
 
-        /// What time it is.
-        pub fn clock(mut self, clock: std::sync::Arc<dyn $crate::clock::Clock>) -> Self {
+        /// Sets the clock; the machine's by default.
+        pub fn clock(mut self, clock: std::sync::Arc<dyn px_core::Clock>) -> Self {
             self.setup.clock = clock;
             self
         }
 
-        /// Makes waits and request ids the same in every run: for tests.
-        pub fn seed(mut self, seed: u64) -> Self {
-            self.setup.seed = Some(seed);
+        /// Sets the randomness of delays, request ids, `state` and code verifiers; the operating
+        /// system's by default.
+        pub fn random(mut self, random: std::sync::Arc<dyn px_core::Random>) -> Self {
+            self.setup.random = random;
             self
         }
     };

@@ -9,13 +9,12 @@ use super::{
     verdict::{Verdict, names_a_token, rest, verdict},
 };
 use crate::{
-    clock::Clock,
     error::{Error, Source},
     plaid::PlaidClient,
 };
 use futures_util::future::{Either, select};
+use px_core::{Clock, Random};
 use px_types::ItemAccessToken;
-use rand::{RngExt as _, rngs::StdRng};
 use std::{
     pin::pin,
     sync::{
@@ -89,7 +88,7 @@ pub(super) struct Worker {
     pub(super) lane: Lane,
     pub(super) shared: Arc<Shared>,
     pub(super) phase: watch::Receiver<Phase>,
-    pub(super) rng: StdRng,
+    pub(super) random: Arc<dyn Random>,
     pub(super) failures: u32,
 }
 
@@ -179,8 +178,7 @@ impl Worker {
             Blocked::Store(_) | Blocked::Token(_) => None,
         };
         let now = self.clock().now();
-        let luck = self.rng.random_range(0..=1000);
-        let wait = rest(self.failures, shared.longest_rest, asked, now, luck);
+        let wait = rest(self.failures, shared.longest_rest, asked, now, &*self.random);
         count(&shared.counters.stalls, 1);
         let (why, error) = match &blocked {
             Blocked::Call(error) => (StallCause::Call(error), Some(error)),

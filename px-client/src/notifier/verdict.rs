@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind};
 use chrono::{DateTime, Utc};
+use px_core::{Random, random};
 use std::time::Duration;
 
 /// The longest wait that Plaid may ask for (A: as its own webhooks do).
@@ -37,17 +38,17 @@ pub(super) fn names_a_token(error: &Error) -> bool {
 
 /// How long a lane rests after so many failures in a row, the first included.
 ///
-/// It doubles from one second, with up to a half of it taken off at random (`luck` is 0–1000),
+/// It doubles from one second, with up to a half of it taken off at random,
 /// so that many notifiers do not come back at the same moment. What Plaid asks for is kept.
 pub(super) fn rest(
     failures: u32,
     longest: Duration,
     asked: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
-    luck: u32,
+    random: &dyn Random,
 ) -> Duration {
     let doubled = Duration::from_secs(1 << failures.saturating_sub(1).min(20)).min(longest);
-    let own = doubled - doubled / 2 * luck.min(1000) / 1000;
+    let own = random::duration(random, doubled / 2..=doubled);
     let asked = asked.and_then(|at| (at - now).to_std().ok()).unwrap_or_default();
     own.max(asked.min(LONGEST_ASKED))
 }
@@ -56,6 +57,7 @@ pub(super) fn rest(
 mod tests {
     use super::*;
     use http::StatusCode;
+    use px_core::SeededRandom;
 
     fn refused(status: u16, entry: Option<usize>) -> Error {
         let kind = if status == 401 { Kind::Auth } else { Kind::Api };
@@ -89,14 +91,19 @@ mod tests {
     fn rests_grow_to_a_limit_and_keep_what_was_asked_for() {
         let now: DateTime<Utc> = "2024-05-06T12:00:00Z".parse().unwrap();
         let longest = Duration::from_secs(300);
-        let seconds = |failures, luck| rest(failures, longest, None, now, luck).as_secs();
-        let grown = [1, 2, 3, 9, 10, 4_000_000_000].map(|n| seconds(n, 0));
-        assert_eq!(grown, [1, 2, 4, 256, 300, 300]);
-        assert_eq!(seconds(2, 1000), 1);
-        for (asked, expected) in [(-5, 1), (90, 90), (1 << 40, 4 * 3600)] {
+        let random = SeededRandom::new(1);
+        for (failures, full) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (4_000_000_000, 300)]
+        {
+            let full = Duration::from_secs(full);
+            for _ in 0..20 {
+                let drawn = rest(failures, longest, None, now, &random);
+                assert!((full / 2..=full).contains(&drawn), "{failures}: {drawn:?}");
+            }
+        }
+        for (asked, expected) in [(90, 90), (1 << 40, 4 * 3600)] {
             let asked = now.checked_add_signed(chrono::TimeDelta::seconds(asked));
             let asked = asked.or(Some(DateTime::<Utc>::MAX_UTC));
-            assert_eq!(rest(1, longest, asked, now, 0), Duration::from_secs(expected));
+            assert_eq!(rest(1, longest, asked, now, &random), Duration::from_secs(expected));
         }
     }
 }

@@ -2,16 +2,15 @@
 
 use crate::bad_server::{BadServer, Script, USER, page};
 use futures_util::StreamExt as _;
-use px_client::{
-    Error, Kind, Limits, PagingFault, PartnerClient, RetryPolicy, transport::ReqwestTransport,
-};
+use px_client::{Error, Kind, PagingFault, PartnerClient, RetryPolicy};
+use px_core::{HttpLimits, ReqwestTransport};
 use px_types::{AccessToken, Date, UserId};
 use std::time::{Duration, Instant};
 
 const TOKEN: &str = "tok-s3cret";
 
-fn client(url: &str, change: impl FnOnce(&mut Limits)) -> PartnerClient {
-    let mut limits = Limits::default();
+fn client(url: &str, change: impl FnOnce(&mut HttpLimits)) -> PartnerClient {
+    let mut limits = HttpLimits::default();
     change(&mut limits);
     let mut retry = RetryPolicy::default();
     retry.shortest_wait = Duration::from_millis(1);
@@ -183,7 +182,7 @@ async fn lasting_faults_each_have_their_clear_error() {
 
 #[tokio::test]
 async fn too_much_is_refused_early() {
-    let limits = |limits: &mut Limits| limits.body = 1 << 20;
+    let limits = |limits: &mut HttpLimits| limits.max_body_bytes = 1 << 20;
     let big = vec![b' '; 2 << 20];
     let server = BadServer::start(move |_| Script::json(200, &big));
     let error = user(&client(&server.url(), limits)).await.unwrap_err();
@@ -232,7 +231,7 @@ async fn a_slow_sender_is_cut() {
     #[allow(clippy::disallowed_methods, reason = "real sockets, real time")]
     let start = Instant::now();
     let client = client(&server.url(), |limits| {
-        limits.answer = Duration::from_millis(150);
+        limits.request_timeout = Duration::from_millis(150);
     });
     let error = user(&client).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);

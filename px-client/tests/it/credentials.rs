@@ -1,7 +1,8 @@
 //! Credentials mode: a sign-in through all kinds of challenges.
 
 use crate::bad_server::{BadServer, Script};
-use px_client::{Kind, PartnerClient, credentials::SignInStep, transport::ReqwestTransport};
+use px_client::{Kind, PartnerClient, credentials::SignInStep};
+use px_core::ReqwestTransport;
 use px_types::{ClientSecret, KbaAnswer, OneTimeCode, Password, Username};
 
 fn client(server: &BadServer) -> PartnerClient {

@@ -2,10 +2,8 @@
 
 use crate::scripted::{Bank, day, row, user_id};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use px_client::{
-    Error, HistoryOptions, PageEvent, PagingFault, Window,
-    clock::{Clock as _, TokioClock},
-};
+use px_client::{Error, HistoryOptions, PageEvent, PagingFault, Window};
+use px_core::{Clock as _, SystemClock};
 use px_types::model::transaction::Transaction;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -55,7 +53,7 @@ async fn all_in_a_few_days() {
 #[tokio::test(start_paused = true)]
 async fn five_times_faster_than_page_after_page() {
     let time = async |bank: &Bank, windows| {
-        let clock = TokioClock::new();
+        let clock = SystemClock::new();
         let mut options = HistoryOptions::default();
         options.windows_at_once = windows;
         if windows == 1 {

@@ -97,7 +97,6 @@ async fn set_up() -> Set {
     let notifier = Notifier::builder(world.client())
         .store(Arc::new(store.clone()))
         .observer(seen.clone())
-        .seed(1)
         .start();
     // The lanes look into the store first, and wait then.
     sleep(Duration::from_millis(1)).await;

@@ -5,12 +5,10 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use px_client::{
     Kind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
-    clock::{Clock as _, TokioClock},
     oauth::{AuthorizationRequest, TokenSet},
-    transport::ReqwestTransport,
 };
+use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_types::{AccessToken, ClientSecret, RefreshToken, UserId};
-use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     error::Error as StdError,
     sync::{
@@ -62,8 +60,7 @@ async fn a_code_flow_from_end_to_end() {
     let client = client(&server.url());
     let mut request = AuthorizationRequest::new("https://plaid.example/cb");
     request.issuer = Some("https://bank.example".into());
-    let mut rng = StdRng::seed_from_u64(3);
-    let (url, pending) = client.begin_authorization(request, &mut rng).unwrap();
+    let (url, pending) = client.begin_authorization(request).unwrap();
     let asked: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
     assert_eq!(asked["code_challenge_method"], "S256");
     assert_eq!(asked["response_type"], "code");
@@ -178,15 +175,15 @@ async fn a_lost_answer_is_asked_for_once_more() {
 
 /// A partner that rotates at once and answers never, the first time.
 #[derive(Clone, Debug)]
-struct Silent(Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<std::time::Duration>>>, TokioClock);
+struct Silent(Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<std::time::Duration>>>, SystemClock);
 
 #[async_trait]
-impl px_client::HttpTransport for Silent {
+impl px_core::HttpTransport for Silent {
     async fn send(
         &self,
         _: http::Request<bytes::Bytes>,
-        _: &px_client::Limits,
-    ) -> Result<http::Response<bytes::Bytes>, px_client::transport::TransportError> {
+        _: &px_core::HttpLimits,
+    ) -> Result<http::Response<bytes::Bytes>, px_core::TransportError> {
         self.1.lock().unwrap().push(self.2.elapsed());
         if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
             return std::future::pending().await;
@@ -201,7 +198,7 @@ impl px_client::HttpTransport for Silent {
 /// long for a lost answer would come too late, and end the user's authorization by that.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_never_comes_is_asked_for_again_within_the_partners_30_s() {
-    let clock = TokioClock::new();
+    let clock = SystemClock::new();
     let silent = Silent(Arc::default(), Arc::default(), clock);
     let client = PartnerClient::builder("https://bank.example", silent.clone())
         .client("plaid".parse().unwrap(), ClientSecret::new("password"))
@@ -236,7 +233,7 @@ async fn an_answer_that_was_lost_behind_a_gateway_is_asked_for_once_more() {
 
 /// Tokens that are due, and good for another while.
 fn nearly_over() -> TokenSet {
-    let now = TokioClock::new().now();
+    let now = SystemClock::new().now();
     let mut tokens = TokenSet::new(AccessToken::new("still good"), now - TimeDelta::seconds(890));
     tokens.refresh_token = Some(RefreshToken::new("r1"));
     tokens.expires_at = Some((now + TimeDelta::seconds(10)).into());
@@ -315,9 +312,8 @@ async fn the_metadata_of_another_issuer_are_refused() {
 async fn nothing_shows_a_secret_when_it_is_printed() {
     let server = BadServer::start(|_| oauth_error(400, "invalid_grant"));
     let client = client(&server.url());
-    let mut rng = StdRng::seed_from_u64(3);
     let request = AuthorizationRequest::new("https://plaid.example/cb");
-    let (url, pending) = client.begin_authorization(request, &mut rng).unwrap();
+    let (url, pending) = client.begin_authorization(request).unwrap();
     let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1;
     let back = format!("code=c0de-s3cret&state={state}");
     let printed = [

@@ -6,10 +6,8 @@ use crate::{
     round_trip::Echo,
 };
 use proptest::prelude::*;
-use px_client::{
-    Error, Kind, PartnerClient, PlaidClient, RetryPolicy, is_repeated,
-    transport::{InProcess, ReqwestTransport},
-};
+use px_client::{Error, Kind, PartnerClient, PlaidClient, RetryPolicy, is_repeated};
+use px_core::{InProcessTransport, ReqwestTransport};
 use px_types::{
     ClientSecret, Endpoint, ItemAccessToken,
     endpoint::codec::{self, Reply as _},
@@ -43,7 +41,7 @@ where
     E: Endpoint + Clone,
     E::Response: Clone + Sync,
 {
-    PlaidClient::builder("http://plaid.test/api/..", InProcess::new(echo.clone()))
+    PlaidClient::builder("http://plaid.test/api/..", InProcessTransport::new(echo.clone()))
         .client("the-bank".parse().unwrap(), ClientSecret::new(SECRET))
         .build()
         .unwrap()

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use px_client::{
-    HttpTransport, Limits, PlaidClient,
-    clock::{Clock as _, TokioClock},
-    transport::{InProcess, TransportError, TransportErrorKind},
+use px_client::PlaidClient;
+use px_core::{
+    Clock as _, HttpLimits, HttpTransport, InProcessTransport, SystemClock, TransportError,
+    TransportErrorKind,
 };
 use px_server::{
     clients::{Client, MemoryClients},
@@ -100,7 +100,7 @@ pub(crate) struct World {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) calls: Arc<AtomicU64>,
     network: Arc<Mutex<Arc<Network>>>,
-    service: InProcess<PlaidService>,
+    service: InProcessTransport<PlaidService>,
 }
 
 impl fmt::Debug for World {
@@ -121,7 +121,7 @@ impl World {
             state,
             calls: Arc::default(),
             network: Arc::new(Mutex::new(network)),
-            service: InProcess::new(service),
+            service: InProcessTransport::new(service),
         }
     }
 
@@ -132,8 +132,8 @@ impl World {
     pub(crate) fn client_with(&self, secret: &str) -> PlaidClient {
         PlaidClient::builder("https://plaid.test", self.clone())
             .client("bank".parse().unwrap(), ClientSecret::new(secret))
-            .clock(Arc::new(TokioClock::starting_at(now())))
-            .seed(1)
+            .clock(Arc::new(SystemClock::starting_at(now())))
+            .random(Arc::new(px_core::SeededRandom::new(1)))
             .build()
             .unwrap()
     }
@@ -174,7 +174,7 @@ pub(crate) fn now() -> chrono::DateTime<chrono::Utc> {
 }
 
 pub(crate) async fn sleep(time: Duration) {
-    TokioClock::new().sleep(time).await;
+    SystemClock::new().sleep(time).await;
 }
 
 #[async_trait]
@@ -182,7 +182,7 @@ impl HttpTransport for World {
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let network = self.network.lock().unwrap().clone();
         let number = self.calls.fetch_add(1, Ordering::SeqCst);

@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use proptest::prelude::*;
-use px_client::{PartnerClient, SignBody, transport::InProcess};
+use px_client::{PartnerClient, SignBody};
+use px_core::InProcessTransport;
 use px_server::{
     Caller, Partner, PartnerService, ResponseCheck, TokenGrant,
     verify::{TokenVerifier, VerifyError},
@@ -105,12 +106,13 @@ where
     let seed = &mut Seed::new(seed);
     let (request, answer) = (E::request(seed), E::response(seed));
     let echo = Echo::<E>::answering(answer.clone());
-    let client = PartnerClient::builder("http://bank.test/px/..", InProcess::new(echo.clone()))
-        .client("plaid".parse().unwrap(), ClientSecret::new("s"))
-        .token(AccessToken::new("t"))
-        .signer(Arc::new(Signer))
-        .build()
-        .unwrap();
+    let client =
+        PartnerClient::builder("http://bank.test/px/..", InProcessTransport::new(echo.clone()))
+            .client("plaid".parse().unwrap(), ClientSecret::new("s"))
+            .token(AccessToken::new("t"))
+            .signer(Arc::new(Signer))
+            .build()
+            .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = runtime.block_on(client.send(request.clone())).unwrap();
     assert_eq!(read, answer);
@@ -173,7 +175,7 @@ proptest! {
             .response_check(ResponseCheck::Off)
             .build()
             .unwrap();
-        let client = PartnerClient::builder("http://bank.test", InProcess::new(service))
+        let client = PartnerClient::builder("http://bank.test", InProcessTransport::new(service))
             .token(AccessToken::new("t"))
             .build()
             .unwrap();

@@ -5,11 +5,8 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::Full;
-use px_client::{
-    PartnerClient, RetryPolicy,
-    clock::{Clock as _, TokioClock},
-    transport::InProcess,
-};
+use px_client::{PartnerClient, RetryPolicy};
+use px_core::{Clock as _, InProcessTransport, SystemClock};
 use px_types::{
     AccessToken, AccountId, Amount, Date, TransactionId, Unit, UserId,
     endpoint::codec::{self, Reply as _},
@@ -86,12 +83,12 @@ impl Bank {
     }
 
     pub(crate) fn client(&self) -> PartnerClient {
-        let clock = TokioClock::starting_at(DateTime::<Utc>::UNIX_EPOCH);
-        PartnerClient::builder("http://bank.test", InProcess::new(self.clone()))
+        let clock = SystemClock::starting_at(DateTime::<Utc>::UNIX_EPOCH);
+        PartnerClient::builder("http://bank.test", InProcessTransport::new(self.clone()))
             .token(AccessToken::new("t"))
             .clock(Arc::new(clock))
             .retry(RetryPolicy::default())
-            .seed(1)
+            .random(Arc::new(px_core::SeededRandom::new(1)))
             .build()
             .unwrap()
     }
@@ -159,7 +156,7 @@ impl tower_service::Service<Request<Full<Bytes>>> for Bank {
             bank.most_at_once.fetch_max(now, Ordering::SeqCst);
             (bank.hook)(number, &bank.rows);
             let answer = bank.answer(&request);
-            TokioClock::new().sleep(bank.delay).await;
+            SystemClock::new().sleep(bank.delay).await;
             bank.at_once.fetch_sub(1, Ordering::SeqCst);
             Ok(answer)
         })

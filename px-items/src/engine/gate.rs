@@ -4,12 +4,11 @@ use super::circuit::{Circuit, CircuitSettings, Word};
 use crate::{
     metrics,
     partners::{Budget, Partner},
-    random::Random,
     schedule::between,
     sync::PartnerLengths,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::Clock;
+use px_core::{Clock, Random};
 use px_types::InstitutionId;
 use std::{
     collections::BTreeMap,
@@ -258,7 +257,7 @@ impl Gated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SeededRandom;
+    use px_core::SeededRandom;
 
     const LATEST: TimeDelta = TimeDelta::minutes(10);
 

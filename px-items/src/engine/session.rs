@@ -10,9 +10,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
-use px_client::{
-    Error, PageEvent, PartnerClient, RefreshingTokens, TokenSource as _, Window, clock::Clock,
-};
+use px_client::{Error, PageEvent, PartnerClient, RefreshingTokens, TokenSource as _, Window};
+use px_core::Clock;
 use px_types::{
     ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
 };

@@ -2,7 +2,8 @@
 
 use crate::store::{Store, StoreError, StoreErrorKind};
 use async_trait::async_trait;
-use px_client::{TokenStore, clock::Clock, oauth::TokenSet};
+use px_client::{TokenStore, oauth::TokenSet};
+use px_core::Clock;
 use px_types::ItemId;
 use std::{
     error::Error as StdError,

@@ -4,9 +4,10 @@
 //! them. So it goes out under the key of the connection, bound to Item, application and epoch.
 //! One that was altered, or is another reader's, opens to nothing.
 
-use crate::{connection::Connection, random::Random};
+use crate::connection::Connection;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use px_core::Random;
 use px_types::{Date, ItemId, TransactionId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -127,8 +128,9 @@ fn bound_to<T: Kind>(item: &ItemId, connection: &Connection) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connection::CursorKey, random::SeededRandom};
+    use crate::connection::CursorKey;
     use chrono::DateTime;
+    use px_core::SeededRandom;
     use px_types::ApplicationId;
 
     fn connection(application: &str, epoch: u64, key: u8) -> Connection {

@@ -1,7 +1,8 @@
 //! Access tokens and ids that this side makes. A token is kept as its digest alone.
 
-use crate::{random::Random, store::AccessDigest};
+use crate::store::AccessDigest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use px_core::Random;
 use px_types::{ItemAccessToken, webhook::Environment};
 use sha2::{Digest as _, Sha256};
 use std::str::FromStr;
@@ -37,7 +38,7 @@ pub(super) fn id<T: FromStr>(random: &dyn Random) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SeededRandom;
+    use px_core::SeededRandom;
     use px_types::ItemId;
 
     #[test]

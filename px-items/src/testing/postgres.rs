@@ -10,12 +10,10 @@
 mod folder;
 mod machine;
 
-use crate::{
-    random::{Random as _, SystemRandom},
-    store::MIGRATOR,
-};
+use crate::store::MIGRATOR;
 use folder::Folder;
 use machine::Machine;
+use px_core::{Random as _, SystemRandom};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use std::{
     fmt,

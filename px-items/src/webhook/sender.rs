@@ -13,15 +13,8 @@ use self::{
     desk::{Desk, Endpoint, Look},
 };
 use super::Signer;
-use crate::{
-    partners::Partners,
-    random::{Random, SystemRandom},
-    store::Store,
-};
-use px_client::{
-    HttpTransport, Limits,
-    clock::{Clock, TokioClock},
-};
+use crate::{partners::Partners, store::Store};
+use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRandom};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -109,7 +102,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: SenderSettings,
-    limits: Limits,
+    limits: HttpLimits,
     circuits: Mutex<BTreeMap<Endpoint, Circuit>>,
     wake: Arc<Notify>,
 }
@@ -127,7 +120,7 @@ impl Sender {
             transport,
             signer,
             partners: None,
-            clock: Arc::new(TokioClock::new()),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             settings: SenderSettings::default(),
         }
@@ -229,9 +222,9 @@ impl SenderBuilder {
     /// Makes the sender.
     #[must_use]
     pub fn build(self) -> Sender {
-        let mut limits = Limits::default();
-        limits.answer = self.settings.answer;
-        limits.body = BODY;
+        let mut limits = HttpLimits::default();
+        limits.request_timeout = self.settings.answer;
+        limits.max_body_bytes = BODY;
         Sender(Arc::new(Inner {
             store: self.store,
             transport: self.transport,

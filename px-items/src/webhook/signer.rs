@@ -10,7 +10,8 @@ use base64::{
 };
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{EncodingKey, Header};
-use px_client::{SignBody, clock::Clock};
+use px_client::SignBody;
+use px_core::Clock;
 use px_types::{
     KeyId,
     model::verification_key::VerificationKey,

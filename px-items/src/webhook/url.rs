@@ -4,7 +4,7 @@
 //! ([`public_addresses_only`](px_client::transport::ReqwestBuilder::public_addresses_only))
 //! looks at that with each call.
 
-use px_client::transport::is_public;
+use px_core::is_public;
 use url::{Host, Url};
 
 /// The longest address.

@@ -11,7 +11,7 @@ mod world;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::Clock;
+use px_core::Clock;
 use px_items::webhook::{Signer, SigningKey};
 use px_types::KeyId;
 use std::{
@@ -49,22 +49,6 @@ impl Clock for SetClock {
 
     async fn sleep(&self, _: Duration) {
         std::future::pending().await
-    }
-}
-
-/// The same time, for px-server.
-#[derive(Debug)]
-pub(crate) struct Same(pub(crate) Arc<dyn Clock>);
-
-impl px_server::clock::Clock for Same {
-    fn now(&self) -> DateTime<Utc> {
-        self.0.now()
-    }
-}
-
-impl px_server::clock::Clock for SetClock {
-    fn now(&self) -> DateTime<Utc> {
-        Clock::now(self)
     }
 }
 

@@ -6,7 +6,8 @@ use crate::{
     dice::{Dice, SharedDice},
     world::World,
 };
-use px_client::{Window, clock::Clock as _};
+use px_client::Window;
+use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     items::{ItemsError, ItemsErrorKind, TransactionsRequest},

@@ -16,11 +16,11 @@ use crate::{
     trace::Trace,
 };
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::{Clock as _, Digest};
 use px_server::{
     PartnerService, PermittedAccounts, ResponseCheck,
     clients::{Client, MemoryClients},
-    oauth::{Authorization, Digest, GrantStore as _, MemoryGrantStore, OAuth},
+    oauth::{Authorization, GrantStore as _, MemoryGrantStore, OAuth},
 };
 use px_types::{AccessToken, ClientId, ClientSecret, Date, InstitutionId, UserId};
 use std::{

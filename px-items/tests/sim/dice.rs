@@ -64,15 +64,6 @@ impl SharedDice {
     pub(crate) fn throw<T>(&self, throw: impl FnOnce(&mut Dice) -> T) -> T {
         throw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-
-    fn fill(&self, buffer: &mut [u8]) {
-        self.throw(|dice| {
-            for chunk in buffer.chunks_mut(8) {
-                let bits = dice.bits().to_le_bytes();
-                chunk.copy_from_slice(&bits[..chunk.len()]);
-            }
-        });
-    }
 }
 
 impl fmt::Debug for SharedDice {
@@ -81,15 +72,13 @@ impl fmt::Debug for SharedDice {
     }
 }
 
-impl px_items::random::Random for SharedDice {
+impl px_core::Random for SharedDice {
     fn fill(&self, buffer: &mut [u8]) {
-        self.fill(buffer);
-    }
-}
-
-impl px_server::clock::Random for SharedDice {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), px_server::clock::NoRandomness> {
-        self.fill(buffer);
-        Ok(())
+        self.throw(|dice| {
+            for chunk in buffer.chunks_mut(8) {
+                let bits = dice.bits().to_le_bytes();
+                chunk.copy_from_slice(&bits[..chunk.len()]);
+            }
+        });
     }
 }

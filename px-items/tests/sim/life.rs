@@ -3,7 +3,7 @@
 //! between any two of its steps, and a task that outlives its machine does nothing more.
 
 use crate::{time::SimClock, trace::Trace};
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

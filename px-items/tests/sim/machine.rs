@@ -10,7 +10,8 @@ use crate::{
     store::{StoreRates, WatchedStore},
     world::{Phase, World},
 };
-use px_client::{PartnerClient, RetryPolicy, clock::Clock as _, transport::InProcess};
+use px_client::{PartnerClient, RetryPolicy};
+use px_core::{Clock as _, InProcessTransport, SeededRandom};
 use px_items::{
     engine::{Engine, Settings},
     partners::{FixedPartners, Partner},
@@ -193,7 +194,7 @@ impl Machine {
             let name = format!("{} {}", life.name, bank.id);
             let network = Network {
                 bank: bank.clone(),
-                service: InProcess::new(bank.service(self.world.seed)),
+                service: InProcessTransport::new(bank.service(self.world.seed)),
                 life: life.clone(),
                 rates: self.badness.network,
                 bad: self.world.bad.clone(),
@@ -210,7 +211,7 @@ impl Machine {
                 .client(id, secret)
                 .clock(Arc::new(self.world.clock))
                 .retry(retry)
-                .seed(self.dice.throw(|dice| dice.bits()))
+                .random(Arc::new(SeededRandom::new(self.dice.throw(|dice| dice.bits()))))
                 .build()
                 .unwrap();
             partners = partners.with(bank.id.clone(), Partner::new(client));

@@ -16,9 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use http::{Request, Response, header};
-use px_client::{
-    clock::Clock as _,
-    transport::{HttpTransport, InProcess, Limits, TransportError, TransportErrorKind},
+use px_core::{
+    Clock as _, HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind,
 };
 use px_server::PartnerService;
 use px_types::Timestamp;
@@ -73,7 +72,7 @@ impl Rates {
 /// The network of one machine to one bank.
 pub(crate) struct Network {
     pub(crate) bank: Arc<Bank>,
-    pub(crate) service: InProcess<PartnerService>,
+    pub(crate) service: InProcessTransport<PartnerService>,
     pub(crate) life: Arc<Life>,
     pub(crate) rates: Rates,
     /// Whether it is bad at all; all networks of a run share it.
@@ -138,7 +137,7 @@ impl HttpTransport for Network {
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         self.life.gate(true).await;
         let what = format!("{} {}", request.method(), short(&request));
@@ -184,7 +183,7 @@ impl Network {
         &self,
         fate: Fate,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let now = self.clock.now();
         match fate {
@@ -248,7 +247,7 @@ impl Network {
     async fn cut(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let answer = self.ask(request, limits).await?;
         if self.dice.throw(|dice| dice.chance(500)) {
@@ -263,7 +262,7 @@ impl Network {
     async fn ask(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         if let Some(token) = revoked_token(&request)
             && let Some(grant) = self.bank.grant_of_any(&token).await

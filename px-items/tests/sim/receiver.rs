@@ -8,10 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use px_client::{
-    clock::Clock as _,
-    transport::{HttpTransport, Limits, TransportError, TransportErrorKind},
-};
+use px_core::{Clock as _, HttpLimits, HttpTransport, TransportError, TransportErrorKind};
 use px_items::webhook::{Signer, SigningKey};
 use px_server::webhook::{FixedKeys, Verifier, VerifyErrorKind};
 use px_types::{ApplicationId, KeyId, webhook::VERIFICATION_HEADER};
@@ -72,7 +69,7 @@ impl HttpTransport for Receivers {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         self.life.gate(true).await;
         self.wait(1, 200).await;

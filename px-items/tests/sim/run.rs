@@ -19,7 +19,7 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::{
     engine::{Outcome as Ended, Settings},
     store::{MemoryStore, Sabotage as StoreSabotage, Store},

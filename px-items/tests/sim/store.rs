@@ -10,7 +10,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use px_client::{Window, clock::Clock as _, oauth::TokenSet};
+use px_client::{Window, oauth::TokenSet};
+use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},

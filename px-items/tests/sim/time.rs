@@ -2,17 +2,17 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, SystemClock};
 use std::time::Duration;
 
 /// A calendar that moves with the runtime's paused time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SimClock(TokioClock);
+pub(crate) struct SimClock(SystemClock);
 
 impl SimClock {
     /// A clock that stands at that moment now. Only within a runtime.
     pub(crate) fn starting_at(now: DateTime<Utc>) -> Self {
-        Self(TokioClock::starting_at(now))
+        Self(SystemClock::starting_at(now))
     }
 }
 
@@ -28,11 +28,5 @@ impl Clock for SimClock {
 
     async fn sleep(&self, time: Duration) {
         self.0.sleep(time).await;
-    }
-}
-
-impl px_server::clock::Clock for SimClock {
-    fn now(&self) -> DateTime<Utc> {
-        self.0.now()
     }
 }

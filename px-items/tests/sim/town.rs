@@ -1,7 +1,7 @@
 //! What happens at a bank: its users' accounts live, it tells of that or not, and consents end.
 
 use crate::{bank::Bank, dice::SharedDice, world::World};
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::items::{ItemsError, ItemsErrorKind};
 use px_types::{
     AccountId, ItemAccessToken, UserId,

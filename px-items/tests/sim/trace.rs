@@ -2,7 +2,7 @@
 //! found wrong.
 
 use crate::time::SimClock;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use std::{
     fmt::{self, Write as _},
     sync::{Mutex, PoisonError},

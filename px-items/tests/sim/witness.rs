@@ -6,7 +6,8 @@
 
 use crate::{bank::Bank, life::Life, time::SimClock, trace::Trace};
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::{clock::Clock as _, oauth::TokenSet};
+use px_client::oauth::TokenSet;
+use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     item::State,

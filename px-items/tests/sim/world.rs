@@ -11,13 +11,11 @@ use crate::{
 };
 use px_client::{
     PartnerClient, RetryPolicy,
-    clock::Clock as _,
     oauth::{AuthorizationRequest, TokenSet},
-    transport::InProcess,
 };
+use px_core::{Clock as _, InProcessTransport, SeededRandom};
 use px_items::{items::Items, store::Store};
 use px_types::{UserId, webhook::Environment};
-use rand::{SeedableRng as _, rngs::StdRng};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -154,17 +152,18 @@ impl World {
         dice: &SharedDice,
     ) -> TokenSet {
         let (id, secret) = bank::credentials();
-        let client =
-            PartnerClient::builder("https://bank.example", InProcess::new(bank.service(self.seed)))
-                .client(id, secret)
-                .clock(Arc::new(self.clock))
-                .retry(RetryPolicy::never())
-                .seed(self.seed)
-                .build()
-                .unwrap();
-        let mut rng = StdRng::seed_from_u64(dice.throw(|dice| dice.bits()));
+        let client = PartnerClient::builder(
+            "https://bank.example",
+            InProcessTransport::new(bank.service(self.seed)),
+        )
+        .client(id, secret)
+        .clock(Arc::new(self.clock))
+        .retry(RetryPolicy::never())
+        .random(Arc::new(SeededRandom::new(dice.throw(|dice| dice.bits()))))
+        .build()
+        .unwrap();
         let request = AuthorizationRequest::new(bank::REDIRECT_URI);
-        let (url, pending) = client.begin_authorization(request, &mut rng).unwrap();
+        let (url, pending) = client.begin_authorization(request).unwrap();
         let back = bank.authorize(user, url.query().unwrap_or_default()).await.unwrap();
         let callback = pending.check_callback(&back).unwrap();
         client.exchange_code(callback).await.unwrap()

@@ -1,7 +1,6 @@
 //! What a service tells about itself: a span per call and the HTTP metrics of
 //! OpenTelemetry. Neither has a token, a query value or a user's id.
 
-use crate::clock::Stopwatch;
 use http::{Method, StatusCode};
 use px_types::Meta;
 use std::{borrow::Cow, error::Error as StdError, future::Future};
@@ -10,7 +9,7 @@ use tracing::{Instrument as _, Span, field};
 /// One call, from its first line to its answer.
 pub(crate) struct Call {
     span: Span,
-    watch: Stopwatch,
+    began: tokio::time::Instant,
     method: Cow<'static, str>,
     route: std::sync::OnceLock<&'static str>,
 }
@@ -39,7 +38,7 @@ impl Call {
             .increment(1);
         Self {
             span,
-            watch: Stopwatch::start(),
+            began: tokio::time::Instant::now(),
             method: method.into(),
             route: std::sync::OnceLock::new(),
         }
@@ -64,7 +63,7 @@ impl Call {
 
     /// Says how it ended.
     pub(crate) fn end(&self, status: StatusCode) {
-        let elapsed = self.watch.elapsed();
+        let elapsed = self.began.elapsed();
         self.span.record("http.response.status_code", status.as_u16());
         self.span.record("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         self.span.in_scope(|| tracing::debug!("answered"));

@@ -5,13 +5,10 @@ use super::{
     state::{CHALLENGE_LIFE, Closed, State},
     totp::TotpSecret,
 };
-use crate::{
-    Error, PermittedAccounts,
-    clock::{Clock, Random, SystemClock, SystemRandom},
-    oauth::OAuth,
-};
+use crate::{Error, PermittedAccounts, oauth::OAuth};
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use px_core::{Clock, Random, SystemClock, SystemRandom, random};
 use px_types::{
     AccessToken, ChallengeId, ClientId, OneTimeCode, Password, Scope, UserId, Username,
     model::sign_in::{Challenge, ChallengeKind, Delivery, Kba, Otp, Question, SignIn, UserToken},
@@ -161,7 +158,7 @@ impl CredentialsKit {
         Self {
             methods,
             tokens,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             state: Mutex::new(new_state(LOCK_TIME)),
         }
@@ -211,7 +208,7 @@ impl CredentialsKit {
             Factor::Kba(questions) => ChallengeKind::Kba(Kba::new(questions.clone())),
             Factor::Totp => ChallengeKind::Totp,
         };
-        let id = crate::digest::secret(&*self.random).map_err(Error::internal)?;
+        let id = random::secret(&*self.random);
         let id = ChallengeId::new(id).map_err(Error::internal)?;
         let now = self.clock.now();
         let (for_state, client) = (user.clone(), client.clone());
@@ -258,7 +255,7 @@ impl CredentialsKit {
         const LIMIT: u32 = u32::MAX - u32::MAX % 1_000_000;
         loop {
             let mut bytes = [0; 4];
-            self.random.fill(&mut bytes).map_err(Error::internal)?;
+            self.random.fill(&mut bytes);
             let number = u32::from_le_bytes(bytes);
             if number < LIMIT {
                 return Ok(OneTimeCode::new(format!("{:06}", number % 1_000_000)));

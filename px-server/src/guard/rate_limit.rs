@@ -1,8 +1,8 @@
 //! How many calls one client may make for one user.
 
-use crate::clock::{Clock, SystemClock};
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
+use px_core::{Clock, SystemClock};
 use px_types::{ClientId, UserId};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -56,7 +56,7 @@ impl RateLimit {
         let calls = calls.clamp(1, i32::MAX as u32) as i32;
         let interval = period / calls;
         Self {
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             interval,
             // Not the period: the interval is rounded down, and the last call of a full
             // bucket must not be missing.
@@ -113,7 +113,7 @@ impl RateLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use px_core::ManualClock;
 
     fn clock() -> ManualClock {
         ManualClock::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap())

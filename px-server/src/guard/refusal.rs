@@ -1,8 +1,9 @@
 //! The answer to a request that is refused before it reaches the service.
 
-use crate::{clock::SystemRandom, request_id};
+use crate::request_id;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use px_core::SystemRandom;
 use px_types::{ErrorDetail, ErrorResponse};
 
 /// An `ErrorResponse`, with a request id in header and body.

@@ -1,7 +1,7 @@
 //! The only file of the adapter that waits for time to pass.
 //!
 //! A socket's time limits run on the machine's steady clock, which nobody sets; what has a
-//! date takes a [`Clock`](crate::clock::Clock) instead.
+//! date takes a [`Clock`](px_core::Clock) instead.
 
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};

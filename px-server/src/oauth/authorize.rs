@@ -214,9 +214,9 @@ impl OAuth {
             let text = "The scopes of the request are not those of this institution.";
             return Err(Error::invalid_request(text));
         }
-        let (now, code) = (self.now(), self.secret().map_err(Error::internal)?);
+        let (now, code) = (self.now(), self.secret());
         let mut record = GrantRecord::new(
-            self.name().map_err(Error::internal)?,
+            self.name(),
             principal,
             request.client_id.clone(),
             request.scopes.clone(),

@@ -70,13 +70,6 @@ impl OAuthError {
         error
     }
 
-    pub(crate) fn server_error(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let text = "The institution could not answer this request.";
-        let mut error = Self::new(OAuthErrorKind::ServerError, text);
-        error.source = Some(source.into());
-        error
-    }
-
     /// What kind of refusal it is.
     #[must_use]
     pub fn kind(&self) -> OAuthErrorKind {

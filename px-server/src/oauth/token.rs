@@ -60,7 +60,7 @@ impl OAuth {
         match request.grant {
             Grant::AuthorizationCode { code, redirect_uri, code_verifier } => {
                 let code = Digest::of(code.expose());
-                let family = self.secret().map_err(OAuthError::server_error)?;
+                let family = self.secret();
                 let verifier = code_verifier.as_ref().map(|verifier| verifier.expose());
                 let redirect_uri = redirect_uri.as_deref();
                 self.give(&code, family, |record, fresh| {
@@ -136,8 +136,8 @@ impl OAuth {
         family: String,
         step: impl Fn(&GrantRecord, &Fresh) -> Step<Given>,
     ) -> Result<TokenResponse, OAuthError> {
-        let access = self.secret().map_err(OAuthError::server_error)?;
-        let secret = self.secret().map_err(OAuthError::server_error)?;
+        let access = self.secret();
+        let secret = self.secret();
         let fresh = Fresh::new(
             Digest::of(&access),
             Digest::of(&family),

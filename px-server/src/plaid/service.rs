@@ -4,12 +4,12 @@ use super::{Caller, Error, Plaid, credentials::Gate, limits::Limited};
 use crate::{
     call::{self, Api, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
-    clock::{Random, SystemRandom},
     guard::RateLimit,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use px_core::{Random, SystemRandom};
 use px_types::{
     ClientId, Endpoint,
     endpoint::{codec, path::match_path},

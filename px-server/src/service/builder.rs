@@ -5,7 +5,6 @@ use crate::{
     Partner,
     call::Limits,
     clients::Clients,
-    clock::{Clock, Random, SystemClock, SystemRandom},
     credentials::Credentials,
     guard::RateLimit,
     oauth::{AuthorizePages, OAuth},
@@ -13,6 +12,7 @@ use crate::{
     verify::TokenVerifier,
     webhook::Verifier,
 };
+use px_core::{Clock, Random, SystemClock, SystemRandom};
 use std::{fmt, sync::Arc};
 
 /// Puts a [`PartnerService`] together. All but a way to check tokens is optional.
@@ -72,7 +72,7 @@ impl PartnerServiceBuilder {
             rate_limit: None,
             limits: Limits::default(),
             check: ResponseCheck::default(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
         }
     }

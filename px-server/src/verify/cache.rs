@@ -1,14 +1,11 @@
 //! Remembering verified tokens for a while, within bounds.
 
 use super::{TokenVerifier, VerifyError};
-use crate::{
-    TokenGrant,
-    clock::{Clock, SystemClock},
-    oauth::Digest,
-};
+use crate::TokenGrant;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
+use px_core::{Clock, Digest, SystemClock};
 use px_types::AccessToken;
 use std::{
     fmt,
@@ -60,7 +57,7 @@ impl CachedVerifier {
             entries: LruCache::new(NonZeroUsize::new(CAPACITY).unwrap_or(NonZeroUsize::MIN)),
             generation: 0,
         };
-        Self { inner, clock: Arc::new(SystemClock), ttl: TTL, state: Mutex::new(state) }
+        Self { inner, clock: Arc::new(SystemClock::new()), ttl: TTL, state: Mutex::new(state) }
     }
 
     /// How many tokens are remembered at most; the least used is forgotten first.

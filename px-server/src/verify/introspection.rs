@@ -1,17 +1,12 @@
 //! Tokens of the partner's identity provider, checked by asking it (RFC 7662).
 
-use super::{
-    TokenVerifier, VerifyError, claims,
-    fetch::{self, Fetch},
-};
-use crate::{
-    TokenGrant,
-    clock::{Clock, SystemClock},
-};
+use super::{TokenVerifier, VerifyError, claims, provider};
+use crate::TokenGrant;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
+use px_core::{Clock, HttpTransport, SystemClock};
 use px_types::{AccessToken, ClientId, ClientSecret};
 use serde_json::Value;
 use std::{fmt, sync::Arc};
@@ -22,7 +17,7 @@ use std::{fmt, sync::Arc};
 /// seconds. `sub` is the principal. Whatever is not a clear answer (a fault, another status
 /// than 200, junk) is [`VerifyError::Unavailable`]: a provider that stumbles ends no token.
 pub struct IntrospectionVerifier {
-    fetch: Arc<dyn Fetch>,
+    transport: Arc<dyn HttpTransport>,
     endpoint: Uri,
     authorization: HeaderValue,
     clock: Arc<dyn Clock>,
@@ -44,7 +39,7 @@ impl IntrospectionVerifier {
     /// # Errors
     /// When the credentials cannot be written in a header, which has no known cause.
     pub fn new(
-        fetch: Arc<dyn Fetch>,
+        transport: Arc<dyn HttpTransport>,
         endpoint: Uri,
         id: &ClientId,
         secret: &ClientSecret,
@@ -56,10 +51,10 @@ impl IntrospectionVerifier {
         let mut authorization = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            fetch,
+            transport,
             endpoint,
             authorization,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             audience: None,
             accounts_claim: None,
         })
@@ -103,7 +98,7 @@ impl IntrospectionVerifier {
 impl TokenVerifier for IntrospectionVerifier {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         let request = self.request(token).map_err(VerifyError::unavailable)?;
-        let body = fetch::fetch(&*self.fetch, request).await;
+        let body = provider::send(&*self.transport, request).await;
         let body = body.map_err(VerifyError::Unavailable)?;
         let junk = |text: &'static str| VerifyError::unavailable(text);
         // The source of a JSON error may quote the answer, which describes a person.

@@ -1,12 +1,12 @@
 //! The keys of an identity provider: read, kept, fetched anew when a token names an
 //! unknown one, and never so often that the provider would mind.
 
-use super::fetch::{self, Fetch};
-use crate::clock::Clock;
+use super::provider;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Request, Uri, header};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use px_core::{Clock, HttpTransport};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -71,7 +71,7 @@ impl Keys {
 }
 
 pub(super) struct Jwks {
-    fetch: Arc<dyn Fetch>,
+    transport: Arc<dyn HttpTransport>,
     uri: Uri,
     kept: RwLock<Option<Kept>>,
     /// Held over a fetch, so that many requests cause one.
@@ -91,8 +91,8 @@ struct History {
 }
 
 impl Jwks {
-    pub(super) fn new(fetch: Arc<dyn Fetch>, uri: Uri) -> Self {
-        Self { fetch, uri, kept: RwLock::default(), fetching: tokio::sync::Mutex::default() }
+    pub(super) fn new(transport: Arc<dyn HttpTransport>, uri: Uri) -> Self {
+        Self { transport, uri, kept: RwLock::default(), fetching: tokio::sync::Mutex::default() }
     }
 
     /// The keys, fetched if there are none yet or they are old.
@@ -143,7 +143,7 @@ impl Jwks {
         let request = Request::get(self.uri.clone())
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .body(Bytes::new())?;
-        let fetched = fetch::fetch(&*self.fetch, request).await;
+        let fetched = provider::send(&*self.transport, request).await;
         match fetched.and_then(|body| read(&body)) {
             Ok(keys) => {
                 let keys = Arc::new(keys);

@@ -2,19 +2,17 @@
 //! checked as RFC 8725 asks.
 
 use super::{
-    Fetch, TokenVerifier, VerifyError,
+    TokenVerifier, VerifyError,
     claims::{self, Claims},
     jwks::{Found, Jwks},
 };
-use crate::{
-    TokenGrant,
-    clock::{Clock, SystemClock},
-};
+use crate::TokenGrant;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use http::Uri;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use px_core::{Clock, HttpTransport, SystemClock};
 use px_types::AccessToken;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
@@ -94,17 +92,17 @@ impl JwtVerifier {
     /// Checks the tokens of an issuer for an audience, with the keys at an address.
     #[must_use]
     pub fn new(
-        fetch: Arc<dyn Fetch>,
+        transport: Arc<dyn HttpTransport>,
         jwks: Uri,
         issuer: impl Into<String>,
         audience: impl Into<String>,
     ) -> Self {
         Self {
-            jwks: Jwks::new(fetch, jwks),
+            jwks: Jwks::new(transport, jwks),
             issuer: issuer.into(),
             audience: audience.into(),
             algorithms: vec![Algorithm::ES256],
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             leeway: LEEWAY,
             accounts_claim: None,
         }

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
+use px_core::ManualClock;
 use px_server::{
     Caller, Error, Partner, PartnerService, PartnerServiceBuilder, PermittedAccounts, TokenGrant,
-    clock::ManualClock,
     verify::{TokenVerifier, VerifyError},
 };
 use px_types::{

@@ -1,9 +1,9 @@
 //! The credentials kit: each kind of challenge, every refusal, lock-out.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::{Clock as _, ManualClock};
 use px_server::{
     Error,
-    clock::{Clock as _, ManualClock},
     credentials::{
         Credentials as _, CredentialsKit, Factor, SignInMethods, TokenIssuer, TotpSecret,
     },

@@ -3,10 +3,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
+use px_core::Digest;
 use px_server::{
     PermittedAccounts,
     oauth::{
-        Digest, GrantRecord,
+        GrantRecord,
         grant::{Fresh, Given, Refusal, Step},
     },
 };

@@ -11,9 +11,9 @@ use chrono::{DateTime, TimeDelta};
 use http::{Request, header};
 use http_body_util::Full;
 use jsonwebtoken::{Algorithm, EncodingKey};
+use px_core::ManualClock;
 use px_server::{
     Caller, Error, Partner, PartnerService,
-    clock::ManualClock,
     verify::{TokenVerifier, VerifyError},
     webhook::{AskedKeys, FixedKeys, KeySource, Verifier},
 };
@@ -455,7 +455,7 @@ async fn a_notification_whose_caller_hung_up_is_not_lost() {
 
 impl World {
     fn clock_seconds(&self) -> i64 {
-        px_server::clock::Clock::now(&self.clock).timestamp()
+        px_core::Clock::now(&self.clock).timestamp()
     }
 }
 

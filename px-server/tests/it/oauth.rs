@@ -6,13 +6,13 @@ mod rotation;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, HeaderValue, header};
+use px_core::{Clock as _, Digest, ManualClock};
 use px_server::{
     PermittedAccounts,
     clients::{Client, Clients, MemoryClients},
-    clock::{Clock as _, ManualClock},
     oauth::{
-        Authorization, AuthorizationRequest, Digest, GrantRecord, GrantStore, MemoryGrantStore,
-        OAuth, OAuthError, StoreError, Swap, Versioned, store::conformance,
+        Authorization, AuthorizationRequest, GrantRecord, GrantStore, MemoryGrantStore, OAuth,
+        OAuthError, StoreError, Swap, Versioned, store::conformance,
     },
     verify::{TokenVerifier as _, VerifyError},
 };

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Request, Response, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use px_core::{HttpLimits, HttpTransport, ManualClock, TransportError, TransportErrorKind};
 use px_server::{
     PermittedAccounts, TokenGrant,
-    clock::ManualClock,
     verify::{
-        CachedVerifier, Fetch, IntrospectionVerifier, JwtAlgorithm, JwtVerifier, TokenVerifier,
+        CachedVerifier, IntrospectionVerifier, JwtAlgorithm, JwtVerifier, TokenVerifier,
         VerifyError,
     },
 };
@@ -38,13 +38,14 @@ fn start() -> DateTime<Utc> {
 }
 
 /// A provider that answers from a script, and then with its last answer for ever.
+#[derive(Debug)]
 struct Provider {
     script: Mutex<VecDeque<Answer>>,
     calls: AtomicUsize,
     last: Mutex<Option<Request<Bytes>>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Answer {
     Json(u16, Value),
     Bytes(Vec<u8>),
@@ -67,11 +68,12 @@ impl Provider {
 }
 
 #[async_trait::async_trait]
-impl Fetch for Provider {
-    async fn fetch(
+impl HttpTransport for Provider {
+    async fn send(
         &self,
         request: Request<Bytes>,
-    ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+        _: &HttpLimits,
+    ) -> Result<Response<Bytes>, TransportError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         *self.last.lock().unwrap() = Some(request);
         let answer = {
@@ -84,7 +86,9 @@ impl Fetch for Provider {
         let (status, body) = match answer {
             Answer::Json(status, body) => (status, body.to_string().into_bytes()),
             Answer::Bytes(body) => (200, body),
-            Answer::Fault => return Err("connection refused".into()),
+            Answer::Fault => {
+                return Err(TransportError::new(TransportErrorKind::Connect, "connection refused"));
+            }
             Answer::Never => std::future::pending().await,
         };
         Ok(Response::builder().status(status).body(body.into()).unwrap())

@@ -1,8 +1,8 @@
 //! Texts that must not leak: they mask `Debug`, have no `Display`, compare in
 //! constant time and are wiped when dropped.
 
+use px_core::digest::constant_time_eq;
 use std::fmt;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// The bytes behind every secret. Private: each secret is its own type.
@@ -21,7 +21,7 @@ impl Hidden {
 
 impl PartialEq for Hidden {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        constant_time_eq(self.0.as_bytes(), other.0.as_bytes())
     }
 }
 

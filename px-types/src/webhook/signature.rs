@@ -1,9 +1,8 @@
 //! What a signature says: the words that its sender and its receivers share.
 
+use px_core::{Digest, digest::constant_time_eq};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
-use subtle::ConstantTimeEq as _;
 
 /// The one algorithm: ECDSA over P-256 with SHA-256.
 pub const SIGNATURE_ALGORITHM: &str = "ES256";
@@ -34,19 +33,19 @@ impl SignatureClaims {
     /// What is signed of a body, as it is sent.
     #[must_use]
     pub fn of(body: &[u8], iat: i64) -> Self {
-        Self { iat, request_body_sha256: digest(body) }
+        Self { iat, request_body_sha256: hex_sha256(body) }
     }
 
     /// Whether they are of this body, byte by byte. Takes as long for any other one.
     #[must_use]
     pub fn is_of(&self, body: &[u8]) -> bool {
-        digest(body).as_bytes().ct_eq(self.request_body_sha256.as_bytes()).into()
+        constant_time_eq(hex_sha256(body).as_bytes(), self.request_body_sha256.as_bytes())
     }
 }
 
-fn digest(body: &[u8]) -> String {
+fn hex_sha256(body: &[u8]) -> String {
     let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(body) {
+    for byte in Digest::of(body).as_bytes() {
         // Writing to a `String` does not fail.
         let _ = write!(hex, "{byte:02x}");
     }

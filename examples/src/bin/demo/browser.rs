@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use px_client::{HttpTransport, Limits};
+use px_core::{HttpLimits, HttpTransport};
 use std::{collections::BTreeMap, sync::Arc};
 use url::Url;
 
@@ -74,7 +74,7 @@ impl Browser {
             if !cookies.is_empty() {
                 request.headers_mut().insert(header::COOKIE, cookies.join("; ").parse()?);
             }
-            let response = self.transport.send(request, &Limits::default()).await?;
+            let response = self.transport.send(request, &HttpLimits::default()).await?;
             self.keep_cookies(&response);
             if !response.status().is_redirection() {
                 return page(url, &response).map(Place::Page);

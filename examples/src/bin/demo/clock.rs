@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::{Clock, TokioClock};
+use px_core::{Clock, SystemClock};
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 /// The machine's clock, some days ahead.
 #[derive(Debug, Default)]
 pub(crate) struct MovedClock {
-    clock: TokioClock,
+    clock: SystemClock,
     days: AtomicI64,
 }
 
@@ -19,12 +19,6 @@ impl MovedClock {
     /// Days pass.
     pub(crate) fn advance(&self, days: i64) {
         self.days.fetch_add(days, Ordering::Relaxed);
-    }
-}
-
-impl px_server::clock::Clock for MovedClock {
-    fn now(&self) -> DateTime<Utc> {
-        Clock::now(self)
     }
 }
 

@@ -20,10 +20,8 @@ use demo_bank::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use plaid::Plaid;
-use px_server::{
-    clock::{Random as _, SystemRandom},
-    hyper::Server,
-};
+use px_core::{Random as _, SystemRandom};
+use px_server::hyper::Server;
 use px_types::{ClientId, ClientSecret};
 use report::{say, step};
 use std::{
@@ -178,6 +176,6 @@ async fn import(bank: &Bank, file: &Path) -> Result<(), Failure> {
 /// Plaid's secret at the bank, made anew for each run.
 fn random_secret() -> Result<ClientSecret, Failure> {
     let mut bytes = [0; 32];
-    SystemRandom.fill(&mut bytes)?;
+    SystemRandom.fill(&mut bytes);
     Ok(ClientSecret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use indicatif::{ProgressBar, ProgressStyle};
 use px_client::{
-    HttpTransport, Limits, PartnerClient,
-    clock::Clock as _,
+    PartnerClient,
     oauth::{AuthorizationRequest, TokenSet},
-    transport::{ReqwestTransport, TransportError},
+};
+use px_core::{
+    Clock as _, HttpLimits, HttpTransport, ReqwestTransport, SystemRandom, TransportError,
 };
 use px_items::{
     connection::Connection,
@@ -22,7 +23,6 @@ use px_items::{
     item::State,
     items::{Authorization, Items, LinkedApplication},
     partners::{FixedPartners, Partner},
-    random::SystemRandom,
     store::{SqliteStore, Store, StoreOptions},
     vault::FileKeys,
     webhook::{Sender, Signer, SigningKey},
@@ -149,7 +149,7 @@ impl Plaid {
         request.issuer = Some(issuer.to_owned());
         request.application_id = Some(application_id(application)?);
         request.application_name = Some(application.name.to_owned());
-        let (url, pending) = self.bank.begin_authorization(request, &mut rand::rng())?;
+        let (url, pending) = self.bank.begin_authorization(request)?;
         let back = self.browse(url, username, password, most).await?;
         let tokens = self.bank.exchange_code(pending.check_callback(back.as_str())?).await?;
         let user_id = tokens.user_id.clone().ok_or("the bank did not say who the user is")?;
@@ -304,7 +304,7 @@ impl HttpTransport for Counted {
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         if request.uri().path().ends_with("/transactions") {
             self.pages.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 
 use super::{Config, Database, Problem, Tls};
 use chrono::DateTime;
-use px_items::{random::SystemRandom, vault::FileKeys, webhook::SigningKey};
+use px_core::SystemRandom;
+use px_items::{vault::FileKeys, webhook::SigningKey};
 use px_server::hyper::Tls as ServerTls;
 use px_types::KeyId;
 use std::{

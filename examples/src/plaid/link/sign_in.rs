@@ -72,7 +72,7 @@ impl Link {
         request.issuer = Some(institution.issuer().to_owned());
         request.application_id = Some(app.id.clone());
         request.application_name = Some(app.name.clone());
-        let begun = client.begin_authorization(request, &mut rand::rng());
+        let begun = client.begin_authorization(request);
         let (url, pending) = match begun {
             Ok(begun) => begun,
             Err(error) => {

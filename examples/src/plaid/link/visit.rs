@@ -4,15 +4,13 @@
 //! and the application makes another one. What must outlive a restart is in the store.
 
 use super::{super::order::Order, view::Message};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
 use px_client::{
-    clock::Clock,
     credentials::{KbaStep, OtpSent, OtpStep, TotpStep},
     oauth::{PendingAuthorization, TokenSet},
 };
-use px_items::random::Random;
+use px_core::{Clock, Random, random};
 use px_types::{InstitutionId, LinkToken, PublicToken, UserId, model::account::Account};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -122,13 +120,6 @@ fn digest(text: &str) -> Digest {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// A name that cannot be guessed.
-pub(super) fn random_name(random: &dyn Random) -> String {
-    let mut bytes = [0; 24];
-    random.fill(&mut bytes);
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
 impl Visits {
     pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let books = Books {
@@ -149,9 +140,9 @@ impl Visits {
         let token = digest(link_token.expose());
         let visit = Visit { order, link_token, step, wrong: 0, message: None };
         let kept = Kept {
-            id: random_name(&*self.random),
-            csrf: random_name(&*self.random),
-            secret: random_name(&*self.random),
+            id: random::secret(&*self.random),
+            csrf: random::secret(&*self.random),
+            secret: random::secret(&*self.random),
             visit: Arc::new(AsyncMutex::new(visit)),
             token,
             until: self.clock.now() + LIFE,

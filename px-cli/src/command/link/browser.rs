@@ -35,7 +35,7 @@ pub(super) async fn authorize(
     request.application_id = Some(link.application.clone());
     request.application_name.clone_from(&link.application_name);
     let client = &institution.partner.client;
-    let (url, pending) = client.begin_authorization(request, &mut rand::rng())?;
+    let (url, pending) = client.begin_authorization(request)?;
     say(format_args!("Open this in a browser on this machine, and sign in:\n\n  {url}\n"));
     let callback = tokio::select! {
         callback = wait(listener, redirect, pending) => callback?,

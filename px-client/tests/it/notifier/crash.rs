@@ -28,7 +28,7 @@ fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
             let (world, disk, kept) = (world.clone(), disk.clone(), kept.clone());
             // Dropping a runtime drops its tasks wherever they are.
             runtime().block_on(async {
-                let notifier = Notifier::builder(world.client()).store(disk).seed(seed).start();
+                let notifier = Notifier::builder(world.client()).store(disk).start();
                 let work = async {
                     loop {
                         let account = account(next);
@@ -43,7 +43,7 @@ fn killed_at_any_moment_it_loses_nothing_that_was_kept() {
             });
         }
         runtime().block_on(async {
-            let notifier = Notifier::builder(world.client()).store(disk).seed(seed).start();
+            let notifier = Notifier::builder(world.client()).store(disk).start();
             assert_eq!(notifier.shutdown(Duration::from_secs(600)).await.unwrap(), 0);
         });
         let told: BTreeSet<_> = world.told().into_iter().map(|told| told.account).collect();

@@ -45,11 +45,8 @@ fn set_up() -> Renewing {
     world.knows(["ann-2", "cat-1"]);
     let tokens = [(user("ann"), "ann-2".into()), (user("cat"), "cat-1".into())];
     *present.tokens.lock().unwrap() = tokens.into();
-    let notifier = Notifier::builder(world.client())
-        .tokens(present.clone())
-        .observer(seen.clone())
-        .seed(1)
-        .start();
+    let notifier =
+        Notifier::builder(world.client()).tokens(present.clone()).observer(seen.clone()).start();
     Renewing { world, present, seen, notifier }
 }
 
@@ -148,8 +145,7 @@ async fn the_portal_knows_the_present_token_and_imports_anew_where_it_is_dead() 
     let (world, store, ann) = (World::new(), Arc::<MemoryPortalStore>::default(), user("ann"));
     let portal = Portal::builder(world.client(), store, "Bank").tokens(Arc::new(Shares)).build();
     let before = portal.import(&ann).await.unwrap();
-    let notifier =
-        Notifier::builder(world.client()).tokens(Arc::new(portal.clone())).seed(1).start();
+    let notifier = Notifier::builder(world.client()).tokens(Arc::new(portal.clone())).start();
     // Another process imports: the kept token is dead.
     world.with(|state| {
         state.tokens.clear();

@@ -4,7 +4,8 @@
 //! when there are a million Items.
 
 use super::{SqliteStore, commit, log, queues, reads, tickets, work};
-use crate::{random::SystemRandom, store::StoreOptions, vault::FileKeys};
+use crate::{store::StoreOptions, vault::FileKeys};
+use px_core::SystemRandom;
 use px_types::webhook::Environment;
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::Arc;

@@ -8,12 +8,8 @@ use crate::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use px_client::{
-    HttpTransport, Kind, Limits,
-    clock::Clock,
-    retry::retry_after,
-    transport::{TransportError, TransportErrorKind},
-};
+use px_client::{Kind, retry::retry_after};
+use px_core::{Clock, HttpLimits, HttpTransport, TransportError, TransportErrorKind};
 use px_types::{InstitutionId, webhook::VERIFICATION_HEADER};
 use std::fmt;
 
@@ -72,7 +68,7 @@ pub(super) async fn attempt(inner: &Inner, webhook: &QueuedWebhook) -> Outcome {
 async fn to_application(
     webhook: &QueuedWebhook,
     url: &str,
-    (transport, limits): (&dyn HttpTransport, &Limits),
+    (transport, limits): (&dyn HttpTransport, &HttpLimits),
     signer: &Signer,
     clock: &dyn Clock,
 ) -> Outcome {
@@ -84,7 +80,7 @@ async fn to_application(
         // In this order, so that a simulation repeats.
         biased;
         answer = transport.send(request, limits) => answer,
-        () = clock.sleep(limits.answer) => {
+        () = clock.sleep(limits.request_timeout) => {
             Err(TransportError::new(TransportErrorKind::Timeout, "no answer in time"))
         }
     };
@@ -114,7 +110,7 @@ async fn to_partner(
     let answer = tokio::select! {
         biased;
         answer = partner.client.application_linked(notification) => answer,
-        () = inner.clock.sleep(inner.limits.answer) => {
+        () = inner.clock.sleep(inner.limits.request_timeout) => {
             return Outcome::Failed { reason: Reason::Call(Kind::Timeout), asked: None };
         }
     };

@@ -2,12 +2,8 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use px_client::{
-    HttpTransport, Limits, PartnerClient, RetryPolicy,
-    clock::Clock,
-    oauth::TokenSet,
-    transport::{TransportError, TransportErrorKind},
-};
+use px_client::{PartnerClient, RetryPolicy, oauth::TokenSet};
+use px_core::{Clock, HttpLimits, HttpTransport, TransportError, TransportErrorKind};
 use px_types::{
     AccessToken, Date, RefreshToken, TransactionId, model::transaction::Transaction, wire,
 };
@@ -123,7 +119,7 @@ impl Bank {
             .client("plaid".parse().unwrap(), px_types::ClientSecret::new("hush"))
             .clock(clock)
             .retry(RetryPolicy::never())
-            .seed(7)
+            .random(Arc::new(px_core::SeededRandom::new(7)))
             .build()
             .unwrap()
     }
@@ -224,7 +220,7 @@ impl HttpTransport for Transport {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         // A call takes a while: whoever is cut off is cut off here, too.
         tokio::task::yield_now().await;

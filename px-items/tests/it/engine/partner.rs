@@ -5,7 +5,7 @@ use super::{
     world::{Notes, World, engine, seconds},
 };
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::{
     engine::{Observed, Outcome, Settings},
     item::State,

@@ -317,7 +317,7 @@ async fn case_34_a_pair_that_died_with_its_worker_is_asked_for_again_in_time() {
     let second = world.another_engine();
     second
         .run(1, async move {
-            px_client::clock::Clock::sleep(&*stop, super::world::seconds(25)).await;
+            px_core::Clock::sleep(&*stop, super::world::seconds(25)).await;
         })
         .await;
     let again = world.bank.data().calls.iter().filter(|call| call.token == "refresh-0").count();

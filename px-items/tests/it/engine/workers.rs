@@ -5,7 +5,7 @@ use super::{
     world::{World, polls, seconds},
 };
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::{
     engine::{EngineErrorKind, Outcome, Settings},
     item::State,

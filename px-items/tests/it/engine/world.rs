@@ -3,17 +3,13 @@
 use super::bank::Bank;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::{
-    Window,
-    clock::{Clock, TokioClock},
-    oauth::TokenSet,
-};
+use px_client::{Window, oauth::TokenSet};
+use px_core::{Clock, SeededRandom, SystemClock};
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Report, Settings},
     merge::{KnownAccount, KnownTransaction},
     partners::{Budget, FixedPartners, Partner},
-    random::SeededRandom,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, Leave, Linked, MemoryStore, NewHolder, NewLink, NotifyAsk, NotifyBatch,
@@ -99,7 +95,7 @@ impl Notes {
 
 pub(crate) struct World {
     pub(crate) store: Arc<SlowStore>,
-    pub(crate) clock: Arc<TokioClock>,
+    pub(crate) clock: Arc<SystemClock>,
     pub(crate) bank: Arc<Bank>,
     pub(crate) engine: Engine,
     pub(crate) notes: Arc<Notes>,
@@ -112,7 +108,7 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings, budget: Budget) -> Self {
-        let clock = Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
+        let clock = Arc::new(SystemClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
         let bank = Bank::new(Arc::clone(&clock) as _);
         let store = Arc::new(SlowStore {
             inner: MemoryStore::new(Environment::Sandbox),
@@ -238,7 +234,7 @@ impl World {
 
 pub(crate) fn engine(
     store: &Arc<SlowStore>,
-    clock: &Arc<TokioClock>,
+    clock: &Arc<SystemClock>,
     banks: &[(&str, &Arc<Bank>, Budget)],
     settings: Settings,
     notes: &Arc<Notes>,

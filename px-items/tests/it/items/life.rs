@@ -2,7 +2,8 @@
 
 use super::world::{ALL, World, account_id, accounts, added, bank, date, foreign, row, user};
 use chrono::TimeDelta;
-use px_client::{Window, clock::Clock as _};
+use px_client::Window;
+use px_core::Clock as _;
 use px_items::{
     item::{Event, Phase, State},
     items::{HistoryStatus, ItemsErrorKind, TransactionsRequest},

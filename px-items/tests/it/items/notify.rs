@@ -2,7 +2,7 @@
 
 use super::world::{ALL, World, bank, date, foreign, user};
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::{
     item::State,
     items::{ItemsErrorKind, LinkedApplication},

@@ -3,7 +3,8 @@
 
 use super::world::{ALL, World, account_id, bank, date, foreign, row};
 use chrono::TimeDelta;
-use px_client::{Window, clock::Clock as _};
+use px_client::Window;
+use px_core::Clock as _;
 use px_items::{
     applications::FixedApplications,
     items::{Holder, Items, ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},

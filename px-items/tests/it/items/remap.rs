@@ -4,7 +4,8 @@ use super::world::{
     ALL, World, account_id, account_like, bank, date, ids, row, user, with_standing,
 };
 use chrono::TimeDelta;
-use px_client::{Window, clock::Clock};
+use px_client::Window;
+use px_core::Clock;
 use px_items::{
     connection::Connection,
     item::State,

@@ -5,16 +5,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{Request, Response};
-use px_client::{
-    HttpTransport, Limits, PartnerClient, RetryPolicy, Window, clock::Clock, oauth::TokenSet,
-    transport::TransportError,
-};
+use px_client::{PartnerClient, RetryPolicy, Window, oauth::TokenSet};
+use px_core::{Clock, HttpLimits, HttpTransport, SeededRandom, TransportError};
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer},
     items::{Items, TransactionsRequest},
     partners::{FixedPartners, Partner},
-    random::SeededRandom,
     store::{MemoryStore, Store},
 };
 use px_types::{
@@ -135,7 +132,7 @@ impl HttpTransport for MoodyBank {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         self.answers.fetch_add(1, Ordering::Relaxed);
         let mood = *self.mood.lock().unwrap();
@@ -222,7 +219,7 @@ async fn live() -> (String, Vec<String>) {
         .client("plaid".parse().unwrap(), ClientSecret::new("client-secret-hush"))
         .clock(Arc::clone(&clock) as Arc<dyn Clock>)
         .retry(RetryPolicy::never())
-        .seed(7)
+        .random(Arc::new(px_core::SeededRandom::new(7)))
         .build()
         .unwrap();
     let institution = InstitutionId::new("bank").unwrap();
@@ -322,7 +319,7 @@ impl HttpTransport for Shared {
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         self.0.send(request, limits).await
     }

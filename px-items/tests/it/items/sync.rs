@@ -2,9 +2,9 @@
 
 use super::world::{ALL, World, account_id, added, ids, modified, row, transaction_id};
 use proptest::prelude::*;
+use px_core::SystemRandom;
 use px_items::{
     items::{ItemsErrorKind, LinkedApplication, SyncPage},
-    random::SystemRandom,
     store::{Commit, SqliteStore, StoreOptions},
     vault::FileKeys,
 };

@@ -1,14 +1,14 @@
 //! A store in memory with one Item, filled by hand as a worker would.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::{clock::Clock, oauth::TokenSet};
+use px_client::oauth::TokenSet;
+use px_core::{Clock, SeededRandom};
 use px_items::{
     connection::Connection,
     item::{Event, State, step},
     items::{Items, LinkedApplication},
     life::History,
     merge::{AccountStanding, AccountWrite, Change, KnownAccount, TransactionWrite},
-    random::SeededRandom,
     store::{AccountsWrite, Commit, MemoryStore, Store, Then},
 };
 use px_types::{

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
+use px_core::SystemRandom;
 use px_items::{
     connection::Connection,
     item::State,
     items::Items,
-    random::SystemRandom,
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
         StoreErrorKind, StoreOptions, Then, Whose, conformance::Fixture,

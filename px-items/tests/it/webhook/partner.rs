@@ -1,17 +1,17 @@
 //! What partners are told: signed, sent like webhooks, and left alone where it is not offered.
 
 use super::{
-    Same, at,
+    at,
     world::{Answer, START, Seen, World, connection},
 };
 use async_trait::async_trait;
 use px_client::oauth::TokenSet;
-use px_client::{PartnerClient, PartnerClientBuilder, RetryPolicy, transport::InProcess};
+use px_client::{PartnerClient, PartnerClientBuilder, RetryPolicy};
+use px_core::{InProcessTransport, SeededRandom};
 use px_items::{
     applications::FixedApplications,
     items::Items,
     partners::{FixedPartners, Partner},
-    random::SeededRandom,
     webhook::Sender,
 };
 use px_server::{
@@ -191,13 +191,13 @@ async fn a_bank_is_handed_what_was_queued() {
     let world = World::new(|_| Answer::Status(200));
     world.link_noted("anna").await;
     let heard = Arc::default();
-    let verifier = world.verifier().clock(Arc::new(Same(world.clock.clone())));
+    let verifier = world.verifier().clock(world.clock.clone());
     let service = PartnerService::builder(Bank(Arc::clone(&heard)))
         .tokens(Arc::new(Nobody))
         .notifications(Arc::new(verifier))
         .build()
         .unwrap();
-    let client = PartnerClient::builder("https://bank.example", InProcess::new(service))
+    let client = PartnerClient::builder("https://bank.example", InProcessTransport::new(service))
         .signer(world.signer.for_partners(world.clock.clone()));
     assert_eq!(world.sender_to(client).deliver_due().await, 1);
     assert_eq!(world.waiting().await, 0);

@@ -185,12 +185,12 @@ impl fmt::Debug for Receiver {
 }
 
 #[async_trait::async_trait]
-impl px_client::HttpTransport for Receiver {
+impl px_core::HttpTransport for Receiver {
     async fn send(
         &self,
         request: http::Request<bytes::Bytes>,
-        _: &px_client::Limits,
-    ) -> Result<http::Response<bytes::Bytes>, px_client::transport::TransportError> {
+        _: &px_core::HttpLimits,
+    ) -> Result<http::Response<bytes::Bytes>, px_core::TransportError> {
         let header = &request.headers()[px_types::webhook::VERIFICATION_HEADER];
         let header = header.to_str().unwrap();
         let status = self.0.lock().await.receive(header, request.body()).await;

@@ -1,7 +1,7 @@
 //! The sender over real sockets.
 
 use super::world::{Answer, World, connection, news};
-use px_client::transport::ReqwestTransport;
+use px_core::ReqwestTransport;
 use px_items::webhook::SenderSettings;
 use std::{
     net::SocketAddr,

@@ -3,7 +3,7 @@
 use super::{SetClock, at, kid, signer};
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::webhook::{Signer, SigningKey};
 use px_server::webhook::{FixedKeys, KeySource, Verifier, VerifyError, VerifyErrorKind as Wrong};
 use px_types::{KeyId, model::verification_key::VerificationKey};

@@ -1,22 +1,19 @@
 //! A store with webhooks in its outbox, and receivers that answer as a script says.
 
-use super::{Same, at, kid};
+use super::{at, kid};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{Request, Response, StatusCode, Uri};
-use px_client::{
-    HttpTransport, Limits,
-    clock::{Clock, TokioClock},
-    oauth::TokenSet,
-    transport::{TransportError, TransportErrorKind},
+use px_client::oauth::TokenSet;
+use px_core::{
+    Clock, HttpLimits, HttpTransport, SeededRandom, SystemClock, TransportError, TransportErrorKind,
 };
 use px_items::{
     connection::Connection,
     item::State,
     life::History,
     news::News,
-    random::SeededRandom,
     store::{AccessDigest, Commit, MemoryStore, NewHolder, NewLink, Store, Then},
     webhook::{Sender, SenderSettings, Signer, SigningKey},
 };
@@ -75,7 +72,7 @@ impl HttpTransport for Net {
     async fn send(
         &self,
         request: Request<Bytes>,
-        _: &Limits,
+        _: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         assert_eq!(request.method(), http::Method::POST);
         assert_eq!(request.headers()["content-type"], "application/json");
@@ -113,7 +110,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(at(START)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(at(START)));
         let key = SigningKey::generate(kid("k1"), at(START)).unwrap();
         let net = Net { clock: clock.clone(), script: Arc::new(script), seen: Arc::default() };
         let store = Arc::new(MemoryStore::new(Environment::Sandbox));
@@ -146,7 +143,7 @@ impl World {
 
     pub(crate) fn verifier(&self) -> Verifier {
         let keys = self.signer.verification_keys(self.clock.now());
-        Verifier::new(Arc::new(FixedKeys::new(keys))).clock(Arc::new(Same(self.clock.clone())))
+        Verifier::new(Arc::new(FixedKeys::new(keys))).clock(self.clock.clone())
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {

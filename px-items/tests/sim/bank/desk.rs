@@ -3,7 +3,7 @@
 use super::{Bank, Style};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_server::{Caller, Error, Partner};
 use px_types::{
     Date, UserId,

@@ -10,10 +10,11 @@
 use super::{GrantStore, StoreError, Swap};
 use crate::{
     PermittedAccounts,
-    oauth::{Digest, GrantRecord, grant::Fresh},
+    oauth::{GrantRecord, grant::Fresh},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use px_core::Digest;
 use px_types::{ClientId, ScopeSet, UserId};
 use std::collections::BTreeSet;
 

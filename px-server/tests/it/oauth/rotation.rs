@@ -153,10 +153,19 @@ async fn who_gets_a_refresh_token_and_for_how_long() {
 #[derive(Debug)]
 struct Running(ManualClock);
 
-impl px_server::clock::Clock for Running {
+#[async_trait::async_trait]
+impl px_core::Clock for Running {
     fn now(&self) -> DateTime<Utc> {
         self.0.advance(TimeDelta::milliseconds(1));
         self.0.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration).await;
     }
 }
 

@@ -5,9 +5,9 @@ use super::{
     service_with, with_headers,
 };
 use async_trait::async_trait;
+use px_core::ManualClock;
 use px_server::{
     clients::{Client, Clients},
-    clock::ManualClock,
     guard::RateLimit,
     plaid::{BuildError, PlaidService},
 };

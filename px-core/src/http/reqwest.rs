@@ -1,22 +1,23 @@
-//! A transport over reqwest: HTTP/1.1 and HTTP/2, TLS by rustls.
+//! A transport over the network with reqwest: HTTP/1.1 and HTTP/2, TLS by rustls.
 
 mod guard;
 
 use self::guard::{Lookup, NotPublic, PublicOnly, System};
-use super::{HttpTransport, Limits, TransportError, TransportErrorKind, check_headers, grow};
+use super::{HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header, uri::Scheme};
 use std::{error::Error as StdError, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
-/// How long connecting may take, unless the builder is told otherwise.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Time to connect, unless the builder sets another.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Calls partners over the network.
+/// A transport over the network.
 ///
-/// It follows no redirect, keeps no cookie, asks no proxy of the environment and sends
-/// nothing over plain `http` but to this machine, unless it is told to. Where the addresses
-/// come from others, let it reach [public ones only](ReqwestBuilder::public_addresses_only).
+/// It follows no redirect, stores no cookie and uses no proxy of the environment. It refuses
+/// plain `http` except to this machine, unless
+/// [`allow_plain_http`](ReqwestTransportBuilder::allow_plain_http) is set. If the addresses are
+/// chosen by others, restrict it to [public addresses](ReqwestTransportBuilder::public_addresses_only).
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
@@ -25,9 +26,9 @@ pub struct ReqwestTransport {
     no_roots: bool,
 }
 
-/// Sets up a [`ReqwestTransport`].
+/// Builds a [`ReqwestTransport`].
 #[derive(Clone, Debug)]
-pub struct ReqwestBuilder {
+pub struct ReqwestTransportBuilder {
     connect: Duration,
     allow_plain_http: bool,
     public_only: Option<Guarding>,
@@ -35,7 +36,7 @@ pub struct ReqwestBuilder {
     identity: Option<Identity>,
 }
 
-/// How names are looked up when only public addresses are reached.
+/// The resolver that is used if only public addresses may be reached.
 #[derive(Clone)]
 struct Guarding(Arc<dyn Lookup>);
 
@@ -45,7 +46,7 @@ impl fmt::Debug for Guarding {
     }
 }
 
-/// A client's certificate and key; masked.
+/// A client certificate and its key, masked in `Debug`.
 #[derive(Clone)]
 struct Identity(Vec<u8>);
 
@@ -55,54 +56,53 @@ impl fmt::Debug for Identity {
     }
 }
 
-impl ReqwestBuilder {
-    /// Sends over plain `http` to other machines too. Tokens then travel in the clear.
+impl ReqwestTransportBuilder {
+    /// Allows plain `http` to other machines. Tokens then travel unencrypted.
     #[must_use]
     pub fn allow_plain_http(mut self) -> Self {
         self.allow_plain_http = true;
         self
     }
 
-    /// Reaches the public internet only: for addresses that others chose, such as webhooks.
+    /// Allows requests to addresses of the public internet only. Use it for addresses that others
+    /// chose, such as webhooks.
     ///
-    /// An address of this machine, of its networks or of no network is
-    /// [`TransportErrorKind::Refused`], whether it is written out or a name leads there, and
-    /// nothing is sent. A name is looked up once, and the connection goes to an address that was
-    /// checked. See [`is_public`](super::is_public).
+    /// Any other address is [`TransportErrorKind::Refused`] and nothing is sent, whether it is
+    /// written out or a name resolves to it. A name is resolved once, and the connection goes to
+    /// an address that was checked. See [`is_public`](super::is_public).
     ///
-    /// Nothing goes over plain `http` then, unless [`allow_plain_http`](Self::allow_plain_http)
-    /// says so.
+    /// Plain `http` stays refused unless [`allow_plain_http`](Self::allow_plain_http) is set.
     #[must_use]
     pub fn public_addresses_only(mut self) -> Self {
         self.public_only = Some(Guarding(Arc::new(System)));
         self
     }
 
-    /// The time to connect, 10 s unless told otherwise.
+    /// Time to connect; 10 s by default.
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect = time;
         self
     }
 
-    /// Trusts the authorities of a PEM file besides those of the machine.
+    /// Trusts the certificate authorities of a PEM file in addition to those of the machine.
     #[must_use]
     pub fn root_certificates(mut self, pem: &[u8]) -> Self {
         self.roots.push(pem.to_vec());
         self
     }
 
-    /// Shows a client certificate: a PEM file with the certificate and its key.
+    /// Presents a client certificate, from a PEM file with the certificate and its key.
     #[must_use]
     pub fn identity(mut self, pem: &[u8]) -> Self {
         self.identity = Some(Identity(pem.to_vec()));
         self
     }
 
-    /// Makes the transport.
+    /// Builds the transport.
     ///
     /// # Errors
-    /// When a certificate or key cannot be read.
+    /// If a certificate or key cannot be read.
     pub fn build(self) -> Result<ReqwestTransport, TransportError> {
         let refused = |reason: &str, error: reqwest::Error| {
             TransportError::new(TransportErrorKind::Refused, reason).caused_by(error)
@@ -123,7 +123,7 @@ impl ReqwestBuilder {
         };
         let builder = || {
             let mut builder = reqwest::Client::builder()
-                .user_agent(concat!("px-client/", env!("CARGO_PKG_VERSION")))
+                .user_agent(concat!("px/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .no_proxy()
@@ -161,19 +161,19 @@ impl ReqwestBuilder {
 }
 
 impl ReqwestTransport {
-    /// A transport that trusts the authorities of this machine.
+    /// Creates a transport that trusts the certificate authorities of this machine.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new() -> Result<Self, TransportError> {
         Self::builder().build()
     }
 
-    /// A transport with other settings.
+    /// Returns a builder, for other settings.
     #[must_use]
-    pub fn builder() -> ReqwestBuilder {
-        ReqwestBuilder {
-            connect: CONNECT,
+    pub fn builder() -> ReqwestTransportBuilder {
+        ReqwestTransportBuilder {
+            connect: DEFAULT_CONNECT_TIMEOUT,
             allow_plain_http: false,
             public_only: None,
             roots: Vec::new(),
@@ -203,7 +203,7 @@ impl HttpTransport for ReqwestTransport {
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         self.check(request.uri())?;
         let request = reqwest::Request::try_from(request).map_err(|e| {
@@ -214,29 +214,29 @@ impl HttpTransport for ReqwestTransport {
             // Of the URL as it will be used: odd spellings of an address are plain in it.
             guard::check(request.url()).map_err(|refused| not_public(&refused))?;
         }
-        let mut answer = self.client.execute(request).await.map_err(before_answer)?;
-        check_headers(answer.headers(), limits)?;
+        let mut response = self.client.execute(request).await.map_err(before_response)?;
+        check_headers(response.headers(), limits)?;
         // What is packed otherwise than asked for is refused by its name, not as garbage.
-        if let Some(encoding) = answer.headers().get(header::CONTENT_ENCODING)
+        if let Some(encoding) = response.headers().get(header::CONTENT_ENCODING)
             && encoding.as_bytes() != b"identity"
         {
-            let reason = "the answer is packed in a way that was not asked for";
+            let reason = "the response is packed in a way that was not asked for";
             return Err(TransportError::new(TransportErrorKind::Other, reason));
         }
         let mut whole = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(in_body)? {
+        while let Some(piece) = response.chunk().await.map_err(in_body)? {
             grow(&mut whole, &piece, limits)?;
         }
         let mut response = Response::new(whole.freeze());
-        *response.status_mut() = answer.status();
-        *response.version_mut() = answer.version();
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        *response.status_mut() = response.status();
+        *response.version_mut() = response.version();
+        *response.headers_mut() = std::mem::take(response.headers_mut());
         Ok(response)
     }
 }
 
-/// An error before the head of the answer was read.
-fn before_answer(error: reqwest::Error) -> TransportError {
+/// An error before the head of the response was read.
+fn before_response(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     if let Some(refused) = causes(&error).find_map(|cause| cause.downcast_ref::<NotPublic>()) {
         return not_public(refused);
@@ -247,18 +247,18 @@ fn before_answer(error: reqwest::Error) -> TransportError {
             _ if error.is_timeout() => "no connection in time",
             Some(io::ErrorKind::ConnectionRefused) => "connection refused",
             _ if error.is_dns() => "there is no such host",
-            _ if says(&error, "certificate") => "the partner's certificate is not trusted",
+            _ if says(&error, "certificate") => "the server's certificate is not trusted",
             _ => "no connection",
         };
         (TransportErrorKind::Connect, reason)
     } else if error.is_timeout() {
-        (TransportErrorKind::Timeout, "no answer in time")
+        (TransportErrorKind::Timeout, "no response in time")
     } else if says(&error, "message head is too large") {
-        (TransportErrorKind::TooLarge, "the answer's headers are too large")
+        (TransportErrorKind::TooLarge, "the response's headers are too large")
     } else if says(&error, "invalid HTTP") || says(&error, "invalid HTTP status") {
-        (TransportErrorKind::Other, "the answer is not HTTP")
+        (TransportErrorKind::Other, "the response is not HTTP")
     } else {
-        (TransportErrorKind::Cut, "the connection broke before there was an answer")
+        (TransportErrorKind::Cut, "the connection broke before there was an response")
     };
     TransportError::new(kind, reason).caused_by(error)
 }
@@ -267,13 +267,13 @@ fn not_public(refused: &NotPublic) -> TransportError {
     TransportError::new(TransportErrorKind::Refused, refused.to_string())
 }
 
-/// An error in the body of the answer.
+/// An error in the body of the response.
 fn in_body(error: reqwest::Error) -> TransportError {
     let error = error.without_url();
     let (kind, reason) = if error.is_timeout() {
-        (TransportErrorKind::Timeout, "no whole answer in time")
+        (TransportErrorKind::Timeout, "no whole response in time")
     } else {
-        (TransportErrorKind::Cut, "the answer was cut off or damaged on its way")
+        (TransportErrorKind::Cut, "the response was cut off or damaged on its way")
     };
     TransportError::new(kind, reason).caused_by(error)
 }
@@ -291,7 +291,7 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
     std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
 }
 
-/// Whether a host is this machine.
+/// Returns whether a host is this machine.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -353,7 +353,7 @@ mod tests {
             for scheme in ["http", "https"] {
                 let uri = format!("{scheme}://{host}:{port}/hook");
                 let request = Request::post(uri).body(Bytes::new()).unwrap();
-                let error = transport.send(request, &Limits::default()).await.unwrap_err();
+                let error = transport.send(request, &HttpLimits::default()).await.unwrap_err();
                 assert_eq!(error.kind(), TransportErrorKind::Refused, "{scheme} {host}");
                 assert!(!error.may_have_been_sent());
             }

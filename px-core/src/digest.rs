@@ -1,26 +1,25 @@
-//! The only form in which codes and tokens are kept, and how new ones are made.
+//! SHA-256 digests, and comparison in constant time.
 
-use crate::clock::{NoRandomness, Random};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
-/// The SHA-256 of a code or a token.
+/// The SHA-256 digest of a code, a token or a body.
 ///
-/// What a store keeps in place of the secret. Comparison takes constant time. Written as
+/// Stores persist it in place of a secret. Comparison takes constant time. It is written as
 /// 43 characters of base64url, in JSON and by [`to_string`](ToString::to_string).
 #[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of a secret.
+    /// Computes the digest of a text or of bytes.
     #[must_use]
-    pub fn of(secret: &str) -> Self {
-        Self(Sha256::digest(secret.as_bytes()).into())
+    pub fn of(content: impl AsRef<[u8]>) -> Self {
+        Self(Sha256::digest(content.as_ref()).into())
     }
 
-    /// The digest's bytes, for a store that keeps them as such.
+    /// Returns the digest's bytes, for a store that has a column of bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -62,25 +61,22 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// 256 random bits as base64url.
-pub(crate) fn secret(random: &dyn Random) -> Result<String, NoRandomness> {
-    text::<32>(random)
-}
-
-/// 128 random bits as base64url: for names that are no secrets.
-pub(crate) fn name(random: &dyn Random) -> Result<String, NoRandomness> {
-    text::<16>(random)
-}
-
-fn text<const N: usize>(random: &dyn Random) -> Result<String, NoRandomness> {
-    let mut bytes = [0; N];
-    random.fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+/// Returns whether two byte strings are equal, in a time that depends on their lengths alone.
+#[must_use]
+pub fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comparison_reads_every_byte() {
+        assert!(constant_time_eq(b"abc", b"abc"));
+        assert!(!constant_time_eq(b"abc", b"abd"));
+        assert!(!constant_time_eq(b"abc", b"ab"));
+    }
 
     #[test]
     fn a_digest_survives_json() {

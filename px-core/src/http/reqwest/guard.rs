@@ -1,10 +1,10 @@
 //! The guard that lets requests reach public addresses only.
 //!
-//! For addresses that others chose, webhooks for one. Names are looked up once, here, and what
-//! is not public is left out of the answer: the connection is made to an address that was
-//! checked, so a name that answers otherwise the second time gains nothing.
+//! It is for addresses that others chose, such as webhooks. A name is resolved once, here, and
+//! addresses that are not public are removed from the result. The connection is made to an
+//! address that was checked, so a name that resolves differently the second time gains nothing.
 
-use crate::transport::address::is_public;
+use crate::http::address::is_public;
 use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc};
@@ -24,7 +24,7 @@ impl Lookup for System {
     }
 }
 
-/// A resolver that answers public addresses only.
+/// A resolver that returns public addresses only.
 pub(super) struct PublicOnly(pub(super) Arc<dyn Lookup>);
 
 impl Resolve for PublicOnly {
@@ -152,8 +152,8 @@ mod tests {
 
     async fn resolved(addresses: &[&'static str]) -> Result<Vec<IpAddr>, String> {
         let guard = PublicOnly(Arc::new(Fixed(addresses.to_vec())));
-        let answer = guard.resolve("bank.example".parse().unwrap()).await;
-        answer.map(|all| all.map(|a| a.ip()).collect()).map_err(|error| error.to_string())
+        let resolved = guard.resolve("bank.example".parse().unwrap()).await;
+        resolved.map(|all| all.map(|a| a.ip()).collect()).map_err(|error| error.to_string())
     }
 
     #[tokio::test]

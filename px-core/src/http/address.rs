@@ -31,7 +31,7 @@ const NOT_PUBLIC_V6: &[([u16; 8], u32)] = &[
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
 
-/// Whether an address is one of the public internet.
+/// Returns whether an address belongs to the public internet.
 ///
 /// `false` for this machine, its networks, link-local and carrier-internal addresses,
 /// multicast, documentation, benchmarks and reserved ranges. An IPv6 address that stands
@@ -39,7 +39,7 @@ const NOT_PUBLIC_V6: &[([u16; 8], u32)] = &[
 /// abandoned ways of embedding one (compatible, 6to4, Teredo) are never public.
 ///
 /// ```
-/// use px_client::transport::is_public;
+/// use px_core::is_public;
 /// assert!(is_public("93.184.216.34".parse().unwrap()));
 /// assert!(!is_public("169.254.169.254".parse().unwrap()));
 /// assert!(!is_public("::ffff:10.0.0.1".parse().unwrap()));

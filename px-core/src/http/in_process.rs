@@ -1,6 +1,6 @@
-//! A transport without a network: calls a tower service in the same process.
+//! A transport without a network, which calls a tower service in the same process.
 
-use super::{HttpTransport, Limits, TransportError, TransportErrorKind, check_headers, grow};
+use super::{HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow};
 use async_trait::async_trait;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -9,28 +9,29 @@ use http_body_util::{BodyExt as _, Full};
 use std::{error::Error as StdError, fmt, future::poll_fn, pin::pin};
 use tower_service::Service;
 
-/// Calls a tower service, cloned for each request, as a server would.
+/// A transport that calls a tower service in the same process.
 ///
-/// For tests, and for programs that are both sides at once.
+/// The service is cloned for each request, as a server does. Use it in tests, and in programs
+/// that are both sides at once.
 #[derive(Clone)]
-pub struct InProcess<S>(S);
+pub struct InProcessTransport<S>(S);
 
-impl<S> InProcess<S> {
-    /// Calls that service.
+impl<S> InProcessTransport<S> {
+    /// Creates a transport to a service.
     #[must_use]
     pub fn new(service: S) -> Self {
         Self(service)
     }
 }
 
-impl<S> fmt::Debug for InProcess<S> {
+impl<S> fmt::Debug for InProcessTransport<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InProcess")
+        f.write_str("InProcessTransport")
     }
 }
 
 #[async_trait]
-impl<S, B> HttpTransport for InProcess<S>
+impl<S, B> HttpTransport for InProcessTransport<S>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync,
     S::Future: Send,
@@ -40,22 +41,22 @@ where
     async fn send(
         &self,
         request: Request<Bytes>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Response<Bytes>, TransportError> {
         let failed = |source: Box<dyn StdError + Send + Sync>| {
             TransportError::new(TransportErrorKind::Other, "the service failed").caused_by(source)
         };
         let mut service = self.0.clone();
         poll_fn(|context| service.poll_ready(context)).await.map_err(|e| failed(e.into()))?;
-        let answer =
-            service.call(as_a_server_sees_it(request)).await.map_err(|e| failed(e.into()))?;
-        check_headers(answer.headers(), limits)?;
-        let (parts, body) = answer.into_parts();
+        let response = service.call(server_request(request)).await.map_err(|e| failed(e.into()))?;
+        check_headers(response.headers(), limits)?;
+        let (parts, body) = response.into_parts();
         let mut body = pin!(body);
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| {
-                TransportError::new(TransportErrorKind::Cut, "the answer was cut off").caused_by(e)
+                TransportError::new(TransportErrorKind::Cut, "the response was cut off")
+                    .caused_by(e)
             })?;
             if let Ok(mut data) = frame.into_data() {
                 while data.has_remaining() {
@@ -70,8 +71,8 @@ where
     }
 }
 
-/// The path alone in the URI, the host in its header.
-fn as_a_server_sees_it(request: Request<Bytes>) -> Request<Full<Bytes>> {
+/// Returns the request as a server receives it: the path in the URI, the host in its header.
+fn server_request(request: Request<Bytes>) -> Request<Full<Bytes>> {
     let (mut parts, body) = request.into_parts();
     if let Some(host) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(host.as_str())
