@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use demo_bank::clock::pause;
 use http::StatusCode;
-use px_core::Clock as ClientClock;
 use px_core::{Clock, ManualClock};
 use px_items::webhook::{Signer, SigningKey};
 use px_server::plaid::{Caller, Error, Plaid, PlaidService};
