@@ -11,7 +11,14 @@ pub(crate) mod request;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::Incoming;
 
-use crate::request_id;
+use crate::{
+    budget::{Budget, RequestBudget},
+    guard::{
+        CallerAddr, FailureLimit,
+        open_calls::{DEFAULT_OPEN_CALLS, OpenCalls},
+    },
+    request_id,
+};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -23,13 +30,15 @@ use std::{fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) body: usize,
+    /// Of the path with its query.
+    pub(crate) target_bytes: usize,
     pub(crate) header_bytes: usize,
     pub(crate) header_fields: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 1 << 20, header_bytes: 32 << 10, header_fields: 100 }
+        Self { body: 1 << 20, target_bytes: 32 << 10, header_bytes: 32 << 10, header_fields: 100 }
     }
 }
 
@@ -40,10 +49,35 @@ impl Limits {
     }
 }
 
+/// What keeps callers that are not known yet from using a service up.
+#[derive(Debug)]
+pub(crate) struct Guards {
+    /// For requests whose server does not count bytes itself.
+    pub(crate) budget: Budget,
+    pub(crate) failures: FailureLimit,
+    pub(crate) open_calls: OpenCalls,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            budget: Budget::default(),
+            failures: FailureLimit::default(),
+            open_calls: OpenCalls::new(DEFAULT_OPEN_CALLS),
+        }
+    }
+}
+
 /// One of the two APIs, as a call sees it.
 pub(crate) trait Api: Send + Sync {
     /// Where request ids come from.
     fn random(&self) -> &dyn Random;
+
+    /// Limits of callers that are not known yet.
+    fn guards(&self) -> &Guards;
+
+    /// The response when too many calls are open.
+    fn busy(&self, request_id: &str) -> Response<Bytes>;
 
     /// Finds the endpoint, runs it and writes the answer. Whatever goes wrong is an answer.
     fn route<B>(
@@ -69,12 +103,22 @@ where
     let request_id = request_id::of(&parts.headers, api.random());
     let head = parts.method == Method::HEAD;
     let call = observe::Call::begin(&parts.method, &request_id);
-    let incoming = Incoming { parts, request_id: request_id.clone() };
-    let work = AssertUnwindSafe(api.route(incoming, body, &call)).catch_unwind();
-    let answer = call.watch(work).await.unwrap_or_else(|_| {
-        call.panicked();
-        api.panicked(&request_id)
-    });
+    let address = CallerAddr::of(&parts.extensions);
+    let block = address.map(CallerAddr::block);
+    let guards = api.guards();
+    let answer = match guards.open_calls.open(block) {
+        None => api.busy(&request_id),
+        Some(_open) => {
+            let counted = parts.extensions.get::<RequestBudget>().cloned();
+            let budget = counted.unwrap_or_else(|| guards.budget.connection(block).lone_request());
+            let incoming = Incoming { parts, request_id: request_id.clone(), address, budget };
+            let work = AssertUnwindSafe(api.route(incoming, body, &call)).catch_unwind();
+            call.watch(work).await.unwrap_or_else(|_| {
+                call.panicked();
+                api.panicked(&request_id)
+            })
+        }
+    };
     call.end(answer.status());
     finish(answer, &request_id, head)
 }

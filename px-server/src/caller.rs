@@ -1,5 +1,6 @@
 //! Who calls, and what the user allowed: the grant behind a token.
 
+use crate::guard::{CallerAddr, ClientCertificate};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, ClientId, ScopeSet, UserId};
 use std::{collections::BTreeSet, sync::Arc};
@@ -24,6 +25,9 @@ pub struct TokenGrant {
     pub grant_id: Option<String>,
     /// When the token ends; a cached verification ends no later.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The SHA-256 of the certificate that the token is bound to, `cnf.x5t#S256` of RFC 8705. The
+    /// service holds each call to it.
+    pub certificate_thumbprint: Option<[u8; 32]>,
 }
 
 impl TokenGrant {
@@ -38,12 +42,13 @@ impl TokenGrant {
             application_id: None,
             grant_id: None,
             expires_at: None,
+            certificate_thumbprint: None,
         }
     }
 }
 
 /// The accounts that a grant covers.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PermittedAccounts {
     /// All accounts of the principal, those opened later too.
@@ -71,6 +76,10 @@ pub struct Caller {
     pub grant: Arc<TokenGrant>,
     /// The id of the request, for the partner's own log.
     pub request_id: Arc<str>,
+    /// The certificate that the peer showed in the TLS handshake, if it showed one.
+    pub certificate: Option<ClientCertificate>,
+    /// The address of the caller, where the server says it.
+    pub address: Option<CallerAddr>,
 }
 
 impl Caller {

@@ -2,33 +2,48 @@
 //!
 //! What is here keeps a peer from holding what it does not use: every phase of a connection
 //! has a time limit and every buffer a size. What a request means is the service's matter.
-//! Every request carries [`PeerAddr`](crate::guard::PeerAddr) and, where the peer showed one,
-//! [`ClientCertificate`] as extensions.
+//! Every request carries [`PeerAddr`](crate::guard::PeerAddr),
+//! [`CallerAddr`](crate::guard::CallerAddr) and, where the peer showed one, [`ClientCertificate`]
+//! as extensions.
 
 mod body;
 mod connection;
 mod io;
 mod limits;
+mod slots;
 mod timer;
 mod tls;
 
+pub use crate::guard::ClientCertificate;
 pub use body::{BodyError, RequestBody};
-pub use tls::{ClientCertificate, Tls, TlsError};
+pub use tls::{Tls, TlsError};
+
+use crate::{
+    budget::Budget,
+    guard::{AllowList, CallerAddr, Proxies},
+    throttle::Throttle,
+};
 
 use bytes::Bytes;
 use connection::Connection;
 use http::{Request, Response};
 use limits::Limits;
-use std::{convert::Infallible, error::Error as StdError, io as std_io, pin::pin, time::Duration};
+use slots::Slots;
+use std::{
+    convert::Infallible, error::Error as StdError, io as std_io, net::SocketAddr, pin::pin,
+    sync::Arc, time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tower_service::Service;
 
 /// How long the server waits when the machine refuses it a further connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the handlers of connections that were cut may take to notice.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves on a listener, with the limits of [`Server::new`], until the program ends.
 ///
@@ -66,6 +81,8 @@ where
 pub struct Server {
     limits: Limits,
     tls: Option<Tls>,
+    proxies: Option<Arc<Proxies>>,
+    allow_list: Option<Arc<AllowList>>,
 }
 
 impl Server {
@@ -120,11 +137,58 @@ impl Server {
         self
     }
 
-    /// How many connections are served at once; 1,024 by default.
+    /// Maximum number of connections; 1,024 by default.
     ///
-    /// Further ones wait in the listener's queue until one ends.
+    /// When they run out, the one that is idle for longest is closed for the next one: one without
+    /// a request first, then one whose requests all wait for the peer to send the rest of a body.
+    /// While all are at work, further ones wait in the listener's queue.
     pub fn max_connections(mut self, count: usize) -> Self {
-        self.limits.connections = count.clamp(1, Semaphore::MAX_PERMITS);
+        self.limits.connections = count.max(1);
+        self
+    }
+
+    /// Maximum number of connections of one address (of one /64 of IPv6); a quarter of
+    /// [`max_connections`](Self::max_connections) by default.
+    ///
+    /// Beyond it the address's own longest-idle connection is closed, and if all are at work the
+    /// new one. Declared [`proxies`](Self::proxies) are exempt, because their connections are
+    /// those of many callers.
+    pub fn max_connections_per_address(mut self, count: usize) -> Self {
+        self.limits.connections_per_address = Some(count.max(1));
+        self
+    }
+
+    /// Declares the proxies that requests pass before they reach this server.
+    ///
+    /// Behind a load balancer that is not declared, all callers are one address.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = Some(Arc::new(proxies));
+        self
+    }
+
+    /// Serves the addresses of a list and no others.
+    ///
+    /// Unknown peers are closed as they are accepted and take no slot. Behind declared proxies
+    /// each request is judged by the caller that they forwarded, and refused with 403.
+    pub fn allow_list(mut self, list: AllowList) -> Self {
+        self.allow_list = Some(Arc::new(list));
+        self
+    }
+
+    /// Maximum size of the heads and bodies of all requests that are in memory; 64 MiB by default.
+    ///
+    /// One address may use a quarter of it. Each connection has 16 KiB beside it, so that small
+    /// requests go through when it is used up. Beyond it, reading a body fails
+    /// ([`BodyError::is_over_memory`]), which the services of this crate answer with 503. The
+    /// buffers of a connection come on top, about 64 KiB each.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.limits.buffered_bytes = bytes;
+        self
+    }
+
+    /// The same for one connection; 2 MiB by default.
+    pub fn max_buffered_bytes_per_connection(mut self, bytes: usize) -> Self {
+        self.limits.buffered_bytes_per_connection = bytes;
         self
     }
 
@@ -195,28 +259,54 @@ impl Server {
     {
         let mut signal = pin!(signal);
         let (stop, stopped) = watch::channel(false);
-        let places = std::sync::Arc::new(Semaphore::new(self.limits.connections));
+        let (alive, mut all_dead) = mpsc::channel::<Infallible>(1);
+        let limits = self.limits;
+        let per_address = limits.connections_per_address.unwrap_or(limits.connections / 4).max(1);
+        let slots = Slots::new(limits.connections, per_address);
+        let budget = Budget::new(limits.buffered_bytes, limits.buffered_bytes_per_connection);
+        let (proxies, allow_list) = self.addresses();
+        let refusals = Throttle::default();
         let mut connections = JoinSet::new();
         loop {
-            let next = async {
-                let place = std::sync::Arc::clone(&places).acquire_owned().await;
-                (accept(&listener).await, place)
-            };
-            let ((stream, peer), place) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 () = &mut signal => break,
-                next = next => next,
+                accepted = accept(&listener) => accepted,
             };
+            if allow_list.as_ref().is_some_and(|list| !list.permits_peer(peer)) {
+                metrics::counter!("px_server_connections_refused_total", "reason" => "allow_list")
+                    .increment(1);
+                if refusals.is_due() {
+                    tracing::warn!(peer = %peer.ip(), "closed: not on the allow-list");
+                }
+                continue;
+            }
+            let caller = (!proxies.contain(peer.ip())).then(|| CallerAddr::new(peer.ip()));
+            let block = caller.map(CallerAddr::block);
+            let slot = tokio::select! {
+                biased;
+                () = &mut signal => break,
+                slot = slots.admit(block) => slot,
+            };
+            let Some(slot) = slot else { continue };
             let connection = Connection {
                 peer,
-                limits: self.limits,
+                limits,
                 tls: self.tls.clone(),
+                proxies: Arc::clone(&proxies),
+                allow_list: allow_list.clone(),
+                activity: Arc::clone(&slot.activity),
+                budget: budget.connection(block),
                 stopped: stopped.clone(),
+                alive: alive.clone(),
             };
             let service = service.clone();
             connections.spawn(async move {
-                let _place = place;
-                connection.run(stream, service).await;
+                tokio::select! {
+                    biased;
+                    () = slot.closed.notified() => {}
+                    () = connection.run(stream, service) => {}
+                }
             });
             while let Some(ended) = connections.try_join_next() {
                 report(ended);
@@ -236,12 +326,29 @@ impl Server {
             tracing::warn!(connections = cut, "cut at the end of the shutdown time");
             connections.shutdown().await;
         }
+        // The handlers of HTTP/2 are tasks of their own.
+        drop(alive);
+        let _ = timer::within(CUT_TIMEOUT, all_dead.recv()).await;
         Ok(cut)
+    }
+
+    /// The proxies and the allow-list. What is declared for one of them counts for the other.
+    fn addresses(&self) -> (Arc<Proxies>, Option<Arc<AllowList>>) {
+        match (&self.proxies, &self.allow_list) {
+            (Some(proxies), Some(list)) if list.declared_proxies().is_empty() => {
+                let list = AllowList::clone(list).proxies(Proxies::clone(proxies));
+                (Arc::clone(proxies), Some(Arc::new(list)))
+            }
+            (None, Some(list)) => {
+                (Arc::new(list.declared_proxies().clone()), Some(Arc::clone(list)))
+            }
+            (proxies, list) => (proxies.clone().unwrap_or_default(), list.clone()),
+        }
     }
 }
 
 /// The next connection. A failure is of one connection or of the moment, never of the server.
-async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,

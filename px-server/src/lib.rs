@@ -3,6 +3,7 @@
 //! - [`Partner`]: what the bank's own code answers; [`PartnerService`]: the API over it, as a tower service;
 //! - [`plaid`]: the other side: what Plaid implements, and the API over it;
 //! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
+//! - [`visits`]: what a page must remember before the user has signed in, without memory for it;
 //! - [`webhook`]: checking what Plaid sends, at a bank and at an application;
 //! - [`guard`]: who may call at all, and how often.
 //!
@@ -83,6 +84,7 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+mod budget;
 mod call;
 mod caller;
 pub mod clients;
@@ -97,7 +99,9 @@ pub mod plaid;
 mod request_id;
 mod router;
 mod service;
+mod throttle;
 pub mod verify;
+pub mod visits;
 pub mod webhook;
 
 pub use caller::{Caller, PermittedAccounts, TokenGrant};

@@ -10,19 +10,20 @@ mod bearer;
 mod builder;
 mod check;
 mod transactions;
+mod windows;
 
 pub use builder::{BuildError, PartnerServiceBuilder};
 pub use check::ResponseCheck;
 
 use crate::{
     Caller, Kind, Partner, TokenGrant,
-    call::{self, Api, Incoming, Limits, Refusal, observe, request},
-    clients::Clients,
+    call::{self, Api, Guards, Incoming, Limits, Refusal, observe, request},
+    clients::{Client, Clients},
     credentials::Credentials,
     guard::{RateLimit, grant},
-    oauth::{Authorization, AuthorizePages, OAuth, OAuthError},
+    oauth::{Authorization, AuthorizePages, OAuth, OAuthError, OAuthErrorKind},
     router::{Match, Operation, Route, Router},
-    verify::{TokenVerifier, VerifyError},
+    verify::{TokenContext, TokenVerifier, VerifyError},
     webhook::{Verifier, VerifyError as SignatureError, VerifyErrorKind},
 };
 use answer::Answer;
@@ -63,6 +64,8 @@ struct Inner {
     rate_limit: Option<RateLimit>,
     router: Router,
     limits: Limits,
+    guards: Guards,
+    windows: windows::Windows,
     check: ResponseCheck,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -95,6 +98,14 @@ call::tower_service!(PartnerService);
 impl Api for Inner {
     fn random(&self) -> &dyn Random {
         &*self.random
+    }
+
+    fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    fn busy(&self, request_id: &str) -> Response<Bytes> {
+        Answer::from(Refusal::Busy).into_http(request_id)
     }
 
     async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
@@ -175,7 +186,7 @@ impl Inner {
         let caller = self.caller(&routed).await?;
         let request = read::<ListTransactions>(&routed.path, &routed.incoming, &[])?;
         let query = request.query.clone();
-        let answer = transactions::page(&*self.partner, &caller, request).await;
+        let answer = transactions::page(&*self.partner, &caller, request, &self.windows).await;
         let answer = answer.map_err(|error| self.data_failed(error, &caller))?;
         check::transactions(self.check, &answer, &query, &caller)?;
         Ok(Answer::ok(&answer).into())
@@ -207,8 +218,8 @@ impl Inner {
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
-        let body = request::read_body(body, self.limits.body).await?;
-        let answer = oauth.token(&routed.incoming.parts.headers, &body).await;
+        let (client, body) = self.form(oauth, &routed.incoming, body).await?;
+        let answer = oauth.token_of(client, &routed.incoming.parts.headers, &body).await;
         let answer = answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
         let answer = Answer::ok(&answer);
         Ok(answer.with(header::PRAGMA, HeaderValue::from_static("no-cache")).into())
@@ -219,10 +230,43 @@ impl Inner {
         B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
     {
         let oauth = self.oauth.as_ref().ok_or_else(Answer::not_found)?;
-        let body = request::read_body(body, self.limits.body).await?;
-        let answer = oauth.revoke(&routed.incoming.parts.headers, &body).await;
+        let (client, body) = self.form(oauth, &routed.incoming, body).await?;
+        let answer = oauth.revoke_of(client, &routed.incoming.parts.headers, &body).await;
         answer.map_err(|error| self.oauth_failed(&error, &routed.incoming))?;
         Ok(Answer::ok(&codec::Empty).into())
+    }
+
+    /// A form of the OAuth endpoints. A client that shows who it is in a header is authenticated
+    /// before anything of the body is read.
+    async fn form<B>(
+        &self,
+        oauth: &OAuth,
+        incoming: &Incoming,
+        body: B,
+    ) -> Step<(Option<Client>, Bytes)>
+    where
+        B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
+    {
+        self.may_authenticate(incoming)?;
+        let headers = &incoming.parts.headers;
+        let client = match headers.contains_key(header::AUTHORIZATION) {
+            true => {
+                let client = oauth.authenticate_client(headers).await;
+                Some(client.map_err(|error| self.oauth_failed(&error, incoming))?)
+            }
+            false => None,
+        };
+        let limit = self.limits.body.min(request::MAX_FORM_BYTES);
+        let body = request::read_body(body, limit, &incoming.budget).await?;
+        Ok((client, body))
+    }
+
+    /// Refuses an address of which too many requests failed to authenticate.
+    fn may_authenticate(&self, incoming: &Incoming) -> Step<()> {
+        self.guards.failures.check(incoming.address).map_err(|wait| {
+            let error = crate::Error::too_many_requests(wait);
+            Answer::from_error(&error, self.clock.now())
+        })
     }
 
     fn metadata(&self) -> Step<Outcome> {
@@ -271,8 +315,11 @@ impl Inner {
         let verifier = self.notifications.as_ref().ok_or_else(Answer::not_found)?;
         let Routed { incoming, path, .. } = routed;
         let headers = &incoming.parts.headers;
-        let body = request::read_body(body, self.limits.body).await?;
         let signature = request::one_text(headers, VERIFICATION_HEADER);
+        // What has no signature that could be right costs no body.
+        let form = verifier.check_form(signature.unwrap_or_default());
+        form.map_err(|error| self.signature_failed(&error, &incoming))?;
+        let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
         // Unless it ends well it is forgotten, and the next attempt is handed on.
         let begun = match verifier.begin(signature.unwrap_or_default(), &body).await {
             Ok(begun) => begun,
@@ -285,7 +332,16 @@ impl Inner {
         request::require_json(headers)?;
         let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
         let handed_on = self.partner.application_linked(request.notification).await;
-        handed_on.map_err(|error| self.failed(&error, &incoming.request_id))?;
+        handed_on.map_err(|error| {
+            if error.kind() == Kind::NotOffered {
+                tracing::error!(
+                    request_id = &*incoming.request_id,
+                    "a notification was verified and is lost: the service was given a verifier, \
+                     and `Partner::application_linked` is not implemented"
+                );
+            }
+            self.failed(&error, &incoming.request_id)
+        })?;
         begun.done();
         Ok(Answer::ok(&codec::Empty).into())
     }
@@ -305,9 +361,12 @@ impl Inner {
     async fn caller(&self, routed: &Routed<'_>) -> Step<Caller> {
         let incoming = &routed.incoming;
         let token = bearer::token(&incoming.parts.headers)?;
-        let grant = match self.verifier.verify(&token).await {
+        self.may_authenticate(incoming)?;
+        let context = TokenContext::of(&incoming.parts.extensions);
+        let grant = match self.verifier.verify_call(&token, &context).await {
             Ok(grant) => grant,
             Err(VerifyError::Invalid) => {
+                self.guards.failures.failed(incoming.address);
                 tracing::info!(request_id = &*incoming.request_id, "a token was refused");
                 return Err(Answer::invalid_token());
             }
@@ -324,7 +383,12 @@ impl Inner {
             })?;
         }
         Self::allow(&grant, routed)?;
-        Ok(Caller { grant, request_id: incoming.request_id.clone() })
+        Ok(Caller {
+            grant,
+            request_id: incoming.request_id.clone(),
+            certificate: context.certificate.presented().cloned(),
+            address: context.address,
+        })
     }
 
     /// Principal and scope. The answer says nothing about whether a user exists.
@@ -356,12 +420,13 @@ impl Inner {
         };
         let Routed { incoming, path, .. } = routed;
         let headers = &incoming.parts.headers;
+        self.may_authenticate(&incoming)?;
         let client = crate::oauth::authenticate_client(&**clients, headers).await;
         let client = client.map_err(|error| self.client_failed(&error, &incoming))?;
         if E::Body::KIND == BodyKind::Json {
             request::require_json(headers)?;
         }
-        let body = request::read_body(body, self.limits.body).await?;
+        let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
         let request = read::<E>(&path, &incoming, &body)?;
         Ok((&**credentials, client.id, incoming, request))
     }
@@ -382,8 +447,16 @@ impl Inner {
         self.failed(&error, &caller.request_id)
     }
 
+    /// Counts a client that did not authenticate.
+    fn count_failure(&self, error: &OAuthError, incoming: &Incoming) {
+        if error.kind() == OAuthErrorKind::InvalidClient {
+            self.guards.failures.failed(incoming.address);
+        }
+    }
+
     /// A refusal of the OAuth kit, in the form of RFC 6749.
     fn oauth_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+        self.count_failure(error, incoming);
         observe::failed(error, &incoming.request_id);
         let mut answer = Answer::json(error.status(), error.body());
         if let Some(challenge) = error.www_authenticate() {
@@ -397,6 +470,7 @@ impl Inner {
 
     /// A refusal of a client in credentials mode, in the form of the contract.
     fn client_failed(&self, error: &OAuthError, incoming: &Incoming) -> Answer {
+        self.count_failure(error, incoming);
         observe::failed(error, &incoming.request_id);
         match error.status() {
             StatusCode::UNAUTHORIZED => Answer::invalid_client(),

@@ -6,12 +6,14 @@
 
 mod cache;
 mod claims;
+mod context;
 mod introspection;
 mod jwks;
 mod jwt;
 mod provider;
 
 pub use cache::CachedVerifier;
+pub use context::TokenContext;
 pub use introspection::IntrospectionVerifier;
 pub use jwt::{JwtAlgorithm, JwtVerifier};
 
@@ -29,6 +31,23 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// [`VerifyError::Invalid`] when the token is malformed, unknown, expired or revoked;
     /// [`VerifyError::Unavailable`] when the verifier cannot know.
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError>;
+
+    /// The grant behind a token of one call. This is what the service calls.
+    ///
+    /// It verifies the token and then holds the call to the certificate that the token is bound to
+    /// ([`TokenGrant::certificate_thumbprint`]). Override it to judge a call by more than that.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), and as [`TokenContext::check_binding`].
+    async fn verify_call(
+        &self,
+        token: &AccessToken,
+        context: &TokenContext,
+    ) -> Result<Arc<TokenGrant>, VerifyError> {
+        let grant = self.verify(token).await?;
+        context.check_binding(&grant)?;
+        Ok(grant)
+    }
 }
 
 /// Why a token was not verified.

@@ -155,6 +155,11 @@ impl Verifier {
         Ok(self.begin(header, body).await?.done())
     }
 
+    /// Whether a header can be a signature at all, by its form alone: before the body is read.
+    pub(crate) fn check_form(&self, header: &str) -> Result<(), VerifyError> {
+        Ok(Token::read(header).map(drop)?)
+    }
+
     /// Checks a webhook as [`verify`](Self::verify) does, and waits to hear that it was acted on.
     ///
     /// Until then a copy of it is [`Pending`](VerifyErrorKind::Pending), for nobody knows yet

@@ -72,6 +72,8 @@ pub mod error_id {
     pub const PAYLOAD_TOO_LARGE: &str = "payload_too_large";
     /// The body is of another media type.
     pub const UNSUPPORTED_MEDIA_TYPE: &str = "unsupported_media_type";
+    /// The path with its query is too long.
+    pub const URI_TOO_LONG: &str = "uri_too_long";
     /// The headers are too large.
     pub const HEADERS_TOO_LARGE: &str = "headers_too_large";
     /// Too many requests; wait as `Retry-After` says.

@@ -17,11 +17,14 @@ use axum::{
     response::Response,
     routing::post,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use px_client::Window;
 use px_core::Random;
 use px_items::items::{Holder, Items, SharedItems, TransactionsRequest};
-use px_server::plaid::{Error, PlaidService};
+use px_server::{
+    guard::CallerAddr,
+    plaid::{Error, PlaidService},
+};
 use px_types::{
     ItemAccessToken,
     model::{
@@ -146,7 +149,7 @@ impl Developer {
                 let what = "the body must be JSON and say so: Content-Type: application/json";
                 return Err(invalid_request(StatusCode::BAD_REQUEST, "INVALID_HEADERS", what));
             }
-            let items = self.items_of(&parts.headers, &body).await?;
+            let items = self.items_of(&parts, &body).await?;
             let asked: Q = px_types::decode(&body).map_err(|error| {
                 // The path of a field, never its value.
                 let what = format!("{}: {}", error.path(), error.reason());
@@ -163,8 +166,9 @@ impl Developer {
 
     /// The Items of the application whose id and secret are shown: by the rules of the API, and
     /// counted with what the application calls there.
-    async fn items_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Items, Error> {
-        let id = self.0.service.authenticate(headers, body).await?;
+    async fn items_of(&self, parts: &Parts, body: &[u8]) -> Result<Items, Error> {
+        let address = CallerAddr::of(&parts.extensions);
+        let id = self.0.service.authenticate(&parts.headers, body, address).await?;
         match self.0.registry.holder(&id) {
             Some(who @ Holder::Application(_)) => Ok(self.0.items.by(who.clone())),
             // A bank names Items, and reads nothing of them.

@@ -3,23 +3,24 @@
 
 use http::{Method, StatusCode};
 use px_types::Meta;
-use std::{borrow::Cow, error::Error as StdError, future::Future};
+use std::{borrow::Cow, error::Error as StdError, future::Future, sync::Arc};
 use tracing::{Instrument as _, Span, field};
 
 /// One call, from its first line to its answer.
 pub(crate) struct Call {
     span: Span,
+    request_id: Arc<str>,
     began: tokio::time::Instant,
     method: Cow<'static, str>,
     route: std::sync::OnceLock<&'static str>,
 }
 
 impl Call {
-    pub(crate) fn begin(method: &Method, request_id: &str) -> Self {
+    pub(crate) fn begin(method: &Method, request_id: &Arc<str>) -> Self {
         let span = tracing::info_span!(
             "px.call",
             operation = field::Empty,
-            request_id,
+            request_id = &**request_id,
             http.response.status_code = field::Empty,
             duration_ms = field::Empty,
         );
@@ -38,6 +39,7 @@ impl Call {
             .increment(1);
         Self {
             span,
+            request_id: Arc::clone(request_id),
             began: tokio::time::Instant::now(),
             method: method.into(),
             route: std::sync::OnceLock::new(),
@@ -58,7 +60,9 @@ impl Call {
     /// The code behind the endpoint panicked; the panic's own text went where the program sends
     /// panics.
     pub(crate) fn panicked(&self) {
-        self.span.in_scope(|| tracing::error!("the code behind the endpoint panicked"));
+        // A field of the line: a log of errors alone has no spans.
+        let request_id = &*self.request_id;
+        self.span.in_scope(|| tracing::error!(request_id, "the code behind the endpoint panicked"));
     }
 
     /// Says how it ended.

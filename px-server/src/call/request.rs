@@ -1,21 +1,33 @@
 //! What a service asks of a request before any endpoint sees it.
 
 use super::{Limits, Refusal};
-use bytes::Bytes;
+use crate::{budget::RequestBudget, guard::CallerAddr};
+use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderValue, Version, header, request::Parts};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use std::{fmt, sync::Arc};
+use http_body_util::BodyExt as _;
+use std::{fmt, pin::pin, sync::Arc};
+
+/// Maximum size of a form that is read before it is known who sends it.
+pub(crate) const MAX_FORM_BYTES: usize = 16 << 10;
 
 /// A request without its body.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) parts: Parts,
     pub(crate) request_id: Arc<str>,
+    /// The address of the caller, where it is known.
+    pub(crate) address: Option<CallerAddr>,
+    /// Counts what is read of the body.
+    pub(crate) budget: RequestBudget,
 }
 
-/// Size and number of headers, and the one `Host` of HTTP/1.1.
+/// Size of the request line, size and number of headers, and the one `Host` of HTTP/1.1.
 pub(crate) fn check_headers(parts: &Parts, limits: Limits) -> Result<(), Refusal> {
     let headers = &parts.headers;
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes {
+        return Err(Refusal::TargetTooLong { limit: limits.target_bytes });
+    }
     let line = |(name, value): (&header::HeaderName, &HeaderValue)| {
         name.as_str().len() + value.len() + ": \r\n".len()
     };
@@ -59,21 +71,34 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
     if json && utf8 { Ok(()) } else { Err(refuse()) }
 }
 
-/// The whole body, or a refusal once it is too large.
-pub(crate) async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+/// The whole body, or a refusal once it is too large or there is no memory for it.
+pub(crate) async fn read_body<B>(
+    body: B,
+    limit: usize,
+    budget: &RequestBudget,
+) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data: Send, Error: fmt::Display> + Send,
 {
     if body.size_hint().lower() > limit as u64 {
         return Err(Refusal::TooLarge { limit });
     }
-    // `Limited` wants an error it can box; the text of the cause is of no use to the caller.
-    let body = body.map_err(|_| std::io::Error::other("the body was cut off"));
-    match Box::pin(Limited::new(body, limit)).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { limit }),
-        Err(_) => Err(Refusal::CutOff),
+    let mut body = pin!(body);
+    let mut collected = budget.collect();
+    while let Some(frame) = body.frame().await {
+        // The text of the cause is of no use to the caller.
+        let frame = frame.map_err(|_| match budget.is_over() {
+            true => Refusal::Busy,
+            false => Refusal::CutOff,
+        })?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        if collected.len() + data.remaining() > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        let data = data.copy_to_bytes(data.remaining());
+        collected.push(data).map_err(|_| Refusal::Busy)?;
     }
+    Ok(collected.finish())
 }
 
 #[cfg(test)]

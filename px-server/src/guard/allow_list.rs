@@ -1,6 +1,9 @@
 //! Only known addresses may reach a partner: a tower layer around the service.
 
-use super::refusal::refusal;
+use super::{
+    address::{InvalidRange, Proxies, contains, parse_range, peer_of},
+    refusal::refusal,
+};
 use bytes::Bytes;
 use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -48,24 +51,19 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-/// The address at the other end of the connection, as a request extension.
-///
-/// The hyper adapter puts it there, and axum's `ConnectInfo<SocketAddr>` is read as well. A
-/// program with a server of its own inserts it before the request meets an [`AllowList`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
-
 /// Lets only known addresses through; a tower layer.
 ///
-/// Everything else is answered 403, a request of which the address is not known included.
-/// `X-Forwarded-For` counts only behind proxies that were declared with
-/// [`trusted_proxies`](Self::trusted_proxies): anyone can write that header.
+/// Everything else is refused with 403, and so is a request whose address is not known.
+/// `X-Forwarded-For` counts only behind [`Proxies`] that were declared. A server of
+/// [`hyper`](crate::hyper) takes the list itself (`Server::allow_list`) and refuses unknown peers
+/// before they cost anything.
 ///
 /// ```
-/// use px_server::guard::AllowList;
+/// use px_server::guard::{AllowList, Proxies};
 ///
 /// let plaid = AllowList::plaid_production();
-/// let mine = AllowList::new().allow("10.0.0.0/8")?.allow("2001:db8::1")?.trusted_proxies(1);
+/// let mine = AllowList::new().allow("10.0.0.0/8")?.allow("2001:db8::1")?;
+/// let behind = plaid.proxies(Proxies::new(1).address("10.0.0.0/24")?);
 /// # Ok::<(), px_server::guard::InvalidRange>(())
 /// ```
 ///
@@ -74,14 +72,8 @@ pub struct PeerAddr(pub SocketAddr);
 #[must_use = "a layer does nothing until a service is put into it"]
 pub struct AllowList {
     allowed: Vec<IpNet>,
-    proxies: usize,
-    proxy_ranges: Vec<IpNet>,
+    proxies: Proxies,
 }
-
-/// A text is neither an address nor a range of addresses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither an IP address nor a range such as `10.0.0.0/8`")]
-pub struct InvalidRange(String);
 
 impl AllowList {
     /// A list that lets nobody through yet.
@@ -115,74 +107,42 @@ impl AllowList {
         self
     }
 
-    /// Says how many of the partner's own proxies each request passes.
+    /// Declares the proxies that requests pass.
     ///
-    /// The caller's address is then the entry of `X-Forwarded-For` that the outermost of them
-    /// wrote, counted from the right; entries further left come from the caller and count for
-    /// nothing. A header that is missing, malformed or too short is a refusal. With 0, the
-    /// default, the header is not read.
-    pub fn trusted_proxies(mut self, count: usize) -> Self {
-        self.proxies = count;
+    /// The list then judges the caller that they forwarded. A peer that is no declared proxy is
+    /// refused, and so is a request for which they forwarded none.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
         self
-    }
-
-    /// Says where the innermost proxy connects from; repeatable.
-    ///
-    /// Use it wherever somebody could reach the server past the proxy: such a caller would
-    /// write `X-Forwarded-For` alone. Without it, any peer is held to be the proxy.
-    ///
-    /// # Errors
-    /// When the text is neither an address nor a range.
-    pub fn proxy_address(mut self, range: &str) -> Result<Self, InvalidRange> {
-        self.proxy_ranges.push(parse_range(range)?);
-        Ok(self)
     }
 
     /// Whether a request from a peer, with these headers, may pass.
     #[must_use]
     pub fn permits(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
-        self.caller(peer.ip().to_canonical(), headers)
-            .is_some_and(|caller| contains(&self.allowed, caller))
+        if !self.permits_peer(peer) {
+            return false;
+        }
+        let caller = self.proxies.caller(peer.ip(), headers);
+        caller.is_some_and(|caller| contains(&self.allowed, caller.ip()))
     }
 
-    /// The caller's address; `None` when it cannot be told.
-    fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        if self.proxies == 0 {
-            return Some(peer);
+    /// Whether a connection from a peer may be served at all: an allowed address, or a declared
+    /// proxy, whose requests are judged one by one.
+    #[must_use]
+    pub fn permits_peer(&self, peer: SocketAddr) -> bool {
+        let peer = peer.ip().to_canonical();
+        if self.proxies.is_empty() {
+            contains(&self.allowed, peer)
+        } else {
+            self.proxies.contain(peer)
         }
-        if !self.proxy_ranges.is_empty() && !contains(&self.proxy_ranges, peer) {
-            return None;
-        }
-        let mut hops = Vec::new();
-        for line in headers.get_all("x-forwarded-for") {
-            for entry in line.to_str().ok()?.split(',') {
-                hops.push(parse_hop(entry.trim())?);
-            }
-        }
-        let from_right = hops.len().checked_sub(self.proxies)?;
-        hops.get(from_right).copied()
     }
-}
 
-fn contains(ranges: &[IpNet], address: IpAddr) -> bool {
-    ranges.iter().any(|range| range.contains(&address))
-}
-
-fn parse_range(text: &str) -> Result<IpNet, InvalidRange> {
-    let invalid = || InvalidRange(text.to_owned());
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical().into()),
-        Err(_) => text.parse::<IpNet>().map_err(|_| invalid()),
+    /// The declared proxies.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn declared_proxies(&self) -> &Proxies {
+        &self.proxies
     }
-}
-
-/// One entry of `X-Forwarded-For`: an address, with a port from some proxies.
-fn parse_hop(entry: &str) -> Option<IpAddr> {
-    let address = entry
-        .parse::<IpAddr>()
-        .or_else(|_| entry.parse::<SocketAddr>().map(|socket| socket.ip()))
-        .ok()?;
-    Some(address.to_canonical())
 }
 
 impl<S> Layer<S> for AllowList {
@@ -213,30 +173,26 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let peer = peer(&request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let peer = peer_of(request.extensions());
         if peer.is_some_and(|peer| self.list.permits(peer, request.headers())) {
+            if !self.list.proxies.is_empty() {
+                let headers = std::mem::take(request.headers_mut());
+                self.list.proxies.note(request.extensions_mut(), &headers);
+                *request.headers_mut() = headers;
+            }
             return Either::Left(self.inner.call(request));
         }
-        tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: not on the allow-list");
-        let text = "Requests from this address are not answered.";
-        let answer = refusal(StatusCode::FORBIDDEN, error_id::FORBIDDEN, text, request.headers());
-        Either::Right(ready(Ok(answer.map(R::from))))
+        let response = refuse(peer, request.headers());
+        Either::Right(ready(Ok(response.map(R::from))))
     }
 }
 
-/// The peer's address, as the adapter in use put it into the request.
-fn peer<B>(request: &Request<B>) -> Option<SocketAddr> {
-    if let Some(PeerAddr(peer)) = request.extensions().get() {
-        return Some(*peer);
-    }
-    #[cfg(feature = "axum")]
-    if let Some(axum::extract::ConnectInfo(peer)) =
-        request.extensions().get::<axum::extract::ConnectInfo<SocketAddr>>()
-    {
-        return Some(*peer);
-    }
-    None
+/// The response to a request from an address that is not on the list.
+pub(crate) fn refuse(peer: Option<SocketAddr>, headers: &HeaderMap) -> Response<Bytes> {
+    tracing::warn!(peer = ?peer.map(|p| p.ip()), "refused: not on the allow-list");
+    let text = "Requests from this address are not answered.";
+    refusal(StatusCode::FORBIDDEN, error_id::FORBIDDEN, text, headers)
 }
 
 #[cfg(test)]
@@ -302,8 +258,8 @@ mod tests {
         assert!(!direct.permits(peer("198.51.100.7"), &forwarded(&[plaid])));
         assert!(direct.permits(peer(plaid), &forwarded(&["garbage"])));
 
-        let one = AllowList::plaid_production().trusted_proxies(1);
-        let two = AllowList::plaid_production().trusted_proxies(2);
+        let one = AllowList::plaid_production().proxies(Proxies::new(1));
+        let two = AllowList::plaid_production().proxies(Proxies::new(2));
         for (list, lines, passes) in [
             (&one, &[plaid][..], true),
             (&one, &["18.214.218.91:443"], true),
@@ -323,14 +279,14 @@ mod tests {
         ] {
             let headers = forwarded(lines);
             let passed = list.permits(peer("10.0.0.1"), &headers);
-            assert_eq!(passed, passes, "{} proxies, {lines:?}", list.proxies);
+            assert_eq!(passed, passes, "{:?}, {lines:?}", list.proxies);
         }
     }
 
     #[test]
     fn past_the_proxy_nobody_gets_in() {
-        let list = AllowList::plaid_production().trusted_proxies(1);
-        let list = list.proxy_address("10.0.0.0/24").unwrap();
+        let proxies = Proxies::new(1).address("10.0.0.0/24").unwrap();
+        let list = AllowList::plaid_production().proxies(proxies);
         let headers = forwarded(&["18.214.218.91"]);
         assert!(list.permits(peer("10.0.0.9"), &headers));
         assert!(!list.permits(peer("198.51.100.7"), &headers));

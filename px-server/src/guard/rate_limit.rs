@@ -1,16 +1,10 @@
 //! How many calls one client may make for one user.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use lru::LruCache;
-use px_core::{Clock, SystemClock};
+use super::buckets::Buckets;
+use chrono::TimeDelta;
+use px_core::Clock;
 use px_types::{ClientId, UserId};
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
-/// Keys that are remembered unless [`RateLimit::max_keys`] says otherwise.
-const DEFAULT_KEYS: usize = 100_000;
+use std::{sync::Arc, time::Duration};
 
 /// How many calls one client may make for one user in a time.
 ///
@@ -26,58 +20,32 @@ const DEFAULT_KEYS: usize = 100_000;
 /// assert!(limit.check(None, None).is_ok());
 /// ```
 #[derive(Debug)]
-pub struct RateLimit {
-    clock: Arc<dyn Clock>,
-    /// The time that one call costs.
-    interval: TimeDelta,
-    /// The time that a full bucket is worth.
-    burst: TimeDelta,
-    max_keys: usize,
-    /// Per key, when its bucket will be full again.
-    full_at: Mutex<LruCache<Key, DateTime<Utc>>>,
-}
-
-type Key = (Option<ClientId>, Option<UserId>);
+pub struct RateLimit(Buckets<(Option<ClientId>, Option<UserId>)>);
 
 impl RateLimit {
     /// Allows a number of calls in each second; 0 counts as 1.
     #[must_use]
     pub fn per_second(calls: u32) -> Self {
-        Self::new(calls, TimeDelta::seconds(1))
+        Self(Buckets::new(calls, TimeDelta::seconds(1)))
     }
 
     /// Allows a number of calls in each minute; 0 counts as 1.
     #[must_use]
     pub fn per_minute(calls: u32) -> Self {
-        Self::new(calls, TimeDelta::minutes(1))
-    }
-
-    fn new(calls: u32, period: TimeDelta) -> Self {
-        let calls = calls.clamp(1, i32::MAX as u32) as i32;
-        let interval = period / calls;
-        Self {
-            clock: Arc::new(SystemClock::new()),
-            interval,
-            // Not the period: the interval is rounded down, and the last call of a full
-            // bucket must not be missing.
-            burst: interval * calls,
-            max_keys: DEFAULT_KEYS,
-            // A bounded one would take the memory of all keys at once.
-            full_at: Mutex::new(LruCache::unbounded()),
-        }
+        Self(Buckets::new(calls, TimeDelta::minutes(1)))
     }
 
     /// Takes the time from another clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.0.clock = clock;
         self
     }
 
     /// Remembers at most so many pairs of client and user; 0 counts as 1.
     #[must_use]
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys.max(1);
+        self.0.max_keys = keys.max(1);
         self
     }
 
@@ -90,29 +58,14 @@ impl RateLimit {
         client: Option<&ClientId>,
         principal: Option<&UserId>,
     ) -> Result<(), Duration> {
-        let now = self.clock.now();
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (client.cloned(), principal.cloned());
-        if full_at.len() >= self.max_keys && !full_at.contains(&key) {
-            full_at.pop_lru();
-        }
-        let bucket = full_at.get_or_insert_mut(key, || now);
-        // A clock that was set back must not lock anyone out for longer than a full bucket.
-        let filled = (*bucket).clamp(now, now + self.burst);
-        let spent = filled + self.interval;
-        let wait = spent - (now + self.burst);
-        if wait > TimeDelta::zero() {
-            *bucket = filled;
-            return Err(wait.to_std().unwrap_or_default());
-        }
-        *bucket = spent;
-        Ok(())
+        self.0.take((client.cloned(), principal.cloned()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
     use px_core::ManualClock;
 
     fn clock() -> ManualClock {
@@ -169,7 +122,7 @@ mod tests {
             let user = UserId::new(name).unwrap();
             assert!(limit.check(None, Some(&user)).is_ok());
         }
-        assert_eq!(limit.full_at.lock().unwrap().len(), 2);
+        assert_eq!(limit.0.len(), 2);
     }
 
     #[test]

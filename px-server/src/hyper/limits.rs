@@ -1,5 +1,6 @@
 //! How long each phase of a connection may take, and how much it may hold.
 
+use crate::budget;
 use std::time::Duration;
 
 /// The limits of a server; [`Server`](super::Server) documents each.
@@ -13,6 +14,10 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
     pub(super) shutdown: Duration,
     pub(super) connections: usize,
+    /// A quarter of `connections` unless set.
+    pub(super) connections_per_address: Option<usize>,
+    pub(super) buffered_bytes: usize,
+    pub(super) buffered_bytes_per_connection: usize,
     pub(super) streams: u32,
     pub(super) header_bytes: u32,
     pub(super) header_fields: usize,
@@ -37,6 +42,9 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             shutdown: Duration::from_secs(30),
             connections: 1024,
+            connections_per_address: None,
+            buffered_bytes: budget::DEFAULT_SERVER_BYTES,
+            buffered_bytes_per_connection: budget::DEFAULT_CONNECTION_BYTES,
             streams: 100,
             header_bytes: 64 * 1024,
             header_fields: 200,

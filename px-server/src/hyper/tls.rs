@@ -1,13 +1,12 @@
 //! TLS 1.2 and 1.3 by rustls, with or without client certificates.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use crate::guard::ClientCertificate;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use sha2::{Digest as _, Sha256};
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -18,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
+    asks_clients: bool,
 }
 
 impl Tls {
@@ -26,7 +26,7 @@ impl Tls {
     /// # Errors
     /// When either is not PEM, or the key is not the leaf's.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Self::build(chain, key, WebPkiClientVerifier::no_client_auth())
+        Self::build(chain, key, WebPkiClientVerifier::no_client_auth(), false)
     }
 
     /// The same, and asks peers for a certificate that one of these authorities (PEM) signed.
@@ -45,7 +45,7 @@ impl Tls {
             .allow_unauthenticated()
             .build()
             .map_err(|e| TlsError::new("the authorities of clients cannot be used", e))?;
-        Self::build(chain, key, verifier)
+        Self::build(chain, key, verifier, true)
     }
 
     /// The same, and ends the handshake with a peer that has no such certificate.
@@ -60,22 +60,40 @@ impl Tls {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, provider())
             .build()
             .map_err(|e| TlsError::new("the authorities of clients cannot be used", e))?;
-        Self::build(chain, key, verifier)
+        Self::build(chain, key, verifier, true)
     }
 
     /// Takes a configuration as it is; HTTP/2 and HTTP/1.1 are offered where it offers nothing.
+    ///
+    /// If it asks peers for certificates, say so with [`asks_clients`](Self::asks_clients).
     #[must_use]
     pub fn from_config(mut config: ServerConfig) -> Self {
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), asks_clients: false }
+    }
+
+    /// Whether the configuration asks peers for certificates.
+    ///
+    /// Where it does not, a token that is bound to a certificate is answered 503 and not 401,
+    /// because the peer could not have shown one.
+    #[must_use]
+    pub fn asks_clients(mut self, asks: bool) -> Self {
+        self.asks_clients = asks;
+        self
+    }
+
+    /// Whether peers are asked for certificates.
+    pub(super) fn does_ask_clients(&self) -> bool {
+        self.asks_clients
     }
 
     fn build(
         chain: &[u8],
         key: &[u8],
         clients: Arc<dyn ClientCertVerifier>,
+        asks_clients: bool,
     ) -> Result<Self, TlsError> {
         let chain = certificates(chain, "the certificate chain is not PEM")?;
         let key = PrivateKeyDer::from_pem_slice(key)
@@ -87,7 +105,7 @@ impl Tls {
             .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)
             .map_err(|e| TlsError::new("the certificate and the key do not go together", e))?;
-        Ok(Self::from_config(config))
+        Ok(Self::from_config(config).asks_clients(asks_clients))
     }
 
     /// Does the handshake; gives the stream and what the peer showed.
@@ -97,7 +115,8 @@ impl Tls {
     ) -> io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates();
-        let certificate = shown.and_then(<[_]>::first).map(ClientCertificate::new);
+        let certificate =
+            shown.and_then(<[_]>::first).map(|leaf| ClientCertificate::from_der(leaf));
         Ok((stream, certificate))
     }
 }
@@ -159,46 +178,5 @@ impl fmt::Display for TlsError {
 impl StdError for TlsError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
-    }
-}
-
-/// The certificate that the peer showed, and that the server verified; a request extension.
-///
-/// Its thumbprint is what a token that is bound to a certificate names. Contract: RFC 8705.
-#[derive(Clone)]
-pub struct ClientCertificate {
-    der: Arc<[u8]>,
-    thumbprint: [u8; 32],
-}
-
-impl ClientCertificate {
-    fn new(certificate: &CertificateDer<'_>) -> Self {
-        Self { der: certificate.as_ref().into(), thumbprint: Sha256::digest(certificate).into() }
-    }
-
-    /// The certificate, DER.
-    #[must_use]
-    pub fn der(&self) -> &[u8] {
-        &self.der
-    }
-
-    /// The SHA-256 of the certificate.
-    #[must_use]
-    pub fn thumbprint(&self) -> &[u8; 32] {
-        &self.thumbprint
-    }
-
-    /// The thumbprint as tokens carry it in `cnf`, base64url without padding.
-    #[must_use]
-    pub fn x5t_s256(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.thumbprint)
-    }
-}
-
-impl fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientCertificate")
-            .field("x5t_s256", &self.x5t_s256())
-            .finish_non_exhaustive()
     }
 }

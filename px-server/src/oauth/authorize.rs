@@ -15,6 +15,8 @@ use std::{error::Error as StdError, fmt};
 
 /// The most characters of an application's name.
 const MAX_NAME: usize = 255;
+/// Maximum size of `state`, decoded.
+const MAX_STATE_BYTES: usize = 10 << 10;
 
 /// What becomes of an authorization request.
 ///
@@ -43,8 +45,10 @@ impl fmt::Debug for Authorization {
 
 /// A checked authorization request, for the bank's pages.
 ///
-/// Keep it on the server's side between the pages, in the session or a table, bound to the
-/// browser that sent it: what it says is trusted by [`OAuth::approve`].
+/// It must come back with the form of the page, bound to the browser that sent it, because
+/// [`OAuth::approve`] trusts it. Until the user has signed in, keep it in the page by
+/// [`Visits`](crate::visits::Visits) and not in the server's memory, which anybody could fill. It
+/// is smaller than 32 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuthorizationRequest {
@@ -186,8 +190,8 @@ impl OAuth {
                 let mut answer = AuthorizationAnswer::default();
                 answer.error = Some(error);
                 answer.error_description = Some(description);
-                // A state that is given twice is no one's.
-                let state = pairs.text("state").ok().flatten();
+                // A state that is given twice is no one's; one that is too long is not kept.
+                let state = pairs.text("state").ok().flatten().filter(|state| is_kept(state));
                 answer.state = state.map(AuthorizationState::new);
                 Authorization::Redirect(self.redirect(redirect_uri, answer))
             }
@@ -266,6 +270,9 @@ impl OAuth {
         let application_id: Option<ApplicationId> =
             pairs.value("application_id").map_err(invalid)?;
         let application_name = text("application_name")?;
+        if !state.is_none_or(is_kept) {
+            return Err(refuse("state", "longer than 10 KiB, or with control characters"));
+        }
         match response_type {
             None => return Err(refuse("response_type", "missing")),
             Some("code") => {}
@@ -322,4 +329,10 @@ impl OAuth {
         };
         format!("{uri}{joint}{}", PairsOut::text_of(&answer))
     }
+}
+
+/// Whether a `state` is of a size that is given back, and free of characters that RFC 6749 does
+/// not allow in it.
+fn is_kept(state: &str) -> bool {
+    state.len() <= MAX_STATE_BYTES && !state.contains(char::is_control)
 }

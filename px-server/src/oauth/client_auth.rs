@@ -25,9 +25,11 @@ pub async fn authenticate_client(
     }
 }
 
-/// The client that a form shows, by HTTP Basic or in its body, and not by both.
+/// The client that a form shows, by HTTP Basic or in its body, and not by both. One that was
+/// authenticated by HTTP Basic before the body was read is `known`.
 pub(super) async fn authenticate_form(
     clients: &dyn Clients,
+    known: Option<Client>,
     headers: &HeaderMap,
     form: &Pairs,
 ) -> Result<Client, OAuthError> {
@@ -42,7 +44,10 @@ pub(super) async fn authenticate_form(
         return Err(OAuthError::invalid_request(text));
     }
     if in_header {
-        let client = authenticate_client(clients, headers).await?;
+        let client = match known {
+            Some(known) => known,
+            None => authenticate_client(clients, headers).await?,
+        };
         if id.is_some_and(|id| id != client.id.as_str()) {
             let text = "`client_id` is not the client that authenticated.";
             return Err(OAuthError::invalid_request(text));

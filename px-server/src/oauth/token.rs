@@ -47,8 +47,18 @@ impl OAuth {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<TokenResponse, OAuthError> {
+        self.token_of(None, headers, body).await
+    }
+
+    /// The token endpoint for a client that was authenticated by its header, if it was.
+    pub(crate) async fn token_of(
+        &self,
+        known: Option<Client>,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<TokenResponse, OAuthError> {
         let form = read_form(headers, body)?;
-        let client = authenticate_form(&*self.0.clients, headers, &form).await?;
+        let client = authenticate_form(&*self.0.clients, known, headers, &form).await?;
         let request = TokenRequest::read(&form).map_err(|error| {
             OAuthError::invalid_request(match error.parameter() {
                 Some("grant_type") => "`grant_type` is missing.",
@@ -86,8 +96,18 @@ impl OAuth {
     /// # Errors
     /// What the endpoint answers; see [`OAuthError`].
     pub async fn revoke(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), OAuthError> {
+        self.revoke_of(None, headers, body).await
+    }
+
+    /// The revocation endpoint for a client that was authenticated by its header, if it was.
+    pub(crate) async fn revoke_of(
+        &self,
+        known: Option<Client>,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), OAuthError> {
         let form = read_form(headers, body)?;
-        let client = authenticate_form(&*self.0.clients, headers, &form).await?;
+        let client = authenticate_form(&*self.0.clients, known, headers, &form).await?;
         let request = RevokeRequest::read(&form)
             .map_err(|_| OAuthError::invalid_request("`token` is missing."))?;
         let token = request.token.expose();

@@ -6,10 +6,19 @@ use px_types::{endpoint::codec::Rejection, model::plaid_error::PlaidErrorType::I
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
+        if let Refusal::Busy = refusal {
+            let busy = Self::unavailable("the memory for requests, or the number of open calls");
+            return busy.with_retry_after(refusal.retry_after().unwrap_or_default());
+        }
         let code = match refusal {
             Refusal::NotFound | Refusal::Method { .. } => "NOT_FOUND",
             Refusal::TooLarge { .. } | Refusal::CutOff => "INVALID_BODY",
-            Refusal::HeadersTooLarge | Refusal::Hosts | Refusal::MediaType => "INVALID_HEADERS",
+            Refusal::TargetTooLong { .. } => "INVALID_FIELD",
+            Refusal::HeadersTooLarge
+            | Refusal::Hosts
+            | Refusal::MediaType
+            // Handled above.
+            | Refusal::Busy => "INVALID_HEADERS",
         };
         Self::new(InvalidRequest, code, refusal.message()).with_status(refusal.status())
     }

@@ -2,9 +2,9 @@
 
 use super::{Caller, Error, Plaid, credentials::Gate, limits::Limited};
 use crate::{
-    call::{self, Api, Incoming, Limits, Refusal, observe, request},
+    call::{self, Api, Guards, Incoming, Limits, Refusal, observe, request},
     clients::Clients,
-    guard::RateLimit,
+    guard::{CallerAddr, FailureLimit, RateLimit, open_calls::OpenCalls},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -24,8 +24,9 @@ const WRONG_SECRETS: u32 = 30;
 ///
 /// Cheap to clone. Its error is `Infallible`: whatever goes wrong is an answer, and every refusal
 /// is a `PlaidError`. For each request, in this order: headers, path and method (404, 405), the
-/// kind and the size of the body (415, 413), the client (401), the rate (429), the body as the
-/// endpoint's (400), and then the method. Time limits are the server's, as with
+/// kind of the body (415), the client where the headers name it (401), the size of the body (413),
+/// the client where the body names it (401), the rate (429), the body as the endpoint's (400), and
+/// then the method. Time limits are the server's, as with
 /// [`PartnerService`](crate::PartnerService).
 ///
 /// ```
@@ -49,6 +50,7 @@ struct Inner {
     plaid: Arc<dyn Plaid>,
     gate: Gate,
     limits: Limits,
+    guards: Guards,
     random: Arc<dyn Random>,
 }
 
@@ -58,7 +60,9 @@ pub struct PlaidServiceBuilder {
     clients: Option<Arc<dyn Clients>>,
     rate_limit: Option<RateLimit>,
     wrong_secrets: RateLimit,
+    failures: FailureLimit,
     limits: Limits,
+    guards: Guards,
     random: Arc<dyn Random>,
 }
 
@@ -96,12 +100,27 @@ impl PlaidServiceBuilder {
     /// not lock: the right secret is let in however many wrong ones came before, or else anybody
     /// who knows a client's id could shut that client out. So it does **not** protect a secret
     /// that can be guessed, for a guess that is right is right behind any number of 429s: secrets
-    /// must be long and random. Nor does it hold off who names ever other ids, as each has its
-    /// own count and the number of those is bounded, or who asks many servers, as each counts for
-    /// itself. That is for a limit by address, in front of the service.
+    /// must be long and random. Nor does it hold off a caller that names ever other ids, because
+    /// each has its own count. That is what [`failure_limit`](Self::failure_limit) is for.
     #[must_use]
     pub fn wrong_secrets(mut self, limit: RateLimit) -> Self {
         self.wrong_secrets = limit;
+        self
+    }
+
+    /// Limits how many requests of one address may fail to authenticate; 100 in a minute by
+    /// default. The addresses are those of [`CallerAddr`](crate::guard::CallerAddr).
+    #[must_use]
+    pub fn failure_limit(mut self, limit: FailureLimit) -> Self {
+        self.failures = limit;
+        self
+    }
+
+    /// Maximum number of calls that are worked on at once; 1,024 by default, a quarter of which
+    /// one address may use. Further ones are refused with 503.
+    #[must_use]
+    pub fn max_open_calls(mut self, calls: usize) -> Self {
+        self.guards.open_calls = OpenCalls::new(calls);
         self
     }
 
@@ -142,8 +161,10 @@ impl PlaidServiceBuilder {
                 clients: self.clients.ok_or(BuildError::NoClients)?,
                 calls: self.rate_limit,
                 wrong_secrets: self.wrong_secrets,
+                failures: self.failures,
             },
             limits,
+            guards: self.guards,
             random: self.random,
         })))
     }
@@ -170,7 +191,9 @@ impl PlaidService {
             clients: None,
             rate_limit: None,
             wrong_secrets: RateLimit::per_minute(WRONG_SECRETS).max_keys(10_000),
+            failures: FailureLimit::default(),
             limits: Limits::default(),
+            guards: Guards::default(),
             random: Arc::new(SystemRandom),
         }
     }
@@ -190,15 +213,15 @@ impl PlaidService {
     /// client may touch what it asks for is the route's matter, as it is a method's of [`Plaid`].
     ///
     /// ```
-    /// use http::HeaderMap;
-    /// use px_server::plaid::{Caller, Error, PlaidService};
+    /// use px_server::{guard::CallerAddr, plaid::{Caller, Error, PlaidService}};
     ///
     /// async fn our_own_route(
     ///     service: &PlaidService,
-    ///     headers: &HeaderMap,
+    ///     parts: &http::request::Parts,
     ///     body: &[u8],
     /// ) -> Result<Caller, Error> {
-    ///     let client = service.authenticate(headers, body).await?;
+    ///     let address = CallerAddr::of(&parts.extensions);
+    ///     let client = service.authenticate(&parts.headers, body, address).await?;
     ///     Ok(Caller::new(client, "the id of the request"))
     /// }
     /// ```
@@ -207,8 +230,14 @@ impl PlaidService {
     /// 401 for a client or a secret that is missing, unknown or wrong; 400 when they are there
     /// twice or the body cannot be read; 429 for too many calls; 503 when the clients are out of
     /// reach.
-    pub async fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<ClientId, Error> {
-        self.0.gate.let_in(headers, body).await
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        address: Option<CallerAddr>,
+    ) -> Result<ClientId, Error> {
+        let known = self.0.gate.by_headers(headers, address).await?;
+        self.0.gate.let_in(known, headers, body, address).await
     }
 }
 
@@ -217,6 +246,14 @@ call::tower_service!(PlaidService);
 impl Api for Inner {
     fn random(&self) -> &dyn Random {
         &*self.random
+    }
+
+    fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    fn busy(&self, request_id: &str) -> Response<Bytes> {
+        Refused::from(Refusal::Busy).into_http(request_id)
     }
 
     async fn route<B>(&self, incoming: Incoming, body: B, call: &observe::Call) -> Response<Bytes>
@@ -323,8 +360,10 @@ impl Inner {
         }
         let headers = &incoming.parts.headers;
         request::require_json(headers)?;
-        let body = request::read_body(body, self.limits.body).await?;
-        let client_id = self.gate.let_in(headers, &body).await?;
+        // What is known by the headers costs no body.
+        let known = self.gate.by_headers(headers, incoming.address).await?;
+        let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
+        let client_id = self.gate.let_in(known, headers, &body, incoming.address).await?;
         let query = incoming.parts.uri.query();
         let request: E = codec::from_http(&[], query, &body).map_err(Error::from)?;
         request.check()?;

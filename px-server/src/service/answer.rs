@@ -158,14 +158,19 @@ impl Answer {
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         let id = match refusal {
+            Refusal::TargetTooLong { .. } => error_id::URI_TOO_LONG,
             Refusal::HeadersTooLarge => error_id::HEADERS_TOO_LARGE,
             Refusal::Hosts | Refusal::CutOff => error_id::INVALID_REQUEST,
             Refusal::NotFound => error_id::NOT_FOUND,
             Refusal::Method { .. } => error_id::METHOD_NOT_ALLOWED,
             Refusal::MediaType => error_id::UNSUPPORTED_MEDIA_TYPE,
             Refusal::TooLarge { .. } => error_id::PAYLOAD_TOO_LARGE,
+            Refusal::Busy => error_id::INSTITUTION_UNAVAILABLE,
         };
-        let answer = Self::refuse(refusal.status(), id, refusal.message());
+        let mut answer = Self::refuse(refusal.status(), id, refusal.message());
+        if let Some(wait) = refusal.retry_after() {
+            answer = answer.with(header::RETRY_AFTER, call::retry_after(wait));
+        }
         match refusal.allow() {
             Some(allow) => answer.with(header::ALLOW, allow),
             None => answer,

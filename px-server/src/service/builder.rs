@@ -1,12 +1,12 @@
 //! How a [`PartnerService`] is put together.
 
-use super::{Inner, PartnerService, ResponseCheck};
+use super::{Inner, PartnerService, ResponseCheck, windows::Windows};
 use crate::{
     Partner,
-    call::Limits,
+    call::{Guards, Limits},
     clients::Clients,
     credentials::Credentials,
-    guard::RateLimit,
+    guard::{FailureLimit, RateLimit, open_calls::OpenCalls},
     oauth::{AuthorizePages, OAuth},
     router::{Operation, Router},
     verify::TokenVerifier,
@@ -26,6 +26,7 @@ pub struct PartnerServiceBuilder {
     notifications: Option<Arc<Verifier>>,
     rate_limit: Option<RateLimit>,
     limits: Limits,
+    guards: Guards,
     check: ResponseCheck,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -71,6 +72,7 @@ impl PartnerServiceBuilder {
             notifications: None,
             rate_limit: None,
             limits: Limits::default(),
+            guards: Guards::default(),
             check: ResponseCheck::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
@@ -149,6 +151,22 @@ impl PartnerServiceBuilder {
         self
     }
 
+    /// Limits how many requests of one address may fail to authenticate; 100 in a minute by
+    /// default. The addresses are those of [`CallerAddr`](crate::guard::CallerAddr).
+    #[must_use]
+    pub fn failure_limit(mut self, limit: FailureLimit) -> Self {
+        self.guards.failures = limit;
+        self
+    }
+
+    /// Maximum number of calls that are worked on at once; 1,024 by default, a quarter of which
+    /// one address may use. Further ones are refused with 503.
+    #[must_use]
+    pub fn max_open_calls(mut self, calls: usize) -> Self {
+        self.guards.open_calls = OpenCalls::new(calls);
+        self
+    }
+
     /// The most bytes that a body may have; 1 MiB by default.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
@@ -223,6 +241,8 @@ impl PartnerServiceBuilder {
             rate_limit: self.rate_limit,
             router,
             limits,
+            guards: self.guards,
+            windows: Windows::new(Arc::clone(&self.clock)),
             check: self.check,
             clock: self.clock,
             random: self.random,

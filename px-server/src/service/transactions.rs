@@ -4,10 +4,15 @@
 //! other, when the grant covers some accounts only, the service reads the whole window and
 //! pages it itself, so that neither a row nor a count tells of what is not permitted.
 
-use crate::{Caller, Error, Partner, PermittedAccounts, guard::grant};
+use crate::{
+    Caller, Error, Partner, PermittedAccounts,
+    guard::grant,
+    service::windows::{Window, Windows},
+};
 use px_types::partner::{
     ListTransactions, MAX_LIMIT, Position, TransactionsQuery, TransactionsResponse,
 };
+use std::sync::Arc;
 
 /// How often a window that changes while it is read is begun again.
 const RESTARTS: usize = 3;
@@ -17,12 +22,13 @@ pub(crate) async fn page(
     partner: &dyn Partner,
     caller: &Caller,
     request: ListTransactions,
+    windows: &Windows,
 ) -> Result<TransactionsResponse, Error> {
     if *caller.accounts() == PermittedAccounts::All {
         return partner.transactions(caller, request).await;
     }
     if !partner.filters_accounts() {
-        return filtered_page(partner, caller, request).await;
+        return filtered_page(partner, caller, request, windows).await;
     }
     let mut page = partner.transactions(caller, request).await?;
     if grant::filter_page(&mut page, &caller.grant) > 0 {
@@ -34,11 +40,15 @@ pub(crate) async fn page(
     Ok(page)
 }
 
-/// The page of the permitted rows, found by reading the window from its beginning.
+/// The page of the permitted rows of the window.
+///
+/// The first page reads the window from its beginning; those that follow soon are taken from what
+/// it read, so that a whole pagination reads the window once.
 async fn filtered_page(
     partner: &dyn Partner,
     caller: &Caller,
     request: ListTransactions,
+    windows: &Windows,
 ) -> Result<TransactionsResponse, Error> {
     let Position::Offset(offset) = request.query.position else {
         // No page of ours ever gave a cursor.
@@ -46,24 +56,46 @@ async fn filtered_page(
             "The request is not valid: parameter `cursor`: unknown.",
         ));
     };
+    let entry = windows.entry(&caller.grant, &request.query);
+    // One that reads keeps the others of this window waiting, so that they do not read it too.
+    let mut known = entry.lock().await;
+    let window = match windows.fresh(&known).filter(|_| offset > 0) {
+        Some(window) => window,
+        None => {
+            let window = Arc::new(read_window(partner, caller, &request).await?);
+            *known = windows.keep(&window);
+            window
+        }
+    };
+    let page = window.page(offset, request.query.limit);
+    if offset.saturating_add(request.query.limit) >= page.total {
+        // The last page: nothing that follows needs the window.
+        windows.forget(&caller.grant, &request.query);
+    }
+    Ok(page)
+}
+
+async fn read_window(
+    partner: &dyn Partner,
+    caller: &Caller,
+    request: &ListTransactions,
+) -> Result<Window, Error> {
     for _ in 0..=RESTARTS {
-        if let Some(page) = walk(partner, caller, &request, offset).await? {
-            return Ok(page);
+        if let Some(window) = walk(partner, caller, request).await? {
+            return Ok(window);
         }
     }
     Err(Error::unavailable().with_source("the window kept changing while it was read"))
 }
 
-/// Reads the window once; `None` when it changed meanwhile.
+/// Reads the window once; `None` if it changed meanwhile.
 async fn walk(
     partner: &dyn Partner,
     caller: &Caller,
     request: &ListTransactions,
-    offset: u64,
-) -> Result<Option<TransactionsResponse>, Error> {
-    let mut permitted = TransactionsResponse::new(0_u64, Vec::new());
+) -> Result<Option<Window>, Error> {
+    let mut window = Window::default();
     let (mut read, mut expected) = (0_u64, None);
-    let end = offset.saturating_add(request.query.limit);
     loop {
         let mut query = TransactionsQuery::new(request.query.start_date, request.query.end_date);
         query.limit = MAX_LIMIT;
@@ -76,20 +108,14 @@ async fn walk(
         let rows = page.transactions.len() as u64;
         read += rows;
         grant::filter_page(&mut page, &caller.grant);
-        for transaction in page.transactions {
-            if (offset..end).contains(&permitted.total) {
-                permitted.transactions.push(transaction);
-            }
-            permitted.total += 1;
-        }
+        window.transactions.append(&mut page.transactions);
         for security in page.securities {
-            if !permitted.securities.iter().any(|known| known.id == security.id) {
-                permitted.securities.push(security);
+            if !window.securities.iter().any(|known| known.id == security.id) {
+                window.securities.push(security);
             }
         }
         if read >= page.total {
-            grant::filter_page(&mut permitted, &caller.grant);
-            return Ok((read == page.total).then_some(permitted));
+            return Ok((read == page.total).then_some(window));
         }
         if rows == 0 {
             return Ok(None);

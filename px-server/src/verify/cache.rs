@@ -1,6 +1,6 @@
 //! Remembering verified tokens for a while, within bounds.
 
-use super::{TokenVerifier, VerifyError};
+use super::{TokenContext, TokenVerifier, VerifyError};
 use crate::TokenGrant;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,7 +24,7 @@ const TTL: TimeDelta = TimeDelta::seconds(10);
 /// Refusals are not remembered, nor that the other verifier was out of reach. A token is
 /// forgotten when it ends, after the time to live, or when it is purged; the token itself is
 /// not kept, its SHA-256 is. How long a revocation elsewhere may go unnoticed is the time to
-/// live, 10 s by default.
+/// live, 10 s by default. The certificate that a token is bound to is checked at each call.
 pub struct CachedVerifier {
     inner: Arc<dyn TokenVerifier>,
     clock: Arc<dyn Clock>,
@@ -33,9 +33,17 @@ pub struct CachedVerifier {
 }
 
 struct State {
-    entries: LruCache<[u8; 32], Entry>,
+    entries: LruCache<Key, Entry>,
     /// Counts purges: what was being verified during one is not remembered.
     generation: u64,
+}
+
+/// A token, by its SHA-256, and the certificate that it was shown with: a verifier of the
+/// program's may judge by that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    token: [u8; 32],
+    certificate: Option<[u8; 32]>,
 }
 
 struct Entry {
@@ -86,19 +94,15 @@ impl CachedVerifier {
     pub fn purge_token(&self, token: &AccessToken) {
         let mut state = self.state();
         state.generation += 1;
-        state.entries.pop(Digest::of(token.expose()).as_bytes());
+        let token = *Digest::of(token.expose()).as_bytes();
+        state.purge(|key, _| key.token == token);
     }
 
     /// Forgets the tokens of a grant.
     pub fn purge_grant(&self, grant_id: &str) {
         let mut state = self.state();
         state.generation += 1;
-        let of_grant =
-            |(_, entry): &(&[u8; 32], &Entry)| entry.grant.grant_id.as_deref() == Some(grant_id);
-        let keys: Vec<_> = state.entries.iter().filter(of_grant).map(|(k, _)| *k).collect();
-        for key in keys {
-            state.entries.pop(&key);
-        }
+        state.purge(|_, grant| grant.grant_id.as_deref() == Some(grant_id));
     }
 
     /// Forgets everything.
@@ -114,22 +118,46 @@ impl CachedVerifier {
     }
 }
 
+impl State {
+    fn purge(&mut self, is_meant: impl Fn(&Key, &TokenGrant) -> bool) {
+        let meant = self.entries.iter().filter(|(key, entry)| is_meant(key, &entry.grant));
+        let keys: Vec<_> = meant.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.entries.pop(&key);
+        }
+    }
+}
+
 #[async_trait]
 impl TokenVerifier for CachedVerifier {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
-        let key = *Digest::of(token.expose()).as_bytes();
-        let generation = {
+        self.verify_call(token, &TokenContext::default()).await
+    }
+
+    async fn verify_call(
+        &self,
+        token: &AccessToken,
+        context: &TokenContext,
+    ) -> Result<Arc<TokenGrant>, VerifyError> {
+        let certificate = context.certificate.presented().map(|shown| *shown.thumbprint());
+        let key = Key { token: *Digest::of(token.expose()).as_bytes(), certificate };
+        let (known, generation) = {
             let (now, mut state) = (self.clock.now(), self.state());
-            match state.entries.get(&key) {
-                Some(entry) if now < entry.ends => return Ok(entry.grant.clone()),
+            let known = match state.entries.get(&key) {
+                Some(entry) if now < entry.ends => Some(entry.grant.clone()),
                 Some(_) => {
                     state.entries.pop(&key);
+                    None
                 }
-                None => {}
-            }
-            state.generation
+                None => None,
+            };
+            (known, state.generation)
         };
-        let grant = self.inner.verify(token).await?;
+        if let Some(grant) = known {
+            context.check_binding(&grant)?;
+            return Ok(grant);
+        }
+        let grant = self.inner.verify_call(token, context).await?;
         let by_ttl = self.clock.now() + self.ttl;
         let ends = grant.expires_at.map_or(by_ttl, |end| end.min(by_ttl));
         let mut state = self.state();

@@ -1,6 +1,7 @@
 //! What a token's claims allow; introspection answers and JWTs have the same ones.
 
 use crate::{PermittedAccounts, TokenGrant};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ClientId, Scope, ScopeSet, UserId};
 use serde_json::{Map, Value};
@@ -34,7 +35,7 @@ pub(super) fn names(claims: &Claims, name: &str, wanted: &str) -> bool {
     }
 }
 
-/// The grant of a token whose claims were checked; `None` when they name no principal.
+/// The grant of a token whose claims were checked; `None` if they name no principal.
 pub(super) fn grant(claims: &Claims, accounts_claim: Option<&str>) -> Option<TokenGrant> {
     let principal = UserId::new(text(claims, "sub")?).ok()?;
     // A word that is no scope allows nothing; the others count all the same.
@@ -55,4 +56,19 @@ pub(super) fn grant(claims: &Claims, accounts_claim: Option<&str>) -> Option<Tok
     }
     grant.client_id = text(claims, "client_id").and_then(|id| ClientId::new(id).ok());
     Some(grant)
+}
+
+/// The certificate that a token is bound to (RFC 8705). An error if it is bound to something else,
+/// which cannot be checked here: a key of DPoP, for example.
+pub(super) fn binding(claims: &Claims) -> Result<Option<[u8; 32]>, ()> {
+    match claims.get("cnf") {
+        None | Some(Value::Null) => Ok(None),
+        Some(confirmation) => thumbprint(confirmation).map(Some).ok_or(()),
+    }
+}
+
+fn thumbprint(confirmation: &Value) -> Option<[u8; 32]> {
+    let members = confirmation.as_object().filter(|members| members.len() == 1)?;
+    let text = members.get("x5t#S256")?.as_str()?;
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
 }

@@ -2,7 +2,7 @@
 //! checked as RFC 8725 asks.
 
 use super::{
-    TokenVerifier, VerifyError,
+    TokenContext, TokenVerifier, VerifyError,
     claims::{self, Claims},
     jwks::{Found, Jwks},
 };
@@ -64,6 +64,9 @@ pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
 /// `sub` is the principal. The keys are kept for an hour and fetched anew when a token names
 /// an unknown one, at most once a minute. A token whose key cannot be had, or may have been
 /// published since, is [`VerifyError::Unavailable`], not invalid.
+///
+/// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is good for calls of a peer
+/// that shows it; one that is bound to anything else is invalid.
 ///
 /// A provider that rotates its keys must name them: without `kid`, a token of a new key looks
 /// forged until the old set is an hour old.
@@ -172,8 +175,7 @@ impl JwtVerifier {
         let claims = decode(payload)?;
         let issued = claims::text(&claims, "iss") == Some(&self.issuer);
         let meant = claims::names(&claims, "aud", &self.audience);
-        // A token that is bound to a key or a certificate is no bearer token.
-        if !issued || !meant || claims.contains_key("cnf") {
+        if !issued || !meant {
             return None;
         }
         let now = self.clock.now();
@@ -185,6 +187,7 @@ impl JwtVerifier {
         }
         let mut grant = claims::grant(&claims, self.accounts_claim.as_deref())?;
         grant.expires_at = Some(ends);
+        grant.certificate_thumbprint = claims::binding(&claims).ok()?;
         Some(grant)
     }
 }
@@ -199,9 +202,9 @@ fn decode(part: &str) -> Option<Claims> {
     serde_json::from_slice(&bytes).ok()
 }
 
-#[async_trait]
-impl TokenVerifier for JwtVerifier {
-    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+impl JwtVerifier {
+    /// The grant of a token, whatever it is bound to.
+    async fn grant_of(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
         let token = token.expose();
         let header = self.header(token).ok_or(VerifyError::Invalid)?;
         let (id, algorithm) = (header.key_id.as_deref(), header.algorithm);
@@ -217,5 +220,22 @@ impl TokenVerifier for JwtVerifier {
         };
         let grant = self.grant(token, &key.key, algorithm);
         grant.map(Arc::new).ok_or(VerifyError::Invalid)
+    }
+}
+
+#[async_trait]
+impl TokenVerifier for JwtVerifier {
+    async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
+        self.verify_call(token, &TokenContext::default()).await
+    }
+
+    async fn verify_call(
+        &self,
+        token: &AccessToken,
+        context: &TokenContext,
+    ) -> Result<Arc<TokenGrant>, VerifyError> {
+        let grant = self.grant_of(token).await?;
+        context.check_binding(&grant)?;
+        Ok(grant)
     }
 }

@@ -8,7 +8,7 @@ use std::{error::Error as StdError, time::Duration};
 /// Maximum size of a response of the identity provider, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
 /// Time to the end of a response.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a request and returns the body of its response.
 ///

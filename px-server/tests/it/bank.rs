@@ -20,7 +20,10 @@ use px_types::{
     },
     partner::{GetUser, ListTransactions, Position, TransactionsResponse, UserAccountInfoResponse},
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tower::ServiceExt as _;
 
 /// How the bank treats accounts that a grant does not cover, and order.
@@ -48,8 +51,16 @@ pub(crate) fn service_with(
     behaviour: Behaviour,
     change: impl FnOnce(PartnerServiceBuilder) -> PartnerServiceBuilder,
 ) -> PartnerService {
-    let builder = PartnerService::builder(Bank(behaviour)).tokens(Arc::new(Tokens)).clock(clock());
+    let builder = PartnerService::builder(Bank(behaviour, Arc::default()))
+        .tokens(Arc::new(Tokens))
+        .clock(clock());
     change(builder).build().unwrap()
+}
+
+/// A bank that does not filter accounts, and counts its calls for transactions.
+pub(crate) fn counting_service(calls: Arc<AtomicUsize>) -> PartnerService {
+    let bank = Bank(Behaviour::Plain, calls);
+    PartnerService::builder(bank).tokens(Arc::new(Tokens)).clock(clock()).build().unwrap()
 }
 
 pub(crate) fn get(path: &str, token: Option<&str>) -> Request<Full<Bytes>> {
@@ -105,7 +116,7 @@ impl TokenVerifier for Tokens {
     }
 }
 
-struct Bank(Behaviour);
+struct Bank(Behaviour, Arc<AtomicUsize>);
 
 fn usd() -> Unit {
     Unit::iso("USD").unwrap()
@@ -176,6 +187,7 @@ impl Partner for Bank {
         caller: &Caller,
         request: ListTransactions,
     ) -> Result<TransactionsResponse, Error> {
+        self.1.fetch_add(1, Ordering::SeqCst);
         let query = request.query;
         let mut rows = rows();
         rows.retain(|row| (query.start_date..=query.end_date).contains(&row.date()));

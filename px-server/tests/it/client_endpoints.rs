@@ -16,7 +16,7 @@ use std::{convert::Infallible, sync::Arc};
 
 const ISSUER: &str = "https://bank.example";
 /// `plaid:s`
-const CLIENT: &str = "Basic cGxhaWQ6cw==";
+const CLIENT: &str = "Basic cGxhaWQ6YS1zZWNyZXQtb2YtdGhlLXRlc3Rz";
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 const PAIR: &str = r#"{"username":"u1","password":"hunter2"}"#;
@@ -62,9 +62,15 @@ impl SignInMethods for Users {
 }
 
 fn service() -> PartnerService {
+    service_with_limit(LIMIT)
+}
+
+/// With a token endpoint, pages and credentials mode.
+pub(crate) fn service_with_limit(max_body: usize) -> PartnerService {
     let plaid =
         Client::new(ClientId::new("plaid").unwrap(), "Plaid", ["https://plaid.example/back"]);
-    let clients = MemoryClients::new().with(plaid, &ClientSecret::new("s")).unwrap();
+    let clients =
+        MemoryClients::new().with(plaid, &ClientSecret::new("a-secret-of-the-tests")).unwrap();
     let store = Arc::new(MemoryGrantStore::new());
     let oauth =
         OAuth::builder(ISSUER, Arc::new(clients), store).clock(bank::clock()).build().unwrap();
@@ -75,7 +81,7 @@ fn service() -> PartnerService {
             .pages(Arc::new(Pages(oauth.clone())))
             .credentials(Arc::new(kit))
             .oauth(oauth)
-            .max_body(LIMIT)
+            .max_body(max_body)
     })
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
-use px_server::guard::{AllowList, PeerAddr};
+use px_server::guard::{AllowList, PeerAddr, Proxies};
 use px_types::ErrorResponse;
 use std::convert::Infallible;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -68,7 +68,7 @@ async fn who_has_no_address_is_refused() {
 #[tokio::test]
 async fn xff_spoof() {
     let direct = AllowList::plaid_production();
-    let behind_one = AllowList::plaid_production().trusted_proxies(1);
+    let behind_one = AllowList::plaid_production().proxies(Proxies::new(1));
     let forged = [("x-forwarded-for", "18.214.218.91")];
     let appended = [("x-forwarded-for", "18.214.218.91, 198.51.100.7")];
     let two_lines = [("x-forwarded-for", "18.214.218.91"), ("x-forwarded-for", "198.51.100.7")];

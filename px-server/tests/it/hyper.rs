@@ -5,7 +5,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use px_server::{
-    guard::{AllowList, PeerAddr},
+    guard::{AllowList, PeerAddr, Proxies},
     hyper::{ClientCertificate, RequestBody, Server, Tls},
 };
 use std::{
@@ -469,18 +469,21 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait() {
-    let server = run(Server::new().max_connections(1)).await;
+async fn connections_beyond_the_limit_wait_while_all_are_at_work() {
+    let server = run(Server::new().max_connections(1).proxies(Proxies::new(1))).await;
     let mut first = server.connect().await;
+    first.write_all(b"GET /hold HTTP/1.1\r\nhost: b\r\n\r\n").await.unwrap();
+    server.wait_for_calls(1).await;
     let request = b"GET / HTTP/1.1\r\nhost: b\r\n\r\n";
-    first.write_all(request).await.unwrap();
-    assert_eq!(read_answer(&mut first).await.unwrap().0, 200);
     let mut second = server.connect().await;
     second.write_all(request).await.unwrap();
     let early = tokio::time::timeout(SHORT, second.read_u8()).await;
     assert!(early.is_err(), "the second was served beside the first");
-    drop(first);
+    server.probe.open.notify_one();
+    assert_eq!(read_answer(&mut first).await.unwrap().0, 200);
+    // The first is idle now, and makes way.
     assert_eq!(read_answer(&mut second).await.unwrap().0, 200);
+    assert!(is_closed(&mut first).await);
 }
 
 #[tokio::test]
@@ -555,4 +558,91 @@ async fn the_allow_list_reads_the_peer_of_the_adapter() {
         server.abort();
     }
     assert_eq!(probe.calls.load(Ordering::SeqCst), 1);
+}
+
+/// Notes when it is dropped.
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn handlers_of_http2_end_with_the_shutdown() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, dropped) = (begun.clone(), ended.clone());
+    let service = service_fn(move |_: Request<RequestBody>| {
+        let (counted, on_drop) = (counted.clone(), OnDrop(dropped.clone()));
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _on_drop = on_drop;
+            // Busy for ever, and never woken by the connection.
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            #[allow(unreachable_code, reason = "names the type of the response")]
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        let signal = async {
+            let _ = stopped.await;
+        };
+        Server::new().shutdown_timeout(SHORT).serve_until(listener, service, signal).await
+    });
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut responses = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let request = Request::get("http://bank/").body(Empty::<Bytes>::new()).unwrap();
+        responses.spawn(sender.send_request(request));
+    }
+    soon(async {
+        while begun.load(Ordering::SeqCst) < 5 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stop.send(()).unwrap();
+    assert_eq!(soon(server).await.unwrap().unwrap(), 1);
+    assert_eq!(ended.load(Ordering::SeqCst), 5, "handlers outlive the server");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_on_the_allow_list_takes_no_slot() {
+    let list = AllowList::new().allow("192.0.2.1").unwrap();
+    let server = run(Server::new().max_connections(1).allow_list(list)).await;
+    for _ in 0..3 {
+        let mut stream = server.connect().await;
+        assert!(is_closed(&mut stream).await);
+    }
+    assert_eq!(server.probe.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn behind_a_proxy_each_request_is_judged_and_connections_are_not_counted() {
+    let list = AllowList::new().allow("192.0.2.0/24").unwrap();
+    let proxies = Proxies::new(1).address("127.0.0.0/8").unwrap();
+    let server = Server::new().max_connections_per_address(1).allow_list(list).proxies(proxies);
+    let server = run(server).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(server.connect().await);
+    }
+    for stream in &mut streams {
+        for (forwarded, status) in [("192.0.2.7", 200), ("198.51.100.1", 403), ("junk", 403)] {
+            let request =
+                format!("GET / HTTP/1.1\r\nhost: b\r\nx-forwarded-for: {forwarded}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(read_answer(stream).await.unwrap().0, status, "{forwarded}");
+        }
+    }
+    assert_eq!(server.probe.calls.load(Ordering::SeqCst), 4);
 }

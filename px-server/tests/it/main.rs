@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[cfg(feature = "hyper")]
+mod attack;
 mod bank;
 mod client_endpoints;
 mod credentials;

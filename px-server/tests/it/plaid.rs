@@ -41,7 +41,7 @@ fn vector(id: &str, part: &str) -> Value {
 
 /// A call that reached a method.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
+pub(crate) struct Seen {
     endpoint: &'static str,
     client_id: String,
     request_id: String,
@@ -50,7 +50,7 @@ struct Seen {
 
 /// Answers from the golden vectors and notes who asked for what.
 #[derive(Clone, Default)]
-struct Scripted(Arc<Mutex<Vec<Seen>>>);
+pub(crate) struct Scripted(Arc<Mutex<Vec<Seen>>>);
 
 impl Scripted {
     fn seen(&self) -> Vec<Seen> {
@@ -111,7 +111,7 @@ fn clients() -> Arc<dyn Clients> {
     Arc::new(clients.with(client(OTHER), &ClientSecret::new(OTHER_SECRET)).unwrap())
 }
 
-fn service() -> (PlaidService, Scripted) {
+pub(crate) fn service() -> (PlaidService, Scripted) {
     service_with(|builder| builder)
 }
 

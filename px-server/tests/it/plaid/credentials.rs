@@ -232,7 +232,7 @@ async fn other_routes_let_clients_in_by_the_same_rules() {
         with_headers(post(PATH, PLAIN), headers).into_parts().0.headers
     };
     let good = shows(&[(ID, CLIENT), (KEY, SECRET)]);
-    let client = service.authenticate(&good, PLAIN.as_bytes()).await.unwrap();
+    let client = service.authenticate(&good, PLAIN.as_bytes(), None).await.unwrap();
     assert_eq!(client.as_str(), CLIENT);
     let mut twice = good.clone();
     twice.append(ID, OTHER.parse().unwrap());
@@ -242,11 +242,11 @@ async fn other_routes_let_clients_in_by_the_same_rules() {
         (&twice, PLAIN, 400),
         (&good, &*both, 400),
     ] {
-        let refused = service.authenticate(headers, body.as_bytes()).await.unwrap_err();
+        let refused = service.authenticate(headers, body.as_bytes(), None).await.unwrap_err();
         assert_eq!(refused.status().as_u16(), status);
     }
     assert_eq!(outcome(&service, of_client(PATH, PLAIN)).await.0, 200);
-    let spent = service.authenticate(&good, PLAIN.as_bytes()).await.unwrap_err();
+    let spent = service.authenticate(&good, PLAIN.as_bytes(), None).await.unwrap_err();
     assert_eq!(spent.status(), 429);
 }
 
