@@ -214,23 +214,23 @@ impl HttpTransport for ReqwestTransport {
             // Of the URL as it will be used: odd spellings of an address are plain in it.
             guard::check(request.url()).map_err(|refused| not_public(&refused))?;
         }
-        let mut response = self.client.execute(request).await.map_err(before_response)?;
-        check_headers(response.headers(), limits)?;
+        let mut received = self.client.execute(request).await.map_err(before_response)?;
+        check_headers(received.headers(), limits)?;
         // What is packed otherwise than asked for is refused by its name, not as garbage.
-        if let Some(encoding) = response.headers().get(header::CONTENT_ENCODING)
+        if let Some(encoding) = received.headers().get(header::CONTENT_ENCODING)
             && encoding.as_bytes() != b"identity"
         {
             let reason = "the response is packed in a way that was not asked for";
             return Err(TransportError::new(TransportErrorKind::Other, reason));
         }
         let mut whole = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(in_body)? {
+        while let Some(piece) = received.chunk().await.map_err(in_body)? {
             grow(&mut whole, &piece, limits)?;
         }
         let mut response = Response::new(whole.freeze());
-        *response.status_mut() = response.status();
-        *response.version_mut() = response.version();
-        *response.headers_mut() = std::mem::take(response.headers_mut());
+        *response.status_mut() = received.status();
+        *response.version_mut() = received.version();
+        *response.headers_mut() = std::mem::take(received.headers_mut());
         Ok(response)
     }
 }
