@@ -152,13 +152,28 @@ impl tower_service::Service<Request<Full<Bytes>>> for Bank {
         let bank = self.clone();
         Box::pin(async move {
             let number = bank.requests.fetch_add(1, Ordering::SeqCst);
-            let now = bank.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-            bank.most_at_once.fetch_max(now, Ordering::SeqCst);
+            let _in_flight = InFlight::new(&bank);
             (bank.hook)(number, &bank.rows);
             let answer = bank.answer(&request);
             SystemClock::new().sleep(bank.delay).await;
-            bank.at_once.fetch_sub(1, Ordering::SeqCst);
             Ok(answer)
         })
+    }
+}
+
+/// A request that the bank works on, counted until it ends or is abandoned.
+struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn new(bank: &Bank) -> Self {
+        let now = bank.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        bank.most_at_once.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(&bank.at_once))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -258,7 +258,7 @@ fn before_response(error: reqwest::Error) -> TransportError {
     } else if says(&error, "invalid HTTP") || says(&error, "invalid HTTP status") {
         (TransportErrorKind::Other, "the response is not HTTP")
     } else {
-        (TransportErrorKind::Cut, "the connection broke before there was an response")
+        (TransportErrorKind::Cut, "the connection broke before there was a response")
     };
     TransportError::new(kind, reason).caused_by(error)
 }
