@@ -117,7 +117,7 @@ async fn lasting_faults_each_have_their_clear_error() {
             "cut off",
             4,
         ),
-        ("silent end", Script::raw(""), Kind::Transport, "broke before there was an answer", 4),
+        ("silent end", Script::raw(""), Kind::Transport, "broke before there was a response", 4),
         (
             "400",
             Script::error(400, "", "invalid_request"),
