@@ -97,6 +97,24 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the store is out of reach.
     async fn save(&self, tokens: &TokenSet) -> Result<(), Source>;
+
+    /// A refresh of the tokens that were loaded or saved last is about to be sent. A process that
+    /// stops from here on may leave new tokens behind at the partner, so a store that survives it
+    /// can record that here. Does nothing by default.
+    ///
+    /// # Errors
+    /// If the refresh must not be sent, for example because other tokens are stored by now.
+    async fn refresh_begins(&self) -> Result<(), Source> {
+        Ok(())
+    }
+
+    /// The refresh failed, and the partner certainly gave no new tokens. Does nothing by default.
+    ///
+    /// # Errors
+    /// If the store is out of reach. The refresh has failed all the same.
+    async fn refresh_failed(&self) -> Result<(), Source> {
+        Ok(())
+    }
 }
 
 /// A store in memory: for tests and for programs that forget.
@@ -286,10 +304,28 @@ impl Refresher {
             let kind = matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Decode);
             error.may_have_been_sent() && (kind || matches!(error.status(), Some(502 | 504)))
         };
-        let mut new = match self.ask_once(refresh_token).await {
-            Err(error) if lost(&error) => self.ask_once(refresh_token).await?,
-            other => other?,
+        self.store.refresh_begins().await.map_err(|e| {
+            Error::build("token", "the refresh cannot be recorded")
+                .advice("see that the token store is in reach; nothing was sent")
+                .caused_by(e)
+        })?;
+        let mut first_was_lost = false;
+        let response = match self.ask_once(refresh_token).await {
+            Err(error) if lost(&error) => {
+                first_was_lost = true;
+                self.ask_once(refresh_token).await
+            }
+            other => other,
         };
+        if let Err(error) = &response {
+            let refused = error.error_id() == Some("invalid_grant");
+            // Else the partner may have given a pair that is still to be had.
+            if refused || !(first_was_lost || lost(error)) {
+                // If that cannot be recorded, the refresh is repeated once more, which does no harm.
+                let _ = self.store.refresh_failed().await;
+            }
+        }
+        let mut new = response?;
         new.refresh_token = new.refresh_token.or_else(|| old.refresh_token.clone());
         new.user_id = new.user_id.or_else(|| old.user_id.clone());
         new.scope = new.scope.or_else(|| old.scope.clone());

@@ -25,7 +25,9 @@ pub use observe::{Observed, Observer, Outcome, Report};
 pub use settings::Settings;
 
 use crate::{
+    metrics,
     partners::Partners,
+    schedule,
     store::{ItemRecord, Store},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -42,6 +44,7 @@ use std::{
     },
 };
 use tokio::sync::Notify;
+use work::Task;
 
 /// Keeps the Items of a store in step with their partners.
 ///
@@ -168,7 +171,7 @@ impl Engine {
         match inner.store.claim_one(item, now, inner.lease_end(now)).await? {
             Some(record) => {
                 let permit = inner.gates.enter_anyway(&record.institution_id);
-                Ok(inner.work(record, permit).await)
+                Ok(inner.work(record, permit, Task::Update).await)
             }
             None => Err(EngineError::why_not(inner.store.item(item).await?)),
         }
@@ -192,6 +195,26 @@ impl Inner {
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// How long an Item is deferred because its leases ran out again and again.
+    fn deferral(&self, record: &ItemRecord) -> Option<TimeDelta> {
+        // Deferred once, it is worked on when its time has come.
+        let deferral = schedule::deferral(record.lost_leases, &*self.random);
+        deferral.filter(|_| record.took_over)
+    }
+
+    /// Reports an Item that is deferred because its leases ran out again and again.
+    fn report_lost_leases(&self, record: &ItemRecord, until: DateTime<Utc>) {
+        let (item_id, lost_leases) = (record.id.clone(), record.lost_leases);
+        tracing::error!(
+            item = %item_id,
+            lost_leases,
+            %until,
+            "the leases of an Item ran out again and again; the work on it may end processes"
+        );
+        metrics::leases_lost();
+        self.observe(Observed::LeasesLost { item_id, lost_leases, until });
     }
 
     /// Leave to work on an Item, or why it is put off. Who has no partner goes in, to be

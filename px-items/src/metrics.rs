@@ -13,6 +13,7 @@
 //! | `px_suspicions_total` | counter | `institution`, `kind` | answers whose ids changed |
 //! | `px_joins_total` | counter | `how` | posted transactions `joined` by likeness, or `ambiguous`; id `collision`s |
 //! | `px_partner_circuit` | gauge | `institution` | 1 while the circuit is open |
+//! | `px_leases_lost_total` | counter | | Items deferred because their leases ran out again and again |
 //! | `px_revocations_total` | counter | `outcome` | tokens `revoked` at partners, put off (`again`), `given_up` |
 //!
 //! The first five are as old as [`Settings::count_every`](crate::engine::Settings::count_every)
@@ -71,6 +72,11 @@ pub(crate) fn ended(report: &Report) {
 pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
     metrics::gauge!("px_partner_circuit", "institution" => institution.as_str().to_owned())
         .set(u32::from(open));
+}
+
+/// An Item is deferred because its leases ran out again and again.
+pub(crate) fn leases_lost() {
+    metrics::counter!("px_leases_lost_total").increment(1);
 }
 
 /// What became of tokens that were to be revoked.

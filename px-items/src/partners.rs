@@ -19,13 +19,16 @@ pub struct Partner {
     pub client: PartnerClient,
     /// What the partner bears.
     pub budget: Budget,
+    /// Whether revoking any token of a user ends the user's whole grant, with the tokens that
+    /// replaced it. Then tokens are not revoked while the user has an Item. Default: `false`.
+    pub revocation_ends_grant: bool,
 }
 
 impl Partner {
     /// A partner with the default budget.
     #[must_use]
     pub fn new(client: PartnerClient) -> Self {
-        Self { client, budget: Budget::default() }
+        Self { client, budget: Budget::default(), revocation_ends_grant: false }
     }
 }
 

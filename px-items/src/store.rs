@@ -13,6 +13,8 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod digests;
 mod error;
 mod link;
 mod memory;
@@ -21,6 +23,7 @@ mod postgres;
 mod query;
 mod queue;
 mod rules;
+mod signals;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod ticket;
@@ -39,8 +42,12 @@ pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use query::{ChangePage, ChangeQuery, ChangeRow, TransactionPage, TransactionQuery};
-pub use queue::{Destination, QueuedWebhook, Revocation};
+pub use queue::{
+    Destination, LostTokens, MayRevoke, QueuedWebhook, Revocation, RevocationStart,
+    WebhookSettlement,
+};
 pub(crate) use rules::connected;
+pub use signals::{Listener, Signal, Signals};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind, Whose};
@@ -68,6 +75,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 /// Keeps Items.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
+    /// The signals that this store raises after a commit. A store that wraps another one returns
+    /// the inner one's.
+    fn signals(&self) -> &Signals;
+
     // ---- connections -------------------------------------------------------------------------
 
     /// Connects an application to a user's Item, which is made if there is none.
@@ -90,8 +101,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// In the same transaction: the entry in the activity log, what the partner is told of an
     /// application that was not connected before, the public token and the webhook that brings it.
     ///
+    /// A revocation of the same tokens that waits is taken out in this transaction.
+    ///
     /// # Errors
-    /// [`StoreErrorKind::NoItem`] when there are no new tokens and no such Item.
+    /// [`StoreErrorKind::NoItem`] when there are no new tokens and no such Item;
+    /// [`StoreErrorKind::RevocationUnderWay`] while these tokens are being revoked.
     ///
     /// [`Event::Repaired`]: crate::item::Event::Repaired
     async fn link(&self, new: NewLink) -> Result<Linked>;
@@ -241,6 +255,18 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<ItemRecord>>;
 
+    /// Takes Items whose tokens were being refreshed when their worker stopped or lost the response
+    /// ([`begin_refresh`](Self::begin_refresh)), due or not, unless they are leased. The refresh
+    /// that began first comes first. [`Event::Claimed`] is applied as by [`claim`](Self::claim).
+    ///
+    /// [`Event::Claimed`]: crate::item::Event::Claimed
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>>;
+
     /// Takes one Item, due or not, unless it is leased or rests.
     async fn claim_one(
         &self,
@@ -285,6 +311,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// it is not.
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool>;
 
+    /// Records that a refresh of the tokens of that version begins, and keeps the time of the first
+    /// record. The record ends when other tokens are stored or these are dropped, or by
+    /// [`end_refresh`](Self::end_refresh). Returns `false` if the tokens are others.
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool>;
+
+    /// Ends the record of a refresh whose outcome is known: the partner gave no other tokens. Does
+    /// nothing if the tokens are others.
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()>;
+
     /// Takes tokens that wait to be revoked at their partners.
     async fn claim_revocations(
         &self,
@@ -292,6 +327,20 @@ pub trait Store: Send + Sync + fmt::Debug {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>>;
+
+    /// Checks under the lock of a revocation that was taken whether its tokens may be revoked now, and
+    /// records that the request is on the wire. This comes just before the request.
+    ///
+    /// They may not if an Item of the institution uses one of them or, where a revocation ends the
+    /// user's whole grant, if the user has an Item with tokens. A [`link`](Self::link) that brings one
+    /// of them takes a waiting revocation out, and is refused with
+    /// [`StoreErrorKind::RevocationUnderWay`] while the request is on the wire.
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke>;
+
+    /// Queues tokens of a refresh to be revoked that were not stored because the user authorized
+    /// again or the Item was removed meanwhile. Returns `false`, and queues nothing, if another
+    /// refresh of the same authorization came first: its tokens may be of the same family.
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool>;
 
     /// Ends a revocation that succeeded or was given up (`again_at` is `None`), or puts it off.
     /// Passed over when it was taken once more meanwhile.
@@ -320,13 +369,18 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>>;
 
-    /// Ends a webhook that was delivered or given up (`again_at` is `None`), or puts it off.
-    /// Passed over when it was taken once more meanwhile.
+    /// Ends webhooks that were delivered or given up, and defers the others, in one transaction.
+    /// Those that were taken once more meanwhile are passed over.
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()>;
+
+    /// Settles one webhook; see [`settle_webhooks`](Self::settle_webhooks).
     async fn settle_webhook(
         &self,
         webhook: &QueuedWebhook,
         again_at: Option<DateTime<Utc>>,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        self.settle_webhooks(&[WebhookSettlement::new(webhook.clone(), again_at)]).await
+    }
 
     /// Gives webhooks back unsent, each due at a moment; that they were taken does not count.
     /// Those that were taken once more meanwhile are passed over.

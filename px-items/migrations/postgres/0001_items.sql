@@ -27,6 +27,10 @@ CREATE TABLE items (
     epochs bigint NOT NULL DEFAULT 0,
     needs_transactions boolean NOT NULL,
     cycle_tokens boolean NOT NULL DEFAULT false,
+    -- A refresh of the tokens began then, and its outcome is not known.
+    refresh_begun_at timestamptz,
+    -- Leases that ran out since the last commit.
+    lost_leases integer NOT NULL DEFAULT 0,
     -- An Item without authorization rests.
     CHECK (state NOT IN ('created_login_required', 'idle_login_required')
         OR (due_at IS NULL AND leased_until IS NULL))
@@ -37,6 +41,10 @@ WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 -- `state` is in it so that counting the states reads the index alone.
 CREATE INDEX items_by_wake ON items (wake_at, item_id) INCLUDE (state);
+
+-- A few rows at most: refreshes that are under way, or whose worker stopped.
+CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
+    WHERE refresh_begun_at IS NOT NULL;
 
 -- The Item of a user. A table of its own, because it is looked for by another key than the
 -- Item's; that it is unique is what keeps two links at once from making two Items.
@@ -68,9 +76,25 @@ CREATE TABLE connections (
 CREATE TABLE tokens (
     item_id text COLLATE "C" PRIMARY KEY,
     version bigint NOT NULL,
-    -- Both NULL once the partner refused the tokens.
+    -- The version that the last authorization had; higher ones were refreshed from it.
+    linked_version bigint NOT NULL,
+    -- All NULL once the partner refused the tokens.
     key_id text,
-    sealed bytea
+    sealed bytea,
+    -- Keyed digests of the access token and the refresh token, each with the institution.
+    access_mac bytea,
+    refresh_mac bytea
+);
+
+CREATE INDEX tokens_by_access ON tokens (access_mac) WHERE access_mac IS NOT NULL;
+CREATE INDEX tokens_by_refresh ON tokens (refresh_mac) WHERE refresh_mac IS NOT NULL;
+
+-- Secrets of the store itself, sealed like every other one. `token-digests` is the key of the
+-- digests of tokens: it stays the same whatever it is sealed under.
+CREATE TABLE secrets (
+    name text COLLATE "C" PRIMARY KEY,
+    key_id text NOT NULL,
+    sealed bytea NOT NULL
 );
 
 CREATE TABLE accounts (
@@ -165,15 +189,25 @@ CREATE TABLE revocations (
     item_id text COLLATE "C" NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY,
     institution_id text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
     key_id text NOT NULL,
     sealed bytea NOT NULL,
+    access_mac bytea NOT NULL,
+    refresh_mac bytea,
     created_at timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
     attempt integer NOT NULL DEFAULT 0,
+    -- While the request is on the wire: until when it can take effect at the partner, and whether it
+    -- ends the user's whole grant there.
+    sent_until timestamptz,
+    whole_grant boolean NOT NULL DEFAULT false,
     PRIMARY KEY (item_id, id)
 );
 
 CREATE INDEX revocations_by_due ON revocations (due_at, id);
+CREATE INDEX revocations_by_access ON revocations (access_mac);
+CREATE INDEX revocations_by_refresh ON revocations (refresh_mac) WHERE refresh_mac IS NOT NULL;
+CREATE INDEX revocations_by_user ON revocations (institution_id, user_id) WHERE whole_grant;
 
 -- What was done with the consent to an Item; the number is the order.
 CREATE TABLE activities (

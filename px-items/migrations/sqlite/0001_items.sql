@@ -26,6 +26,10 @@ CREATE TABLE items (
     epochs             INTEGER NOT NULL,
     needs_transactions INTEGER NOT NULL,
     cycle_tokens       INTEGER NOT NULL,
+    -- A refresh of the tokens began then, and its outcome is not known.
+    refresh_begun_at   INTEGER,
+    -- Leases that ran out since the last commit.
+    lost_leases        INTEGER NOT NULL DEFAULT 0,
     -- An Item without authorization rests.
     CHECK (state NOT IN ('created_login_required', 'idle_login_required')
         OR (due_at IS NULL AND leased_until IS NULL))
@@ -33,6 +37,10 @@ CREATE TABLE items (
 
 -- `state` is in it so that counting the states reads the index alone.
 CREATE INDEX items_by_wake ON items (wake_at, item_id, state);
+
+-- A few rows at most: refreshes that are under way, or whose worker stopped.
+CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
+    WHERE refresh_begun_at IS NOT NULL;
 
 -- Which Item is a user's.
 CREATE TABLE item_keys (
@@ -63,8 +71,24 @@ CREATE TABLE connections (
 CREATE TABLE tokens (
     item_id TEXT    NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
+    -- The version that the last authorization had; higher ones were refreshed from it.
+    linked_version INTEGER NOT NULL,
     key_id  TEXT,
-    sealed  BLOB
+    sealed  BLOB,
+    -- Keyed digests of the access token and the refresh token, each with the institution.
+    access_mac  BLOB,
+    refresh_mac BLOB
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tokens_by_access ON tokens (access_mac) WHERE access_mac IS NOT NULL;
+CREATE INDEX tokens_by_refresh ON tokens (refresh_mac) WHERE refresh_mac IS NOT NULL;
+
+-- Secrets of the store itself, sealed like every other one. `token-digests` is the key of the
+-- digests of tokens: it stays the same whatever it is sealed under.
+CREATE TABLE secrets (
+    name   TEXT NOT NULL PRIMARY KEY,
+    key_id TEXT NOT NULL,
+    sealed BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Tokens to be revoked at the partner. The Item may be gone.
@@ -72,14 +96,24 @@ CREATE TABLE revocations (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,
     item_id        TEXT    NOT NULL,
     institution_id TEXT    NOT NULL,
+    user_id        TEXT    NOT NULL,
     key_id         TEXT    NOT NULL,
     sealed         BLOB    NOT NULL,
+    access_mac     BLOB    NOT NULL,
+    refresh_mac    BLOB,
     attempt        INTEGER NOT NULL,
     created_at     INTEGER NOT NULL,
-    due_at         INTEGER NOT NULL
+    due_at         INTEGER NOT NULL,
+    -- While the request is on the wire: until when it can take effect at the partner, and whether it
+    -- ends the user's whole grant there.
+    sent_until     INTEGER,
+    whole_grant    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE INDEX revocations_by_due ON revocations (due_at, id);
+CREATE INDEX revocations_by_access ON revocations (access_mac);
+CREATE INDEX revocations_by_refresh ON revocations (refresh_mac) WHERE refresh_mac IS NOT NULL;
+CREATE INDEX revocations_by_user ON revocations (institution_id, user_id) WHERE whole_grant;
 
 -- What is to be sent: webhooks to applications, and what partners are told of applications. A
 -- number is never used twice: what settles one late must not meet another.

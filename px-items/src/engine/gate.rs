@@ -115,6 +115,26 @@ impl Gates {
         Ok(self.permit(institution, probe))
     }
 
+    /// Admits the repetition of a refresh: past a crowd, but not past an open circuit.
+    ///
+    /// # Errors
+    /// When to try again instead.
+    pub(super) fn enter_to_refresh(
+        self: &Arc<Self>,
+        institution: &InstitutionId,
+    ) -> Result<Permit, PutOff> {
+        let now = self.clock.now();
+        let word =
+            self.lock().entry(institution.clone()).or_default().circuit.ask(&self.settings, now);
+        let probe = match word {
+            Word::Go => false,
+            Word::Probe => true,
+            Word::Wait(until) => return Err(PutOff::Failing(until)),
+        };
+        self.lock().entry(institution.clone()).or_default().working += 1;
+        Ok(self.permit(institution, probe))
+    }
+
     /// Leave for an Item that someone waits for, whatever the budget and the circuit say.
     pub(super) fn enter_anyway(self: &Arc<Self>, institution: &InstitutionId) -> Permit {
         self.lock().entry(institution.clone()).or_default().working += 1;
@@ -128,17 +148,20 @@ impl Gates {
         let interval = Duration::from_secs(1) / budget.per_second.max(1);
         let burst = u32::try_from(budget.at_once.max(1)).unwrap_or(u32::MAX) - 1;
         let ahead = interval.saturating_mul(burst);
-        let wait = {
-            let now = self.clock.elapsed();
-            let mut all = self.lock();
-            let gate = all.entry(institution.clone()).or_default();
-            let on_time = gate.next_request.max(now);
-            gate.next_request = on_time + interval;
-            on_time.saturating_sub(now + ahead)
-        };
+        let wait = self.book(institution, interval).saturating_sub(self.clock.elapsed() + ahead);
         if !wait.is_zero() {
             self.clock.sleep(wait).await;
         }
+    }
+
+    /// Books a request, and returns when it would be on time.
+    fn book(&self, institution: &InstitutionId, interval: Duration) -> Duration {
+        let now = self.clock.elapsed();
+        let mut all = self.lock();
+        let gate = all.entry(institution.clone()).or_default();
+        let on_time = gate.next_request.max(now);
+        gate.next_request = on_time + interval;
+        on_time
     }
 
     pub(super) fn lengths(&self, institution: &InstitutionId) -> PartnerLengths {
@@ -251,6 +274,12 @@ impl Gated {
     /// Waits until one more request is within the budget.
     pub(super) async fn request(&self) {
         self.gates.request(&self.institution, &self.partner.budget).await;
+    }
+
+    /// Counts one more request, and does not wait.
+    pub(super) fn request_at_once(&self) {
+        let interval = Duration::from_secs(1) / self.partner.budget.per_second.max(1);
+        self.gates.book(&self.institution, interval);
     }
 }
 

@@ -56,6 +56,16 @@ pub enum Observed {
         /// Until then.
         until: DateTime<Utc>,
     },
+    /// It was deferred because its leases ran out again and again without a commit. The work on it
+    /// may be what ends processes.
+    LeasesLost {
+        /// The Item.
+        item_id: ItemId,
+        /// How many leases ran out since the last commit.
+        lost_leases: u32,
+        /// Deferred until then.
+        until: DateTime<Utc>,
+    },
     /// The work on it ended, well or not.
     Ended(Report),
 }

@@ -4,6 +4,7 @@ use super::{
     Inner,
     gate::{Permit, PutOff},
     observe::Observed,
+    work::Task,
 };
 use crate::{
     metrics,
@@ -30,6 +31,8 @@ type Held = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
 
 /// How long the store is left alone after a claim of which no Item could be worked on.
 const BREATH: Duration = Duration::from_millis(100);
+/// The most refreshes that are repeated at once.
+const MAX_REFRESHES: usize = 64;
 /// The most that is claimed to get past Items that are put off.
 const FARTHEST: usize = 1000;
 
@@ -83,17 +86,20 @@ impl Inner {
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) {
         let (mut at_work, held) = (JoinSet::new(), Held::default());
+        // Refreshes that are repeated take no worker's place.
+        let mut refreshing = JoinSet::new();
+        let mut refreshes_at = self.clock.elapsed();
+        let mut signal = self.store.signals().items.listen();
         // Whether more may be due than was claimed.
         let mut hungry = true;
         // How much more is claimed than there are workers, to get past Items that are put off.
         let mut reach = 1;
         let mut crowded_until = None;
         loop {
-            let free = workers.saturating_sub(at_work.len());
-            let mut pause = None;
-            if hungry && free > 0 {
-                let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
-                let mut claim = pin!(self.claim(self.clock.now(), free, limit));
+            if self.clock.elapsed() >= refreshes_at {
+                refreshes_at = self.clock.elapsed() + self.settings.poll;
+                let room = MAX_REFRESHES.saturating_sub(refreshing.len());
+                let mut claim = pin!(self.claim_refreshes(self.clock.now(), room));
                 let claimed = tokio::select! {
                     biased;
                     () = &mut stop => {
@@ -102,10 +108,21 @@ impl Inner {
                     }
                     claimed = &mut claim => claimed,
                 };
-                let claimed = claimed.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "no Item could be claimed; trying again");
-                    Claimed::default()
-                });
+                self.spawn(claimed.admitted, Task::RepeatRefresh, &mut refreshing, &held);
+            }
+            let free = workers.saturating_sub(at_work.len());
+            let mut pause = None;
+            if hungry && free > 0 {
+                let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
+                let mut claim = pin!(self.try_claim(self.clock.now(), free, limit));
+                let claimed = tokio::select! {
+                    biased;
+                    () = &mut stop => {
+                        self.take_back(claim).await;
+                        break;
+                    }
+                    claimed = &mut claim => claimed,
+                };
                 hungry = claimed.more;
                 crowded_until = crowded_until.max(claimed.crowded_until);
                 if hungry && claimed.admitted.is_empty() {
@@ -115,14 +132,7 @@ impl Inner {
                 } else {
                     reach = 1;
                 }
-                for (record, permit) in claimed.admitted {
-                    let guard = Guard::new(&held, &record);
-                    let inner = Arc::clone(self);
-                    at_work.spawn(async move {
-                        let _guard = guard;
-                        inner.work(record, permit).await;
-                    });
-                }
+                self.spawn(claimed.admitted, Task::Update, &mut at_work, &held);
             }
             let free = workers.saturating_sub(at_work.len());
             if hungry && free > 0 && pause.is_none() {
@@ -137,18 +147,24 @@ impl Inner {
                     // There may be room again for one of those that were put off.
                     hungry |= crowded_until.is_some_and(|until| self.clock.now() < until);
                 }
+                _ = refreshing.join_next(), if !refreshing.is_empty() => {}
                 () = self.wake.notified() => hungry = true,
+                () = signal.raised() => hungry = true,
                 () = self.clock.sleep(pause.unwrap_or_else(|| self.poll())) => hungry = true,
             }
         }
         self.stopping.store(true, Ordering::Relaxed);
-        self.finish(at_work, &held).await;
+        self.finish([at_work, refreshing], &held).await;
         self.stopping.store(false, Ordering::Relaxed);
     }
 
     /// Lets what is under way end, and hands back what does not.
-    async fn finish(&self, mut at_work: JoinSet<()>, held: &Held) {
-        let ended = async { while at_work.join_next().await.is_some() {} };
+    async fn finish(&self, mut tasks: [JoinSet<()>; 2], held: &Held) {
+        let ended = async {
+            for tasks in &mut tasks {
+                while tasks.join_next().await.is_some() {}
+            }
+        };
         tokio::select! {
             biased;
             () = ended => return,
@@ -156,7 +172,9 @@ impl Inner {
         }
         // The guards are dropped with the tasks, so what is held is noted first.
         let left = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
-        at_work.shutdown().await;
+        for tasks in &mut tasks {
+            tasks.shutdown().await;
+        }
         let now = self.clock.now();
         let left: Vec<_> = left.into_iter().map(|(item, fence)| (item, fence, now)).collect();
         tracing::info!(items = left.len(), "handing back what did not end in time");
@@ -167,10 +185,10 @@ impl Inner {
 
     /// Hands back what a claim takes that was under way at the stop: dropped, it would leave Items
     /// to nobody until their leases run out.
-    async fn take_back(&self, claim: impl Future<Output = Result<Claimed, StoreError>>) {
+    async fn take_back(&self, claim: impl Future<Output = Claimed>) {
         let claimed = tokio::select! {
             biased;
-            claimed = claim => claimed.unwrap_or_default(),
+            claimed = claim => claimed,
             () = self.clock.sleep(self.settings.grace) => return,
         };
         let now = self.clock.now();
@@ -180,6 +198,73 @@ impl Inner {
         if let Err(error) = self.store.hand_back(&items).await {
             tracing::warn!(%error, "Items could not be handed back; their leases run out");
         }
+    }
+
+    /// Begins to work on Items.
+    fn spawn(
+        self: &Arc<Self>,
+        items: Vec<(ItemRecord, Permit)>,
+        task: Task,
+        tasks: &mut JoinSet<()>,
+        held: &Held,
+    ) {
+        for (record, permit) in items {
+            let guard = Guard::new(held, &record);
+            let inner = Arc::clone(self);
+            tasks.spawn(async move {
+                let _guard = guard;
+                inner.work(record, permit, task).await;
+            });
+        }
+    }
+
+    /// Claims Items whose refresh was cut off. Their partners must not be failing; a crowd there
+    /// does not matter.
+    async fn claim_refreshes(&self, now: DateTime<Utc>, limit: usize) -> Claimed {
+        let mut claimed = Claimed::default();
+        if limit == 0 {
+            return claimed;
+        }
+        let records = match self.store.claim_refreshes(now, self.lease_end(now), limit).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::warn!(%error, "no refresh could be claimed; trying again");
+                return claimed;
+            }
+        };
+        claimed.count = records.len();
+        let mut back = Vec::new();
+        for record in records {
+            let due_at = record.due_at.unwrap_or(now);
+            if let Some(deferral) = self.deferral(&record) {
+                let until = now + deferral;
+                self.report_lost_leases(&record, until);
+                back.push((record.id, record.fence, until));
+                continue;
+            }
+            match self.gates.enter_to_refresh(&record.institution_id) {
+                Ok(permit) => claimed.admitted.push((record, permit)),
+                // It is tried again while the partner still gives the tokens.
+                Err(_) => back.push((record.id, record.fence, due_at)),
+            }
+        }
+        self.put_back(&back).await;
+        claimed
+    }
+
+    async fn put_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) {
+        if !items.is_empty()
+            && let Err(error) = self.store.hand_back(items).await
+        {
+            tracing::warn!(%error, "Items could not be handed back; their leases run out");
+        }
+    }
+
+    async fn try_claim(&self, due_by: DateTime<Utc>, wanted: usize, limit: usize) -> Claimed {
+        self.claim(due_by, wanted, limit).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no Item could be claimed; trying again");
+            Claimed::default()
+        })
     }
 
     /// Claims Items that are due, finds as many to work on as are wanted, and puts those off that
@@ -196,6 +281,12 @@ impl Inner {
         let mut claimed = Claimed { more: count == limit, count, ..Claimed::default() };
         let mut back = Vec::new();
         for record in records {
+            if let Some(deferral) = self.deferral(&record) {
+                let until = due_by + deferral;
+                self.report_lost_leases(&record, until);
+                back.push((record.id, record.fence, until));
+                continue;
+            }
             if claimed.admitted.len() == wanted {
                 // It stays as long due as it is.
                 claimed.more = true;
@@ -214,23 +305,22 @@ impl Inner {
                 }
             }
         }
-        if !back.is_empty()
-            && let Err(error) = self.store.hand_back(&back).await
-        {
-            tracing::warn!(%error, "Items could not be put off; their leases run out");
-        }
+        self.put_back(&back).await;
         Ok(claimed)
     }
 
     pub(super) async fn work_off(self: &Arc<Self>) -> usize {
         let now = self.clock.now();
         let mut worked = 0;
+        for (record, permit) in self.claim_refreshes(now, MAX_REFRESHES).await.admitted {
+            self.work(record, permit, Task::RepeatRefresh).await;
+        }
         loop {
             match self.claim(now, 1, 1).await {
                 Ok(claimed) if claimed.count == 0 => break,
                 Ok(claimed) => {
                     for (record, permit) in claimed.admitted {
-                        self.work(record, permit).await;
+                        self.work(record, permit, Task::Update).await;
                         worked += 1;
                     }
                 }

@@ -49,6 +49,13 @@ pub(super) enum Read {
     TooLong,
 }
 
+/// Whether a request waits for the rate limit. It counts either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    InTurn,
+    AtOnce,
+}
+
 /// Calls for one Item.
 pub(super) struct Session {
     store: Arc<dyn Store>,
@@ -69,8 +76,9 @@ impl Session {
         gated: Gated,
         record: &ItemRecord,
     ) -> Self {
-        let tokens =
-            ItemTokens::new((Arc::clone(&store), Arc::clone(&clock)), record.id.clone(), None);
+        let owner = (record.institution_id.clone(), record.user_id.clone());
+        let place = (Arc::clone(&store), Arc::clone(&clock));
+        let tokens = ItemTokens::new(place, record.id.clone(), owner, None);
         let client = calling(&gated, &tokens);
         Self {
             store,
@@ -91,11 +99,24 @@ impl Session {
         let Some((_, version)) = self.store.tokens(&self.item).await? else {
             return Ok(());
         };
-        if let Err(error) = self.refresh(version).await {
+        if let Err(error) = self.refresh(version, Pace::InTurn).await {
             tracing::info!(item = %self.item, %error, "tokens could not be cycled");
             self.with_tokens(None);
         }
         Ok(())
+    }
+
+    /// Repeats a refresh whose outcome is not known. The partner gives the new pair once more for a
+    /// short time only, so this does not wait for the rate limit.
+    pub(super) async fn repeat_refresh(&mut self) -> Result<(), Stop> {
+        let Some((_, version)) = self.store.tokens(&self.item).await? else {
+            return Ok(());
+        };
+        self.refreshed = true;
+        match self.refresh(version, Pace::AtOnce).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.after(error).await,
+        }
     }
 
     /// Reads accounts, identities and securities, and says when that began.
@@ -190,7 +211,7 @@ impl Session {
             return Err(Stop::Refused(Some(stored)));
         }
         self.refreshed = true;
-        let Err(error) = self.refresh(stored).await else {
+        let Err(error) = self.refresh(stored, Pace::InTurn).await else {
             return Ok(());
         };
         let now = self.store.tokens(&self.item).await?.map(|(_, version)| version);
@@ -215,11 +236,14 @@ impl Session {
     }
 
     /// Refreshes the tokens of a version, due or not, and calls with the new ones.
-    async fn refresh(&mut self, version: u64) -> Result<(), Error> {
+    async fn refresh(&mut self, version: u64, pace: Pace) -> Result<(), Error> {
         self.with_tokens(Some(version));
         let source =
             RefreshingTokens::new(self.gated.partner.client.clone(), Arc::clone(&self.tokens) as _);
-        self.gated.request().await;
+        match pace {
+            Pace::InTurn => self.gated.request().await,
+            Pace::AtOnce => self.gated.request_at_once(),
+        }
         source.token().await?;
         self.client = self.gated.partner.client.with_tokens(Arc::new(source));
         Ok(())
@@ -227,7 +251,8 @@ impl Session {
 
     fn with_tokens(&mut self, expired: Option<u64>) {
         let place = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        self.tokens = ItemTokens::new(place, self.item.clone(), expired);
+        let owner = (self.gated.institution.clone(), self.user.clone());
+        self.tokens = ItemTokens::new(place, self.item.clone(), owner, expired);
         self.client = calling(&self.gated, &self.tokens);
     }
 }

@@ -1,10 +1,10 @@
 //! An Item's tokens, between the store and the client that refreshes them.
 
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::store::{LostTokens, Store, StoreError, StoreErrorKind};
 use async_trait::async_trait;
 use px_client::{TokenStore, oauth::TokenSet};
 use px_core::Clock;
-use px_types::ItemId;
+use px_types::{InstitutionId, ItemId, UserId};
 use std::{
     error::Error as StdError,
     fmt,
@@ -26,6 +26,7 @@ pub(super) struct ItemTokens {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     item: ItemId,
+    owner: (InstitutionId, UserId),
     state: Mutex<State>,
 }
 
@@ -43,10 +44,11 @@ impl ItemTokens {
     pub(super) fn new(
         (store, clock): (Arc<dyn Store>, Arc<dyn Clock>),
         item: ItemId,
+        owner: (InstitutionId, UserId),
         expired: Option<u64>,
     ) -> Arc<Self> {
         let state = Mutex::new(State { expired, ..State::default() });
-        Arc::new(Self { store, clock, item, state })
+        Arc::new(Self { store, clock, item, owner, state })
     }
 
     /// The version of the tokens that were read or saved last.
@@ -67,6 +69,16 @@ impl ItemTokens {
         // An earlier try may have been done, and its answer lost.
         let stored = self.store.tokens(&self.item).await?;
         Ok(stored.filter(|(stored, _)| stored == tokens).map(|(_, version)| version))
+    }
+
+    /// Has a new pair revoked that was not stored, unless it is of the same family as the stored one.
+    async fn give_up(&self, version: u64, tokens: &TokenSet) {
+        let (institution, user) = self.owner.clone();
+        let place = (self.item.clone(), institution, user);
+        let lost = LostTokens::new(place, version, tokens.clone(), self.clock.now());
+        if let Err(error) = self.store.revoke_lost(&lost).await {
+            tracing::warn!(item = %self.item, %error, "tokens that were replaced are not revoked");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -110,7 +122,26 @@ impl TokenStore for ItemTokens {
             (tries, wait) = (tries + 1, wait * 2);
         }
         self.lock().lost = true;
+        self.give_up(version, tokens).await;
         Err("other tokens were stored meanwhile".into())
+    }
+
+    async fn refresh_begins(&self) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let Some(version) = self.version() else {
+            return Err("there were no tokens to replace".into());
+        };
+        if self.store.begin_refresh(&self.item, version, self.clock.now()).await? {
+            return Ok(());
+        }
+        self.lock().lost = true;
+        Err("other tokens were stored meanwhile".into())
+    }
+
+    async fn refresh_failed(&self) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        if let Some(version) = self.version() {
+            self.store.end_refresh(&self.item, version).await?;
+        }
+        Ok(())
     }
 }
 

@@ -13,13 +13,17 @@ use crate::{
     store::{Commit, ItemRecord, StoreError, StoreErrorKind, Then},
     sync::{self, Moment, Run, Step},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 use tracing::Instrument as _;
 
 /// How many times work begins again because the user authorized anew meanwhile.
 const MOST_RESTARTS: u32 = 3;
+
+/// How long a refresh is repeated whose outcome is not known. Partners give the new tokens once more
+/// for 30 seconds (`px.md` section 4); some may give them for longer.
+const REFRESH_REPEATED_FOR: TimeDelta = TimeDelta::seconds(60);
 
 /// How a piece of work ended.
 struct End {
@@ -41,19 +45,39 @@ struct Progress {
     suspicion: Option<crate::life::Suspicion>,
 }
 
+/// What is done with a claimed Item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// It is brought up to date.
+    Update,
+    /// Its tokens are refreshed, because the outcome of the last refresh is not known. Then it is
+    /// given back, due as it was.
+    RepeatRefresh,
+}
+
 impl Inner {
     /// Works on an Item that was claimed. It never fails: what fails is reported and planned.
-    pub(super) async fn work(self: &Arc<Self>, record: ItemRecord, permit: Permit) -> Report {
+    pub(super) async fn work(
+        self: &Arc<Self>,
+        record: ItemRecord,
+        permit: Permit,
+        task: Task,
+    ) -> Report {
         let span = tracing::info_span!(
             "item",
             item = %record.id,
             institution = %record.institution_id,
             state = %record.state,
         );
-        self.work_in_span(record, permit).instrument(span).await
+        self.work_in_span(record, permit, task).instrument(span).await
     }
 
-    async fn work_in_span(self: &Arc<Self>, record: ItemRecord, permit: Permit) -> Report {
+    async fn work_in_span(
+        self: &Arc<Self>,
+        record: ItemRecord,
+        permit: Permit,
+        task: Task,
+    ) -> Report {
         let started = self.clock.elapsed();
         self.observe(Observed::Claimed {
             item_id: record.id.clone(),
@@ -62,7 +86,7 @@ impl Inner {
         });
         let mut progress = Progress::default();
         let end = {
-            let work = AssertUnwindSafe(self.attempts(&record, &mut progress)).catch_unwind();
+            let work = AssertUnwindSafe(self.attempts(&record, &mut progress, task)).catch_unwind();
             tokio::select! {
                 biased;
                 end = work => Some(end),
@@ -92,10 +116,10 @@ impl Inner {
     }
 
     /// Works on it, again when the user authorized anew while the old tokens were refused.
-    async fn attempts(&self, record: &ItemRecord, progress: &mut Progress) -> End {
+    async fn attempts(&self, record: &ItemRecord, progress: &mut Progress, task: Task) -> End {
         let mut record = record.clone();
         for _ in 0..MOST_RESTARTS {
-            match self.attempt(&record, progress).await {
+            match self.attempt(&record, progress, task).await {
                 Ok(end) => return end,
                 Err(error) if error.kind() == StoreErrorKind::TokensChanged => {}
                 Err(error) if error.kind() == StoreErrorKind::Fenced => {
@@ -117,6 +141,7 @@ impl Inner {
         &self,
         record: &ItemRecord,
         progress: &mut Progress,
+        task: Task,
     ) -> Result<End, StoreError> {
         let Some(partner) = self.partners.partner(&record.institution_id) else {
             let failure = Failure::internal("no partner is known by the id of its institution");
@@ -130,10 +155,17 @@ impl Inner {
         let lengths = self.gates.lengths(&record.institution_id);
         let (plan, now) = (self.settings.plan.clone(), self.clock.now());
         let mut run = Run::begin(record.clone(), accounts, plan, lengths, now);
-        let stopped = self.drive(&mut run, &mut session, progress).await;
+        let stopped = match task {
+            Task::Update => self.drive(&mut run, &mut session, progress).await,
+            Task::RepeatRefresh => self.repeat_refresh(record, &mut session).await,
+        };
         self.gates.learn(&record.institution_id, run.partner_lengths());
         match stopped {
             Ok(end) => Ok(end),
+            Err(Stop::Failed(failure)) if task == Task::RepeatRefresh => {
+                let end = self.give_back(record).await?;
+                Ok(End { failure: Some(failure), ..end })
+            }
             Err(Stop::Failed(failure)) => Ok(self.fail(run.record(), failure).await),
             Err(Stop::Store(error)) => match error.kind() {
                 StoreErrorKind::Fenced | StoreErrorKind::TokensChanged => Err(error),
@@ -155,6 +187,33 @@ impl Inner {
         }
     }
 
+    /// Repeats a refresh while the partner still gives the new tokens once more.
+    async fn repeat_refresh(
+        &self,
+        record: &ItemRecord,
+        session: &mut Session,
+    ) -> Result<End, Stop> {
+        if self.may_repeat_refresh(record) {
+            session.repeat_refresh().await?;
+        } else if let Some((_, version)) = self.store.tokens(&record.id).await? {
+            // Too late. Its next update shows whether the tokens are good.
+            self.store.end_refresh(&record.id, version).await?;
+        }
+        Ok(self.give_back(record).await?)
+    }
+
+    /// Gives an Item back, due as it was.
+    async fn give_back(&self, record: &ItemRecord) -> Result<End, StoreError> {
+        let due_at = record.due_at.unwrap_or(self.clock.now());
+        self.store.hand_back(&[(record.id.clone(), record.fence, due_at)]).await?;
+        Ok(End { due_at: Some(due_at), ..End::new(Outcome::HandedBack) })
+    }
+
+    fn may_repeat_refresh(&self, record: &ItemRecord) -> bool {
+        let now = self.clock.now();
+        record.refresh_begun_at.is_some_and(|begun_at| now - begun_at < REFRESH_REPEATED_FOR)
+    }
+
     /// Reads and stores, step by step, until all is done.
     async fn drive(
         &self,
@@ -163,7 +222,9 @@ impl Inner {
         progress: &mut Progress,
     ) -> Result<End, Stop> {
         let item_id = run.record().id.clone();
-        if run.record().cycle_tokens {
+        if self.may_repeat_refresh(run.record()) {
+            session.repeat_refresh().await?;
+        } else if run.record().cycle_tokens {
             session.cycle().await?;
         }
         let mut due = None;

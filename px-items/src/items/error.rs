@@ -277,6 +277,10 @@ impl From<StoreError> for ItemsError {
             StoreErrorKind::Unavailable => {
                 (ItemsErrorKind::Unavailable, "the store cannot be reached or is busy; try again")
             }
+            StoreErrorKind::RevocationUnderWay => (
+                ItemsErrorKind::Busy,
+                "the institution is ending these tokens at this moment; nothing was changed, try again",
+            ),
             StoreErrorKind::Fenced => (
                 ItemsErrorKind::Busy,
                 "a worker took the Item meanwhile; nothing was changed, try again",

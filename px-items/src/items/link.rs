@@ -14,7 +14,11 @@ use px_types::{
     AccountId, ApplicationId, InstitutionId, ItemAccessToken, ItemId, PublicToken, UserId,
     model::{activity::ActivityType, application_details::Application},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+/// How long a link waits while the institution ends the tokens that it brings.
+const REVOCATION_PATIENCE: Duration = Duration::from_secs(10);
+const REVOCATION_POLL: Duration = Duration::from_millis(200);
 
 /// Who the log says began something that neither an application nor a partner began.
 const PLAID: &str = "plaid";
@@ -381,11 +385,25 @@ impl Items {
         Ok(new)
     }
 
-    async fn store_link(&self, new: NewLink) -> Result<Linked, ItemsError> {
-        let linked = self.store.link(new).await.map_err(|error| match error.kind() {
-            StoreErrorKind::NoItem => ItemsError::item_not_found(),
-            _ => error.into(),
-        })?;
+    async fn store_link(&self, mut new: NewLink) -> Result<Linked, ItemsError> {
+        let begun_at = self.clock.elapsed();
+        let linked = loop {
+            match self.store.link(new.clone()).await {
+                Ok(linked) => break linked,
+                // The partner is ending these tokens: what comes of that is known in a moment.
+                Err(error)
+                    if error.kind() == StoreErrorKind::RevocationUnderWay
+                        && self.clock.elapsed() < begun_at + REVOCATION_PATIENCE =>
+                {
+                    self.clock.sleep(REVOCATION_POLL).await;
+                    new.now = self.clock.now();
+                }
+                Err(error) if error.kind() == StoreErrorKind::NoItem => {
+                    return Err(ItemsError::item_not_found());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         tracing::info!(item = %linked.item_id, created = linked.created, "linked");
         (self.wake)();
         Ok(linked)

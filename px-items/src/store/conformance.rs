@@ -116,7 +116,12 @@ checks! { ($)
         case_33_a_new_authorization_beats_a_refusal
         a_refusal_ends_the_tokens_and_a_link_repairs
         revocations_are_taken_and_settled
-        cycling_is_asked_for_until_the_tokens_are_replaced;
+        cycling_is_asked_for_until_the_tokens_are_replaced
+        a_link_takes_out_a_revocation_of_its_tokens
+        a_link_waits_for_a_revocation_on_the_wire
+        tokens_in_use_are_not_revoked
+        a_revocation_that_ends_the_grant_waits_for_no_item
+        a_refreshed_pair_that_lost_is_revoked;
     claims:
         the_longest_due_is_claimed_first
         claims_move_the_state
@@ -124,6 +129,9 @@ checks! { ($)
         case_35_a_lease_that_ran_out_is_taken_over
         a_lease_is_renewed_by_its_holder_alone
         one_item_is_claimed_by_name
+        a_refresh_that_was_cut_off_is_claimed_first
+        the_record_of_a_refresh_ends_with_its_tokens
+        leases_that_run_out_are_counted_until_a_commit
         items_are_handed_back
         an_item_that_rests_is_never_due;
     notices:
@@ -163,6 +171,8 @@ checks! { ($)
         webhooks_are_taken_and_settled
         a_webhook_that_was_taken_again_is_not_settled_by_the_first
         a_webhook_that_is_handed_back_was_not_taken
+        webhooks_are_settled_together
+        a_commit_raises_the_signals_of_its_work
         nobody_takes_a_webhook_twice;
     trails:
         the_log_tells_what_was_done

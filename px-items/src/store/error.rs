@@ -22,6 +22,8 @@ pub enum StoreErrorKind {
     NoItem,
     /// The tokens are not those that were refused: the user authorized again meanwhile.
     TokensChanged,
+    /// A request that revokes these tokens at the partner is on the wire. Try again in a moment.
+    RevocationUnderWay,
     /// The database is out of reach, busy or failed. Trying again can help.
     Unavailable,
     /// What is stored cannot be read: a fault of a program, or another key.
@@ -47,6 +49,15 @@ impl StoreError {
         Self::new(
             StoreErrorKind::Fenced,
             "the Item is another worker's by now, or gone; nothing was stored",
+        )
+    }
+
+    /// The tokens of a link are being revoked at this moment.
+    #[must_use]
+    pub fn revocation_under_way() -> Self {
+        Self::new(
+            StoreErrorKind::RevocationUnderWay,
+            "these tokens are being revoked at the institution; nothing was stored, try again",
         )
     }
 

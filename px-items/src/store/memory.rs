@@ -10,9 +10,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
-    DataRead, Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview,
-    QueuedWebhook, Result, Revocation, Store, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, rules,
+    DataRead, Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
+    NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store,
+    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    WebhookSettlement, rules,
 };
 use crate::{
     connection::Connection,
@@ -36,7 +37,10 @@ use std::{
 };
 
 /// A store in memory.
-pub struct MemoryStore(Mutex<Inner>);
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+    signals: Signals,
+}
 
 /// A fault that a test asks for, to see that it would be found.
 #[cfg(feature = "testing")]
@@ -53,7 +57,7 @@ impl MemoryStore {
     /// An empty store. The environment is said in every webhook.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
-        Self(Mutex::new(Inner::new(environment)))
+        Self::over(Inner::new(environment))
     }
 
     /// A store that breaks a promise.
@@ -65,12 +69,16 @@ impl MemoryStore {
             Sabotage::Fencing => inner.fences = false,
             Sabotage::Outbox => inner.loses_webhooks = true,
         }
-        Self(Mutex::new(inner))
+        Self::over(inner)
+    }
+
+    fn over(inner: Inner) -> Self {
+        Self { inner: Mutex::new(inner), signals: Signals::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No call panics half-way through a change; what a poisoned lock holds is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +101,8 @@ struct Inner {
     tickets: BTreeMap<TicketDigest, Ticket>,
     outbox: BTreeMap<i64, Queued<QueuedWebhook>>,
     revocations: BTreeMap<i64, Queued<Revocation>>,
+    /// Revocations that are on the wire: until when, and whether they end the user's grant.
+    sent: BTreeMap<i64, (DateTime<Utc>, bool)>,
 }
 
 /// Something that waits for a worker.
@@ -118,7 +128,11 @@ struct Entry {
     /// How many epochs its connections have used.
     epochs: u64,
     cycle_tokens: bool,
+    refresh_begun_at: Option<DateTime<Utc>>,
+    lost_leases: u32,
     token_version: u64,
+    /// The version that the last authorization had.
+    linked_version: u64,
     tokens: Option<TokenSet>,
     connections: BTreeMap<ApplicationId, Connection>,
     accounts: BTreeMap<AccountId, KnownAccount>,
@@ -154,6 +168,7 @@ impl Inner {
             tickets: BTreeMap::new(),
             outbox: BTreeMap::new(),
             revocations: BTreeMap::new(),
+            sent: BTreeMap::new(),
         }
     }
 
@@ -173,13 +188,12 @@ impl Inner {
 
     fn revoke(
         &mut self,
-        item: &ItemId,
-        institution: &InstitutionId,
+        (item, institution, user): (&ItemId, &InstitutionId, &UserId),
         tokens: TokenSet,
         now: DateTime<Utc>,
     ) {
         let id = self.next_number();
-        let place = (item.clone(), institution.clone());
+        let place = (item.clone(), institution.clone(), user.clone());
         let what = Revocation::new(id, place, tokens, 0, now);
         self.revocations.insert(id, Queued { due_at: now, what });
     }
@@ -227,22 +241,35 @@ impl Entry {
             oldest_pending: pending.map(|row| row.known.transacted).min(),
             needs_transactions: self.needs_transactions(),
             cycle_tokens: self.cycle_tokens,
+            refresh_begun_at: self.refresh_begun_at,
+            lost_leases: self.lost_leases,
+            took_over: false,
         }
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        self.lock().link(&new)
+        let linked = self.lock().link(&new)?;
+        self.signals.raise_all();
+        Ok(linked)
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        self.lock().leave(leave)
+        let unlinked = self.lock().leave(leave)?;
+        self.signals.raise_all();
+        Ok(unlinked)
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        self.lock().change(change)
+        let changed = self.lock().change(change)?;
+        self.signals.raise_all();
+        Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -365,6 +392,15 @@ impl Store for MemoryStore {
         self.lock().claim(now, lease_until, limit)
     }
 
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.lock().claim_refreshes(now, lease_until, limit)
+    }
+
     async fn claim_one(
         &self,
         item: &ItemId,
@@ -392,7 +428,12 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        self.lock().commit(commit)
+        let silent = commit.news.is_silent();
+        self.lock().commit(commit)?;
+        if !silent {
+            self.signals.outbox.raise();
+        }
+        Ok(())
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
@@ -405,6 +446,15 @@ impl Store for MemoryStore {
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
         Ok(self.lock().save_tokens(item, version, tokens))
+    }
+
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        Ok(self.lock().begin_refresh(item, version, now))
+    }
+
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
+        self.lock().end_refresh(item, version);
+        Ok(())
     }
 
     async fn claim_revocations(
@@ -420,19 +470,38 @@ impl Store for MemoryStore {
         Ok(claimed)
     }
 
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        Ok(self.lock().begin_revocation(start))
+    }
+
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
+        let queued = self.lock().revoke_lost(lost);
+        self.signals.revocations.raise();
+        Ok(queued)
+    }
+
     async fn settle_revocation(
         &self,
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        settle(&mut self.lock().revocations, revocation.id, again_at, |stored| {
-            stored.attempt == revocation.attempt
+        let mut inner = self.lock();
+        let mut settled = false;
+        settle(&mut inner.revocations, revocation.id, again_at, |stored| {
+            settled = stored.attempt == revocation.attempt;
+            settled
         });
+        if settled {
+            inner.sent.remove(&revocation.id);
+        }
         Ok(())
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        self.lock().notify(batch)
+        let outcome = self.lock().notify(batch)?;
+        self.signals.items.raise();
+        self.signals.outbox.raise();
+        Ok(outcome)
     }
 
     async fn claim_webhooks(
@@ -448,14 +517,13 @@ impl Store for MemoryStore {
         Ok(claimed)
     }
 
-    async fn settle_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        settle(&mut self.lock().outbox, webhook.id, again_at, |stored| {
-            stored.attempt == webhook.attempt
-        });
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        let mut inner = self.lock();
+        for settled in settlements {
+            settle(&mut inner.outbox, settled.webhook.id, settled.again_at, |stored| {
+                stored.attempt == settled.webhook.attempt
+            });
+        }
         Ok(())
     }
 
@@ -507,7 +575,7 @@ fn settle<T>(
     queue: &mut BTreeMap<i64, Queued<T>>,
     id: i64,
     again_at: Option<DateTime<Utc>>,
-    is_present: impl Fn(&T) -> bool,
+    is_present: impl FnOnce(&T) -> bool,
 ) {
     let Some(queued) = queue.get_mut(&id).filter(|queued| is_present(&queued.what)) else { return };
     match again_at {

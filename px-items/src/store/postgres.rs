@@ -24,9 +24,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
-    Result, Revocation, Store, StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest,
-    TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch, NotifyOutcome,
+    Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store, StoreError,
+    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -45,7 +46,8 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::OnceCell;
 use url::Url;
 
 /// The schema, step by step.
@@ -69,6 +71,8 @@ SET jit = off;";
 pub struct PostgresStore {
     pool: PgPool,
     options: StoreOptions,
+    signals: Signals,
+    digest_key: Arc<OnceCell<DigestKey>>,
 }
 
 impl PostgresStore {
@@ -104,7 +108,7 @@ impl PostgresStore {
             let what = "the schema of the database cannot be brought up to date";
             StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
         })?;
-        Ok(Self { pool, options })
+        Ok(Self { pool, options, signals: Signals::default(), digest_key: Arc::default() })
     }
 
     /// Ends all connections, once they are free.
@@ -136,16 +140,26 @@ macro_rules! whole {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        whole!(self.connect_holder(&new))
+        let linked = whole!(self.connect_holder(&new))?;
+        self.signals.raise_all();
+        Ok(linked)
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        whole!(self.disconnect(leave))
+        let unlinked = whole!(self.disconnect(leave))?;
+        self.signals.raise_all();
+        Ok(unlinked)
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        whole!(self.change_connection(change))
+        let changed = whole!(self.change_connection(change))?;
+        self.signals.raise_all();
+        Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -260,7 +274,16 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        whole!(self.take_due(now, lease_until, limit))
+        whole!(self.take_due(work::CLAIM, now, lease_until, limit))
+    }
+
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        whole!(self.take_due(work::CLAIM_REFRESHES, now, lease_until, limit))
     }
 
     async fn claim_one(
@@ -290,7 +313,11 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        whole!(self.store(&commit))
+        whole!(self.store(&commit))?;
+        if !commit.news.is_silent() {
+            self.signals.outbox.raise();
+        }
+        Ok(())
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
@@ -299,6 +326,14 @@ impl Store for PostgresStore {
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
         whole!(self.replace_tokens(item, version, tokens))
+    }
+
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        whole!(self.note_refresh(item, version, Some(now)))
+    }
+
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
+        whole!(self.note_refresh(item, version, None)).map(drop)
     }
 
     async fn claim_revocations(
@@ -310,6 +345,16 @@ impl Store for PostgresStore {
         whole!(self.take_revocations(now, lease_until, limit))
     }
 
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        whole!(self.start_revocation(start))
+    }
+
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
+        let queued = whole!(self.queue_lost(lost))?;
+        self.signals.revocations.raise();
+        Ok(queued)
+    }
+
     async fn settle_revocation(
         &self,
         revocation: &Revocation,
@@ -319,7 +364,10 @@ impl Store for PostgresStore {
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        whole!(self.apply(batch))
+        let outcome = whole!(self.apply(batch))?;
+        self.signals.items.raise();
+        self.signals.outbox.raise();
+        Ok(outcome)
     }
 
     async fn claim_webhooks(
@@ -331,12 +379,8 @@ impl Store for PostgresStore {
         whole!(self.take_webhooks(now, lease_until, limit))
     }
 
-    async fn settle_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        whole!(self.end_webhook(webhook, again_at))
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        whole!(self.end_webhooks(settlements))
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {

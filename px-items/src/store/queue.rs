@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
-use px_types::{ApplicationId, InstitutionId, ItemId};
+use px_types::{ApplicationId, InstitutionId, ItemId, UserId};
 use std::fmt;
 
 /// A webhook, or a notification of a partner, that a worker took from the outbox.
@@ -53,6 +53,24 @@ impl fmt::Debug for QueuedWebhook {
     }
 }
 
+/// What becomes of a webhook that was taken.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WebhookSettlement {
+    /// The webhook, as it was taken. If it was taken again since, it is left alone.
+    pub webhook: QueuedWebhook,
+    /// When it is sent again; `None` if it was delivered or given up.
+    pub again_at: Option<DateTime<Utc>>,
+}
+
+impl WebhookSettlement {
+    /// Settles the attempt for which a webhook was taken.
+    #[must_use]
+    pub fn new(webhook: QueuedWebhook, again_at: Option<DateTime<Utc>>) -> Self {
+        Self { webhook, again_at }
+    }
+}
+
 /// Where something of the outbox goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
@@ -92,6 +110,8 @@ pub struct Revocation {
     pub item_id: ItemId,
     /// The partner.
     pub institution_id: InstitutionId,
+    /// The user there.
+    pub user_id: UserId,
     /// The tokens.
     pub tokens: TokenSet,
     /// How many times it was taken, this time included.
@@ -105,11 +125,75 @@ impl Revocation {
     #[must_use]
     pub fn new(
         id: i64,
-        (item_id, institution_id): (ItemId, InstitutionId),
+        (item_id, institution_id, user_id): (ItemId, InstitutionId, UserId),
         tokens: TokenSet,
         attempt: u32,
         created_at: DateTime<Utc>,
     ) -> Self {
-        Self { id, item_id, institution_id, tokens, attempt, created_at }
+        Self { id, item_id, institution_id, user_id, tokens, attempt, created_at }
+    }
+}
+
+/// A revocation that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RevocationStart<'a> {
+    /// The revocation, as it was taken.
+    pub revocation: &'a Revocation,
+    /// Whether the partner ends the user's whole grant with any token of it.
+    pub ends_grant: bool,
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// Until when the request may take effect. A link that brings these tokens waits until then.
+    pub sent_until: DateTime<Utc>,
+}
+
+impl<'a> RevocationStart<'a> {
+    /// A revocation that is sent now and that ends the given tokens alone.
+    #[must_use]
+    pub fn new(revocation: &'a Revocation, now: DateTime<Utc>, sent_until: DateTime<Utc>) -> Self {
+        Self { revocation, ends_grant: false, now, sent_until }
+    }
+}
+
+/// Whether tokens may be revoked at their partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayRevoke {
+    /// Yes, and at once: links that bring these tokens wait.
+    Yes,
+    /// No: an Item uses them. The revocation is deleted.
+    InUse,
+    /// No: a link took the revocation out, or another worker took it.
+    Gone,
+}
+
+/// Tokens that a refresh gave and that were not stored, because others are by now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LostTokens {
+    /// The Item, which may be gone.
+    pub item_id: ItemId,
+    /// Its institution.
+    pub institution_id: InstitutionId,
+    /// The user there.
+    pub user_id: UserId,
+    /// The version of the tokens that were refreshed.
+    pub version: u64,
+    /// What the refresh gave.
+    pub tokens: TokenSet,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+impl LostTokens {
+    /// Tokens of a refresh that were not stored.
+    #[must_use]
+    pub fn new(
+        (item_id, institution_id, user_id): (ItemId, InstitutionId, UserId),
+        version: u64,
+        tokens: TokenSet,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self { item_id, institution_id, user_id, version, tokens, now }
     }
 }

@@ -27,9 +27,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
-    Result, Revocation, Store, StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest,
-    TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch, NotifyOutcome,
+    Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store, StoreError,
+    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -50,6 +51,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{fmt, path::Path, sync::Arc, time::Duration};
+use tokio::sync::OnceCell;
 
 /// The schema, step by step.
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -79,6 +81,8 @@ pub struct SqliteStore {
     line: Arc<Line>,
     readers: SqlitePool,
     options: StoreOptions,
+    signals: Signals,
+    digest_key: Arc<OnceCell<DigestKey>>,
 }
 
 impl SqliteStore {
@@ -97,7 +101,7 @@ impl SqliteStore {
         let writer = pool(connect.clone(), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
         let readers = pool(connect, READERS, READER_CACHE).await?;
-        Ok(Self { writer, line: Arc::default(), readers, options })
+        Ok(Self::over(writer, readers, options))
     }
 
     /// A store that ends with the process.
@@ -107,7 +111,12 @@ impl SqliteStore {
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
         let writer = pool(SqliteConnectOptions::new().in_memory(true), 1, WRITER_CACHE).await?;
         migrate(&writer).await?;
-        Ok(Self { readers: writer.clone(), writer, line: Arc::default(), options })
+        Ok(Self::over(writer.clone(), writer, options))
+    }
+
+    fn over(writer: SqlitePool, readers: SqlitePool, options: StoreOptions) -> Self {
+        let (line, signals, digest_key) = (Arc::default(), Signals::default(), Arc::default());
+        Self { writer, line, readers, options, signals, digest_key }
     }
 
     /// Ends all connections, once they are free.
@@ -170,16 +179,26 @@ impl fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        Ok(self.connect_holder(&new).await?)
+        let linked = self.connect_holder(&new).await?;
+        self.signals.raise_all();
+        Ok(linked)
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        Ok(self.disconnect(leave).await?)
+        let unlinked = self.disconnect(leave).await?;
+        self.signals.raise_all();
+        Ok(unlinked)
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        Ok(self.change_connection(change).await?)
+        let changed = self.change_connection(change).await?;
+        self.signals.raise_all();
+        Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -294,7 +313,16 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        Ok(self.take_due(now, lease_until, limit).await?)
+        Ok(self.take_due(work::DUE, now, lease_until, limit).await?)
+    }
+
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        Ok(self.take_due(work::REFRESHES, now, lease_until, limit).await?)
     }
 
     async fn claim_one(
@@ -324,7 +352,12 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        Ok(self.store(commit).await?)
+        let silent = commit.news.is_silent();
+        self.store(commit).await?;
+        if !silent {
+            self.signals.outbox.raise();
+        }
+        Ok(())
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
@@ -333,6 +366,15 @@ impl Store for SqliteStore {
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
         Ok(self.replace_tokens(item, version, tokens).await?)
+    }
+
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        Ok(self.note_refresh(item, version, Some(now)).await?)
+    }
+
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
+        self.note_refresh(item, version, None).await?;
+        Ok(())
     }
 
     async fn claim_revocations(
@@ -344,6 +386,16 @@ impl Store for SqliteStore {
         Ok(self.take_revocations(now, lease_until, limit).await?)
     }
 
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        Ok(self.start_revocation(start).await?)
+    }
+
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
+        let queued = self.queue_lost(lost).await?;
+        self.signals.revocations.raise();
+        Ok(queued)
+    }
+
     async fn settle_revocation(
         &self,
         revocation: &Revocation,
@@ -353,7 +405,10 @@ impl Store for SqliteStore {
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        Ok(self.apply(batch).await?)
+        let outcome = self.apply(batch).await?;
+        self.signals.items.raise();
+        self.signals.outbox.raise();
+        Ok(outcome)
     }
 
     async fn claim_webhooks(
@@ -365,12 +420,8 @@ impl Store for SqliteStore {
         Ok(self.take_webhooks(now, lease_until, limit).await?)
     }
 
-    async fn settle_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        Ok(self.end_webhook(webhook, again_at).await?)
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        Ok(self.end_webhooks(settlements).await?)
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {

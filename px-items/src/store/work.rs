@@ -55,6 +55,14 @@ pub struct ItemRecord {
     /// not replaced since, by [`Store::save_tokens`](super::Store::save_tokens) or
     /// [`Store::link`](super::Store::link).
     pub cycle_tokens: bool,
+    /// When a refresh of its tokens began whose outcome is not known. The partner may have replaced
+    /// the tokens, and gives the new ones once more for a short time only (`px.md` section 4).
+    pub refresh_begun_at: Option<DateTime<Utc>>,
+    /// How many leases of it ran out since the last commit: its work may end processes.
+    pub lost_leases: u32,
+    /// Whether the claim that returned this record took it over from a lease that had run out.
+    /// `false` in a record that was only read.
+    pub took_over: bool,
 }
 
 /// The result of a piece of work.

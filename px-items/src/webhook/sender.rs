@@ -126,8 +126,8 @@ impl Sender {
         }
     }
 
-    /// To be notified (`notify_one`) after a commit that may have put something into the outbox:
-    /// it is then sent at once, and not with the next look.
+    /// Wakes the sender at once (`notify_one`). Commits of the same process through the sender's
+    /// store wake it by themselves ([`Signals`](crate::store::Signals)); this is for tests.
     #[must_use]
     pub fn waker(&self) -> Arc<Notify> {
         self.0.wake.clone()
@@ -138,6 +138,7 @@ impl Sender {
         let inner = &self.0;
         let mut stop = pin!(stop);
         let mut desk = Desk::new(inner.clone());
+        let mut outbox = inner.store.signals().outbox.listen();
         let mut poll = inner.clock.sleep(inner.settings.poll);
         let mut look = Look::More;
         loop {
@@ -146,6 +147,7 @@ impl Sender {
                 () = &mut stop => break,
                 () = desk.landed() => look = desk.go_on(look).await,
                 () = inner.wake.notified() => look = Look::More,
+                () = outbox.raised() => look = Look::More,
                 () = &mut poll => {
                     poll = inner.clock.sleep(inner.settings.poll);
                     look = Look::More;

@@ -17,9 +17,10 @@ use px_items::{
     merge::{KnownAccount, KnownTransaction},
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, ChangeTo, Changed, Commit, ConnectionChange,
-        DataRead, Fence, ItemRecord, Leave, Linked, NewLink, NotifyBatch, NotifyOutcome, Overview,
-        QueuedWebhook, Result, Revocation, Store, StoreError, StoreErrorKind, Ticket, TicketDigest,
-        TicketKind, TransactionPage, TransactionQuery, Unlinked,
+        DataRead, Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
+        NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals,
+        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
+        TransactionQuery, Unlinked, WebhookSettlement,
     },
 };
 use px_types::{
@@ -137,6 +138,10 @@ fn is_work(what: &str) -> bool {
 
 #[async_trait]
 impl Store for WatchedStore {
+    fn signals(&self) -> &Signals {
+        self.inner.signals()
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
         self.before("link").await?;
         let old = self.witness.before_link(&*self.inner, &new).await;
@@ -325,6 +330,20 @@ impl Store for WatchedStore {
         self.after("claim", result).await
     }
 
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.before("claim_refreshes").await?;
+        let result = self.inner.claim_refreshes(now, lease_until, limit).await;
+        for record in result.iter().flatten() {
+            self.witness.claimed(&self.life, record, lease_until);
+        }
+        self.after("claim_refreshes", result).await
+    }
+
     async fn claim_one(
         &self,
         item: &ItemId,
@@ -399,6 +418,18 @@ impl Store for WatchedStore {
         result
     }
 
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        self.before("begin_refresh").await?;
+        let result = self.inner.begin_refresh(item, version, now).await;
+        self.after("begin_refresh", result).await
+    }
+
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
+        self.before("end_refresh").await?;
+        let result = self.inner.end_refresh(item, version).await;
+        self.after("end_refresh", result).await
+    }
+
     async fn claim_revocations(
         &self,
         now: DateTime<Utc>,
@@ -408,6 +439,18 @@ impl Store for WatchedStore {
         self.before("claim_revocations").await?;
         let result = self.inner.claim_revocations(now, lease_until, limit).await;
         self.after("claim_revocations", result).await
+    }
+
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        self.before("begin_revocation").await?;
+        let result = self.inner.begin_revocation(start).await;
+        self.after("begin_revocation", result).await
+    }
+
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
+        self.before("revoke_lost").await?;
+        let result = self.inner.revoke_lost(lost).await;
+        self.after("revoke_lost", result).await
     }
 
     async fn settle_revocation(
@@ -437,17 +480,15 @@ impl Store for WatchedStore {
         self.after("claim_webhooks", result).await
     }
 
-    async fn settle_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        self.before("settle_webhook").await?;
-        let result = self.inner.settle_webhook(webhook, again_at).await;
-        if result.is_ok() && again_at.is_none() {
-            self.witness.settled(&self.life, webhook);
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        self.before("settle_webhooks").await?;
+        let result = self.inner.settle_webhooks(settlements).await;
+        if result.is_ok() {
+            for ended in settlements.iter().filter(|settled| settled.again_at.is_none()) {
+                self.witness.settled(&self.life, &ended.webhook);
+            }
         }
-        self.after("settle_webhook", result).await
+        self.after("settle_webhooks", result).await
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::{
     item::State,
-    store::{Fence, Store, StoreErrorKind, Then},
+    store::{Fence, NewHolder, NotifyAsk, Store, StoreErrorKind, Then},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -163,4 +163,98 @@ pub(super) async fn an_item_that_rests_is_never_due(store: Arc<dyn Store>) {
     assert!(world.0.claim_one(&item("anna"), at(1), at(2)).await.unwrap().is_none());
     world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 3).await;
     assert!(world.claim(100_000, 1).await.is_empty());
+}
+
+/// An Item whose worker stopped in the middle of a refresh is claimed apart from all others, as soon
+/// as its lease has run out: the partner gives the new tokens once more for a short time only.
+pub(super) async fn a_refresh_that_was_cut_off_is_claimed_first(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    for name in ["first", "second", "third"] {
+        world.link(name, connection("app"), 0).await;
+    }
+    let begun =
+        async |name: &str, minute| world.0.begin_refresh(&item(name), 1, at(minute)).await.unwrap();
+    let refreshes = async |minute, limit| {
+        let claimed = world.0.claim_refreshes(at(minute), at(minute + 5), limit).await.unwrap();
+        claimed.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(world.claim(0, 10).await.len(), 3, "until minute 10");
+    assert!(begun("third", 1).await && begun("second", 2).await);
+    assert!(begun("third", 3).await, "the first time stays");
+    assert_eq!(world.item("third").await.refresh_begun_at, Some(at(1)));
+    assert!(refreshes(9, 10).await.is_empty(), "their workers hold them");
+    let claimed = world.0.claim_refreshes(at(10), at(15), 1).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].id.as_str(), claimed[0].refresh_begun_at), ("third", Some(at(1))));
+    assert_eq!((claimed[0].state, claimed[0].took_over), (State::Created, true));
+    assert_eq!(claimed[0].leased_until, Some(at(15)));
+    assert_eq!(refreshes(10, 10).await, ["second"], "one worker at a time");
+    // It is given back, due as it was, and its outcome is still not known: at once again, due or not.
+    world.0.hand_back(&[(item("third"), claimed[0].fence, at(900))]).await.unwrap();
+    assert_eq!(refreshes(11, 10).await, ["third"]);
+    assert_eq!(world.item("third").await.due_at, Some(at(900)));
+    assert!(refreshes(11, 0).await.is_empty());
+    assert_eq!(world.claim(11, 10).await, ["first"], "the others are claimed as usual");
+}
+
+/// A refresh is recorded for the tokens that are there, and until others are.
+pub(super) async fn the_record_of_a_refresh_ends_with_its_tokens(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let begun = async || world.item("anna").await.refresh_begun_at;
+    let begin = async |version| world.0.begin_refresh(&item("anna"), version, at(1)).await.unwrap();
+    let version = async || world.0.tokens(&item("anna")).await.unwrap().unwrap().1;
+    let old = version().await;
+    assert!(!begin(old + 1).await && begun().await.is_none(), "there are no such tokens");
+    assert!(!world.0.begin_refresh(&item("bert"), 1, at(1)).await.unwrap());
+    assert!(begin(old).await);
+    // A commit says nothing of it.
+    let record = world.hold("anna").await;
+    assert_eq!(record.refresh_begun_at, Some(at(1)));
+    world.0.commit(finish(&record, 5)).await.unwrap();
+    assert_eq!(begun().await, Some(at(1)));
+    assert!(world.0.save_tokens(&item("anna"), old, &tokens("next")).await.unwrap());
+    assert_eq!(begun().await, None, "the new tokens are there");
+    assert!(!begin(old).await, "these are gone");
+    // It failed, and that is certain.
+    let next = version().await;
+    assert!(begin(next).await);
+    world.0.end_refresh(&item("anna"), old).await.unwrap();
+    assert_eq!(begun().await, Some(at(1)), "that was another one");
+    world.0.end_refresh(&item("anna"), next).await.unwrap();
+    assert_eq!(begun().await, None);
+    // The user authorized again.
+    assert!(begin(next).await);
+    let holder = NewHolder::Application(connection("app"));
+    world.link_with("anna", holder, tokens("linked"), "anna/app", 2).await;
+    assert_eq!(begun().await, None);
+    // The partner ended the authorization.
+    assert!(begin(version().await).await);
+    world.notify("anna", NotifyAsk::Revoked, 3).await;
+    assert_eq!(begun().await, None);
+    assert!(world.0.claim_refreshes(at(900), at(901), 9).await.unwrap().is_empty());
+}
+
+/// Leases that run out are counted, so that an Item whose work ends processes is found.
+pub(super) async fn leases_that_run_out_are_counted_until_a_commit(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    for (round, lost) in [0, 1, 2, 3].into_iter().enumerate() {
+        let minute = i64::try_from(round).unwrap() * 10;
+        let record = world.0.claim(at(minute), at(minute + 10), 1).await.unwrap().remove(0);
+        assert_eq!((record.lost_leases, record.took_over), (lost, lost > 0), "round {round}");
+    }
+    // One that was handed back was not lost; those before it still count.
+    let record = world.item("anna").await;
+    assert!(!record.took_over, "nobody claimed it by reading it");
+    world.0.hand_back(&[(record.id.clone(), record.fence, at(50))]).await.unwrap();
+    let record = world.0.claim_one(&item("anna"), at(50), at(60)).await.unwrap().unwrap();
+    assert_eq!((record.lost_leases, record.took_over), (3, false));
+    let record = world.0.claim_one(&item("anna"), at(60), at(70)).await.unwrap().unwrap();
+    assert_eq!((record.lost_leases, record.took_over), (4, true));
+    let mut commit = finish(&record, 80);
+    commit.then = Then::Keep { lease_until: at(90) };
+    commit.state = State::Created;
+    world.0.commit(commit).await.unwrap();
+    assert_eq!(world.item("anna").await.lost_leases, 0, "a part was stored");
 }

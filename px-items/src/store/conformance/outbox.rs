@@ -1,7 +1,7 @@
 //! Webhooks: they come with the commit, and wait until they were delivered.
 
 use super::world::*;
-use crate::store::{Store, StoreErrorKind};
+use crate::store::{Listener, QueuedWebhook, Store, StoreErrorKind, WebhookSettlement};
 use std::{collections::BTreeSet, sync::Arc};
 
 pub(super) async fn case_38_webhooks_come_with_the_commit(store: Arc<dyn Store>) {
@@ -170,4 +170,72 @@ pub(super) async fn nobody_takes_a_webhook_twice(store: Arc<dyn Store>) {
     assert_eq!(taken.len(), distinct.len());
     let rest = world.0.claim_webhooks(at(0), at(10), 100).await.unwrap();
     assert_eq!(distinct.len() + rest.len(), 60);
+}
+
+/// Many attempts are settled in one call: some end, some are due again, and those that were taken
+/// again meanwhile are left alone.
+pub(super) async fn webhooks_are_settled_together(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    for name in ["a", "b", "c", "d"] {
+        world.link(name, connection("app"), 0).await;
+        let record = world.hold(name).await;
+        let mut commit = finish(&record, 1000);
+        commit.news = something_new();
+        world.0.commit(commit).await.unwrap();
+    }
+    let first = world.webhooks(0).await;
+    let of = |name: &str, all: &[QueuedWebhook]| {
+        all.iter().find(|webhook| webhook.item_id.as_str() == name).unwrap().clone()
+    };
+    let again = world.webhooks(1).await;
+    assert!(first.len() >= 4 && again.len() == first.len(), "taken twice");
+    let mut settlements = vec![
+        WebhookSettlement::new(of("a", &again), None),
+        WebhookSettlement::new(of("b", &again), Some(at(30))),
+        WebhookSettlement::new(of("c", &first), None),
+        WebhookSettlement::new(of("d", &first), Some(at(900))),
+    ];
+    for webhook in &again {
+        let settled = |settlement: &WebhookSettlement| settlement.webhook.id == webhook.id;
+        if !settlements.iter().any(settled) {
+            settlements.push(WebhookSettlement::new(webhook.clone(), None));
+        }
+    }
+    world.0.settle_webhooks(&settlements).await.unwrap();
+    world.0.settle_webhooks(&[]).await.unwrap();
+    let names = |webhooks: Vec<QueuedWebhook>| {
+        webhooks.iter().map(|webhook| webhook.item_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(world.webhooks(2).await), ["c", "d"], "their lease of minute 1 ended");
+    assert!(world.webhooks(2).await.is_empty());
+    assert_eq!(names(world.webhooks(30).await).len(), 3, "and the one that is due again");
+}
+
+/// The components of the same process learn at once of what a commit left for them to do.
+pub(super) async fn a_commit_raises_the_signals_of_its_work(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let mut items = world.0.signals().items.listen();
+    let mut outbox = world.0.signals().outbox.listen();
+    let mut revocations = world.0.signals().revocations.listen();
+    let raised = |listener: &mut Listener| {
+        let mut raised = std::pin::pin!(listener.raised());
+        futures_util::FutureExt::now_or_never(raised.as_mut()).is_some()
+    };
+    world.link("anna", connection("app"), 0).await;
+    assert!(raised(&mut items), "it is due");
+    let record = world.hold("anna").await;
+    raised(&mut outbox);
+    world.0.commit(finish(&record, 1000)).await.unwrap();
+    assert!(!raised(&mut outbox), "nothing is sent");
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 1000);
+    commit.news = something_new();
+    world.0.commit(commit).await.unwrap();
+    assert!(raised(&mut outbox));
+    raised(&mut items);
+    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 1).await;
+    assert!(raised(&mut items));
+    raised(&mut revocations);
+    world.0.unlink(&item("anna"), Some(&app("app")), at(2)).await.unwrap();
+    assert!(raised(&mut revocations));
 }

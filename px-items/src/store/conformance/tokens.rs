@@ -4,7 +4,10 @@ use super::world::*;
 use crate::{
     item::State,
     merge::AccountStanding,
-    store::{Commit, NewHolder, NewLink, NotifyAsk, Store, StoreErrorKind, Then},
+    store::{
+        Commit, LostTokens, MayRevoke, NewHolder, NewLink, NotifyAsk, Revocation, RevocationStart,
+        Store, StoreErrorKind, Then,
+    },
 };
 use px_types::{AccessToken, UserId};
 use std::sync::Arc;
@@ -215,4 +218,162 @@ pub(super) async fn cycling_is_asked_for_until_the_tokens_are_replaced(store: Ar
     world.notify("anna", NotifyAsk::Cycle, 20).await;
     world.link("anna", connection("app"), 21).await;
     assert!(!world.item("anna").await.cycle_tokens);
+}
+
+/// Links the Item of a user with tokens; how that is refused, if it is.
+async fn bring(
+    world: &World,
+    user: &str,
+    tokens: px_client::oauth::TokenSet,
+    minute: i64,
+) -> Result<(), StoreErrorKind> {
+    let holder = NewHolder::Application(connection("app"));
+    let user_id = (bank(), UserId::new(user).unwrap());
+    let access = digest(&format!("{user}/{minute}"));
+    let new = NewLink::new(user_id, item(user), tokens, holder, access, at(minute));
+    world.0.link(new).await.map(drop).map_err(|error| error.kind())
+}
+
+/// Unlinks the Item of a user and takes the revocation of its tokens.
+async fn leave_and_claim(world: &World, user: &str, minute: i64) -> Revocation {
+    world.0.unlink(&item(user), Some(&app("app")), at(minute)).await.unwrap();
+    let mut claimed = world.0.claim_revocations(at(minute), at(minute + 1), 9).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    claimed.remove(0)
+}
+
+/// Whether tokens may be revoked, at that minute and for one minute.
+async fn may_revoke(world: &World, revocation: &Revocation, minute: i64, whole: bool) -> MayRevoke {
+    let mut start = RevocationStart::new(revocation, at(minute), at(minute + 1));
+    start.ends_grant = whole;
+    world.0.begin_revocation(start).await.unwrap()
+}
+
+/// The user unlinks and links again, and the partner gives the same bearer token: the revocation
+/// that waits would end the new Item.
+pub(super) async fn a_link_takes_out_a_revocation_of_its_tokens(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let mut same_refresh = tokens("2");
+    same_refresh.access_token = AccessToken::new("another");
+    let mut same_access = tokens("3");
+    same_access.refresh_token = None;
+    for (user, first, brought) in [
+        ("anna", tokens("1"), tokens("1")),
+        ("bert", tokens("2"), same_refresh),
+        ("carl", tokens("3"), same_access),
+    ] {
+        bring(&world, user, first, 1).await.unwrap();
+        let revocation = leave_and_claim(&world, user, 2).await;
+        bring(&world, user, brought, 3).await.unwrap();
+        assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Gone, "{user}");
+        world.0.settle_revocation(&revocation, Some(at(3))).await.unwrap();
+        let waiting = world.0.claim_revocations(at(90), at(91), 9).await.unwrap();
+        assert!(waiting.is_empty(), "{user}");
+    }
+    // Another user of the institution may have been given the same token.
+    bring(&world, "dora", tokens("4"), 1).await.unwrap();
+    let revocation = leave_and_claim(&world, "dora", 2).await;
+    bring(&world, "emil", tokens("4"), 3).await.unwrap();
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Gone);
+    // One of other tokens stays.
+    bring(&world, "fritz", tokens("5"), 1).await.unwrap();
+    let revocation = leave_and_claim(&world, "fritz", 2).await;
+    bring(&world, "fritz", tokens("6"), 3).await.unwrap();
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::Yes);
+}
+
+/// While the request is on the wire a link that brings the tokens has to wait.
+pub(super) async fn a_link_waits_for_a_revocation_on_the_wire(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let under_way = Err(StoreErrorKind::RevocationUnderWay);
+    bring(&world, "anna", tokens("1"), 1).await.unwrap();
+    let revocation = leave_and_claim(&world, "anna", 2).await;
+    assert_eq!(may_revoke(&world, &revocation, 2, false).await, MayRevoke::Yes);
+    assert_eq!(bring(&world, "anna", tokens("1"), 2).await, under_way);
+    assert!(world.0.find(&bank(), &UserId::new("anna").unwrap()).await.unwrap().is_none());
+    assert_eq!(bring(&world, "anna", tokens("2"), 2).await, Ok(()), "other tokens do not");
+    // It failed, and waits again: then the link takes it out.
+    world.0.settle_revocation(&revocation, Some(at(50))).await.unwrap();
+    assert_eq!(bring(&world, "bert", tokens("1"), 2).await, Ok(()));
+    assert!(world.0.claim_revocations(at(90), at(91), 9).await.unwrap().is_empty());
+    // A worker that died with it holds a link up until the request is over, and no longer.
+    bring(&world, "carl", tokens("3"), 1).await.unwrap();
+    let revocation = leave_and_claim(&world, "carl", 2).await;
+    assert_eq!(may_revoke(&world, &revocation, 2, false).await, MayRevoke::Yes);
+    assert_eq!(bring(&world, "carl", tokens("3"), 3).await, Ok(()));
+}
+
+/// A token that any Item of the institution uses is not revoked, however it got there.
+pub(super) async fn tokens_in_use_are_not_revoked(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    bring(&world, "anna", tokens("1"), 1).await.unwrap();
+    bring(&world, "bert", tokens("2"), 1).await.unwrap();
+    let revocation = leave_and_claim(&world, "anna", 2).await;
+    // A refresh gave another Item the same access token.
+    let mut next = tokens("3");
+    next.access_token = tokens("1").access_token;
+    let (_, version) = world.0.tokens(&item("bert")).await.unwrap().unwrap();
+    assert!(world.0.save_tokens(&item("bert"), version, &next).await.unwrap());
+    assert_eq!(may_revoke(&world, &revocation, 3, false).await, MayRevoke::InUse);
+    assert!(world.0.claim_revocations(at(90), at(91), 9).await.unwrap().is_empty(), "it is gone");
+    // One that another worker took meanwhile is that worker's.
+    let revocation = leave_and_claim(&world, "bert", 4).await;
+    let again = world.0.claim_revocations(at(6), at(7), 9).await.unwrap().remove(0);
+    assert_eq!(may_revoke(&world, &revocation, 6, false).await, MayRevoke::Gone);
+    assert_eq!(may_revoke(&world, &again, 6, false).await, MayRevoke::Yes);
+}
+
+/// At a partner where a revocation ends the user's whole grant, nothing is revoked while the user
+/// has an Item with tokens.
+pub(super) async fn a_revocation_that_ends_the_grant_waits_for_no_item(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    bring(&world, "anna", tokens("1"), 1).await.unwrap();
+    bring(&world, "anna", tokens("2"), 2).await.unwrap();
+    let old = world.0.claim_revocations(at(2), at(3), 9).await.unwrap().remove(0);
+    assert_eq!(old.tokens, tokens("1"), "the pair that was replaced");
+    assert_eq!(old.user_id.as_str(), "anna");
+    assert_eq!(may_revoke(&world, &old, 2, true).await, MayRevoke::InUse);
+    // When the Item is gone, its present pair ends the grant; a new link waits for that.
+    let last = leave_and_claim(&world, "anna", 4).await;
+    assert_eq!(may_revoke(&world, &last, 4, true).await, MayRevoke::Yes);
+    let linked = bring(&world, "anna", tokens("3"), 4).await;
+    assert_eq!(linked, Err(StoreErrorKind::RevocationUnderWay), "it would end the new pair");
+    assert_eq!(bring(&world, "bert", tokens("4"), 4).await, Ok(()), "another user's does not");
+    world.0.settle_revocation(&last, Some(at(30))).await.unwrap();
+    assert_eq!(bring(&world, "anna", tokens("3"), 5).await, Ok(()));
+    let again = world.0.claim_revocations(at(30), at(31), 9).await.unwrap().remove(0);
+    assert_eq!(may_revoke(&world, &again, 30, true).await, MayRevoke::InUse);
+}
+
+/// A pair of tokens that a refresh gave and that lost against a new authorization, or against the
+/// end of the Item, is revoked; one that lost against another refresh is of the same family.
+pub(super) async fn a_refreshed_pair_that_lost_is_revoked(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    let lose = async |user: &str, version: u64, name: &str| {
+        let place = (item(user), bank(), UserId::new(user).unwrap());
+        let lost = LostTokens::new(place, version, tokens(name), at(3));
+        world.0.revoke_lost(&lost).await.unwrap()
+    };
+    let revoked = async || {
+        let claimed = world.0.claim_revocations(at(9), at(10), 9).await.unwrap();
+        let mut names = Vec::new();
+        for revocation in claimed {
+            names.push(revocation.tokens.access_token.expose().to_owned());
+            world.0.settle_revocation(&revocation, None).await.unwrap();
+        }
+        names.sort();
+        names
+    };
+    bring(&world, "anna", tokens("1"), 1).await.unwrap();
+    let (_, first) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
+    assert!(world.0.save_tokens(&item("anna"), first, &tokens("2")).await.unwrap());
+    assert!(!lose("anna", first, "sibling").await, "another refresh came first");
+    assert!(revoked().await.is_empty());
+    bring(&world, "anna", tokens("3"), 2).await.unwrap();
+    assert!(lose("anna", first, "late").await, "a new authorization came first");
+    assert_eq!(revoked().await, ["access-2", "access-late"]);
+    let (_, present) = world.0.tokens(&item("anna")).await.unwrap().unwrap();
+    world.0.unlink(&item("anna"), Some(&app("app")), at(3)).await.unwrap();
+    assert!(lose("anna", present, "later").await, "the Item is gone");
+    assert_eq!(revoked().await, ["access-3", "access-later"]);
 }

@@ -7,8 +7,9 @@ use crate::{
     life::Life,
     merge::KnownAccount,
     store::{
-        Access, AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink,
-        NotifyBatch, NotifyOutcome, Result, StoreError, Unlinked,
+        Access, AccessDigest, Changed, ConnectionChange, Leave, Linked, LostTokens, MayRevoke,
+        NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Revocation, RevocationStart,
+        StoreError, Unlinked,
         rules::{self, Asked, Joined, Place, Traces},
     },
 };
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 
 impl Inner {
     pub(super) fn link(&mut self, new: &NewLink) -> Result<Linked> {
+        self.take_out_revocations(new)?;
         let key = (new.institution_id.clone(), new.user_id.clone());
         let Some(item_id) = self.keys.get(&key).cloned() else { return self.create(new) };
         if new.tokens.is_none() && item_id != new.item_id {
@@ -35,7 +37,9 @@ impl Inner {
         let spent = match (which, &new.tokens) {
             (rules::Tokens::New, Some(tokens)) => {
                 entry.token_version += 1;
+                entry.linked_version = entry.token_version;
                 entry.cycle_tokens = false;
+                entry.refresh_begun_at = None;
                 let old = entry.tokens.replace(tokens.clone());
                 old.filter(|old| rules::outlived(old, tokens))
             }
@@ -59,7 +63,7 @@ impl Inner {
         self.apply(&item_id, joined, new.now)?;
         self.leave_traces(&item_id, traces, new.now);
         if let Some(spent) = spent {
-            self.revoke(&item_id, &new.institution_id, spent, new.now);
+            self.revoke((&item_id, &new.institution_id, &new.user_id), spent, new.now);
         }
         Ok(Linked::new(item_id, false, repaired))
     }
@@ -82,7 +86,10 @@ impl Inner {
             change_seq: 0,
             epochs: 0,
             cycle_tokens: false,
+            refresh_begun_at: None,
+            lost_leases: 0,
             token_version: 1,
+            linked_version: 1,
             tokens: Some(tokens),
             connections: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -250,13 +257,62 @@ impl Inner {
 
     fn remove(&mut self, item: &ItemId, now: DateTime<Utc>) {
         let Some(entry) = self.items.remove(item) else { return };
-        self.keys.remove(&(entry.institution_id.clone(), entry.user_id));
+        self.keys.remove(&(entry.institution_id.clone(), entry.user_id.clone()));
         self.access.retain(|_, access| access.item_id != *item);
         self.outbox
             .retain(|_, queued| queued.what.item_id != *item || queued.what.to.partner().is_some());
         if let Some(tokens) = entry.tokens {
-            self.revoke(item, &entry.institution_id, tokens, now);
+            self.revoke((item, &entry.institution_id, &entry.user_id), tokens, now);
         }
+    }
+
+    /// A link that brings tokens of a waiting revocation takes it out.
+    fn take_out_revocations(&mut self, new: &NewLink) -> Result<()> {
+        let Some(tokens) = &new.tokens else { return Ok(()) };
+        let at_partner = |revocation: &Revocation| revocation.institution_id == new.institution_id;
+        for (id, queued) in &self.revocations {
+            let Some((until, ends_grant)) = self.sent.get(id) else { continue };
+            let ends = shares(&queued.what.tokens, tokens)
+                || (*ends_grant && queued.what.user_id == new.user_id);
+            if at_partner(&queued.what) && ends && *until > new.now {
+                return Err(StoreError::revocation_under_way());
+            }
+        }
+        self.revocations
+            .retain(|_, queued| !at_partner(&queued.what) || !shares(&queued.what.tokens, tokens));
+        Ok(())
+    }
+
+    pub(super) fn begin_revocation(&mut self, start: RevocationStart<'_>) -> MayRevoke {
+        let revocation = start.revocation;
+        let present = self.revocations.get(&revocation.id);
+        if !present.is_some_and(|queued| queued.what.attempt == revocation.attempt) {
+            return MayRevoke::Gone;
+        }
+        let in_use = self.items.values().any(|entry| {
+            entry.institution_id == revocation.institution_id
+                && entry.tokens.as_ref().is_some_and(|tokens| {
+                    shares(tokens, &revocation.tokens)
+                        || (start.ends_grant && entry.user_id == revocation.user_id)
+                })
+        });
+        if in_use {
+            self.revocations.remove(&revocation.id);
+            self.sent.remove(&revocation.id);
+            return MayRevoke::InUse;
+        }
+        self.sent.insert(revocation.id, (start.sent_until, start.ends_grant));
+        MayRevoke::Yes
+    }
+
+    pub(super) fn revoke_lost(&mut self, lost: &LostTokens) -> bool {
+        let linked = self.items.get(&lost.item_id).map(|entry| entry.linked_version);
+        if linked.is_some_and(|linked| linked <= lost.version) {
+            return false;
+        }
+        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        self.revoke(place, lost.tokens.clone(), lost.now);
+        true
     }
 
     pub(super) fn save_tokens(&mut self, item: &ItemId, version: u64, tokens: &TokenSet) -> bool {
@@ -267,7 +323,30 @@ impl Inner {
         entry.tokens = Some(tokens.clone());
         entry.token_version += 1;
         entry.cycle_tokens = false;
+        entry.refresh_begun_at = None;
         true
+    }
+
+    pub(super) fn begin_refresh(
+        &mut self,
+        item: &ItemId,
+        version: u64,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let Some(entry) = self.with_tokens(item, version) else { return false };
+        entry.refresh_begun_at.get_or_insert(now);
+        true
+    }
+
+    pub(super) fn end_refresh(&mut self, item: &ItemId, version: u64) {
+        if let Some(entry) = self.with_tokens(item, version) {
+            entry.refresh_begun_at = None;
+        }
+    }
+
+    fn with_tokens(&mut self, item: &ItemId, version: u64) -> Option<&mut Entry> {
+        let entry = self.items.get_mut(item)?;
+        (entry.tokens.is_some() && entry.token_version == version).then_some(entry)
     }
 
     pub(super) fn notify(&mut self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
@@ -304,6 +383,12 @@ impl Inner {
     }
 }
 
+/// Whether two pairs have a token in common.
+fn shares(one: &TokenSet, other: &TokenSet) -> bool {
+    let refresh = one.refresh_token.is_some() && one.refresh_token == other.refresh_token;
+    one.access_token == other.access_token || refresh
+}
+
 impl Entry {
     /// The partner refuses the tokens: they go, the Item rests, and a worker that has it is late.
     fn lose_authorization(&mut self) -> Result<()> {
@@ -319,6 +404,7 @@ impl Entry {
         self.tokens = None;
         self.token_version += 1;
         self.cycle_tokens = false;
+        self.refresh_begun_at = None;
     }
 
     pub(super) fn known_accounts(&self) -> Vec<KnownAccount> {

@@ -28,6 +28,21 @@ impl Inner {
         due.iter().filter_map(|id| self.take(id, lease_until).transpose()).collect()
     }
 
+    pub(super) fn claim_refreshes(
+        &mut self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        let free = |entry: &Entry| entry.leased_until.is_none_or(|until| until <= now);
+        let begun = self.items.iter().filter(|(_, entry)| free(entry));
+        let mut begun: Vec<_> =
+            begun.filter_map(|(id, entry)| Some((entry.refresh_begun_at?, id))).collect();
+        begun.sort_unstable();
+        let begun: Vec<_> = begun.into_iter().take(limit).map(|(_, id)| id.clone()).collect();
+        begun.iter().filter_map(|id| self.take(id, lease_until).transpose()).collect()
+    }
+
     pub(super) fn claim_one(
         &mut self,
         item: &ItemId,
@@ -46,8 +61,9 @@ impl Inner {
         let Some(entry) = self.items.get_mut(item) else { return Ok(None) };
         entry.state = rules::moved(entry.state, Event::Claimed)?;
         entry.fence += 1;
-        entry.leased_until = Some(lease_until);
-        Ok(Some(entry.record(item)))
+        let took_over = entry.leased_until.replace(lease_until).is_some();
+        entry.lost_leases += u32::from(took_over);
+        Ok(Some(ItemRecord { took_over, ..entry.record(item) }))
     }
 
     /// An Item that a worker holds under that fence.
@@ -107,6 +123,7 @@ impl Inner {
         entry.write_transactions(commit.transactions, now);
         entry.state = commit.state;
         entry.life = commit.life;
+        entry.lost_leases = 0;
         if commit.refused_tokens.is_some() {
             entry.drop_tokens();
         }

@@ -233,8 +233,8 @@ impl<'a> Transactions<'a> {
 /// The partner refused tokens of that version. When they are others by now, the user authorized
 /// again meanwhile, and nothing is lost.
 async fn drop_tokens(tx: &mut PgConnection, item: &ItemId, version: u64) -> Result<()> {
-    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL \
-               WHERE item_id = $1 AND version = $2";
+    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
+               access_mac = NULL, refresh_mac = NULL WHERE item_id = $1 AND version = $2";
     let version = i64::try_from(version).unwrap_or(-1);
     let query = sqlx::query(sql).bind(item.as_str()).bind(version);
     if query.execute(tx).await?.rows_affected() == 0 {

@@ -6,6 +6,8 @@ WITH held AS (
         life = $4,
         change_seq = change_seq + $5,
         cycle_tokens = cycle_tokens AND NOT $6,
+        refresh_begun_at = CASE WHEN $6 THEN NULL ELSE refresh_begun_at END,
+        lost_leases = 0,
         leased_until = $7,
         -- $8: the lease ends. $9 when it is due, $10 not before, $11 the notifications seen,
         -- $12 whether it rests whatever was notified, $13 now.

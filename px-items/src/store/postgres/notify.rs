@@ -45,7 +45,7 @@ SELECT count(*) AS locked FROM locked";
 
 const REVOKE: &str = "
 UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = NULL, due_at = NULL,
-    cycle_tokens = false
+    cycle_tokens = false, refresh_begun_at = NULL
 FROM unnest($2::text[], $3::text[]) AS move (before, after)
 WHERE i.item_id = ANY ($1) AND i.state = move.before AND i.state <> ALL ($4)
 RETURNING i.item_id";
@@ -86,8 +86,8 @@ impl PostgresStore {
         let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
         lost.sort_unstable();
         let ids: Vec<_> = lost.iter().map(ItemId::as_str).collect();
-        let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL \
-                   WHERE item_id = ANY ($1)";
+        let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
+                   access_mac = NULL, refresh_mac = NULL WHERE item_id = ANY ($1)";
         sqlx::query(sql).bind(&ids).execute(&mut *tx).await?;
         let mut connections = connections_of(tx, &ids).await?;
         let mut told = Vec::new();

@@ -9,7 +9,9 @@ use super::{
     tokens,
 };
 use crate::{
-    store::{Destination, QueuedWebhook, Revocation, StoreError, rules::Waiting},
+    store::{
+        Destination, QueuedWebhook, Revocation, StoreError, WebhookSettlement, rules::Waiting,
+    },
     vault::Envelope,
 };
 use chrono::{DateTime, Utc};
@@ -50,6 +52,21 @@ WITH taken AS (
 UPDATE outbox o SET attempt = attempt - 1, due_at = taken.due_at
 FROM taken WHERE o.item_id = taken.item_id AND o.id = taken.id";
 
+/// Locked in the same order. A row is deleted or deferred, never both.
+const SETTLE: &str = "
+WITH taken AS (
+    SELECT o.item_id, o.id, given.again_at
+    FROM outbox o JOIN unnest($1::text[], $2::bigint[], $3::integer[], $4::timestamptz[])
+        AS given (item_id, id, attempt, again_at) ON o.item_id = given.item_id AND o.id = given.id
+    WHERE o.attempt = given.attempt
+    ORDER BY o.item_id, o.id FOR UPDATE OF o
+), ended AS (
+    DELETE FROM outbox o USING taken
+    WHERE o.item_id = taken.item_id AND o.id = taken.id AND taken.again_at IS NULL
+)
+UPDATE outbox o SET due_at = taken.again_at
+FROM taken WHERE o.item_id = taken.item_id AND o.id = taken.id AND taken.again_at IS NOT NULL";
+
 const CLAIM_REVOCATIONS: &str = "
 WITH due AS (
     SELECT item_id, id, due_at FROM revocations WHERE due_at <= $1
@@ -57,7 +74,7 @@ WITH due AS (
 )
 UPDATE revocations r SET attempt = attempt + 1, due_at = $2
 FROM due WHERE r.item_id = due.item_id AND r.id = due.id
-RETURNING r.id, r.item_id, r.institution_id, r.key_id, r.sealed, r.created_at, r.attempt,
+RETURNING r.id, r.item_id, r.institution_id, r.user_id, r.key_id, r.sealed, r.created_at, r.attempt,
     due.due_at AS was_due_at";
 
 /// Puts things into the outbox, in the order in which they are sent.
@@ -121,26 +138,18 @@ impl PostgresStore {
         Ok(taken)
     }
 
-    pub(super) async fn end_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        let sql = match again_at {
-            Some(_) => {
-                "UPDATE outbox SET due_at = $4 WHERE item_id = $1 AND id = $2 AND attempt = $3"
-            }
-            None => {
-                "DELETE FROM outbox WHERE item_id = $1 AND id = $2 AND attempt = $3 \
-                 AND $4::timestamptz IS NULL"
-            }
-        };
-        let query = sqlx::query(sql).bind(webhook.item_id.as_str()).bind(webhook.id);
-        query
-            .bind(attempts(webhook.attempt))
-            .bind(again_at.map(Moment))
-            .execute(&self.pool)
-            .await?;
+    pub(super) async fn end_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        let webhooks = || settlements.iter().map(|settled| &settled.webhook);
+        let items: Vec<_> = webhooks().map(|webhook| webhook.item_id.as_str()).collect();
+        let ids: Vec<_> = webhooks().map(|webhook| webhook.id).collect();
+        let taken: Vec<_> = webhooks().map(|webhook| attempts(webhook.attempt)).collect();
+        let again_at: Vec<_> =
+            settlements.iter().map(|settled| settled.again_at.map(Moment)).collect();
+        let query = sqlx::query(SETTLE).bind(items).bind(ids).bind(taken).bind(again_at);
+        query.execute(&self.pool).await?;
         Ok(())
     }
 
@@ -165,13 +174,25 @@ impl PostgresStore {
     ) -> Result<Vec<Revocation>> {
         let query = sqlx::query(CLAIM_REVOCATIONS).bind(Moment(now)).bind(Moment(lease_until));
         let rows = query.bind(rows_of(limit)).fetch_all(&self.pool).await?;
-        longest_due_first(rows)?.iter().map(|row| self.revocation(row)).collect()
+        let rows = longest_due_first(rows)?;
+        let mut taken = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match self.revocation(row).map_err(StoreError::from) {
+                Ok(revocation) => taken.push(revocation),
+                // As above.
+                Err(error) => {
+                    let id: i64 = row.try_get("id")?;
+                    tracing::error!(id, %error, "tokens cannot be revoked at their partner");
+                }
+            }
+        }
+        Ok(taken)
     }
 
     fn revocation(&self, row: &PgRow) -> Result<Revocation> {
         let item: ItemId = row::parsed(row, "item_id")?;
         let opened = tokens::open(&*self.options.vault, &item, row)?;
-        let place = (item, row::parsed(row, "institution_id")?);
+        let place = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
         Ok(Revocation::new(
             row.try_get("id")?,
             place,
@@ -188,7 +209,8 @@ impl PostgresStore {
     ) -> Result<()> {
         let sql = match again_at {
             Some(_) => {
-                "UPDATE revocations SET due_at = $4 WHERE item_id = $1 AND id = $2 AND attempt = $3"
+                "UPDATE revocations SET due_at = $4, sent_until = NULL, whole_grant = false \
+                 WHERE item_id = $1 AND id = $2 AND attempt = $3"
             }
             None => {
                 "DELETE FROM revocations WHERE item_id = $1 AND id = $2 AND attempt = $3 \

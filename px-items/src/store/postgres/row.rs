@@ -23,7 +23,7 @@ macro_rules! item_columns {
     () => {
         "i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, \
          i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, \
-         i.needs_transactions, i.cycle_tokens, \
+         i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, \
          (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id \
           AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending"
     };
@@ -58,6 +58,9 @@ pub(super) fn item(row: &PgRow) -> Result<ItemRecord> {
         oldest_pending: date(row, "oldest_pending")?,
         needs_transactions: row.try_get("needs_transactions")?,
         cycle_tokens: row.try_get("cycle_tokens")?,
+        refresh_begun_at: moment_if_any(row, "refresh_begun_at")?,
+        lost_leases: row.try_get::<i32, _>("lost_leases")?.unsigned_abs(),
+        took_over: false,
     })
 }
 

@@ -3,13 +3,20 @@
 use super::{
     PostgresStore,
     failure::{Failure, Result},
-    sealed,
+    row, sealed,
     time::Moment,
 };
-use crate::vault::{Envelope, Sealed};
+use crate::{
+    store::{
+        LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
+        digests::{DigestKey, KEY_NAME, TokenDigests},
+    },
+    vault::{Envelope, Sealed},
+};
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
-use px_types::{InstitutionId, ItemId};
+use px_core::SystemRandom;
+use px_types::{InstitutionId, ItemId, UserId};
 use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use zeroize::Zeroizing;
 
@@ -25,21 +32,152 @@ impl PostgresStore {
         tokens: &TokenSet,
     ) -> Result<bool> {
         let sealed = seal(&*self.options.vault, item, tokens)?;
+        let key = self.digest_key().await?;
         let mut tx = self.pool.begin().await?;
         // The Item's row first, as every change of an Item does.
-        let sql = "UPDATE items SET cycle_tokens = false WHERE item_id = $1";
-        sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
-        let sql = "UPDATE tokens SET version = version + 1, key_id = $3, sealed = $4 \
+        let sql = "UPDATE items SET cycle_tokens = false, refresh_begun_at = NULL \
+                   WHERE item_id = $1 RETURNING institution_id";
+        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
+        let Some(row) = row else { return Ok(false) };
+        let digests = key.of(&row::parsed(&row, "institution_id")?, tokens);
+        let sql = "UPDATE tokens SET version = version + 1, key_id = $3, sealed = $4, \
+                   access_mac = $5, refresh_mac = $6 \
                    WHERE item_id = $1 AND version = $2 AND sealed IS NOT NULL";
         let query = sqlx::query(sql).bind(item.as_str());
         let query = query.bind(i64::try_from(version).unwrap_or(-1));
         let query = query.bind(sealed.key_id).bind(sealed.bytes);
+        let query = query.bind(digests.access).bind(digests.refresh);
         if query.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
         tx.commit().await?;
         Ok(true)
     }
+
+    pub(super) async fn note_refresh(
+        &self,
+        item: &ItemId,
+        version: u64,
+        begun_at: Option<DateTime<Utc>>,
+    ) -> Result<bool> {
+        // With $3 the earlier time stays; without it there is none. If a link commits while this
+        // waits for the row, the record may name its tokens: that costs one refresh of them.
+        let sql = "UPDATE items SET refresh_begun_at = \
+                   CASE WHEN $3::timestamptz IS NULL THEN NULL ELSE coalesce(refresh_begun_at, $3) \
+                   END WHERE item_id = $1 AND EXISTS (SELECT 1 FROM tokens \
+                   WHERE item_id = $1 AND version = $2 AND sealed IS NOT NULL)";
+        let query = sqlx::query(sql).bind(item.as_str());
+        let query = query.bind(i64::try_from(version).unwrap_or(-1)).bind(begun_at.map(Moment));
+        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+    }
+
+    /// The key of the digests of tokens, which is drawn when it is needed first.
+    pub(super) async fn digest_key(&self) -> Result<&DigestKey> {
+        self.digest_key.get_or_try_init(|| self.load_digest_key()).await
+    }
+
+    async fn load_digest_key(&self) -> Result<DigestKey> {
+        let vault = &*self.options.vault;
+        let sql = "SELECT key_id, sealed FROM secrets WHERE name = $1";
+        let stored = || sqlx::query(sql).bind(KEY_NAME).fetch_optional(&self.pool);
+        let mut row = stored().await?;
+        if row.is_none() {
+            let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), KEY_NAME)?;
+            let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES ($1, $2, $3) \
+                       ON CONFLICT DO NOTHING";
+            let query = sqlx::query(sql).bind(KEY_NAME).bind(sealed.key_id).bind(sealed.bytes);
+            query.execute(&self.pool).await?;
+            // Another machine may have been first.
+            row = stored().await?;
+        }
+        let row = row.ok_or_else(|| Failure::corrupt("secret"))?;
+        Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?))
+    }
+
+    pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        let revocation = start.revocation;
+        let mut tx = self.pool.begin().await?;
+        let sql = "SELECT access_mac, refresh_mac FROM revocations \
+                   WHERE item_id = $1 AND id = $2 AND attempt = $3 FOR UPDATE";
+        let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
+        let query = query.bind(i32::try_from(revocation.attempt).unwrap_or(i32::MAX));
+        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(MayRevoke::Gone) };
+        // A link that brings one of these tokens waits for the lock of the row that is held here.
+        let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE access_mac = $1) \
+                   OR EXISTS (SELECT 1 FROM tokens WHERE refresh_mac = $2) \
+                   OR ($3 AND EXISTS (SELECT 1 FROM item_keys k \
+                       JOIN tokens t ON t.item_id = k.item_id AND t.sealed IS NOT NULL \
+                       WHERE k.institution_id = $4 AND k.user_id = $5)) AS in_use";
+        let in_use: bool = sqlx::query(sql)
+            .bind(row.try_get::<&[u8], _>("access_mac")?)
+            .bind(row.try_get::<Option<&[u8]>, _>("refresh_mac")?)
+            .bind(start.ends_grant)
+            .bind(revocation.institution_id.as_str())
+            .bind(revocation.user_id.as_str())
+            .fetch_one(&mut *tx)
+            .await?
+            .try_get("in_use")?;
+        if in_use {
+            let sql = "DELETE FROM revocations WHERE item_id = $1 AND id = $2";
+            let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
+            query.execute(&mut *tx).await?;
+        } else {
+            let sql = "UPDATE revocations SET sent_until = $3, whole_grant = $4 \
+                       WHERE item_id = $1 AND id = $2";
+            let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
+            let query = query.bind(Moment(start.sent_until)).bind(start.ends_grant);
+            query.execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(if in_use { MayRevoke::InUse } else { MayRevoke::Yes })
+    }
+
+    pub(super) async fn queue_lost(&self, lost: &LostTokens) -> Result<bool> {
+        let digests = self.digest_key().await?.of(&lost.institution_id, &lost.tokens);
+        let mut tx = self.pool.begin().await?;
+        let sql = "SELECT t.linked_version FROM items i JOIN tokens t ON t.item_id = i.item_id \
+                   WHERE i.item_id = $1 FOR UPDATE OF i";
+        let row = sqlx::query(sql).bind(lost.item_id.as_str()).fetch_optional(&mut *tx).await?;
+        let linked = row.map(|row| row.try_get::<i64, _>("linked_version")).transpose()?;
+        if linked.is_some_and(|linked| linked.unsigned_abs() <= lost.version) {
+            return Ok(false);
+        }
+        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        revoke(&mut tx, &*self.options.vault, place, (&lost.tokens, &digests), lost.now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// A link that brings tokens of a waiting revocation takes it out. One that is on the wire ends the
+/// link, which may try again.
+pub(super) async fn take_out(
+    tx: &mut PgConnection,
+    new: &NewLink,
+    digests: &TokenDigests,
+) -> Result<()> {
+    let sql = "SELECT coalesce(sent_until > $5, false) AS under_way FROM revocations \
+               WHERE access_mac = $1 OR refresh_mac = $2 \
+               OR (whole_grant AND institution_id = $3 AND user_id = $4) \
+               ORDER BY item_id, id FOR UPDATE";
+    let rows = sqlx::query(sql)
+        .bind(&digests.access)
+        .bind(&digests.refresh)
+        .bind(new.institution_id.as_str())
+        .bind(new.user_id.as_str())
+        .bind(Moment(new.now))
+        .fetch_all(&mut *tx)
+        .await?;
+    for row in &rows {
+        if row.try_get("under_way")? {
+            return Err(StoreError::revocation_under_way().into());
+        }
+    }
+    if !rows.is_empty() {
+        let sql = "DELETE FROM revocations WHERE access_mac = $1 OR refresh_mac = $2";
+        sqlx::query(sql).bind(&digests.access).bind(&digests.refresh).execute(tx).await?;
+    }
+    Ok(())
 }
 
 /// The tokens of an Item and their version; `None` when there are none.
@@ -60,14 +198,18 @@ pub(super) async fn put(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
     item: &ItemId,
-    tokens: &TokenSet,
+    (tokens, digests): (&TokenSet, &TokenDigests),
 ) -> Result<()> {
     let sealed = seal(vault, item, tokens)?;
-    let sql = "INSERT INTO tokens (item_id, version, key_id, sealed) VALUES ($1, 1, $2, $3) \
+    let sql = "INSERT INTO tokens \
+               (item_id, version, linked_version, key_id, sealed, access_mac, refresh_mac) \
+               VALUES ($1, 1, 1, $2, $3, $4, $5) \
                ON CONFLICT (item_id) DO UPDATE SET version = tokens.version + 1, \
-               key_id = excluded.key_id, sealed = excluded.sealed";
+               linked_version = tokens.version + 1, key_id = excluded.key_id, \
+               sealed = excluded.sealed, access_mac = excluded.access_mac, \
+               refresh_mac = excluded.refresh_mac";
     let query = sqlx::query(sql).bind(item.as_str()).bind(sealed.key_id).bind(sealed.bytes);
-    query.execute(tx).await?;
+    query.bind(&digests.access).bind(&digests.refresh).execute(tx).await?;
     Ok(())
 }
 
@@ -75,16 +217,18 @@ pub(super) async fn put(
 pub(super) async fn revoke(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
-    (item, institution): (&ItemId, &InstitutionId),
-    tokens: &TokenSet,
+    (item, institution, user): (&ItemId, &InstitutionId, &UserId),
+    (tokens, digests): (&TokenSet, &TokenDigests),
     now: DateTime<Utc>,
 ) -> Result<()> {
     let sealed = seal(vault, item, tokens)?;
-    let sql = "INSERT INTO revocations \
-               (item_id, institution_id, key_id, sealed, created_at, due_at) \
-               VALUES ($1, $2, $3, $4, $5, $5)";
+    let sql = "INSERT INTO revocations (item_id, institution_id, user_id, key_id, sealed, \
+               access_mac, refresh_mac, created_at, due_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
     let query = sqlx::query(sql).bind(item.as_str()).bind(institution.as_str());
-    query.bind(sealed.key_id).bind(sealed.bytes).bind(Moment(now)).execute(tx).await?;
+    let query = query.bind(user.as_str()).bind(sealed.key_id).bind(sealed.bytes);
+    let query = query.bind(&digests.access).bind(&digests.refresh);
+    query.bind(Moment(now)).execute(tx).await?;
     Ok(())
 }
 

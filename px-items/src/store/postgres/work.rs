@@ -15,25 +15,47 @@ use crate::{
 use chrono::{DateTime, Utc};
 use px_client::Window;
 use px_types::{ItemId, TransactionId};
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
+use std::collections::BTreeSet;
 
 /// Takes due Items that nobody else is taking at this moment. It never waits for a lock, so it
 /// has no part in any deadlock.
-const CLAIM: &str = "
+pub(super) const CLAIM: &str = "
 WITH due AS (
-    SELECT item_id, wake_at FROM items WHERE wake_at <= $1
+    SELECT item_id, wake_at AS since, leased_until IS NOT NULL AS took_over
+    FROM items WHERE wake_at <= $1
     ORDER BY wake_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2
+UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2,
+    lost_leases = lost_leases + due.took_over::int
 FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = due.item_id AND i.state = move.before
-RETURNING i.item_id, i.fence, due.wake_at";
+RETURNING i.item_id, i.fence, due.since, due.took_over";
+
+/// The same for refreshes whose worker stopped, due or not.
+pub(super) const CLAIM_REFRESHES: &str = "
+WITH due AS (
+    SELECT item_id, refresh_begun_at AS since, leased_until IS NOT NULL AS took_over
+    FROM items
+    WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= $1)
+    ORDER BY refresh_begun_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2,
+    lost_leases = lost_leases + due.took_over::int
+FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
+WHERE i.item_id = due.item_id AND i.state = move.before
+RETURNING i.item_id, i.fence, due.since, due.took_over";
 
 const CLAIM_ONE: &str = "
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $3
-FROM unnest($4::text[], $5::text[]) AS move (before, after)
-WHERE i.item_id = $1 AND (i.leased_until IS NULL OR i.leased_until <= $2) AND i.state = move.before
-RETURNING i.item_id, i.fence";
+WITH due AS (
+    SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
+    WHERE item_id = $1 AND (leased_until IS NULL OR leased_until <= $2) FOR UPDATE
+)
+UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $3,
+    lost_leases = lost_leases + due.took_over::int
+FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
+WHERE i.item_id = due.item_id AND i.state = move.before
+RETURNING i.item_id, i.fence, due.took_over";
 
 /// Claimed Items as they are. By the fence, so that one which lost its lease in between is not
 /// taken for held.
@@ -75,12 +97,13 @@ const KNOWN: &str = concat!(
 impl PostgresStore {
     pub(super) async fn take_due(
         &self,
+        statement: &'static str,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let (before, after) = moves(Event::Claimed);
-        let rows = sqlx::query(CLAIM)
+        let rows = sqlx::query(statement)
             .bind(Moment(now))
             .bind(Moment(lease_until))
             .bind(rows_of(limit))
@@ -90,13 +113,11 @@ impl PostgresStore {
             .await?;
         let mut taken = Vec::with_capacity(rows.len());
         for row in &rows {
-            let wake_at = row::moment(row, "wake_at")?;
-            let fence: i64 = row.try_get("fence")?;
-            taken.push((wake_at, row.try_get("item_id")?, fence));
+            taken.push((row::moment(row, "since")?, Taken::of(row)?));
         }
         // An UPDATE answers in no order.
         taken.sort_unstable();
-        self.claimed(taken.into_iter().map(|(_, item, fence)| (item, fence)).unzip()).await
+        self.claimed(taken.into_iter().map(|(_, taken)| taken).collect()).await
     }
 
     pub(super) async fn take_one(
@@ -115,18 +136,26 @@ impl PostgresStore {
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let taken = (vec![row.try_get("item_id")?], vec![row.try_get("fence")?]);
-        Ok(self.claimed(taken).await?.pop())
+        Ok(self.claimed(vec![Taken::of(&row)?]).await?.pop())
     }
 
     /// Reads what was claimed in a statement of its own: one that waited for a lock or passed one
     /// over sees other tables as they were before.
-    async fn claimed(&self, (items, fences): (Vec<String>, Vec<i64>)) -> Result<Vec<ItemRecord>> {
-        if items.is_empty() {
+    async fn claimed(&self, taken: Vec<Taken>) -> Result<Vec<ItemRecord>> {
+        if taken.is_empty() {
             return Ok(Vec::new());
         }
+        let items: Vec<_> = taken.iter().map(|taken| taken.item.as_str()).collect();
+        let fences: Vec<_> = taken.iter().map(|taken| taken.fence).collect();
         let query = sqlx::query(CLAIMED).bind(items).bind(fences);
-        query.fetch_all(&self.pool).await?.iter().map(row::item).collect()
+        let rows = query.fetch_all(&self.pool).await?;
+        let mut records = rows.iter().map(row::item).collect::<Result<Vec<_>>>()?;
+        let taken_over: BTreeSet<_> =
+            taken.iter().filter(|taken| taken.took_over).map(|taken| taken.item.as_str()).collect();
+        for record in &mut records {
+            record.took_over = taken_over.contains(record.id.as_str());
+        }
+        Ok(records)
     }
 
     pub(super) async fn prolong(
@@ -172,6 +201,24 @@ impl PostgresStore {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(row::known).collect()
+    }
+}
+
+/// An Item that a claim took.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Taken {
+    item: String,
+    fence: i64,
+    took_over: bool,
+}
+
+impl Taken {
+    fn of(row: &PgRow) -> Result<Self> {
+        Ok(Self {
+            item: row.try_get("item_id")?,
+            fence: row.try_get("fence")?,
+            took_over: row.try_get("took_over")?,
+        })
     }
 }
 

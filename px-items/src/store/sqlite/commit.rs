@@ -24,6 +24,8 @@ UPDATE items SET
     life = ?4,
     change_seq = change_seq + ?5,
     cycle_tokens = cycle_tokens AND NOT ?12,
+    refresh_begun_at = iif(?12, NULL, refresh_begun_at),
+    lost_leases = 0,
     leased_until = ?6,
     not_before = CASE WHEN ?6 IS NULL THEN ?8 ELSE not_before END,
     notified_since = CASE WHEN ?6 IS NULL AND notified <= ?9 THEN NULL ELSE notified_since END,
@@ -276,8 +278,8 @@ impl Rows {
 /// The partner refused tokens of that version. When they are others by now, the user authorized
 /// again meanwhile, and nothing is lost.
 async fn drop_tokens(tx: &mut SqliteConnection, item: &ItemId, version: u64) -> Result<()> {
-    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL \
-               WHERE item_id = ?1 AND version = ?2";
+    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
+               access_mac = NULL, refresh_mac = NULL WHERE item_id = ?1 AND version = ?2";
     let version = i64::try_from(version).unwrap_or(-1);
     let query = sqlx::query(sql).bind(item.as_str()).bind(version);
     if query.execute(tx).await?.rows_affected() == 0 {

@@ -13,6 +13,7 @@ use crate::{
     store::{
         AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink, StoreError,
         Unlinked,
+        digests::DigestKey,
         rules::{self, Joined, Place, Tell, Tokens},
     },
 };
@@ -50,19 +51,29 @@ struct Present {
 
 impl SqliteStore {
     pub(super) async fn connect_holder(&self, new: &NewLink) -> Result<Linked> {
+        let key = self.digest_key().await?;
         let mut tx = self.begin().await?;
+        if let Some(tokens) = &new.tokens {
+            let digests = key.of(&new.institution_id, tokens);
+            tokens::take_out(&mut tx, new, &digests).await?;
+        }
         let linked = match find_key(&mut tx, new).await? {
-            None => self.create(&mut tx, new).await?,
+            None => self.create(&mut tx, new, key).await?,
             Some(item) if new.tokens.is_none() && item != new.item_id => {
                 return Err(StoreError::no_item().into());
             }
-            Some(item) => self.join(&mut tx, &item, new).await?,
+            Some(item) => self.join(&mut tx, &item, new, key).await?,
         };
         tx.commit().await?;
         Ok(linked)
     }
 
-    async fn create(&self, tx: &mut SqliteConnection, new: &NewLink) -> Result<Linked> {
+    async fn create(
+        &self,
+        tx: &mut SqliteConnection,
+        new: &NewLink,
+        key: &DigestKey,
+    ) -> Result<Linked> {
         let item = &new.item_id;
         let tokens = new.tokens.as_ref().ok_or_else(StoreError::no_item)?;
         let connection = match &new.holder {
@@ -88,7 +99,8 @@ impl SqliteStore {
         if let Some(connection) = &connection {
             commit::write_connection(tx, item, connection).await?;
         }
-        tokens::put(tx, &*self.options.vault, item, tokens).await?;
+        let digests = key.of(&new.institution_id, tokens);
+        tokens::put(tx, &*self.options.vault, item, (tokens, &digests)).await?;
         let place = Place {
             item,
             institution: &new.institution_id,
@@ -107,13 +119,14 @@ impl SqliteStore {
         tx: &mut SqliteConnection,
         item: &ItemId,
         new: &NewLink,
+        key: &DigestKey,
     ) -> Result<Linked> {
         let Some(present) = present(tx, item).await? else { return Err(Failure::corrupt("key")) };
         let listed = present.known.iter().filter(|known| known.is_present());
         let listed: Vec<_> = listed.map(|known| known.partner_id.clone()).collect();
         let which = rules::which_tokens(present.state, new, &present.connections, &listed);
         if let Some(tokens) = &new.tokens {
-            self.choose_tokens(tx, (item, which), tokens, new).await?;
+            self.choose_tokens(tx, (item, which), tokens, (new, key)).await?;
         }
         let connections = (present.connections.as_slice(), present.epochs);
         let joined = rules::join(present.place(), connections, &present.known, new)?;
@@ -131,14 +144,16 @@ impl SqliteStore {
         tx: &mut SqliteConnection,
         (item, which): (&ItemId, Tokens),
         tokens: &TokenSet,
-        new: &NewLink,
+        (new, key): (&NewLink, &DigestKey),
     ) -> Result<()> {
         let vault = &*self.options.vault;
         let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
         let spent = match which {
             Tokens::New => {
-                tokens::put(tx, vault, item, tokens).await?;
-                let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1";
+                let digests = key.of(&new.institution_id, tokens);
+                tokens::put(tx, vault, item, (tokens, &digests)).await?;
+                let sql =
+                    "UPDATE items SET cycle_tokens = 0, refresh_begun_at = NULL WHERE item_id = ?1";
                 sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
                 old.filter(|old| rules::outlived(old, tokens))
             }
@@ -149,7 +164,9 @@ impl SqliteStore {
             Tokens::OldAlone => None,
         };
         if let Some(spent) = spent {
-            tokens::revoke(tx, vault, (item, &new.institution_id), &spent, new.now).await?;
+            let digests = key.of(&new.institution_id, &spent);
+            let place = (item, &new.institution_id, &new.user_id);
+            tokens::revoke(tx, vault, place, (&spent, &digests), new.now).await?;
         }
         Ok(())
     }
@@ -211,6 +228,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn disconnect(&self, leave: &Leave) -> Result<Unlinked> {
+        let digest_key = self.digest_key().await?;
         let mut tx = self.begin().await?;
         let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
         let Some(present) = present(&mut tx, item).await? else {
@@ -225,7 +243,8 @@ impl SqliteStore {
         let traces = rules::of_leave(leave, place, theirs.first().copied())?;
         let gone = others.is_empty();
         if gone {
-            self.remove(&mut tx, (item, &present.institution), leave.now).await?;
+            let place = (item, &present.institution, &present.user);
+            self.remove(&mut tx, place, digest_key, leave.now).await?;
         } else {
             let needs = others.iter().any(|one| one.needs_transactions());
             let sql = "UPDATE items SET needs_transactions = ?2 WHERE item_id = ?1";
@@ -256,12 +275,15 @@ impl SqliteStore {
     async fn remove(
         &self,
         tx: &mut SqliteConnection,
-        (item, institution): (&ItemId, &InstitutionId),
+        (item, institution, user): (&ItemId, &InstitutionId, &UserId),
+        key: &DigestKey,
         now: DateTime<Utc>,
     ) -> Result<()> {
         let vault = &*self.options.vault;
         if let Some((old, _)) = tokens::stored(&mut *tx, vault, item).await? {
-            tokens::revoke(tx, vault, (item, institution), &old, now).await?;
+            let digests = key.of(institution, &old);
+            let place = (item, institution, user);
+            tokens::revoke(tx, vault, place, (&old, &digests), now).await?;
         }
         let keys = "DELETE FROM item_keys WHERE (institution_id, user_id) = \
                     (SELECT institution_id, user_id FROM items WHERE item_id = ?1)";

@@ -6,7 +6,9 @@ use super::{
     sealed, tokens,
 };
 use crate::{
-    store::{Destination, QueuedWebhook, Revocation, StoreError, rules::Waiting},
+    store::{
+        Destination, QueuedWebhook, Revocation, StoreError, WebhookSettlement, rules::Waiting,
+    },
     vault::Envelope,
 };
 use chrono::{DateTime, Utc};
@@ -37,8 +39,18 @@ FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
     FROM json_each(?1)) AS given
 WHERE outbox.id = given.id AND outbox.attempt = given.attempt";
 
+const DEFER: &str = "
+UPDATE outbox SET due_at = given.due_at
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
+    FROM json_each(?1)) AS given
+WHERE outbox.id = given.id AND outbox.attempt = given.attempt";
+
+const END: &str = "
+DELETE FROM outbox
+WHERE (id, attempt) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+
 pub(super) const DUE_REVOCATIONS: &str = "
-SELECT id, item_id, institution_id, key_id, sealed, created_at, attempt + 1 AS attempt
+SELECT id, item_id, institution_id, user_id, key_id, sealed, created_at, attempt + 1 AS attempt
 FROM revocations WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
 
 const TAKE_REVOCATIONS: &str = "
@@ -145,18 +157,20 @@ impl SqliteStore {
         Ok(rows)
     }
 
-    pub(super) async fn end_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        let sql = match again_at {
-            Some(_) => "UPDATE outbox SET due_at = ?3 WHERE id = ?1 AND attempt = ?2",
-            None => "DELETE FROM outbox WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
+    pub(super) async fn end_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        let (again, ended): (Vec<_>, Vec<_>) =
+            settlements.iter().partition(|settled| settled.again_at.is_some());
+        let rows = |settlements: Vec<&WebhookSettlement>| {
+            let rows = settlements.iter();
+            let rows =
+                rows.map(|one| (one.webhook.id, one.webhook.attempt, one.again_at.map(micros)));
+            row::text(&rows.collect::<Vec<_>>())
         };
-        let query = sqlx::query(sql).bind(webhook.id).bind(webhook.attempt);
+        let (again, ended) = (rows(again)?, rows(ended)?);
         let mut tx = self.begin().await?;
-        query.bind(again_at.map(micros)).execute(&mut *tx).await?;
+        for (sql, rows) in [(DEFER, again), (END, ended)] {
+            sqlx::query(sql).bind(rows).execute(&mut *tx).await?;
+        }
         tx.commit().await?;
         Ok(())
     }
@@ -179,7 +193,10 @@ impl SqliteStore {
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
         let sql = match again_at {
-            Some(_) => "UPDATE revocations SET due_at = ?3 WHERE id = ?1 AND attempt = ?2",
+            Some(_) => {
+                "UPDATE revocations SET due_at = ?3, sent_until = NULL, whole_grant = 0 \
+                 WHERE id = ?1 AND attempt = ?2"
+            }
             None => "DELETE FROM revocations WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL",
         };
         let query = sqlx::query(sql).bind(revocation.id).bind(revocation.attempt);
@@ -192,7 +209,7 @@ impl SqliteStore {
     fn revocation(&self, row: &SqliteRow) -> Result<Revocation> {
         let item: ItemId = row::parsed(row, "item_id")?;
         let opened = tokens::open(&*self.options.vault, &item, row)?;
-        let place = (item, row::parsed(row, "institution_id")?);
+        let place = (item, row::parsed(row, "institution_id")?, row::parsed(row, "user_id")?);
         let created_at = row::moment(row, "created_at")?;
         Ok(Revocation::new(row.try_get("id")?, place, opened, row.try_get("attempt")?, created_at))
     }

@@ -2,16 +2,24 @@
 
 use super::{
     SqliteStore,
-    row::{Failure, Result, micros},
+    row::{self, Failure, Result, micros},
     sealed,
     shared::Size,
 };
-use crate::vault::{Envelope, Sealed};
+use crate::{
+    store::{
+        LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
+        digests::{DigestKey, KEY_NAME, TokenDigests},
+    },
+    vault::{Envelope, Sealed},
+};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use px_client::oauth::TokenSet;
-use px_types::{InstitutionId, ItemId};
+use px_core::SystemRandom;
+use px_types::{InstitutionId, ItemId, UserId};
 use sqlx::{Row as _, SqliteConnection, SqliteExecutor, sqlite::SqliteRow};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 impl SqliteStore {
@@ -26,28 +34,163 @@ impl SqliteStore {
         tokens: &TokenSet,
     ) -> Result<bool> {
         let sealed = seal(&*self.options.vault, item, tokens)?;
+        // Before the writer is taken: the key may have to be drawn.
+        self.digest_key().await?;
+        let (key, tokens) = (Arc::clone(&self.digest_key), tokens.clone());
         let (item, version) = (item.clone(), i64::try_from(version).unwrap_or(-1));
-        let replaced = self
-            .line
-            .write(&self.writer, Size::Small, move |tx| replace(tx, item, version, sealed).boxed());
+        let replaced = self.line.write(&self.writer, Size::Small, move |tx| {
+            async move {
+                let key = key.get().ok_or_else(|| Failure::corrupt("secret"))?;
+                replace(tx, (item, version), (&tokens, key), sealed).await
+            }
+            .boxed()
+        });
         replaced.await
     }
 }
 
+impl SqliteStore {
+    pub(super) async fn note_refresh(
+        &self,
+        item: &ItemId,
+        version: u64,
+        begun_at: Option<DateTime<Utc>>,
+    ) -> Result<bool> {
+        // With `?3` the earlier time stays; without it there is none.
+        let sql = "UPDATE items SET refresh_begun_at = \
+                   CASE WHEN ?3 IS NULL THEN NULL ELSE ifnull(refresh_begun_at, ?3) END \
+                   WHERE item_id = ?1 AND EXISTS (SELECT 1 FROM tokens \
+                   WHERE item_id = ?1 AND version = ?2 AND sealed IS NOT NULL)";
+        let query = sqlx::query(sql).bind(item.as_str());
+        let query = query.bind(i64::try_from(version).unwrap_or(-1)).bind(begun_at.map(micros));
+        let mut tx = self.begin_passing().await?;
+        let noted = query.execute(&mut *tx).await?.rows_affected() > 0;
+        tx.commit().await?;
+        Ok(noted)
+    }
+
+    /// The key of the digests of tokens, which is drawn when it is needed first. Not to be called
+    /// while the writer is held.
+    pub(super) async fn digest_key(&self) -> Result<&DigestKey> {
+        self.digest_key.get_or_try_init(|| self.load_digest_key()).await
+    }
+
+    async fn load_digest_key(&self) -> Result<DigestKey> {
+        let vault = &*self.options.vault;
+        let sql = "SELECT key_id, sealed FROM secrets WHERE name = ?1";
+        if let Some(row) = sqlx::query(sql).bind(KEY_NAME).fetch_optional(&self.readers).await? {
+            return Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?));
+        }
+        let drawn = sealed::seal(vault, &DigestKey::draw(&SystemRandom), KEY_NAME)?;
+        let mut tx = self.begin().await?;
+        let insert = "INSERT INTO secrets (name, key_id, sealed) VALUES (?1, ?2, ?3) \
+                      ON CONFLICT DO NOTHING";
+        let query = sqlx::query(insert).bind(KEY_NAME).bind(drawn.key_id).bind(drawn.bytes);
+        query.execute(&mut *tx).await?;
+        // Another program may have been first.
+        let row = sqlx::query(sql).bind(KEY_NAME).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?))
+    }
+
+    pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        let revocation = start.revocation;
+        let mut tx = self.begin().await?;
+        let sql = "SELECT access_mac, refresh_mac FROM revocations WHERE id = ?1 AND attempt = ?2";
+        let query = sqlx::query(sql).bind(revocation.id).bind(revocation.attempt);
+        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(MayRevoke::Gone) };
+        let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE access_mac = ?1) \
+                   OR EXISTS (SELECT 1 FROM tokens WHERE refresh_mac = ?2) \
+                   OR (?3 AND EXISTS (SELECT 1 FROM item_keys k \
+                       JOIN tokens t ON t.item_id = k.item_id AND t.sealed IS NOT NULL \
+                       WHERE k.institution_id = ?4 AND k.user_id = ?5)) AS in_use";
+        let in_use: bool = sqlx::query(sql)
+            .bind(row.try_get::<&[u8], _>("access_mac")?)
+            .bind(row.try_get::<Option<&[u8]>, _>("refresh_mac")?)
+            .bind(start.ends_grant)
+            .bind(revocation.institution_id.as_str())
+            .bind(revocation.user_id.as_str())
+            .fetch_one(&mut *tx)
+            .await?
+            .try_get("in_use")?;
+        if in_use {
+            let query = sqlx::query("DELETE FROM revocations WHERE id = ?1").bind(revocation.id);
+            query.execute(&mut *tx).await?;
+        } else {
+            let sql = "UPDATE revocations SET sent_until = ?2, whole_grant = ?3 WHERE id = ?1";
+            let query = sqlx::query(sql).bind(revocation.id).bind(micros(start.sent_until));
+            query.bind(start.ends_grant).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(if in_use { MayRevoke::InUse } else { MayRevoke::Yes })
+    }
+
+    pub(super) async fn queue_lost(&self, lost: &LostTokens) -> Result<bool> {
+        let digests = self.digest_key().await?.of(&lost.institution_id, &lost.tokens);
+        let mut tx = self.begin().await?;
+        let sql = "SELECT linked_version FROM tokens WHERE item_id = ?1";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(lost.item_id.as_str());
+        let linked = query.fetch_optional(&mut *tx).await?;
+        if linked.is_some_and(|linked| linked.unsigned_abs() <= lost.version) {
+            return Ok(false);
+        }
+        let place = (&lost.item_id, &lost.institution_id, &lost.user_id);
+        revoke(&mut tx, &*self.options.vault, place, (&lost.tokens, &digests), lost.now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// A link that brings tokens of a waiting revocation takes it out. One that is on the wire ends the
+/// link, which may try again.
+pub(super) async fn take_out(
+    tx: &mut SqliteConnection,
+    new: &NewLink,
+    digests: &TokenDigests,
+) -> Result<()> {
+    let sql = "SELECT ifnull(sent_until > ?5, 0) AS under_way FROM revocations \
+               WHERE access_mac = ?1 OR refresh_mac = ?2 \
+               OR (whole_grant AND institution_id = ?3 AND user_id = ?4)";
+    let rows = sqlx::query(sql)
+        .bind(&digests.access)
+        .bind(&digests.refresh)
+        .bind(new.institution_id.as_str())
+        .bind(new.user_id.as_str())
+        .bind(micros(new.now))
+        .fetch_all(&mut *tx)
+        .await?;
+    for row in &rows {
+        if row.try_get("under_way")? {
+            return Err(StoreError::revocation_under_way().into());
+        }
+    }
+    if !rows.is_empty() {
+        let sql = "DELETE FROM revocations WHERE access_mac = ?1 OR refresh_mac = ?2";
+        sqlx::query(sql).bind(&digests.access).bind(&digests.refresh).execute(tx).await?;
+    }
+    Ok(())
+}
+
 async fn replace(
     tx: &mut SqliteConnection,
-    item: ItemId,
-    version: i64,
+    (item, version): (ItemId, i64),
+    (tokens, key): (&TokenSet, &DigestKey),
     sealed: Sealed,
 ) -> Result<bool> {
-    let sql = "UPDATE tokens SET version = version + 1, key_id = ?3, sealed = ?4 \
+    let sql = "SELECT institution_id FROM items WHERE item_id = ?1";
+    let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *tx).await?;
+    let Some(row) = row else { return Ok(false) };
+    let digests = key.of(&row::parsed(&row, "institution_id")?, tokens);
+    let sql = "UPDATE tokens SET version = version + 1, key_id = ?3, sealed = ?4, \
+               access_mac = ?5, refresh_mac = ?6 \
                WHERE item_id = ?1 AND version = ?2 AND sealed IS NOT NULL";
     let query = sqlx::query(sql).bind(item.as_str()).bind(version);
     let query = query.bind(sealed.key_id).bind(sealed.bytes);
+    let query = query.bind(digests.access).bind(digests.refresh);
     if query.execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(false);
     }
-    let sql = "UPDATE items SET cycle_tokens = 0 WHERE item_id = ?1 AND cycle_tokens";
+    let sql = "UPDATE items SET cycle_tokens = 0, refresh_begun_at = NULL WHERE item_id = ?1";
     sqlx::query(sql).bind(item.as_str()).execute(tx).await?;
     Ok(true)
 }
@@ -70,21 +213,25 @@ pub(super) async fn put(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
     item: &ItemId,
-    tokens: &TokenSet,
+    (tokens, digests): (&TokenSet, &TokenDigests),
 ) -> Result<()> {
     let sealed = seal(vault, item, tokens)?;
-    let sql = "INSERT INTO tokens (item_id, version, key_id, sealed) VALUES (?1, 1, ?2, ?3) \
+    let sql = "INSERT INTO tokens \
+               (item_id, version, linked_version, key_id, sealed, access_mac, refresh_mac) \
+               VALUES (?1, 1, 1, ?2, ?3, ?4, ?5) \
                ON CONFLICT (item_id) DO UPDATE SET version = version + 1, \
-               key_id = excluded.key_id, sealed = excluded.sealed";
+               linked_version = version + 1, key_id = excluded.key_id, \
+               sealed = excluded.sealed, access_mac = excluded.access_mac, \
+               refresh_mac = excluded.refresh_mac";
     let query = sqlx::query(sql).bind(item.as_str()).bind(sealed.key_id).bind(sealed.bytes);
-    query.execute(tx).await?;
+    query.bind(&digests.access).bind(&digests.refresh).execute(tx).await?;
     Ok(())
 }
 
 /// Deletes the tokens of some Items, a JSON array; their versions go on.
 pub(super) async fn forget(tx: &mut SqliteConnection, items: &str) -> Result<()> {
-    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL \
-               WHERE item_id IN (SELECT value FROM json_each(?1))";
+    let sql = "UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, \
+               access_mac = NULL, refresh_mac = NULL WHERE item_id IN (SELECT value FROM json_each(?1))";
     sqlx::query(sql).bind(items).execute(tx).await?;
     Ok(())
 }
@@ -93,16 +240,18 @@ pub(super) async fn forget(tx: &mut SqliteConnection, items: &str) -> Result<()>
 pub(super) async fn revoke(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
-    (item, institution): (&ItemId, &InstitutionId),
-    tokens: &TokenSet,
+    (item, institution, user): (&ItemId, &InstitutionId, &UserId),
+    (tokens, digests): (&TokenSet, &TokenDigests),
     now: DateTime<Utc>,
 ) -> Result<()> {
     let sealed = seal(vault, item, tokens)?;
-    let sql = "INSERT INTO revocations \
-               (item_id, institution_id, key_id, sealed, attempt, created_at, due_at) \
-               VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)";
+    let sql = "INSERT INTO revocations (item_id, institution_id, user_id, key_id, sealed, \
+               access_mac, refresh_mac, attempt, created_at, due_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8)";
     let query = sqlx::query(sql).bind(item.as_str()).bind(institution.as_str());
-    query.bind(sealed.key_id).bind(sealed.bytes).bind(micros(now)).execute(tx).await?;
+    let query = query.bind(user.as_str()).bind(sealed.key_id).bind(sealed.bytes);
+    let query = query.bind(&digests.access).bind(&digests.refresh);
+    query.bind(micros(now)).execute(tx).await?;
     Ok(())
 }
 

@@ -17,15 +17,22 @@ use crate::{
 use chrono::{DateTime, Utc};
 use px_client::Window;
 use px_types::{ItemId, TransactionId};
-use sqlx::{Row as _, SqliteConnection};
-use std::collections::BTreeMap;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) const DUE: &str =
-    "SELECT item_id FROM items WHERE wake_at <= ?1 ORDER BY wake_at, item_id LIMIT ?2";
+pub(super) const DUE: &str = "
+SELECT item_id, leased_until IS NOT NULL AS took_over FROM items WHERE wake_at <= ?1
+ORDER BY wake_at, item_id LIMIT ?2";
+
+pub(super) const REFRESHES: &str = "
+SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
+WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= ?1)
+ORDER BY refresh_begun_at, item_id LIMIT ?2";
 
 /// `?2` has the moves; a state that it does not name is left alone.
 pub(super) const TAKE: &str = "
-UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = ?3
+UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1,
+    lost_leases = lost_leases + (leased_until IS NOT NULL), leased_until = ?3
 WHERE item_id IN (SELECT value FROM json_each(?1))
     AND json_extract(?2, '$.' || state) IS NOT NULL";
 
@@ -37,7 +44,7 @@ pub(super) const TAKEN: &str = concat!(
 );
 
 pub(super) const FREE: &str = "
-SELECT 1 FROM items WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
+SELECT item_id, leased_until IS NOT NULL AS took_over FROM items WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
     AND json_extract(?3, '$.' || state) IS NOT NULL";
 
 pub(super) const HAND_BACK: &str = "
@@ -79,7 +86,7 @@ WHERE items.item_id = asked.item_id";
 
 pub(super) const REVOKE: &str = "
 UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = NULL,
-    due_at = NULL, cycle_tokens = 0
+    due_at = NULL, cycle_tokens = 0, refresh_begun_at = NULL
 WHERE item_id IN (SELECT value FROM json_each(?1))
     AND state NOT IN (SELECT value FROM json_each(?3))
     AND json_extract(?2, '$.' || state) IS NOT NULL
@@ -94,16 +101,19 @@ ORDER BY item_id, application_id";
 impl SqliteStore {
     pub(super) async fn take_due(
         &self,
+        due_items: &'static str,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         // Most looks find nothing: they need no lock.
-        if due(&mut *self.readers.acquire().await?, now, limit.min(1)).await?.is_empty() {
+        let mut reader = self.readers.acquire().await?;
+        if due(&mut reader, due_items, now, limit.min(1)).await?.is_empty() {
             return Ok(Vec::new());
         }
+        drop(reader);
         let mut tx = self.begin_passing().await?;
-        let items = due(&mut tx, now, limit).await?;
+        let items = due(&mut tx, due_items, now, limit).await?;
         let taken = take(&mut tx, &items, lease_until).await?;
         tx.commit().await?;
         Ok(taken)
@@ -118,10 +128,8 @@ impl SqliteStore {
         let mut tx = self.begin_passing().await?;
         let query = sqlx::query(FREE).bind(item.as_str()).bind(micros(now));
         let query = query.bind(moves(Event::Claimed)?);
-        if query.fetch_optional(&mut *tx).await?.is_none() {
-            return Ok(None);
-        }
-        let taken = take(&mut tx, &[item.to_string()], lease_until).await?.pop();
+        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let taken = take(&mut tx, &[named(&row)?], lease_until).await?.pop();
         tx.commit().await?;
         Ok(taken)
     }
@@ -210,25 +218,38 @@ impl SqliteStore {
     }
 }
 
+/// Items by one of the statements that find them, with whether a lease of each ran out.
 async fn due(
     connection: &mut SqliteConnection,
+    statement: &'static str,
     now: DateTime<Utc>,
     limit: usize,
-) -> Result<Vec<String>> {
-    let query = sqlx::query_scalar(DUE).bind(micros(now)).bind(rows_of(limit));
-    Ok(query.fetch_all(connection).await?)
+) -> Result<Vec<(String, bool)>> {
+    let query = sqlx::query(statement).bind(micros(now)).bind(rows_of(limit));
+    query.fetch_all(connection).await?.iter().map(named).collect()
+}
+
+fn named(row: &SqliteRow) -> Result<(String, bool)> {
+    Ok((row.try_get("item_id")?, row.try_get("took_over")?))
 }
 
 async fn take(
     tx: &mut SqliteConnection,
-    items: &[String],
+    items: &[(String, bool)],
     lease_until: DateTime<Utc>,
 ) -> Result<Vec<ItemRecord>> {
+    let taken_over: BTreeSet<_> =
+        items.iter().filter(|(_, took_over)| *took_over).map(|(item, _)| item.as_str()).collect();
+    let items: Vec<_> = items.iter().map(|(item, _)| item).collect();
     let (items, lease_until) = (row::text(&items)?, micros(lease_until));
     let query = sqlx::query(TAKE).bind(&items).bind(moves(Event::Claimed)?).bind(lease_until);
     query.execute(&mut *tx).await?;
     let rows = sqlx::query(TAKEN).bind(&items).bind(lease_until).fetch_all(tx).await?;
-    rows.iter().map(row::item).collect()
+    let mut taken = rows.iter().map(row::item).collect::<Result<Vec<_>>>()?;
+    for record in &mut taken {
+        record.took_over = taken_over.contains(record.id.as_str());
+    }
+    Ok(taken)
 }
 
 /// Whose the tokens are that this partner names.

@@ -9,7 +9,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    store::{Destination, QueuedWebhook},
+    store::{Destination, QueuedWebhook, WebhookSettlement},
     webhook::{
         schedule::{self, GIVEN_UP},
         url,
@@ -22,7 +22,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 
 /// How many webhooks are held for each that can be sent at once, over all lanes.
@@ -63,10 +63,11 @@ impl Endpoint {
 pub(super) struct Desk {
     inner: Arc<Inner>,
     /// Tasks of their own: one that waits for the store must go on while the desk does, too.
-    flights: JoinSet<(Endpoint, DateTime<Utc>)>,
+    flights: JoinSet<Flight>,
     lanes: BTreeMap<Endpoint, Lane>,
     back: Vec<(QueuedWebhook, DateTime<Utc>)>,
-    too_old: Vec<QueuedWebhook>,
+    /// Attempts that ended and are not settled in the store yet. All of them are settled in one call.
+    settlements: Vec<WebhookSettlement>,
     sent: usize,
 }
 
@@ -116,7 +117,7 @@ impl Desk {
             flights: JoinSet::new(),
             lanes: BTreeMap::new(),
             back: Vec::new(),
-            too_old: Vec::new(),
+            settlements: Vec::new(),
             sent: 0,
         }
     }
@@ -168,16 +169,33 @@ impl Desk {
     /// Waits until an attempt has ended; for ever when none is under way. May be dropped while
     /// it waits. [`go_on`](Self::go_on) is to follow.
     pub(super) async fn landed(&mut self) {
-        let (endpoint, began) = match self.flights.join_next().await {
+        match self.flights.join_next().await {
             None => return std::future::pending().await,
-            Some(Ok(flight)) => flight,
-            Some(Err(error)) => match error.try_into_panic() {
+            Some(flight) => self.note(flight),
+        }
+        // Whatever else has ended is settled in the same call.
+        while let Some(flight) = self.flights.try_join_next() {
+            self.note(flight);
+        }
+    }
+
+    /// Notes an attempt that ended; [`flush`](Self::flush) settles it.
+    fn note(&mut self, flight: Result<Flight, JoinError>) {
+        let flight = match flight {
+            Ok(flight) => flight,
+            Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => return,
             },
         };
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.pace.ended(began, self.inner.clock.now());
+        if let Some(lane) = self.lanes.get_mut(&flight.endpoint) {
+            lane.pace.ended(flight.began_at, self.inner.clock.now());
+        }
+        match flight.next {
+            Next::Settle(again_at) => {
+                self.settlements.push(WebhookSettlement::new(flight.webhook, again_at));
+            }
+            Next::HandBack => self.back.push((flight.webhook, self.inner.spread(NO_KEY))),
         }
     }
 
@@ -194,7 +212,10 @@ impl Desk {
             self.back.extend(lane.waiting.drain(..).map(|held| (held.webhook, now)));
         }
         self.flush().await;
-        while self.flights.join_next().await.is_some() {}
+        while let Some(flight) = self.flights.join_next().await {
+            self.note(flight);
+        }
+        self.flush().await;
         gauge!("px_webhook_pending").set(0_u32);
     }
 
@@ -249,7 +270,8 @@ impl Desk {
             Permit::NotBefore(until) => {
                 for held in lane.waiting.drain(..) {
                     if now - held.webhook.created_at >= GIVEN_UP {
-                        self.too_old.push(held.webhook);
+                        give_up(&held.webhook, "its endpoint has been down");
+                        self.settlements.push(WebhookSettlement::new(held.webhook, None));
                     } else {
                         self.back.push((held.webhook, inner.spread(until - now)));
                     }
@@ -271,8 +293,7 @@ impl Desk {
         inner.circuits().entry(endpoint.clone()).or_default().begin();
         lane.pace.began(now);
         self.sent += 1;
-        let flight = fly(inner.clone(), held.webhook, endpoint.clone());
-        self.flights.spawn(async move { (flight.await, now) });
+        self.flights.spawn(fly(inner, held.webhook, endpoint.clone(), now));
         true
     }
 
@@ -284,16 +305,39 @@ impl Desk {
                 tracing::warn!(%error, "webhooks stay held until their lease ends");
             }
         }
-        for webhook in std::mem::take(&mut self.too_old) {
-            give_up(&webhook, "its endpoint has been down");
-            self.inner.settle(&webhook, None).await;
+        if !self.settlements.is_empty() {
+            let settlements = std::mem::take(&mut self.settlements);
+            if let Err(error) = self.inner.store.settle_webhooks(&settlements).await {
+                tracing::warn!(%error, "webhooks are sent once more when their lease ends");
+            }
         }
         gauge!("px_webhook_pending").set(u32::try_from(self.held()).unwrap_or(u32::MAX));
     }
 }
 
-/// Sends a webhook and settles it.
-async fn fly(inner: Arc<Inner>, webhook: QueuedWebhook, endpoint: Endpoint) -> Endpoint {
+/// An attempt that ended.
+struct Flight {
+    webhook: QueuedWebhook,
+    endpoint: Endpoint,
+    began_at: DateTime<Utc>,
+    next: Next,
+}
+
+/// What becomes of a webhook after an attempt.
+enum Next {
+    /// It ends, or is sent again at that time.
+    Settle(Option<DateTime<Utc>>),
+    /// This process cannot send it. The attempt does not count.
+    HandBack,
+}
+
+/// Makes one attempt to deliver a webhook.
+async fn fly(
+    inner: Arc<Inner>,
+    webhook: QueuedWebhook,
+    endpoint: Endpoint,
+    began_at: DateTime<Utc>,
+) -> Flight {
     let span = tracing::info_span!(
         "webhook",
         item = webhook.item_id.as_str(),
@@ -301,18 +345,18 @@ async fn fly(inner: Arc<Inner>, webhook: QueuedWebhook, endpoint: Endpoint) -> E
         attempt = webhook.attempt,
         endpoint = endpoint.name(),
     );
-    async {
+    let next = async {
         let outcome = delivery::attempt(&inner, &webhook).await;
         inner.learn(&endpoint, &outcome);
-        settle(&inner, &webhook, outcome).await;
+        report(&inner, &webhook, outcome)
     }
     .instrument(span)
     .await;
-    endpoint
+    Flight { webhook, endpoint, began_at, next }
 }
 
-/// Says in the store what an attempt came to.
-async fn settle(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) {
+/// Logs and counts the outcome of an attempt, and decides what becomes of the webhook.
+fn report(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) -> Next {
     let now = inner.clock.now();
     match outcome {
         Outcome::Delivered => {
@@ -320,7 +364,7 @@ async fn settle(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) {
             counter!("px_webhook_deliveries_total", "outcome" => "delivered").increment(1);
             histogram!("px_webhook_lag_seconds").record(lag);
             tracing::debug!(lag = ?lag, "delivered");
-            inner.settle(webhook, None).await;
+            Next::Settle(None)
         }
         Outcome::Failed { reason, asked } => {
             let next = schedule::next_attempt(webhook.created_at, webhook.attempt, now, asked);
@@ -331,30 +375,28 @@ async fn settle(inner: &Inner, webhook: &QueuedWebhook, outcome: Outcome) {
                 }
                 None => give_up(webhook, &reason.to_string()),
             }
-            inner.settle(webhook, next).await;
+            Next::Settle(next)
         }
         Outcome::NotOffered => {
             counter!("px_webhook_deliveries_total", "outcome" => "not_offered").increment(1);
             tracing::debug!("the partner takes no notifications");
-            inner.settle(webhook, None).await;
+            Next::Settle(None)
         }
         Outcome::NotSigned => {
             tracing::error!(
                 "nothing can be signed: no signing key is in force, or a partner's client has no \
                  signer"
             );
-            inner.hand_back(webhook).await;
+            Next::HandBack
         }
-        Outcome::NoPartner if now - webhook.created_at < GIVEN_UP => {
-            inner.hand_back(webhook).await;
-        }
+        Outcome::NoPartner if now - webhook.created_at < GIVEN_UP => Next::HandBack,
         Outcome::NoPartner => {
             give_up(webhook, "no sender knows the partner");
-            inner.settle(webhook, None).await;
+            Next::Settle(None)
         }
         Outcome::NoAddress => {
             give_up(webhook, "nothing can be sent there");
-            inner.settle(webhook, None).await;
+            Next::Settle(None)
         }
     }
 }
@@ -392,19 +434,5 @@ impl Inner {
         let quarter = u64::try_from(wait.num_milliseconds() / 4).unwrap_or_default();
         let more = i64::try_from(self.random.below(quarter)).unwrap_or_default();
         self.clock.now() + wait + TimeDelta::milliseconds(more)
-    }
-
-    /// Puts one off that this process cannot send.
-    async fn hand_back(&self, webhook: &QueuedWebhook) {
-        let back = [(webhook.clone(), self.spread(NO_KEY))];
-        if let Err(error) = self.store.hand_back_webhooks(&back).await {
-            tracing::warn!(%error, "a webhook stays held until its lease ends");
-        }
-    }
-
-    async fn settle(&self, webhook: &QueuedWebhook, again_at: Option<DateTime<Utc>>) {
-        if let Err(error) = self.store.settle_webhook(webhook, again_at).await {
-            tracing::warn!(%error, "a webhook is sent once more when its lease ends");
-        }
     }
 }

@@ -12,10 +12,10 @@ use px_items::{
     partners::{Budget, FixedPartners, Partner},
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, Leave, Linked, MemoryStore, NewHolder, NewLink, NotifyAsk, NotifyBatch,
-        NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, Store, StoreError,
-        StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
-        Unlinked,
+        Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, MemoryStore, NewHolder, NewLink,
+        NotifyAsk, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, Result, Revocation,
+        RevocationStart, Signals, Store, StoreError, StoreErrorKind, Ticket, TicketDigest,
+        TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
     },
 };
 use px_types::{
@@ -280,6 +280,10 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
 
 #[async_trait]
 impl Store for SlowStore {
+    fn signals(&self) -> &Signals {
+        self.inner.signals()
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
         self.before("link").await?;
         let done = self.inner.link(new).await;
@@ -476,6 +480,18 @@ impl Store for SlowStore {
         done
     }
 
+    async fn claim_refreshes(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        self.before("claim_refreshes").await?;
+        let done = self.inner.claim_refreshes(now, lease_until, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
     async fn claim_one(
         &self,
         item: &ItemId,
@@ -536,6 +552,20 @@ impl Store for SlowStore {
         done
     }
 
+    async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        self.before("begin_refresh").await?;
+        let done = self.inner.begin_refresh(item, version, now).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
+        self.before("end_refresh").await?;
+        let done = self.inner.end_refresh(item, version).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
     async fn claim_revocations(
         &self,
         now: DateTime<Utc>,
@@ -544,6 +574,20 @@ impl Store for SlowStore {
     ) -> Result<Vec<Revocation>> {
         self.before("claim_revocations").await?;
         let done = self.inner.claim_revocations(now, lease_until, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+        self.before("begin_revocation").await?;
+        let done = self.inner.begin_revocation(start).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
+        self.before("revoke_lost").await?;
+        let done = self.inner.revoke_lost(lost).await;
         tokio::task::yield_now().await;
         done
     }
@@ -578,13 +622,9 @@ impl Store for SlowStore {
         done
     }
 
-    async fn settle_webhook(
-        &self,
-        webhook: &QueuedWebhook,
-        again_at: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        self.before("settle_webhook").await?;
-        let done = self.inner.settle_webhook(webhook, again_at).await;
+    async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+        self.before("settle_webhooks").await?;
+        let done = self.inner.settle_webhooks(settlements).await;
         tokio::task::yield_now().await;
         done
     }
