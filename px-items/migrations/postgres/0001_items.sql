@@ -89,8 +89,8 @@ CREATE TABLE tokens (
 CREATE INDEX tokens_by_access ON tokens (access_mac) WHERE access_mac IS NOT NULL;
 CREATE INDEX tokens_by_refresh ON tokens (refresh_mac) WHERE refresh_mac IS NOT NULL;
 
--- Secrets of the store itself, sealed like every other one. `token-digests` is the key of the
--- digests of tokens: it stays the same whatever it is sealed under.
+-- Secrets of the store itself, sealed like every other one, each for its name. `token-digests` is
+-- the key of the digests of tokens: it stays the same whatever it is sealed under.
 CREATE TABLE secrets (
     name text COLLATE "C" PRIMARY KEY,
     key_id text NOT NULL,

@@ -7,8 +7,20 @@ use px_types::InstitutionId;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The name of the key among the store's secrets, and what it is sealed for.
+/// The name of the first key among the store's secrets.
 pub(super) const KEY_NAME: &str = "token-digests";
+/// How often a store tries to read or to draw the key.
+pub(super) const MAX_TRIES: u32 = 3;
+
+/// The name of the key that is drawn after so many others. If the vault cannot open any of them, a
+/// further one is drawn, so that a lost key stops nothing but the comparison with older tokens; the
+/// newest that opens is used.
+pub(super) fn key_name(before: usize) -> String {
+    match before {
+        0 => KEY_NAME.to_owned(),
+        _ => format!("{KEY_NAME}-{}", before + 1),
+    }
+}
 
 /// The key of the digests. It is drawn once for each database and sealed there like every other
 /// secret, so that sealing everything under another key changes no digest.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     store::{
         LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
-        digests::{DigestKey, KEY_NAME, TokenDigests},
+        digests::{DigestKey, KEY_NAME, MAX_TRIES, TokenDigests, key_name},
     },
     vault::{Envelope, Sealed},
 };
@@ -78,20 +78,29 @@ impl PostgresStore {
 
     async fn load_digest_key(&self) -> Result<DigestKey> {
         let vault = &*self.options.vault;
-        let sql = "SELECT key_id, sealed FROM secrets WHERE name = $1";
-        let stored = || sqlx::query(sql).bind(KEY_NAME).fetch_optional(&self.pool);
-        let mut row = stored().await?;
-        if row.is_none() {
-            let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), KEY_NAME)?;
+        let sql = "SELECT name, key_id, sealed FROM secrets WHERE name LIKE $1 \
+                   ORDER BY length(name) DESC, name DESC";
+        let mut tries = 0;
+        loop {
+            let query = sqlx::query(sql).bind(format!("{KEY_NAME}%"));
+            let rows = query.fetch_all(&self.pool).await?;
+            for row in &rows {
+                if let Ok(bytes) = sealed::open(vault, row, row.try_get("name")?) {
+                    return Ok(DigestKey::new(&bytes));
+                }
+            }
+            tries += 1;
+            if tries > MAX_TRIES {
+                return Err(Failure::corrupt("secret"));
+            }
+            let name = key_name(rows.len());
+            let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), &name)?;
+            // Another machine may be first; then its key is read.
             let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES ($1, $2, $3) \
                        ON CONFLICT DO NOTHING";
-            let query = sqlx::query(sql).bind(KEY_NAME).bind(sealed.key_id).bind(sealed.bytes);
+            let query = sqlx::query(sql).bind(name).bind(sealed.key_id).bind(sealed.bytes);
             query.execute(&self.pool).await?;
-            // Another machine may have been first.
-            row = stored().await?;
         }
-        let row = row.ok_or_else(|| Failure::corrupt("secret"))?;
-        Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?))
     }
 
     pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {

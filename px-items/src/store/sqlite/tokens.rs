@@ -9,7 +9,7 @@ use super::{
 use crate::{
     store::{
         LostTokens, MayRevoke, NewLink, RevocationStart, StoreError,
-        digests::{DigestKey, KEY_NAME, TokenDigests},
+        digests::{DigestKey, KEY_NAME, MAX_TRIES, TokenDigests, key_name},
     },
     vault::{Envelope, Sealed},
 };
@@ -77,20 +77,31 @@ impl SqliteStore {
 
     async fn load_digest_key(&self) -> Result<DigestKey> {
         let vault = &*self.options.vault;
-        let sql = "SELECT key_id, sealed FROM secrets WHERE name = ?1";
-        if let Some(row) = sqlx::query(sql).bind(KEY_NAME).fetch_optional(&self.readers).await? {
-            return Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?));
+        let sql = "SELECT name, key_id, sealed FROM secrets WHERE name LIKE ?1 \
+                   ORDER BY length(name) DESC, name DESC";
+        let mut tries = 0;
+        loop {
+            let query = sqlx::query(sql).bind(format!("{KEY_NAME}%"));
+            let rows = query.fetch_all(&self.readers).await?;
+            for row in &rows {
+                if let Ok(bytes) = sealed::open(vault, row, row.try_get("name")?) {
+                    return Ok(DigestKey::new(&bytes));
+                }
+            }
+            tries += 1;
+            if tries > MAX_TRIES {
+                return Err(Failure::corrupt("secret"));
+            }
+            let name = key_name(rows.len());
+            let sealed = sealed::seal(vault, &DigestKey::draw(&SystemRandom), &name)?;
+            // Another program may be first; then its key is read.
+            let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES (?1, ?2, ?3) \
+                       ON CONFLICT DO NOTHING";
+            let query = sqlx::query(sql).bind(name).bind(sealed.key_id).bind(sealed.bytes);
+            let mut tx = self.begin().await?;
+            query.execute(&mut *tx).await?;
+            tx.commit().await?;
         }
-        let drawn = sealed::seal(vault, &DigestKey::draw(&SystemRandom), KEY_NAME)?;
-        let mut tx = self.begin().await?;
-        let insert = "INSERT INTO secrets (name, key_id, sealed) VALUES (?1, ?2, ?3) \
-                      ON CONFLICT DO NOTHING";
-        let query = sqlx::query(insert).bind(KEY_NAME).bind(drawn.key_id).bind(drawn.bytes);
-        query.execute(&mut *tx).await?;
-        // Another program may have been first.
-        let row = sqlx::query(sql).bind(KEY_NAME).fetch_one(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(DigestKey::new(&sealed::open(vault, &row, KEY_NAME)?))
     }
 
     pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {

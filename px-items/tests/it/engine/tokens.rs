@@ -2,14 +2,15 @@
 
 use super::{
     bank::{cut, refusal, wait},
-    world::{World, polls},
+    world::{Notes, World, engine, polls, seconds},
 };
 use chrono::TimeDelta;
 use px_client::oauth::TokenSet;
 use px_items::{
-    engine::{EngineErrorKind, Outcome},
+    engine::{EngineErrorKind, Outcome, Settings},
     item::State,
     life::FailureKind,
+    partners::Budget,
     store::{NotifyAsk, Store as _, StoreErrorKind},
 };
 use px_types::{AccessToken, RefreshToken, model::product::Product};
@@ -378,4 +379,135 @@ async fn tokens_of_an_item_that_is_gone_are_revoked_until_it_works() {
     world.pass(TimeDelta::days(30)).await;
     world.engine.work_off().await;
     assert_eq!(world.bank.count("revoke"), asked);
+}
+
+/// Refreshes a pair at the bank and stops the worker before it is stored: the store takes nothing
+/// more. Returns when the bank gave the pair.
+async fn cut_off_a_refresh(world: &World) -> chrono::DateTime<chrono::Utc> {
+    world.store.fails(|what| match what {
+        "save_tokens" => Some(StoreErrorKind::Corrupt),
+        "commit" => Some(StoreErrorKind::Unavailable),
+        _ => None,
+    });
+    world.bank.script(|call, data| {
+        if call.what == "token" && call.of_kind == 0 {
+            let reply = data.answer(call);
+            // For a while the bank gives the pair once more.
+            data.refresh.push("refresh-0".into());
+            return Some(reply);
+        }
+        None
+    });
+    let mut work = Box::pin(world.engine.work_off());
+    while world.bank.count("token") == 0 {
+        assert!(futures_util::poll!(work.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let given = world.now();
+    for _ in 0..5 {
+        assert!(futures_util::poll!(work.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(work);
+    world.store.works();
+    given
+}
+
+/// A worker dies between the bank's rotation and the save, and a crowd at the same bank is due: the
+/// refresh is repeated within the bank's 30 s all the same, and the rest of the Item waits its turn.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_was_cut_off_passes_a_crowd() {
+    let mut narrow = Budget::default();
+    (narrow.per_second, narrow.at_once) = (1, 1);
+    let world = World::with(Settings::default(), narrow);
+    let victim = world.link_with_refresh().await;
+    world.engine.work_off().await;
+    world.pass(TimeDelta::hours(48)).await;
+    world.bank.forget_calls();
+    let first_use = cut_off_a_refresh(&world).await;
+    for number in 2..27 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    world.bank.data().slow = seconds(4);
+    let notes = Arc::new(Notes::default());
+    let banks = [("bank", &world.bank, narrow)];
+    let second = engine(&world.store, &world.clock, &banks, Settings::default(), &notes);
+    let stop = Arc::clone(&world.clock);
+    second.run(1, async move { px_core::Clock::sleep(&*stop, seconds(27)).await }).await;
+    assert!(world.now() - first_use < TimeDelta::seconds(60));
+    let uses = world.bank.data().calls.iter().filter(|call| call.token == "refresh-0").count();
+    assert_eq!(uses, 2, "it was repeated within 27 s");
+    let record = world.record(&victim).await;
+    assert_eq!((record.refresh_begun_at, record.state), (None, State::Idle));
+    assert!(world.store.inner.tokens(&victim).await.unwrap().is_some());
+    assert_eq!(stored_access(&world, &victim).await, "access-2");
+    let done = notes.reports();
+    assert!(done.len() > 2 && done.len() < 20, "the others went on beside it: {}", done.len());
+}
+
+/// A bank that keeps failing is not called for that either; afterwards the schedule decides.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_was_cut_off_waits_for_an_open_circuit_and_not_for_ever() {
+    let world = World::new();
+    let item = world.link_with_refresh().await;
+    world.engine.work_off().await;
+    world.pass(TimeDelta::hours(48)).await;
+    world.bank.forget_calls();
+    cut_off_a_refresh(&world).await;
+    let second = world.another_engine();
+    world.bank.script(|_, _| Some(refusal(500, "down")));
+    for number in 2..8 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    second.work_off().await;
+    world.bank.forget_calls();
+    world.pass(TimeDelta::seconds(21)).await;
+    second.work_off().await;
+    assert_eq!(world.bank.count("token"), 0, "the circuit is open");
+    assert!(world.record(&item).await.refresh_begun_at.is_some());
+    world.pass(TimeDelta::minutes(5)).await;
+    world.bank.behaves();
+    second.work_off().await;
+    world.pass(TimeDelta::minutes(5)).await;
+    second.work_off().await;
+    assert_eq!(world.record(&item).await.refresh_begun_at, None);
+    assert_eq!(world.record(&item).await.state, State::Idle);
+}
+
+/// A pair that loses against a new authorization of the user is revoked at the bank.
+#[tokio::test(start_paused = true)]
+async fn a_refreshed_pair_that_loses_against_a_link_is_revoked() {
+    let (world, item) = idle().await;
+    world.pass(TimeDelta::minutes(20)).await;
+    let store = Arc::clone(&world.store);
+    let now = world.now();
+    world.bank.script(move |call, data| {
+        if call.what != "token" || call.of_kind > 0 {
+            return None;
+        }
+        // While the new pair is on its way, the user authorizes again.
+        let reply = data.answer(call);
+        data.access.push("linked".into());
+        let tokens = TokenSet::new(AccessToken::new("linked"), now);
+        let user = ("bank".parse().unwrap(), "u-1".parse().unwrap());
+        let connection = px_items::connection::Connection::new(
+            "app-1".parse().unwrap(),
+            [Product::Transactions],
+            now,
+        );
+        let holder = px_items::store::NewHolder::Application(connection);
+        let new =
+            px_items::store::NewLink::new(user, "unused".parse().unwrap(), tokens, holder, None, now);
+        let linked = store.inner.link(new);
+        assert!(futures_util::FutureExt::now_or_never(linked).unwrap().is_ok());
+        Some(reply)
+    });
+    let report = world.engine.update(&item).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Finished, "{:?}", report.failure);
+    assert_eq!(stored_access(&world, &item).await, "linked");
+    world.engine.work_off().await;
+    let revoked = world.bank.data().revoked.clone();
+    assert!(revoked.iter().any(|token| token.ends_with("-1")), "{revoked:?}");
 }

@@ -7,7 +7,7 @@ use super::{
 use chrono::TimeDelta;
 use px_core::Clock as _;
 use px_items::{
-    engine::{EngineErrorKind, Outcome, Settings},
+    engine::{EngineErrorKind, Observed, Outcome, Settings},
     item::State,
     life::{FailureKind, History},
     partners::Budget,
@@ -350,4 +350,90 @@ async fn what_cannot_be_updated_says_why() {
     let report = world.engine.update(&item).await.unwrap();
     assert_eq!(report.failure.unwrap().kind, FailureKind::Internal);
     assert!(world.record(&item).await.due_at.is_some(), "someone may add the partner");
+}
+
+/// An Item whose work ends process after process is deferred, longer each time, and reported.
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
+    let world = World::new();
+    fill(&world, 100);
+    let item = world.link().await;
+    let kill = async || {
+        // As soon as it is claimed, before anything is stored.
+        let fence = world.record(&item).await.fence;
+        let mut work = Box::pin(world.engine.work_off());
+        while world.record(&item).await.fence == fence {
+            assert!(futures_util::poll!(work.as_mut()).is_pending());
+        }
+        drop(work);
+        world.pass(TimeDelta::seconds(21)).await;
+    };
+    for _ in 0..3 {
+        kill().await;
+    }
+    for (lost, shortest) in [(3, 60), (4, 120), (5, 240)] {
+        assert_eq!(world.engine.work_off().await, 0, "{lost} leases were lost");
+        let record = world.record(&item).await;
+        assert_eq!((record.lost_leases, record.leased_until), (lost, None));
+        let wait = (record.due_at.unwrap() - world.now()).num_seconds();
+        assert!((shortest..=shortest * 5 / 4).contains(&wait), "{wait} s after {lost}");
+        let reported = world.notes.0.lock().unwrap().iter().any(|event| {
+            matches!(event, Observed::LeasesLost { lost_leases, .. } if *lost_leases == lost)
+        });
+        assert!(reported, "{lost}");
+        world.pass(TimeDelta::seconds(wait + 1)).await;
+        if lost < 5 {
+            kill().await;
+        }
+    }
+    assert_eq!(world.engine.work_off().await, 1, "deferred once, it is tried");
+    let record = world.record(&item).await;
+    assert_eq!((record.lost_leases, record.state), (0, State::Idle));
+    world.assert_equal(&item).await;
+}
+
+/// A revocation leaves with the commit that queued it, and not with a timer.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_revoked_at_once_after_the_last_application_left() {
+    let world = World::new();
+    let item = world.link().await;
+    let stop = Arc::clone(&world.clock);
+    let run = world.engine.run(2, async move { stop.sleep(seconds(8)).await });
+    let leave = async {
+        world.clock.sleep(seconds(3)).await;
+        let app = "app-1".parse().unwrap();
+        world.store.inner.unlink(&item, Some(&app), world.now()).await.unwrap();
+        world.clock.sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(world.bank.data().revoked.len(), 1, "within 100 ms");
+    };
+    tokio::join!(run, leave);
+}
+
+/// Revocations run side by side, and a partner that keeps failing is left alone.
+#[tokio::test(start_paused = true)]
+async fn revocations_run_side_by_side_and_respect_the_circuit() {
+    let world = World::new();
+    let app = "app-1".parse().unwrap();
+    for number in 0..40 {
+        let user = format!("u-{number}");
+        let mut tokens = world.bank.tokens(false);
+        tokens.access_token = px_types::AccessToken::new(format!("token-{number}"));
+        let item = world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+        world.store.inner.unlink(&item, Some(&app), world.now()).await.unwrap();
+    }
+    world.bank.script(|_, _| Some(super::bank::refusal(500, "down")));
+    world.engine.work_off().await;
+    let calls = world.bank.count("revoke");
+    assert!((5..=20).contains(&calls), "{calls} calls to a bank that is down");
+    world.bank.behaves();
+    world.bank.data().slow = seconds(2);
+    let begun = world.now();
+    for _ in 0..40 {
+        world.pass(TimeDelta::minutes(2)).await;
+        let round = world.now();
+        world.engine.work_off().await;
+        assert!(world.now() - round <= TimeDelta::seconds(20), "one after the other");
+    }
+    assert!(world.now() > begun);
+    assert_eq!(world.bank.data().revoked.len(), 40);
 }
