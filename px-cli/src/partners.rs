@@ -28,6 +28,7 @@ struct Entry {
     scope: Option<ScopeSet>,
     per_second: Option<u32>,
     at_once: Option<usize>,
+    revocation_ends_grant: Option<bool>,
 }
 
 /// The institutions that the file lists.
@@ -135,6 +136,7 @@ impl Entry {
         }
         let mut partner = Partner::new(client);
         partner.budget = budget;
+        partner.revocation_ends_grant = self.revocation_ends_grant.unwrap_or(false);
         Ok(Institution { partner, issuer: self.issuer, scope: self.scope })
     }
 }

@@ -60,8 +60,7 @@
 //! let partners = FixedPartners::new().with("bank".parse()?, Partner::new(client));
 //! let store = Arc::new(MemoryStore::new(Environment::Sandbox));
 //! let engine = Engine::builder(store.clone(), Arc::new(partners)).build();
-//! let waker = engine.waker();
-//! let items = Items::builder(store).wake(move || waker.wake()).build();
+//! let items = Items::builder(store).build();
 //!
 //! // The user has signed in at the bank, and `tokens` are what that gave.
 //! let now = SystemClock::new().now();

@@ -498,8 +498,14 @@ async fn a_refreshed_pair_that_loses_against_a_link_is_revoked() {
             now,
         );
         let holder = px_items::store::NewHolder::Application(connection);
-        let new =
-            px_items::store::NewLink::new(user, "unused".parse().unwrap(), tokens, holder, None, now);
+        let new = px_items::store::NewLink::new(
+            user,
+            "unused".parse().unwrap(),
+            tokens,
+            holder,
+            None,
+            now,
+        );
         let linked = store.inner.link(new);
         assert!(futures_util::FutureExt::now_or_never(linked).unwrap().is_ok());
         Some(reply)
