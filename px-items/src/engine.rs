@@ -200,7 +200,8 @@ impl Inner {
     /// How long an Item is deferred because its leases ran out again and again.
     fn deferral(&self, record: &ItemRecord) -> Option<TimeDelta> {
         // Deferred once, it is worked on when its time has come.
-        let deferral = schedule::deferral(record.lost_leases, &*self.random);
+        let deferral =
+            schedule::deferral(record.lost_leases, self.settings.max_lost_leases, &*self.random);
         deferral.filter(|_| record.took_over)
     }
 

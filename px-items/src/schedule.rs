@@ -103,19 +103,18 @@ pub fn retry(
     }
 }
 
-/// How many leases of an Item may run out in a row before it is deferred.
-pub const MAX_LOST_LEASES: u32 = 3;
 const FIRST_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
 const LONGEST_DEFERRAL: TimeDelta = TimeDelta::hours(6);
 
 /// How long an Item is deferred of which so many leases ran out without a commit: a minute, and
-/// twice as long each time, up to six hours, and up to a quarter more. `None` while they are few.
+/// twice as long each time, up to six hours, and up to a quarter more. `None` while they
+/// are fewer than `max`.
 ///
 /// Whatever ends a process ends the leases of all its Items. They are spread, so that the others are
 /// worked on apart from the one that ends it.
 #[must_use]
-pub fn deferral(lost_leases: u32, random: &dyn Random) -> Option<TimeDelta> {
-    let doublings = lost_leases.checked_sub(MAX_LOST_LEASES)?.min(16);
+pub fn deferral(lost_leases: u32, max: u32, random: &dyn Random) -> Option<TimeDelta> {
+    let doublings = lost_leases.checked_sub(max)?.min(16);
     let wait = (FIRST_DEFERRAL * (1 << doublings)).min(LONGEST_DEFERRAL);
     Some(wait + between(TimeDelta::zero(), wait / 4, random))
 }

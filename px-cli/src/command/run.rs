@@ -101,6 +101,8 @@ fn engine(
         // Whoever waits for the end waits for each of these.
         settings.poll = settings.poll.min(options.lease / 2);
         settings.put_off = idle::PUT_OFF;
+        // Nor does it wait for Items that a stopped program held again and again.
+        settings.max_lost_leases = u32::MAX;
     }
     if options.metrics.is_none() {
         // Nobody asks for the figures.

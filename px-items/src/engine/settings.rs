@@ -14,6 +14,9 @@ pub struct Settings {
     /// Default: 20 seconds. When a worker dies with a new pair of tokens on its way, the old
     /// refresh token serves for 30 seconds more: the next worker must come before that.
     pub lease: Duration,
+    /// How many leases of an Item may run out without a commit before it is deferred: its work may be
+    /// what ends processes. Default: 3.
+    pub max_lost_leases: u32,
     /// How often the store is asked for Items that are due. Default: 1 second, give or take a quarter.
     pub poll: Duration,
     /// How long work may go on once the engine stops, before it is cut off. Default: 20 seconds.
@@ -47,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(20),
+            max_lost_leases: 3,
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(20),
             plan: PlanSettings::default(),

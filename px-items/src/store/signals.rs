@@ -1,7 +1,13 @@
 //! Signals: how a commit wakes the components of the same process that have to act on it.
 
-use std::{future::pending, sync::Arc};
-use tokio::sync::watch;
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::Notify;
 
 /// The signals of a store. Clones share them, and so do all clones of a store.
 ///
@@ -29,31 +35,50 @@ impl Signals {
 
 /// One signal. It can be raised without a listener, and then is lost.
 #[derive(Clone, Debug, Default)]
-pub struct Signal(Arc<watch::Sender<u64>>);
+pub struct Signal(Arc<Raised>);
+
+/// How often a signal was raised. Not a `watch` channel: that one wakes its receivers in an order of
+/// chance, and a simulation has to repeat.
+#[derive(Debug, Default)]
+struct Raised {
+    count: AtomicU64,
+    notify: Notify,
+}
 
 impl Signal {
     /// Wakes every listener, now or when it next listens.
     pub fn raise(&self) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        self.0.notify.notify_waiters();
     }
 
     /// Begins to listen.
     #[must_use]
     pub fn listen(&self) -> Listener {
-        Listener(self.0.subscribe())
+        Listener { signal: self.clone(), seen: self.0.count.load(Ordering::SeqCst) }
     }
 }
 
 /// A listener of a signal.
 #[derive(Clone, Debug)]
-pub struct Listener(watch::Receiver<u64>);
+pub struct Listener {
+    signal: Signal,
+    seen: u64,
+}
 
 impl Listener {
     /// Waits until the signal is raised; raises since the last call count as one. Cancel safe.
     pub async fn raised(&mut self) {
-        if self.0.changed().await.is_err() {
-            // The store is gone, and with it all work.
-            pending::<()>().await;
+        loop {
+            let mut notified = pin!(self.signal.0.notify.notified());
+            // From here on no raise is missed.
+            notified.as_mut().enable();
+            let count = self.signal.0.count.load(Ordering::SeqCst);
+            if count != self.seen {
+                self.seen = count;
+                return;
+            }
+            notified.await;
         }
     }
 }
