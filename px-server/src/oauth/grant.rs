@@ -6,7 +6,8 @@
 //! A refresh token is two secrets, `family.secret`. The first stays for the life of the
 //! grant, the second changes with each use. So a record needs to remember only the tokens
 //! that may still be exchanged: whoever shows the family's secret with any other second
-//! half shows a spent token. The record stays small over 13 months of rotation.
+//! half shows a spent token. Those that were spent a moment ago are remembered until presenting
+//! them means theft. The record stays small over 13 months of rotation.
 
 use super::Digest;
 use crate::PermittedAccounts;
@@ -16,14 +17,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use subtle::ConstantTimeEq as _;
 
-/// How long after its first use a refresh token may be used again.
+/// Time after the first use of a refresh token within which no further use of it ends the grant.
 pub const REPLAY_WINDOW: TimeDelta = TimeDelta::seconds(30);
+/// Time after the first use of a pair within which its unused siblings may be presented without
+/// ending the grant.
+pub const SUPERSEDED_WINDOW: TimeDelta = TimeDelta::seconds(60);
 /// How many pairs one refresh token gives at most.
 pub const MAX_PAIRS: usize = 3;
 /// The most access tokens of one grant that live at a time; the oldest ends first.
 pub const MAX_ACCESS_TOKENS: usize = 64;
-/// The most ended siblings that are told apart from spent tokens.
-const MAX_ENDED: usize = 32;
+/// Maximum number of spent refresh tokens that are remembered. Beyond it the oldest counts as
+/// stolen when it is presented.
+const MAX_SPENT: usize = 64;
 
 /// A grant: what a user allowed, and the digests of everything it gave.
 ///
@@ -88,8 +93,20 @@ pub struct RefreshState {
     pub used_at: Option<DateTime<Utc>>,
     /// The pairs that it gave; the first of them that is used becomes the present one.
     pub pairs: Vec<Pair>,
-    /// Second halves of pairs whose sibling was used first; the latest alone.
-    pub ended: VecDeque<Digest>,
+    /// Refresh tokens that were spent a moment ago, the oldest first.
+    pub spent: VecDeque<SpentRefresh>,
+}
+
+/// A refresh token that gives nothing more. Until a moment, presenting it ends nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SpentRefresh {
+    /// The digest of its second half.
+    pub digest: Digest,
+    /// The last moment at which it may be presented without ending the grant.
+    pub harmless_until: DateTime<Utc>,
+    /// Whether a sibling of its pair was used first. Otherwise it gave the present token.
+    pub superseded: bool,
 }
 
 /// An access and a refresh token that were given together.
@@ -114,6 +131,8 @@ pub struct AccessState {
     pub expires_at: DateTime<Utc>,
     /// Whether it was revoked, or its sibling was used first.
     pub ended: bool,
+    /// When its sibling was used first, if one was.
+    pub superseded_at: Option<DateTime<Utc>>,
 }
 
 /// What becomes of a record, and what is answered.
@@ -132,8 +151,11 @@ pub struct Step<T> {
 pub enum Refusal {
     /// The code or the token is unknown, expired, spent, revoked or another client's.
     InvalidGrant,
-    /// A spent code or a spent refresh token was used: the grant is revoked.
+    /// A spent code or a spent refresh token was used, or a pair that lost against its sibling
+    /// was presented long after: the grant is revoked.
     Reused,
+    /// A pair was presented whose sibling was used first, a moment ago. Nothing ends.
+    Superseded,
     /// More scopes were asked for than were granted.
     InvalidScope,
 }
@@ -229,7 +251,7 @@ impl GrantRecord {
     #[must_use]
     pub fn with_access(mut self, digest: Digest, expires_at: DateTime<Utc>) -> Self {
         let scopes = self.scopes.clone();
-        self.access.push(AccessState { digest, scopes, expires_at, ended: false });
+        self.access.push(AccessState::new(digest, scopes, expires_at));
         self
     }
 
@@ -297,7 +319,7 @@ impl GrantRecord {
                 current: fresh.refresh,
                 used_at: None,
                 pairs: Vec::new(),
-                ended: VecDeque::new(),
+                spent: VecDeque::new(),
             });
         }
         let scopes = record.scopes.clone();
@@ -309,8 +331,10 @@ impl GrantRecord {
 
     /// Exchanges a refresh token for a pair.
     ///
-    /// Within [`REPLAY_WINDOW`] of its first use it gives up to [`MAX_PAIRS`] pairs, because
-    /// an answer may have been lost. The pair that is used first stays.
+    /// Within [`REPLAY_WINDOW`] of its first use it gives up to [`MAX_PAIRS`] pairs, because a
+    /// response can be lost. The pair that is used first stays. Other uses within the window are
+    /// refused and end nothing; a use after it revokes the grant, and so does a pair that lost
+    /// against its sibling, [`SUPERSEDED_WINDOW`] after that was used.
     #[must_use]
     pub fn refresh(
         &self,
@@ -331,14 +355,24 @@ impl GrantRecord {
         if self.revoked_at.is_some() || now >= self.ends_at {
             return Step::refused(Refusal::InvalidGrant);
         }
-        if state.ended.contains(secret) {
-            return Step::refused(Refusal::InvalidGrant);
-        }
         let mut record = self.clone();
         if let Some(chosen) = state.pairs.iter().position(|pair| pair.refresh == *secret) {
-            record.settle(chosen);
-        } else if state.current != *secret || !state.gives_another(now) {
-            return self.reused(now);
+            record.settle(chosen, now);
+        } else if state.current == *secret {
+            match state.window_ends() {
+                Some(end) if now > end => return self.reused(now),
+                Some(_) if state.pairs.len() >= MAX_PAIRS => {
+                    return Step::refused(Refusal::InvalidGrant);
+                }
+                _ => {}
+            }
+        } else {
+            let spent = state.spent.iter().find(|spent| spent.digest == *secret);
+            return match spent.filter(|spent| now <= spent.harmless_until) {
+                Some(spent) if spent.superseded => Step::refused(Refusal::Superseded),
+                Some(_) => Step::refused(Refusal::InvalidGrant),
+                None => self.reused(now),
+            };
         }
         let scopes = match scope {
             Some(scope) if !scope.is_subset(&self.scopes) => {
@@ -358,20 +392,26 @@ impl GrantRecord {
     }
 
     /// Uses an access token: says what it is, and ends the siblings of its pair.
+    ///
+    /// One that lost against its sibling revokes the grant, as its refresh token does.
     #[must_use]
     pub fn present(&self, access: &Digest, now: DateTime<Utc>) -> Step<&AccessState> {
         let found = self.access.iter().find(|state| state.digest == *access);
-        let live = |state: &&AccessState| {
-            self.revoked_at.is_none() && !state.ended && now < state.expires_at
-        };
-        let Some(state) = found.filter(live) else {
+        let in_time = |state: &&AccessState| self.revoked_at.is_none() && now < state.expires_at;
+        let Some(state) = found.filter(in_time) else {
             return Step::refused(Refusal::InvalidGrant);
         };
+        match state.superseded_at {
+            Some(at) if now - at > SUPERSEDED_WINDOW => return self.reused(now),
+            Some(_) => return Step::refused(Refusal::Superseded),
+            None if state.ended => return Step::refused(Refusal::InvalidGrant),
+            None => {}
+        }
         let pairs = self.refresh.iter().flat_map(|refresh| &refresh.pairs);
         let chosen = pairs.enumerate().find(|(_, pair)| pair.access == *access);
         let record = chosen.map(|(index, _)| {
             let mut record = self.clone();
-            record.settle(index);
+            record.settle(index, now);
             record
         });
         Step { record, outcome: Ok(state) }
@@ -423,22 +463,23 @@ impl GrantRecord {
     }
 
     /// Makes one of the pairs the present one and ends its siblings.
-    fn settle(&mut self, chosen: usize) {
+    fn settle(&mut self, chosen: usize, now: DateTime<Utc>) {
         let Some(refresh) = &mut self.refresh else {
             return;
         };
+        refresh.spent.retain(|spent| now <= spent.harmless_until);
+        let window_ends = refresh.window_ends().unwrap_or(now);
+        refresh.remember(refresh.current, window_ends, false);
         for (index, pair) in std::mem::take(&mut refresh.pairs).into_iter().enumerate() {
             if index == chosen {
                 refresh.current = pair.refresh;
                 refresh.used_at = None;
                 continue;
             }
-            if refresh.ended.len() == MAX_ENDED {
-                refresh.ended.pop_front();
-            }
-            refresh.ended.push_back(pair.refresh);
-            for access in &mut self.access {
-                access.ended |= access.digest == pair.access;
+            refresh.remember(pair.refresh, now + SUPERSEDED_WINDOW, true);
+            for access in self.access.iter_mut().filter(|access| access.digest == pair.access) {
+                access.ended = true;
+                access.superseded_at = Some(now);
             }
         }
     }
@@ -459,16 +500,27 @@ impl GrantRecord {
         if self.access.len() >= MAX_ACCESS_TOKENS {
             self.access.remove(0);
         }
-        self.access.push(AccessState { digest, scopes, expires_at, ended: false });
+        self.access.push(AccessState::new(digest, scopes, expires_at));
+    }
+}
+
+impl AccessState {
+    fn new(digest: Digest, scopes: ScopeSet, expires_at: DateTime<Utc>) -> Self {
+        Self { digest, scopes, expires_at, ended: false, superseded_at: None }
     }
 }
 
 impl RefreshState {
-    fn gives_another(&self, now: DateTime<Utc>) -> bool {
-        match self.used_at {
-            None => true,
-            Some(first) => self.pairs.len() < MAX_PAIRS && now - first <= REPLAY_WINDOW,
+    /// The last moment at which the present token may be used again, once it was used.
+    fn window_ends(&self) -> Option<DateTime<Utc>> {
+        self.used_at.map(|first| first + REPLAY_WINDOW)
+    }
+
+    fn remember(&mut self, digest: Digest, harmless_until: DateTime<Utc>, superseded: bool) {
+        if self.spent.len() == MAX_SPENT {
+            self.spent.pop_front();
         }
+        self.spent.push_back(SpentRefresh { digest, harmless_until, superseded });
     }
 }
 

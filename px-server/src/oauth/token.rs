@@ -10,6 +10,7 @@ use super::{
 use crate::clients::Client;
 use chrono::TimeDelta;
 use http::{HeaderMap, header};
+use metrics::counter;
 use px_types::{
     AccessToken, RefreshToken, ScopeSet,
     endpoint::parameters::{Pairs, Parameters as _},
@@ -204,20 +205,29 @@ impl OAuth {
         step: Step<T>,
     ) -> Result<Option<Result<T, Refusal>>, StoreError> {
         let Step { record, outcome } = step;
-        let Some(record) = record else {
-            return Ok(Some(outcome));
-        };
-        let id = record.id.clone();
-        if self.0.store.swap(found.version, record).await? == Swap::Lost {
-            return Ok(None);
+        if let Some(record) = record {
+            let id = record.id.clone();
+            if self.0.store.swap(found.version, record).await? == Swap::Lost {
+                return Ok(None);
+            }
+            self.purge_caches(&id);
         }
-        self.purge_caches(&id);
-        if matches!(outcome, Err(Refusal::Reused)) {
-            tracing::warn!(
-                grant_id = id,
-                client_id = found.record.client_id.as_str(),
+        let (grant_id, client_id) = (&*found.record.id, found.record.client_id.as_str());
+        match outcome.as_ref().err() {
+            Some(Refusal::Reused) => tracing::warn!(
+                grant_id,
+                client_id,
                 "a spent code or refresh token was used again: the grant is revoked"
-            );
+            ),
+            Some(Refusal::Superseded) => {
+                counter!("px_oauth_superseded_total").increment(1);
+                tracing::warn!(
+                    grant_id,
+                    client_id,
+                    "a pair of tokens was presented whose sibling was used before"
+                );
+            }
+            _ => {}
         }
         Ok(Some(outcome))
     }
@@ -230,7 +240,7 @@ impl From<Refusal> for OAuthError {
                 (OAuthErrorKind::InvalidScope, "More scopes are asked for than were granted.")
             }
             // Whoever tries stolen tokens is not told which of them are spent.
-            Refusal::InvalidGrant | Refusal::Reused => (
+            Refusal::InvalidGrant | Refusal::Reused | Refusal::Superseded => (
                 OAuthErrorKind::InvalidGrant,
                 "The code or the refresh token is not valid, or no longer.",
             ),
