@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 
 /// Leaves of a user's answer what the grant covers.
 ///
-/// Without `identity` the holders show id and name alone, without `auth` there are no
-/// transfer codes (`px.md` section 4). For a grant over some accounts the other accounts go,
+/// Without `identity` the holders show id and name alone and no account shows a postal address;
+/// without `auth` none shows an account, reference or payment number (`px.md` section 4). For a grant over some accounts the other accounts go,
 /// and with them the holders and securities that only they refer to.
 pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGrant) {
     if let PermittedAccounts::Only(permitted) = &grant.accounts {
@@ -38,21 +38,53 @@ pub(crate) fn filter_user(answer: &mut UserAccountInfoResponse, grant: &TokenGra
             .collect();
         answer.securities.retain(|security| held.contains(&security.id));
     }
-    if !grant.scopes.contains(&Scope::IDENTITY) {
+    let (identity, auth) =
+        (grant.scopes.contains(&Scope::IDENTITY), grant.scopes.contains(&Scope::AUTH));
+    if !identity {
         for identity in &mut answer.identities {
             let (id, name) = (identity.id.clone(), std::mem::take(&mut identity.name));
             *identity = px_types::model::identity::Identity::new(id, name);
         }
     }
-    if !grant.scopes.contains(&Scope::AUTH) {
-        for account in &mut answer.accounts {
-            match &mut account.kind {
-                AccountKind::Depository(depository) => depository.transfer_codes = None,
-                // What an unknown type holds cannot be told from an account number.
-                AccountKind::Unknown(unknown) => unknown.clear_fields(),
-                _ => {}
+    for account in &mut answer.accounts {
+        if !identity {
+            hide_addresses(&mut account.kind);
+        }
+        if !auth {
+            hide_numbers(&mut account.kind);
+        }
+    }
+}
+
+/// Leaves no postal address in an account.
+fn hide_addresses(kind: &mut AccountKind) {
+    match kind {
+        AccountKind::Loan(loan) => {
+            if let Some(mortgage) = &mut loan.mortgage {
+                mortgage.property_address = None;
+            }
+            if let Some(student) = &mut loan.student {
+                student.servicer_address = None;
             }
         }
+        // What an unknown type holds cannot be told from an address.
+        AccountKind::Unknown(unknown) => unknown.clear_fields(),
+        _ => {}
+    }
+}
+
+/// Leaves no account, reference or payment number in an account.
+fn hide_numbers(kind: &mut AccountKind) {
+    match kind {
+        AccountKind::Depository(depository) => depository.transfer_codes = None,
+        AccountKind::Loan(loan) => {
+            if let Some(student) = &mut loan.student {
+                student.payment_reference_number = None;
+            }
+        }
+        // What an unknown type holds cannot be told from an account number.
+        AccountKind::Unknown(unknown) => unknown.clear_fields(),
+        _ => {}
     }
 }
 

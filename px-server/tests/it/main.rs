@@ -15,5 +15,6 @@ mod log;
 mod notifications;
 mod oauth;
 mod plaid;
+mod scope_projection;
 mod service;
 mod verify;

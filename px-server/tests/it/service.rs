@@ -267,21 +267,6 @@ async fn a_bank_that_breaks_its_word_is_not_believed() {
     assert_eq!(send(&service, get(&path, Some("t1"))).await.status(), 200);
 }
 
-/// What a scope does not allow is not shown (security case: property-level authorization).
-#[tokio::test]
-async fn scope_projection() {
-    let service = bank::service();
-    let user = json(send(&service, get("/users/u1", Some("accounts-only"))).await).await;
-    for identity in user["identities"].as_array().unwrap() {
-        let fields: Vec<_> = identity.as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["id", "name"]);
-    }
-    assert!(user["accounts"].as_array().unwrap().iter().all(|a| a.get("transfer_codes").is_none()));
-    let user = json(send(&service, get("/users/u1", Some("t1"))).await).await;
-    assert!(user["accounts"][0]["transfer_codes"][0]["account_number"].is_string());
-    assert!(user["identities"][0]["email"].is_string());
-}
-
 #[tokio::test]
 async fn a_panic_is_answered_and_the_server_lives_on() {
     let service = bank::service();
