@@ -1,14 +1,16 @@
 //! How an Item is shown: for people and as JSON. No token and nothing of its user gets here.
 
 use crate::events::walked;
-use crate::output::{age, colored, length, printable, until};
+use crate::output::{age, colored, count, length, printable, until};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Color};
 use px_items::{
+    health::{self, HealthIssueKind, HealthState, ItemHealth},
     item::Phase,
     life::{Freshness, History, Life},
     store::ItemRecord,
 };
+use px_types::model::item_health::HealthIssue;
 use serde::Serialize;
 
 /// An Item as JSON.
@@ -25,7 +27,7 @@ pub(crate) struct ItemView<'a> {
     history: HistoryView,
     failures: u32,
     error: Option<ErrorView<'a>>,
-    suspicion: Option<px_items::life::Suspicion>,
+    health: ItemHealth,
     id_collisions: u64,
     ambiguous: u64,
 }
@@ -73,7 +75,7 @@ impl<'a> ItemView<'a> {
                 kind: note.kind,
                 message: &note.what,
             }),
-            suspicion: life.suspicion,
+            health: health::of(record),
             id_collisions: life.id_collisions,
             ambiguous: life.ambiguous,
         }
@@ -81,13 +83,16 @@ impl<'a> ItemView<'a> {
 }
 
 /// The header of [`row`].
-pub(crate) const HEADER: [&str; 6] = ["Item", "Institution", "Phase", "Fresh", "Due", "Error"];
+pub(crate) const HEADER: [&str; 6] = ["Item", "Institution", "Phase", "Fresh", "Due", "Health"];
 
 /// An Item as a row of a table.
 pub(crate) fn row(record: &ItemRecord, now: DateTime<Utc>) -> Vec<Cell> {
-    let error = match trouble(record) {
-        Some(text) => colored(printable(&text, 60), Color::Red),
-        None => Cell::new(""),
+    let health = match (trouble(record), health::of(record).state) {
+        (None, _) => Cell::new(""),
+        (Some(text), HealthState::Degraded | HealthState::DecisionPending) => {
+            colored(printable(&text, 60), Color::Yellow)
+        }
+        (Some(text), _) => colored(printable(&text, 60), Color::Red),
     };
     vec![
         Cell::new(&record.id),
@@ -95,7 +100,7 @@ pub(crate) fn row(record: &ItemRecord, now: DateTime<Utc>) -> Vec<Cell> {
         phase_cell(record),
         Cell::new(fresh(record, now)),
         Cell::new(due(record, now)),
-        error,
+        health,
     ]
 }
 
@@ -150,28 +155,49 @@ pub(crate) fn is_running(record: &ItemRecord, now: DateTime<Utc>) -> bool {
     record.leased_until.is_some_and(|until| until > now)
 }
 
-/// What is wrong with it, for people.
+/// Describes the gravest issue of an Item; `None` if it is healthy.
 pub(crate) fn trouble(record: &ItemRecord) -> Option<String> {
-    use px_items::life::Suspicion;
-    if record.state.login_required() {
-        return Some("the user must sign in again: `px link`".to_owned());
-    }
-    if let Some(note) = &record.life.last_failure {
-        let tries = match record.life.failures {
-            0 | 1 => String::new(),
-            several => format!(" ({several} times)"),
-        };
-        return Some(format!("{}{tries}", note.what));
-    }
-    match record.life.suspicion.as_ref()? {
-        Suspicion::TransactionIdsChanged => {
-            Some("transactions came under other ids: not imported".to_owned())
+    issues(record).into_iter().next()
+}
+
+/// Describes the issues of an Item, the gravest first.
+pub(crate) fn issues(record: &ItemRecord) -> Vec<String> {
+    let health = health::of(record);
+    health.issues.iter().map(|issue| described(record, issue)).collect()
+}
+
+fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
+    let counted = |name: &str| count(issue.count.unwrap_or_default(), name);
+    let text = match &issue.kind {
+        HealthIssueKind::LoginRequired => "the user must sign in again: `px link`".to_owned(),
+        HealthIssueKind::UpdateFailed => {
+            let what =
+                record.life.last_failure.as_ref().map_or("the update failed", |note| &note.what);
+            match issue.count {
+                Some(several @ 2..) => format!("{what} ({several} times)"),
+                _ => what.to_owned(),
+            }
         }
-        Suspicion::AccountIdsChanged => {
-            Some("accounts came under other ids: a re-map is needed".to_owned())
+        HealthIssueKind::CannotFinish => "updates cannot finish".to_owned(),
+        HealthIssueKind::RowsLacking => {
+            format!("{} too few or too many for the institution's total", counted("row"))
         }
-        _ => Some("the institution's data is in doubt".to_owned()),
-    }
+        HealthIssueKind::FaultyElements => {
+            format!("{} of responses repaired or set aside", counted("element"))
+        }
+        HealthIssueKind::TransactionIdsChanged => {
+            "transactions came under other ids: `px review`".to_owned()
+        }
+        HealthIssueKind::AccountIdsChanged => {
+            "accounts came under other ids: `px review`".to_owned()
+        }
+        HealthIssueKind::AnotherCustomer => {
+            "the data may be another customer's, nothing is imported: `px review`".to_owned()
+        }
+        other => other.to_string(),
+    };
+    let paths: Vec<_> = issue.paths.iter().map(|path| path.path.as_str()).collect();
+    if paths.is_empty() { text } else { format!("{text} ({})", paths.join(", ")) }
 }
 
 /// How much of the history's dates is in, in percent; `None` when it is not being fetched.

@@ -37,11 +37,13 @@ pub(crate) use token::unguessable;
 use crate::{
     applications::Applications,
     connection::{Connection, CursorKey},
+    health::DEFAULT_STALL_NOTICE_AFTER,
     plan::PlanSettings,
     store::Store,
     tickets::Tickets,
     webhook::{Allow, check_url},
 };
+use chrono::TimeDelta;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::webhook::Environment;
 use reads::Reads;
@@ -60,6 +62,7 @@ pub struct Items {
     wake: Arc<dyn Fn() + Send + Sync>,
     applications: Option<Arc<dyn Applications>>,
     plan: PlanSettings,
+    stall_notice_after: TimeDelta,
     reads: Arc<Reads>,
     /// Whose tokens it takes; `None` is anyone's.
     caller: Option<Holder>,
@@ -82,6 +85,7 @@ impl Items {
             wake: Arc::new(|| ()),
             applications: None,
             plan: PlanSettings::default(),
+            stall_notice_after: DEFAULT_STALL_NOTICE_AFTER,
             caller: None,
         })
     }
@@ -166,6 +170,15 @@ impl ItemsBuilder {
     #[must_use]
     pub fn plan(mut self, plan: PlanSettings) -> Self {
         self.0.plan = plan;
+        self
+    }
+
+    /// Sets the time after which applications are notified that an Item cannot finish.
+    ///
+    /// Default: [`DEFAULT_STALL_NOTICE_AFTER`], 72 hours. Operators see it at once.
+    #[must_use]
+    pub fn stall_notice_after(mut self, after: TimeDelta) -> Self {
+        self.0.stall_notice_after = after;
         self
     }
 

@@ -1,6 +1,7 @@
 //! The Item: one user's connection at one institution, kept true for years.
 //!
 //! - [`item`]: the state machine, pure; [`life`]: what an Item remembers between updates;
+//! - [`health`]: what is wrong with an Item, as operators, applications and partners see it;
 //! - [`plan`]: which windows of dates are read; [`merge`]: what an answer changes. Both pure;
 //! - [`connection`]: applications that share an Item, and what each may see;
 //! - [`items`]: how a Plaid service serves applications and partners;
@@ -86,6 +87,7 @@
 pub mod applications;
 pub mod connection;
 pub mod engine;
+pub mod health;
 pub mod item;
 pub mod items;
 pub mod life;

@@ -3,6 +3,7 @@
 //! What others write too (the state, the schedule, who asked for an update, tokens,
 //! connections) is not here: it has columns of its own, see [`crate::store`].
 
+use crate::health::Issues;
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, Date, TransactionId};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Life {
     pub failures: u32,
     /// How the last one failed; `None` once one succeeded.
     pub last_failure: Option<FailureNote>,
+    /// The issues that the Item's [health](crate::health) reports.
+    pub issues: Issues,
     /// What is wrong with the partner's data, kept until it is right again.
     pub suspicion: Option<Suspicion>,
     /// Whether a person said that the partner's ids of transactions are others now: until the deep

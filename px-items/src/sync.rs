@@ -17,6 +17,7 @@ pub use gathered::Counts;
 pub use lengths::{Lengths, PartnerLengths};
 
 use crate::{
+    health::{HealthIssueKind, Issue},
     item::{Event, Impossible, State, step},
     life::{FailureNote, Freshness, History, Life, Suspicion, Walk},
     merge::{
@@ -273,6 +274,9 @@ impl Run {
         };
         let (state, _) = step(self.record.state, event)?;
         self.life.suspicion = self.suspicion;
+        self.life.issues.clear(&HealthIssueKind::UpdateFailed);
+        self.life.issues.clear(&HealthIssueKind::LoginRequired);
+        self.report_suspicion(moment.now);
         if halted {
             // It was not read, and the store forgets what it was asked for.
             self.life.owed_since = owed(&self.record);
@@ -306,6 +310,17 @@ impl Run {
         Ok(commit)
     }
 
+    /// Reports in the Item's health that a decision is pending, or that none is.
+    fn report_suspicion(&mut self, now: DateTime<Utc>) {
+        let issue = |suspicion, issue: Issue| (self.suspicion == Some(suspicion)).then_some(issue);
+        let transactions = issue(Suspicion::TransactionIdsChanged, Issue::new(now));
+        let held =
+            self.accounts.iter().filter(|known| known.standing == AccountStanding::Held).count();
+        let accounts = issue(Suspicion::AccountIdsChanged, Issue::new(now).count(held as u64));
+        self.life.issues.set(HealthIssueKind::TransactionIdsChanged, transactions);
+        self.life.issues.set(HealthIssueKind::AccountIdsChanged, accounts);
+    }
+
     /// What is to be stored when an attempt failed. What was read and not stored is lost.
     ///
     /// # Errors
@@ -324,6 +339,8 @@ impl Run {
             Then::Release { due_at: None, not_before: None, seen: self.record.life.done_for };
         let mut commit = Commit::new(&self.record, state, now, then);
         commit.life.owed_since = owed(&self.record);
+        commit.life.issues.clear(&HealthIssueKind::UpdateFailed);
+        commit.life.issues.report(HealthIssueKind::LoginRequired, Issue::new(now));
         commit.refused_tokens = version;
         commit.news.fault = Some(login_required());
         Ok(commit)
@@ -567,6 +584,8 @@ pub fn failed(record: &ItemRecord, note: FailureNote, retry: Retry) -> Result<Co
     let mut commit = Commit::new(record, state, note.at, then);
     commit.life.owed_since = owed(record);
     commit.life.failures = record.life.failures.saturating_add(1);
+    let issue = Issue::new(note.at).count(commit.life.failures.into());
+    commit.life.issues.report(HealthIssueKind::UpdateFailed, issue);
     commit.life.wait_secs = retry.wait_secs;
     commit.life.last_failure = Some(note);
     Ok(commit)

@@ -11,6 +11,7 @@ pub mod depository;
 pub mod identity;
 pub mod investment;
 pub mod item;
+pub mod item_health;
 pub mod item_status;
 pub mod last_data_access_times;
 pub mod link_token_user;

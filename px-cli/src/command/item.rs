@@ -12,6 +12,7 @@ use comfy_table::{CellAlignment, Table};
 use px_client::Window;
 use px_items::{
     connection::Connection,
+    health,
     life::History,
     merge::{AccountStanding, KnownAccount},
     plan,
@@ -105,7 +106,15 @@ fn about(
     line("Created", since(Some(record.created_at)))?;
     line("Phase", view::phase(record).to_owned())?;
     line("Due", view::due(record, now))?;
-    line("Error", printable(&view::trouble(record).unwrap_or_else(|| "none".to_owned()), 300))?;
+    let health = health::of(record);
+    let state = match health.since {
+        Some(since) => format!("{}, since {} ago", health.state, age(since.utc(), now)),
+        None => health.state.to_string(),
+    };
+    line("Health", state)?;
+    for issue in view::issues(record) {
+        line("", printable(&issue, 300))?;
+    }
     line("History", history(record))?;
     line("Accounts", format!("read {}", since(fresh.accounts)))?;
     line("Identities", format!("read {}", since(fresh.identities)))?;

@@ -4,6 +4,7 @@
 use super::{Items, ItemsError, error};
 use crate::{
     connection::ScopeFault,
+    health,
     merge::AccountStanding,
     store::{ChangeTo, Changed, Trail, Unlinked, connected},
 };
@@ -56,12 +57,14 @@ impl Items {
         let access = self.partner_access(partner_token).await?;
         let record = self.store.item(&access.item_id).await?;
         let record = record.ok_or_else(ItemsError::invalid_access_token)?;
+        let health = health::for_partner(&record);
         let mut item = Item::new(record.id);
         item.institution_id = Some(record.institution_id);
         item.created_at = Some(record.created_at.into());
         item.error = record.state.login_required().then(error::login_required);
         item.update_type = Some(ItemUpdateType::Background);
         let mut status = ItemStatus::new();
+        status.health = Some(health);
         if record.needs_transactions {
             let mut update = UpdateStatus::new();
             update.last_successful_update = record.life.fresh.transactions.map(Into::into);

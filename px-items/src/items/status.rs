@@ -2,6 +2,7 @@
 
 use super::{Items, ItemsError, read::Session};
 use crate::{
+    health,
     item::Phase,
     life::{Freshness, History},
     store::ItemRecord,
@@ -76,7 +77,11 @@ impl Items {
             false => HistoryStatus::NotReady,
         };
         let fresh_as_of = session.fresh();
-        Ok(Status { item: session.item(), status: session.status(), phase, fresh_as_of, history })
+        let mut status = session.status();
+        let (record, connection) = (&session.record, &session.connection);
+        let now = self.clock.now();
+        status.health = Some(health::seen_by(record, connection, now, self.stall_notice_after));
+        Ok(Status { item: session.item(), status, phase, fresh_as_of, history })
     }
 }
 

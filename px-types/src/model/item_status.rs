@@ -1,5 +1,6 @@
 //! When an Item was last updated.
 
+use super::item_health::ItemHealth;
 use crate::{message::message, primitive::date::Timestamp};
 
 message! {
@@ -14,6 +15,8 @@ message! {
             transactions: UpdateStatus,
             /// The last webhook.
             last_webhook: LastWebhook,
+            /// Whether the data is complete and current, and if not, why.
+            health: ItemHealth,
         }
     }
 }

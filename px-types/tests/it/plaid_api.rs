@@ -173,6 +173,12 @@ const DIFFERENCES: &[(&str, Differs, &[&str], &str)] = &[
         "of products that PX has not",
     ),
     (
+        "ItemStatus",
+        Added,
+        &["health"],
+        "section 7.1; Plaid has no word for data that is on hold or incomplete",
+    ),
+    (
         "LastDataAccessTimes",
         Optional,
         &[
