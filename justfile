@@ -9,7 +9,7 @@ default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint floats test sim sabotage ledger docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test sim-ci sabotage ledger docs features generated openapi package deps wasm fuzz browser
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -45,9 +45,12 @@ floats:
 test:
     cargo test --workspace --all-features
 
-# The simulation: everything at once, from so many seeds. A failing one says how to replay it.
-sim seeds="1000" *arguments:
-    cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} {{ arguments }}
+# The simulation: everything at once, from so many seeds, over `memory`, `sqlite` or `postgres`. A failing seed says how to replay it.
+sim seeds="1000" store="memory" *arguments:
+    cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} --store {{ store }} {{ arguments }}
+
+# The simulation over every store, with as many seeds as CI has time for.
+sim-ci: (sim "200" "memory") (sim "20" "sqlite") (sim "10" "postgres")
 
 # The same from other seeds each night: `just sim-nightly 20000 $(date +%s)`.
 sim-nightly seeds="20000" from="1000000":
@@ -62,12 +65,12 @@ ledger:
 sim-replay seed *arguments:
     cargo test --release -p px-items --all-features --test sim -- --seed {{ seed }} --trace {{ arguments }}
 
-# Whether the simulation sees: the merge, the fencing and the outbox are broken on purpose, and each must be found.
-sabotage seeds="200":
+# Checks that the simulation finds faults: it is broken on purpose, in one way at a time, and a seed must notice.
+sabotage seeds="60" store="memory":
     #!/usr/bin/env bash
     set -euo pipefail
-    for what in merge fencing outbox; do
-        cargo test --release -p px-items --all-features --test sim -- --sabotage "$what" --seeds {{ seeds }} --twice 0
+    for what in merge fencing outbox revocation; do
+        cargo test --release -p px-items --all-features --test sim -- --sabotage "$what" --seeds {{ seeds }} --store {{ store }} --twice 0
     done
 
 # The documentation; warnings are errors.

@@ -35,8 +35,6 @@ pub use link::{
     Access, AccessDigest, ChangeTo, Changed, ConnectionChange, Linked, NewHolder, NewLink, Unlinked,
 };
 pub use memory::MemoryStore;
-#[cfg(feature = "testing")]
-pub use memory::Sabotage;
 #[cfg(all(feature = "postgres", feature = "testing", unix))]
 pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "postgres")]

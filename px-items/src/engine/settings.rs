@@ -40,10 +40,6 @@ pub struct Settings {
     pub revoke_every: Duration,
     /// After this a partner that does not revoke tokens is asked no more. Default: 30 days.
     pub revoke_for: TimeDelta,
-    /// A fault that a test asks for, to see that it would be found: what vanished at a partner is
-    /// not noticed.
-    #[cfg(feature = "testing")]
-    pub misses_vanished: bool,
 }
 
 impl Default for Settings {
@@ -61,8 +57,6 @@ impl Default for Settings {
             count_every: Some(Duration::from_secs(300)),
             revoke_every: Duration::from_secs(10),
             revoke_for: TimeDelta::days(30),
-            #[cfg(feature = "testing")]
-            misses_vanished: false,
         }
     }
 }

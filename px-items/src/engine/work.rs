@@ -254,8 +254,6 @@ impl Inner {
                             let ids = read.rows.iter().map(|row| row.id.clone());
                             let ids: Vec<_> = ids.chain(run.absent().cloned()).collect();
                             let known = self.store.known(&item_id, window, &ids).await?;
-                            #[cfg(feature = "testing")]
-                            let known = self.sabotaged(known, &read);
                             run.window_read(read, securities, &known);
                             let (item_id, left) = (item_id.clone(), run.walk());
                             self.observe(Observed::WindowRead { item_id, window, rows, left });
@@ -281,19 +279,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// What is known, without what the partner does not have any more, if a test asks for that.
-    #[cfg(feature = "testing")]
-    fn sabotaged(
-        &self,
-        mut known: Vec<crate::merge::KnownTransaction>,
-        read: &crate::merge::ReadWindow,
-    ) -> Vec<crate::merge::KnownTransaction> {
-        if self.settings.misses_vanished {
-            known.retain(|known| read.rows.iter().any(|row| row.id == known.partner_id));
-        }
-        known
     }
 
     fn moment(&self) -> Moment {

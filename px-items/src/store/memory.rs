@@ -42,34 +42,11 @@ pub struct MemoryStore {
     signals: Signals,
 }
 
-/// A fault that a test asks for, to see that it would be found.
-#[cfg(feature = "testing")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Sabotage {
-    /// Commits of an earlier claim are accepted.
-    Fencing,
-    /// The webhooks of every fourth commit that has some are lost.
-    Outbox,
-}
-
 impl MemoryStore {
     /// An empty store. The environment is said in every webhook.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
         Self::over(Inner::new(environment))
-    }
-
-    /// A store that breaks a promise.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn sabotaged(environment: Environment, sabotage: Sabotage) -> Self {
-        let mut inner = Inner::new(environment);
-        match sabotage {
-            Sabotage::Fencing => inner.fences = false,
-            Sabotage::Outbox => inner.loses_webhooks = true,
-        }
-        Self::over(inner)
     }
 
     fn over(inner: Inner) -> Self {
@@ -91,9 +68,6 @@ impl fmt::Debug for MemoryStore {
 /// All that is stored.
 struct Inner {
     environment: Environment,
-    fences: bool,
-    loses_webhooks: bool,
-    webhook_commits: u64,
     last_number: i64,
     items: BTreeMap<ItemId, Entry>,
     keys: BTreeMap<(InstitutionId, UserId), ItemId>,
@@ -158,9 +132,6 @@ impl Inner {
     fn new(environment: Environment) -> Self {
         Self {
             environment,
-            fences: true,
-            loses_webhooks: false,
-            webhook_commits: 0,
             last_number: 0,
             items: BTreeMap::new(),
             keys: BTreeMap::new(),

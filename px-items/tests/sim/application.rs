@@ -6,12 +6,12 @@ use crate::{
     dice::{Dice, SharedDice},
     world::World,
 };
-use px_client::Window;
+use px_client::{Window, oauth::TokenSet};
 use px_core::Clock as _;
 use px_items::{
     connection::Connection,
-    items::{ItemsError, ItemsErrorKind, TransactionsRequest},
-    store::Unlinked,
+    items::{ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},
+    store::{Unlinked, Whose},
 };
 use px_types::{
     AccountId, ApplicationId, ItemAccessToken, ItemId, TransactionId, UserId,
@@ -81,11 +81,13 @@ impl User {
 
     /// Uses the application until everyone stops. The first thing that happens is a connection.
     pub(crate) async fn live(mut self) -> Self {
-        self.wait(1, 36_000).await;
+        self.wait(1, if self.bank.style.crowded { 3600 } else { 36_000 }).await;
         while self.world.is_busy() {
             self.act().await;
             let told = self.mailbox.news.notified();
+            let crowded = self.bank.style.crowded;
             let until = self.dice.throw(|dice| match dice.below(4) {
+                _ if crowded => dice.between(20_000, 90_000),
                 0 => dice.between(1, 60),
                 1 => dice.between(60, 3600),
                 _ => dice.between(3600, 60_000),
@@ -93,7 +95,7 @@ impl User {
             tokio::select! {
                 biased;
                 () = self.world.until_calm() => {}
-                () = told => self.wait(1, 30).await,
+                () = told, if !crowded => self.wait(1, 30).await,
                 () = self.world.clock.sleep(Duration::from_secs(until)) => {}
             }
         }
@@ -136,7 +138,9 @@ impl User {
         self.say(format_args!("{kind:?}"));
         match kind {
             // A link, a rotation or a leaving of which the answer was lost.
-            ItemsErrorKind::InvalidAccessToken => self.link = None,
+            ItemsErrorKind::InvalidAccessToken
+            | ItemsErrorKind::InvalidPublicToken
+            | ItemsErrorKind::ItemNotFound => self.link = None,
             ItemsErrorKind::Unavailable
             | ItemsErrorKind::ProductNotReady
             | ItemsErrorKind::LoginRequired
@@ -166,7 +170,10 @@ impl User {
         let tokens = self.world.authorize(&self.bank, &self.user, &self.dice).await;
         self.wait(0, 20).await;
         let connection = self.connection();
-        let result = self.world.items.link(&self.bank.id, &self.user, tokens, connection).await;
+        let result = match self.dice.throw(|dice| dice.chance(250)) {
+            true => self.link_by_public_token(tokens, connection).await,
+            false => self.world.items.link(&self.bank.id, &self.user, tokens, connection).await,
+        };
         match result {
             Ok(linked) => {
                 self.say(format_args!("connected to {}", linked.item_id));
@@ -179,6 +186,21 @@ impl User {
             }
             Err(error) => self.refused(&error),
         }
+    }
+
+    /// The page hands the application a public token, which is exchanged soon, late or never.
+    async fn link_by_public_token(
+        &self,
+        tokens: TokenSet,
+        connection: Connection,
+    ) -> Result<LinkedApplication, ItemsError> {
+        let (items, bank) = (&self.world.items, &self.bank.id);
+        let joined = match self.link.as_ref().filter(|_| self.dice.throw(|dice| dice.chance(500))) {
+            Some(link) => items.join(&link.item, connection, Whose::default()).await?,
+            None => items.link_for_exchange(bank, &self.user, tokens, connection, None).await?,
+        };
+        self.wait(0, 600).await;
+        items.exchange_public_token(&self.application, &joined.public_token).await
     }
 
     fn connection(&self) -> Connection {
@@ -427,6 +449,12 @@ impl User {
                     if let Some(link) = &mut self.link {
                         link.replica = Replica::default();
                     }
+                }
+                Err(error)
+                    if error.kind() == ItemsErrorKind::ProductNotReady
+                        && !self.bank.has_transactions() =>
+                {
+                    return None;
                 }
                 Err(error) => {
                     let (application, user) = (&self.application, &self.user);

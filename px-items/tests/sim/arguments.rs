@@ -1,5 +1,7 @@
 //! The arguments, read without a library: there are few.
 
+use crate::{backend::StoreKind, bank::Habit, sabotage::Sabotage};
+
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 The simulation: banks, workers, applications and faults from a seed.
@@ -12,7 +14,11 @@ Usage: cargo test -p px-items --all-features --test sim -- [OPTIONS]
   --trace          print what happens, line by line
   --threads N      seeds at a time (default: the machine's processors)
   --twice N        run every Nth seed a second time and compare (default 25; 0: none)
-  --sabotage WHAT  break something on purpose, and look for it: merge, fencing or outbox
+  --store STORE    memory (default), sqlite or postgres; a seed repeats exactly in memory only
+  --habit HABIT    every bank has this habit, as well as others; see tests/sim/bank/habit.rs
+  --crowd          every seed has a crowded bank
+  --sabotage WHAT  break something on purpose, and expect that a seed finds it:
+                   merge, fencing, outbox, revocation
   --help           print this
 
 Exit codes:
@@ -20,14 +26,6 @@ Exit codes:
   1  a promise was broken, or a seed did not repeat; with --sabotage: no seed found it
   2  the arguments are wrong
 ";
-
-/// What is broken on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sabotage {
-    Merge,
-    Fencing,
-    Outbox,
-}
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -37,7 +35,10 @@ pub(crate) struct Arguments {
     pub(crate) trace: bool,
     pub(crate) threads: usize,
     pub(crate) twice: u64,
+    pub(crate) store: StoreKind,
     pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) habit: Option<Habit>,
+    pub(crate) crowd: bool,
 }
 
 /// What is wanted of the program.
@@ -56,7 +57,10 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
         trace: false,
         threads: processors,
         twice: 25,
+        store: StoreKind::Memory,
         sabotage: None,
+        habit: None,
+        crowd: false,
     };
     let mut filters = Vec::new();
     let mut given = given.peekable();
@@ -77,6 +81,9 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
             "--threads" => arguments.threads = usize::try_from(number(&value()?)?).unwrap_or(1),
             "--twice" => arguments.twice = number(&value()?)?,
             "--trace" => arguments.trace = true,
+            "--store" => arguments.store = store(&value()?)?,
+            "--habit" => arguments.habit = Some(habit(&value()?)?),
+            "--crowd" => arguments.crowd = true,
             "--sabotage" => arguments.sabotage = Some(sabotage(&value()?)?),
             // What the test harness would take.
             "--nocapture" | "--no-capture" | "--include-ignored" | "--ignored" | "--exact"
@@ -92,6 +99,10 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
     if arguments.trace {
         (arguments.threads, arguments.twice) = (1, 0);
     }
+    if arguments.store != StoreKind::Memory {
+        // Threads and sockets take as long as they take.
+        arguments.twice = 0;
+    }
     arguments.threads = arguments.threads.max(1);
     Ok(Wanted::Run(arguments))
 }
@@ -100,21 +111,27 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
 }
 
-fn sabotage(text: &str) -> Result<Sabotage, String> {
+fn store(text: &str) -> Result<StoreKind, String> {
     match text {
-        "merge" => Ok(Sabotage::Merge),
-        "fencing" => Ok(Sabotage::Fencing),
-        "outbox" => Ok(Sabotage::Outbox),
-        _ => Err(format!("there is no sabotage {text:?}: merge, fencing or outbox")),
+        "memory" => Ok(StoreKind::Memory),
+        "sqlite" => Ok(StoreKind::Sqlite),
+        "postgres" => Ok(StoreKind::Postgres),
+        _ => Err(format!("there is no store {text:?}: memory, sqlite or postgres")),
     }
 }
 
-impl Sabotage {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Merge => "merge",
-            Self::Fencing => "fencing",
-            Self::Outbox => "outbox",
-        }
-    }
+fn habit(text: &str) -> Result<Habit, String> {
+    let found = Habit::ALL.into_iter().find(|habit| habit.name() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Habit::ALL.iter().map(|habit| habit.name()).collect();
+        format!("there is no habit {text:?}: {}", names.join(", "))
+    })
+}
+
+fn sabotage(text: &str) -> Result<Sabotage, String> {
+    let found = Sabotage::ALL.into_iter().find(|sabotage| sabotage.as_str() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Sabotage::ALL.iter().map(|sabotage| sabotage.as_str()).collect();
+        format!("there is no sabotage {text:?}: {}", names.join(", "))
+    })
 }

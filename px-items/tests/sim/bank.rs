@@ -6,8 +6,10 @@
 //! vanishes; rows come late) and no thread.
 
 mod desk;
+mod habit;
 mod ledger;
 
+pub(crate) use habit::Habit;
 pub(crate) use ledger::Ledger;
 
 use crate::{
@@ -15,14 +17,17 @@ use crate::{
     time::SimClock,
     trace::Trace,
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock as _, Digest};
 use px_server::{
     PartnerService, PermittedAccounts, ResponseCheck,
     clients::{Client, MemoryClients},
     oauth::{Authorization, GrantStore as _, MemoryGrantStore, OAuth},
 };
-use px_types::{AccessToken, ClientId, ClientSecret, Date, InstitutionId, UserId};
+use px_types::{
+    AccessToken, ClientId, ClientSecret, Date, InstitutionId, Iso8601, UserId,
+    model::transaction::Transaction,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -38,7 +43,7 @@ pub(crate) fn credentials() -> (ClientId, ClientSecret) {
 }
 
 /// What kind of bank it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Style {
     /// Pages by cursor; else by offset.
     pub(crate) by_cursor: bool,
@@ -54,21 +59,93 @@ pub(crate) struct Style {
     pub(crate) token_life: u64,
     /// Hours that its calendar is ahead of UTC.
     pub(crate) ahead: i64,
+    pub(crate) habits: BTreeSet<Habit>,
+    /// Whether it has many users, each with little.
+    pub(crate) crowded: bool,
+    /// On how many Items one process works at once.
+    pub(crate) at_once: usize,
+    /// What is added to the total of a window.
+    pub(crate) total_off: i64,
+    /// Seconds from the beginning after which no transaction can be read.
+    pub(crate) transactions_end: Option<u64>,
 }
 
 impl Style {
     /// Some kind of bank.
-    pub(crate) fn random(dice: &mut Dice) -> Self {
+    pub(crate) fn random(wanted: Option<Habit>, crowded: bool, dice: &mut Dice) -> Self {
+        let habits = Habit::random(wanted, dice);
+        let token_life = dice.between(20, 900);
+        let off = if dice.chance(500) { 1 } else { -1 };
+        let at_once = if crowded { usize::try_from(dice.between(1, 4)).unwrap_or(1) } else { 16 };
+        let end = if dice.chance(300) { 0 } else { dice.between(600, 200_000) };
         Self {
             by_cursor: dice.chance(500),
             snapshots: dice.chance(500),
             page: usize::try_from(dice.between(2, 20)).unwrap_or(2),
             longest: dice.chance(300).then(|| dice.between(5, 40)),
             new_id_on_posting: if dice.chance(300) { dice.between(100, 1000) } else { 0 },
-            token_life: dice.between(20, 900),
-            ahead: i64::try_from(dice.between(0, 25)).unwrap_or_default() - 11,
+            // A token that is given out twice has no refresh token, so it must last.
+            token_life: if habits.contains(&Habit::ReusesTokens) {
+                40 * 86_400
+            } else {
+                token_life
+            },
+            ahead: i64::try_from(dice.between(0, 26)).unwrap_or_default() - 12,
+            total_off: if habits.contains(&Habit::WrongTotal) { off } else { 0 },
+            transactions_end: habits.contains(&Habit::NoTransactions).then_some(end),
+            habits,
+            crowded,
+            at_once,
         }
     }
+
+    pub(crate) fn has(&self, habit: Habit) -> bool {
+        self.habits.contains(&habit)
+    }
+
+    /// The date by which a window has a transaction or has it not.
+    pub(crate) fn filed(&self, row: &Transaction) -> Date {
+        let by_purchase = self.has(Habit::DatesByPurchase)
+            || (self.has(Habit::DatesPerAccount)
+                && row.account_id.as_str().ends_with(['1', '3', '5', '7', '9']));
+        let at = match row.settled_at {
+            Some(settled) if !by_purchase => settled,
+            _ => row.transacted_at,
+        };
+        match at {
+            Iso8601::Timestamp(time) if self.has(Habit::DatesInUtc) => {
+                Date::from(time.utc().date_naive())
+            }
+            _ => at.date(),
+        }
+    }
+
+    /// A date as the bank writes it.
+    pub(crate) fn written(&self, date: Date, dice: &mut Dice) -> Iso8601 {
+        let timed = self.has(Habit::Offsets) || self.has(Habit::DatesInUtc);
+        if !timed || dice.chance(100) {
+            return date.into();
+        }
+        let sign = if self.ahead < 0 { '-' } else { '+' };
+        let (hour, minute, ahead) = (dice.below(24), dice.below(60), self.ahead.unsigned_abs());
+        format!("{date}T{hour:02}:{minute:02}:00{sign}{ahead:02}:00").parse().unwrap()
+    }
+
+    /// Whether everything that it serves keeps the contract.
+    fn is_exact(&self) -> bool {
+        let loose =
+            [Habit::DatesInUtc, Habit::DatesByPurchase, Habit::DatesPerAccount, Habit::WrongTotal];
+        !loose.iter().any(|habit| self.has(*habit))
+    }
+}
+
+/// What a bank is opened with.
+pub(crate) struct NewBank<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) users: &'a [UserId],
+    /// A habit that it has in any case.
+    pub(crate) habit: Option<Habit>,
+    pub(crate) crowded: bool,
 }
 
 /// A bank.
@@ -82,20 +159,21 @@ pub(crate) struct Bank {
     ended: Mutex<BTreeMap<String, &'static str>>,
     ledgers: Mutex<BTreeMap<UserId, Ledger>>,
     cursors: Mutex<desk::Cursors>,
+    opened: DateTime<Utc>,
     trace: Arc<Trace>,
 }
 
 impl Bank {
     /// A bank with its users.
     pub(crate) fn open(
-        name: &str,
         seed: u64,
-        users: &[UserId],
+        new: NewBank<'_>,
         clock: SimClock,
         trace: Arc<Trace>,
     ) -> Arc<Self> {
+        let NewBank { name, users, habit, crowded } = new;
         let mut dice = Dice::new(seed, name);
-        let style = Style::random(&mut dice);
+        let style = Style::random(habit, crowded, &mut dice);
         let (client_id, secret) = credentials();
         let client = Client::new(client_id, "Plaid", [REDIRECT_URI]);
         let clients = MemoryClients::new().with(client, &secret).unwrap();
@@ -116,11 +194,13 @@ impl Bank {
             ended: Mutex::default(),
             ledgers: Mutex::default(),
             cursors: Mutex::default(),
+            opened: clock.now(),
             trace,
         };
         for user in users {
             let mut dice = Dice::new(seed, &format!("{name} {user}"));
-            let ledger = Ledger::fill(user, bank.today(), bank.clock.now(), &mut dice);
+            let ledger =
+                Ledger::fill(user, (bank.today(), bank.clock.now()), &bank.style, &mut dice);
             bank.trace.note(name, format_args!("{user}: {ledger}"));
             bank.ledgers().insert(user.clone(), ledger);
         }
@@ -133,7 +213,11 @@ impl Bank {
             .oauth(self.oauth.clone())
             .clock(Arc::new(self.clock))
             .random(Arc::new(SharedDice::new(seed, "request ids")))
-            .response_check(ResponseCheck::Refuse)
+            .response_check(if self.style.is_exact() {
+                ResponseCheck::Refuse
+            } else {
+                ResponseCheck::Off
+            })
             .build()
             .unwrap()
     }
@@ -141,6 +225,12 @@ impl Bank {
     /// The date in the bank's own zone.
     pub(crate) fn today(&self) -> Date {
         Date::from((self.clock.now() + TimeDelta::hours(self.style.ahead)).date_naive())
+    }
+
+    /// Whether transactions can still be read.
+    pub(crate) fn has_transactions(&self) -> bool {
+        let open = (self.clock.now() - self.opened).num_seconds().unsigned_abs();
+        self.style.transactions_end.is_none_or(|end| open < end)
     }
 
     /// What the bank knows of its users.
@@ -184,6 +274,11 @@ impl Bank {
     pub(crate) async fn grant_of(&self, token: &AccessToken) -> Option<String> {
         let found = self.grants.find(&Digest::of(token.expose())).await.unwrap();
         found.map(|found| found.record.id.clone())
+    }
+
+    /// Whether an access token opens anything.
+    pub(crate) async fn is_good(&self, token: &AccessToken) -> bool {
+        self.oauth.verifier().verify(token).await.is_ok()
     }
 
     /// The grant that a token of either kind is of.

@@ -1,7 +1,12 @@
 //! What must be true in the end, when nothing goes wrong any more and everything was read once
 //! more: the Items have what the banks have, and the readers have what they may.
 
-use crate::{application::User, bank::Bank, world::World};
+use crate::{
+    application::User,
+    bank::{Bank, Habit},
+    witness::{rows::stable, tokens::grant_of},
+    world::World,
+};
 use px_client::Window;
 use px_items::{
     item::State,
@@ -42,6 +47,10 @@ async fn one(
     users: &mut [User],
 ) {
     let item = &record.id;
+    if !bank.has_transactions() {
+        let accounts = world.store.accounts(item).await.unwrap();
+        return same_accounts(world, bank, user, &accounts);
+    }
     if record.state != State::Idle {
         world.trace.wrong(format!("{item} of {user} is {} in the end", record.state));
         return;
@@ -52,6 +61,7 @@ async fn one(
     let accounts = world.store.accounts(item).await.unwrap();
     same_accounts(world, bank, user, &accounts);
     same_identities(world, bank, user, item).await;
+    same_securities(world, bank, user, item).await;
     let rows = stored_rows(world, item).await;
     if record.needs_transactions {
         let known = world.store.known(item, always(), &[]).await.unwrap();
@@ -115,6 +125,23 @@ async fn same_identities(world: &World, bank: &Bank, user: &UserId, item: &ItemI
     }
 }
 
+/// Every security that is held is there, as it is.
+async fn same_securities(world: &World, bank: &Bank, user: &UserId, item: &ItemId) {
+    let stored = world.store.securities(item).await.unwrap();
+    let ledgers = bank.ledgers();
+    let Some(ledger) = ledgers.get(user) else { return };
+    for security in ledger.held_securities() {
+        let id = &security.id;
+        match stored.iter().find(|stored| stored.id == *id) {
+            None => world.trace.wrong(format!("{user}: security {id} is missing")),
+            Some(stored) if stored != security => {
+                world.trace.wrong(format!("{user}: security {id} is not as the bank's"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 /// Every transaction of the bank's listed accounts is there once, as it is, and no other.
 fn same_rows(
     world: &World,
@@ -144,7 +171,7 @@ fn same_rows(
         if !listed.contains(&known.account_id) {
             continue;
         }
-        if stored.insert(&known.partner_id, row).is_some() {
+        if stored.insert(stable(&known.partner_id), row).is_some() {
             world.trace.wrong(format!("{user}: {} is there twice", known.partner_id));
         }
     }
@@ -165,6 +192,10 @@ fn same_rows(
                 row.id
             ));
         }
+    }
+    // Nothing is judged gone by windows of which the total is wrong.
+    if bank.style.has(Habit::WrongTotal) {
+        return;
     }
     for (id, row) in stored {
         let date = row.date();
@@ -211,10 +242,10 @@ async fn authorizations(world: &World) {
             world.trace.wrong(format!("{item} has no tokens in the end"));
             continue;
         };
-        let token = tokens.refresh_token.as_ref().map_or("", |token| token.expose());
-        present.extend(bank.grant_of_any(token).await);
+        present.extend(grant_of(&bank, &tokens).await);
     }
-    for bank in &world.banks {
+    // Where a token is given out again, that one alone is revoked, and not the grant.
+    for bank in world.banks.iter().filter(|bank| !bank.style.has(Habit::ReusesTokens)) {
         let users: Vec<_> = bank.ledgers().keys().cloned().collect();
         for user in users {
             let given = world.witness.grants_of(&bank.id, &user);

@@ -3,13 +3,15 @@
 
 use crate::{
     bank,
-    dice::SharedDice,
+    dice::{Dice, SharedDice},
     life::Life,
     network::{Network, Rates},
     receiver::{Applications, Receivers},
     store::{StoreRates, WatchedStore},
+    time::MachineClock,
     world::{Phase, World},
 };
+use chrono::TimeDelta;
 use px_client::{PartnerClient, RetryPolicy};
 use px_core::{Clock as _, InProcessTransport, SeededRandom};
 use px_items::{
@@ -35,6 +37,17 @@ pub(crate) struct Badness {
     pub(crate) stalls: u64,
     /// How often of a thousand webhooks their receiver fails.
     pub(crate) receivers: u64,
+    /// How far clocks of machines are off at most, in milliseconds.
+    pub(crate) skew: i64,
+    /// How often of a thousand looks a clock is set.
+    pub(crate) steps: u64,
+}
+
+impl Badness {
+    fn ahead(&self, dice: &mut Dice) -> TimeDelta {
+        let span = self.skew.unsigned_abs() * 2;
+        TimeDelta::milliseconds(dice.between(0, span).cast_signed() - self.skew)
+    }
 }
 
 /// A machine.
@@ -43,6 +56,7 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) badness: Badness,
     pub(crate) dice: SharedDice,
+    clock: MachineClock,
 }
 
 /// How a start of a machine ends.
@@ -56,7 +70,9 @@ enum End {
 impl Machine {
     pub(crate) fn new(world: &Arc<World>, name: String, badness: Badness) -> Self {
         let dice = SharedDice::new(world.seed, &name);
-        Self { world: world.clone(), name, badness, dice }
+        let ahead = dice.throw(|dice| badness.ahead(dice));
+        let clock = MachineClock::new(world.clock, ahead);
+        Self { world: world.clone(), name, badness, dice, clock }
     }
 
     /// Starts again and again until the run is over.
@@ -76,6 +92,7 @@ impl Machine {
             ));
             self.one_start(&life, &run).await;
             let rest = self.dice.throw(|dice| match dice.below(10) {
+                _ if self.world.is_crowded() => dice.between(1, 20),
                 0..=6 => dice.between(1, 20),
                 7 | 8 => dice.between(20, 600),
                 _ => dice.between(600, 7200),
@@ -94,6 +111,7 @@ impl Machine {
         let end = self.end();
         self.world.trace.note(&life.name, format_args!("starts"));
         let stop = StopSignal {
+            busy: self.world.is_busy(),
             world: self.world.clone(),
             after: match end {
                 Some(End::StoppedAfter(seconds)) => Some(Duration::from_secs(seconds)),
@@ -160,6 +178,11 @@ impl Machine {
                 (stall, dice.chance(600), dice.below(40), dice.between(1, 300))
             });
             let time = Duration::from_secs(time);
+            if self.dice.throw(|dice| dice.chance(self.badness.steps)) {
+                let ahead = self.dice.throw(|dice| self.badness.ahead(dice));
+                self.world.trace.note(&life.name, format_args!("sets its clock {ahead} ahead"));
+                self.clock.set_ahead(ahead);
+            }
             match which {
                 _ if !stall => {}
                 // At work, which is when it matters.
@@ -202,6 +225,7 @@ impl Machine {
                 clock: self.world.clock,
                 trace: self.world.trace.clone(),
                 witness: self.world.witness.clone(),
+                store: self.world.store.clone(),
                 spare_next_refresh: Mutex::default(),
             };
             let (id, secret) = bank::credentials();
@@ -209,12 +233,14 @@ impl Machine {
             retry.attempts = 2;
             let client = PartnerClient::builder("https://bank.example", network)
                 .client(id, secret)
-                .clock(Arc::new(self.world.clock))
+                .clock(Arc::new(self.clock.clone()))
                 .retry(retry)
                 .random(Arc::new(SeededRandom::new(self.dice.throw(|dice| dice.bits()))))
                 .build()
                 .unwrap();
-            partners = partners.with(bank.id.clone(), Partner::new(client));
+            let mut partner = Partner::new(client);
+            partner.budget.at_once = bank.style.at_once;
+            partners = partners.with(bank.id.clone(), partner);
         }
         partners
     }
@@ -232,9 +258,9 @@ impl Machine {
             fails: self.badness.receivers,
         };
         let mut settings = SenderSettings::default();
-        settings.poll = Duration::from_secs(20);
+        settings.poll = Duration::from_secs(60);
         Sender::builder(self.store(life), Arc::new(receivers), applications.signer.clone())
-            .clock(Arc::new(self.world.clock))
+            .clock(Arc::new(self.clock.clone()))
             .random(Arc::new(SharedDice::new(self.world.seed, &format!("{} random", life.name))))
             .settings(settings)
             .build()
@@ -243,7 +269,7 @@ impl Machine {
     /// A worker's engine on this start of the machine.
     pub(crate) fn engine(&self, life: &Arc<Life>, settings: Settings) -> Engine {
         Engine::builder(self.store(life), Arc::new(self.partners(life)))
-            .clock(Arc::new(self.world.clock))
+            .clock(Arc::new(self.clock.clone()))
             .random(Arc::new(SharedDice::new(self.world.seed, &format!("{} random", life.name))))
             .settings(settings)
             .build()
@@ -254,6 +280,8 @@ impl Machine {
 pub(crate) struct StopSignal {
     world: Arc<World>,
     after: Option<Duration>,
+    /// Whether the machine started while things go wrong: it starts once more when they do not.
+    busy: bool,
 }
 
 impl StopSignal {
@@ -266,6 +294,7 @@ impl StopSignal {
         };
         tokio::select! {
             biased;
+            () = self.world.until_calm(), if self.busy => {}
             () = self.world.until_over() => {}
             () = planned => {}
         }

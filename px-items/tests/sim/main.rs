@@ -1,8 +1,9 @@
 //! Everything at once, from a seed: banks, a bad network, workers that crash, applications and
 //! their readers, virtual days. In the end everyone must have what the banks have.
 //!
-//! One seed is one runtime of one thread under tokio's paused time, so that it repeats exactly;
-//! threads run different seeds. What happens is in `run`; who takes part in `bank`, `machine`,
+//! One seed is one runtime of one thread under tokio's paused time, so that it repeats exactly
+//! (over the store in memory; the others are held to the same promises); threads run different
+//! seeds. What happens is in `run`; who takes part in `bank`, `machine`,
 //! `application`, `receiver`; what makes it hard in `network` and `store`; what is promised in
 //! `witness` (all along) and `check` (in the end).
 
@@ -11,6 +12,7 @@
 
 mod application;
 mod arguments;
+mod backend;
 mod bank;
 mod check;
 mod dice;
@@ -20,6 +22,7 @@ mod network;
 mod receiver;
 mod report;
 mod run;
+mod sabotage;
 mod store;
 mod time;
 mod town;

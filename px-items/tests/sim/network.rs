@@ -19,6 +19,7 @@ use http::{Request, Response, header};
 use px_core::{
     Clock as _, HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind,
 };
+use px_items::store::Store;
 use px_server::PartnerService;
 use px_types::Timestamp;
 use std::{
@@ -31,7 +32,7 @@ use std::{
 };
 
 /// How bad a network is; per thousand calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) slow: u64,
     pub(crate) never_sent: u64,
@@ -81,6 +82,8 @@ pub(crate) struct Network {
     pub(crate) clock: SimClock,
     pub(crate) trace: Arc<Trace>,
     pub(crate) witness: Arc<Witness>,
+    /// To see whether an Item has the token that is revoked.
+    pub(crate) store: Arc<dyn Store>,
     /// The families of refresh tokens of which the last refresh went wrong.
     pub(crate) spare_next_refresh: Mutex<BTreeSet<String>>,
 }
@@ -268,6 +271,7 @@ impl Network {
             && let Some(grant) = self.bank.grant_of_any(&token).await
         {
             self.bank.note_end(&grant, "this side");
+            self.witness.revoking(&*self.store, &self.life, &self.bank, &grant).await;
         }
         let refreshed = match family(&request) {
             Some(family) => self.bank.grant_of_any(&family).await,

@@ -1,7 +1,8 @@
 //! Runs the seeds on a few threads, and says how it goes: a bar on a terminal, lines elsewhere.
 
 use crate::{
-    arguments::{Arguments, Sabotage},
+    arguments::Arguments,
+    backend::StoreKind,
     run::{self, Outcome},
     trace::Keep,
     witness::Stats,
@@ -44,7 +45,12 @@ struct Failed {
 
 /// Runs what is wanted.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.store == StoreKind::Postgres && !run::has_postgres() {
+        line("skipped: this machine has no PostgreSQL");
+        return 0.into();
+    }
     run::catch_panics();
+    let started = run::Stopwatch::start();
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let tally = Mutex::new(Tally::default());
     let terminal = std::io::stdout().is_terminal() && !arguments.trace;
@@ -71,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         }
     });
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    tally.finish(arguments, terminal)
+    tally.finish(arguments, terminal, started.seconds())
 }
 
 /// One seed, and whether it ran twice.
@@ -82,9 +88,9 @@ fn one(arguments: &Arguments, seed: u64, place: u64) -> (Outcome, bool) {
         (false, true) => Keep::Lines,
         (false, false) => Keep::Hash,
     };
-    let mut outcome = run::seed(seed, arguments.sabotage, keep);
+    let mut outcome = run::seed(seed, arguments, keep);
     if twice {
-        let again = run::seed(seed, arguments.sabotage, keep);
+        let again = run::seed(seed, arguments, keep);
         if again.hash != outcome.hash {
             outcome.wrong.push(difference(&outcome, &again));
         }
@@ -136,7 +142,7 @@ impl Tally {
         }
     }
 
-    fn finish(mut self, arguments: &Arguments, terminal: bool) -> ExitCode {
+    fn finish(mut self, arguments: &Arguments, terminal: bool, seconds: u64) -> ExitCode {
         if terminal {
             line("");
         }
@@ -159,8 +165,10 @@ impl Tally {
              {excused} excused",
             self.done, self.twice, self.events
         ));
+        let hundred = seconds * 100 / (self.done + self.twice).max(1);
+        line(&format!("{seconds} s, {hundred} s for 100 seeds"));
         match arguments.sabotage {
-            None => self.say_failures(arguments.sabotage),
+            None => self.say_failures(arguments),
             Some(sabotage) => {
                 let what = sabotage.as_str();
                 let Some(failed) = self.failed.first() else {
@@ -174,7 +182,7 @@ impl Tally {
         }
     }
 
-    fn say_failures(&self, sabotage: Option<Sabotage>) -> ExitCode {
+    fn say_failures(&self, arguments: &Arguments) -> ExitCode {
         for failed in &self.failed {
             line(&format!("seed {}:", failed.seed));
             for what in failed.wrong.iter().take(10) {
@@ -183,12 +191,15 @@ impl Tally {
             if failed.wrong.len() > 10 {
                 line(&format!("  and {} more", failed.wrong.len() - 10));
             }
-            let option = sabotage.map(|what| format!(" --sabotage {}", what.as_str()));
-            line(&format!(
-                "  replay: just sim-replay {}{}",
-                failed.seed,
-                option.unwrap_or_default()
-            ));
+            let store = match arguments.store {
+                StoreKind::Memory => "",
+                StoreKind::Sqlite => " --store sqlite",
+                StoreKind::Postgres => " --store postgres",
+            };
+            let habit = arguments.habit.map(|habit| format!(" --habit {}", habit.name()));
+            let crowd = if arguments.crowd { " --crowd" } else { "" };
+            let more = habit.unwrap_or_default() + crowd;
+            line(&format!("  replay: just sim-replay {}{store}{more}", failed.seed));
         }
         u8::from(!self.failed.is_empty()).into()
     }

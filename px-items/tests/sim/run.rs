@@ -2,8 +2,9 @@
 
 use crate::{
     application::User,
-    arguments::Sabotage,
-    bank::Bank,
+    arguments::Arguments,
+    backend::{Backend, StoreKind},
+    bank::{Bank, NewBank},
     check,
     dice::{Dice, SharedDice},
     life::Life,
@@ -12,7 +13,7 @@ use crate::{
     receiver::Applications,
     store::StoreRates,
     time::SimClock,
-    town::Customer,
+    town::{self, Customer},
     trace::{Keep, Trace},
     witness::Stats,
     world::{Phase, World},
@@ -22,9 +23,10 @@ use futures_util::FutureExt as _;
 use px_core::Clock as _;
 use px_items::{
     engine::{Outcome as Ended, Settings},
-    store::{MemoryStore, Sabotage as StoreSabotage, Store},
+    life::Suspicion,
+    testing::postgres,
 };
-use px_types::{UserId, webhook::Environment};
+use px_types::{InstitutionId, UserId};
 use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
@@ -49,19 +51,46 @@ pub(crate) fn catch_panics() {
     }));
 }
 
+/// Whether there is a PostgreSQL for tests on this machine.
+pub(crate) fn has_postgres() -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { postgres::database().await.is_some() })
+}
+
+/// Measures real time, which nothing within a run does.
+pub(crate) struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    #[allow(clippy::disallowed_methods, reason = "how long the program takes is no part of a run")]
+    pub(crate) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(crate) fn seconds(&self) -> u64 {
+        self.0.elapsed().as_secs()
+    }
+}
+
 /// Runs a seed.
-pub(crate) fn seed(seed: u64, sabotage: Option<Sabotage>, keep: Keep) -> Outcome {
+pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
     PANICS.take();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    if arguments.store == StoreKind::Postgres {
+        runtime.enable_io();
+    }
+    let runtime = runtime.build().unwrap();
     let outcome = runtime.block_on(async {
         let start: DateTime<Utc> = "2026-03-02T08:00:00Z".parse().unwrap();
         let clock = SimClock::starting_at(start);
         let trace = Arc::new(Trace::new(clock, keep));
-        let run = AssertUnwindSafe(Run::new(seed, sabotage, clock, trace.clone()).play());
+        let run = AssertUnwindSafe(async {
+            let backend = Backend::open(arguments.store, arguments.sabotage).await.unwrap();
+            let run = Run::new(seed, arguments, &backend, (clock, trace.clone()));
+            let stats = run.play().await;
+            backend.close().await;
+            stats
+        });
         let stats = run.catch_unwind().await.unwrap_or_default();
         for panic in PANICS.take() {
             trace.wrong(panic);
@@ -83,44 +112,55 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, sabotage: Option<Sabotage>, clock: SimClock, trace: Arc<Trace>) -> Self {
+    fn new(
+        seed: u64,
+        arguments: &Arguments,
+        backend: &Backend,
+        (clock, trace): (SimClock, Arc<Trace>),
+    ) -> Self {
         let mut dice = Dice::new(seed, "run");
-        let badness = Badness {
+        let crowded = arguments.crowd || dice.chance(50);
+        let settings = settings(crowded, &mut dice);
+        let mut badness = Badness {
             network: Rates::random(&mut dice),
             store: StoreRates::random(&mut dice),
             kills: dice.below(1001),
             stalls: dice.below(800),
             receivers: dice.below(400),
+            skew: skew(&settings, &mut dice),
+            steps: dice.below(300),
         };
+        if crowded {
+            // A crowd is bad enough, and a worker that is killed in it worse.
+            (badness.network, badness.store) = Default::default();
+            badness.kills = 1000;
+        }
         trace.note("world", format_args!("seed {seed}: {badness:?}"));
-        let banks: Vec<_> = (1..=dice.between(1, 2))
+        let most_banks = if crowded { 1 } else { 2 };
+        let banks: Vec<_> = (1..=dice.between(1, most_banks))
             .map(|number| {
-                let users: Vec<_> = (1..=dice.between(1, 2))
-                    .map(|user| UserId::new(format!("u{number}{user}")).unwrap())
+                let count = if crowded { dice.between(60, 100) } else { dice.between(1, 2) };
+                let users: Vec<_> = (1..=count)
+                    .map(|user| UserId::new(format!("u{number}{user:02}")).unwrap())
                     .collect();
-                Bank::open(&format!("bank{number}"), seed, &users, clock, trace.clone())
+                let name = format!("bank{number}");
+                let new = NewBank { name: &name, users: &users, habit: arguments.habit, crowded };
+                Bank::open(seed, new, clock, trace.clone())
             })
             .collect();
-        let store: Arc<dyn Store> = Arc::new(match sabotage {
-            Some(Sabotage::Fencing) => {
-                MemoryStore::sabotaged(Environment::Sandbox, StoreSabotage::Fencing)
-            }
-            Some(Sabotage::Outbox) => {
-                MemoryStore::sabotaged(Environment::Sandbox, StoreSabotage::Outbox)
-            }
-            Some(Sabotage::Merge) | None => MemoryStore::new(Environment::Sandbox),
-        });
-        let world = World::new(seed, (clock, trace), store, banks, badness.store);
+        let store = backend.store.clone();
+        let world = World::new(seed, (clock, trace), store, banks, &badness);
         let world = Arc::new(world);
-        let settings = settings(&mut dice, sabotage);
         Self { world, dice, badness, settings }
     }
 
     async fn play(mut self) -> Stats {
-        let applications = Applications::new(self.dice.between(1, 3), self.world.clock);
+        let crowded = self.world.is_crowded();
+        let count = if crowded { 1 } else { self.dice.between(1, 3) };
+        let applications = Applications::new(count, self.world.clock);
         let machines = self.machines(&applications);
         let users = self.people(&applications);
-        let days = self.dice.between(2, 5);
+        let days = if crowded { 2 } else { self.dice.between(2, 5) };
         self.sleep(TimeDelta::days(days.cast_signed())).await;
         self.world.set_phase(Phase::Calm);
         let mut people = Vec::new();
@@ -132,6 +172,7 @@ impl Run {
         self.authorize_again(&mut people).await;
         // So long every Item is updated at least once, and every webhook was tried to the end.
         self.sleep(TimeDelta::hours(49)).await;
+        self.accept_ids().await;
         // Some noticed only now that their authorization had ended.
         self.authorize_again(&mut people).await;
         self.sleep(TimeDelta::hours(2)).await;
@@ -158,7 +199,7 @@ impl Run {
             let settings = self.settings.clone();
             machines.push(tokio::spawn(async move {
                 let run = |machine: &Machine, life, stop: StopSignal| {
-                    let engine = machine.engine(&life, settings.clone());
+                    let engine = machine.engine(&life, settings_now(&settings, &machine.world));
                     async move { engine.run(2, stop.wait()).await }
                 };
                 machine.live(run).await;
@@ -183,6 +224,9 @@ impl Run {
         let mut users = Vec::new();
         for bank in &self.world.banks {
             let names: Vec<_> = bank.ledgers().keys().cloned().collect();
+            if bank.style.crowded {
+                tokio::spawn(town::notify_crowd(self.world.clone(), bank.clone()));
+            }
             for name in names {
                 let customer = Customer::new(self.world.clone(), bank.clone(), name.clone());
                 tokio::spawn(customer.live());
@@ -235,6 +279,25 @@ impl Run {
         }
     }
 
+    fn has_transactions(&self, institution: &InstitutionId) -> bool {
+        self.world.witness.bank(institution).is_none_or(|bank| bank.has_transactions())
+    }
+
+    /// A person says that the ids of an Item's transactions are others now.
+    async fn accept_ids(&self) {
+        for (item, _, user) in self.world.witness.items() {
+            let record = self.world.store.item(&item).await.unwrap();
+            let suspicion = record.and_then(|record| record.life.suspicion);
+            if suspicion != Some(Suspicion::TransactionIdsChanged) {
+                continue;
+            }
+            self.world.trace.note("operator", format_args!("accepts the ids of {item} of {user}"));
+            if let Err(error) = self.world.good_items.accept_transaction_ids(&item).await {
+                self.world.trace.wrong(format!("the ids of {item} cannot be accepted: {error:?}"));
+            }
+        }
+    }
+
     /// Senders that stopped gave back what they held, or it was taken from them by now.
     async fn deliver_everything(&self, applications: &Applications) {
         let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
@@ -246,7 +309,8 @@ impl Run {
         machine.sender(&life, applications).deliver_due().await;
     }
 
-    /// A deep resync of everything, twice: what was missing once is gone when it is missing again.
+    /// A deep resync of everything, three times: what is missing is gone with the second one that
+    /// lacks it, and ids that are found to have changed are accepted in between.
     async fn read_everything(&self) {
         let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
         let life =
@@ -254,10 +318,15 @@ impl Run {
         let mut settings = self.settings.clone();
         settings.plan.deep_every = TimeDelta::zero();
         let engine = machine.engine(&life, settings);
-        for _ in 0..2 {
-            for (item, _, _) in self.world.witness.items() {
+        for pass in 0..3 {
+            for (item, institution, _) in self.world.witness.items() {
                 match engine.update(&item).await {
                     Ok(report) if report.outcome == Ended::Finished => {}
+                    Ok(report) if report.suspicion.is_some() && pass < 2 => {}
+                    // Its transactions cannot be read.
+                    Ok(report)
+                        if report.outcome == Ended::Failed
+                            && !self.has_transactions(&institution) => {}
                     Ok(report) => self.world.trace.wrong(format!(
                         "{item} cannot be updated in the end: {:?} {:?} {:?}",
                         report.outcome, report.failure, report.suspicion
@@ -270,15 +339,37 @@ impl Run {
                 }
             }
             self.sleep(TimeDelta::minutes(1)).await;
+            // What was in question may be found so only now.
+            self.accept_ids().await;
         }
     }
 }
 
-fn settings(dice: &mut Dice, sabotage: Option<Sabotage>) -> Settings {
+/// The same, with a look for work now and then where nothing happens any more.
+fn settings_now(settings: &Settings, world: &World) -> Settings {
+    let mut settings = settings.clone();
+    if !world.is_busy() {
+        settings.poll = settings.poll.max(Duration::from_secs(60));
+    }
+    settings
+}
+
+/// How far the clocks of machines are off at most, in milliseconds: each machine less than an
+/// eighth of a lease, so that no two of them are a quarter of it apart.
+fn skew(settings: &Settings, dice: &mut Dice) -> i64 {
+    let most = u64::try_from(settings.lease.as_millis() / 8).unwrap_or_default();
+    if dice.chance(500) { dice.below(most).cast_signed() } else { 0 }
+}
+
+fn settings(crowded: bool, dice: &mut Dice) -> Settings {
     let mut settings = Settings::default();
-    settings.misses_vanished = sabotage == Some(Sabotage::Merge);
     settings.lease = Duration::from_secs(dice.between(10, 60));
-    settings.poll = Duration::from_secs(dice.between(5, 60));
+    settings.poll = Duration::from_secs(dice.between(5, 120));
+    if crowded {
+        // So that an Item whose worker is gone can be rescued in time.
+        settings.lease = Duration::from_secs(dice.between(6, 15));
+        settings.poll = Duration::from_secs(dice.between(1, 3));
+    }
     settings.revoke_every = Duration::from_secs(dice.between(60, 600));
     settings.count_every = None;
     settings.rows_at_once = dice.between(5, 200);

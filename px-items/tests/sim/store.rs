@@ -16,8 +16,8 @@ use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
     store::{
-        Access, AccessDigest, ChangePage, ChangeQuery, ChangeTo, Changed, Commit, ConnectionChange,
-        DataRead, Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
+        Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
+        Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
         NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals,
         Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
         TransactionQuery, Unlinked, WebhookSettlement,
@@ -36,7 +36,7 @@ use std::{
 };
 
 /// How bad the way to the store is; per thousand calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StoreRates {
     pub(crate) slow: u64,
     pub(crate) fails_before: u64,
@@ -165,9 +165,8 @@ impl Store for WatchedStore {
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
         self.before("change").await?;
         let result = self.inner.change(change).await;
-        if let (Ok(Changed::Done), ChangeTo::Connection(connection)) = (&result, &change.to) {
-            let item = &change.item_id;
-            self.witness.connection_set(&*self.inner, &self.life, item, connection).await;
+        if let Ok(Changed::Done) = &result {
+            self.witness.connection_changed(&*self.inner, &self.life, change).await;
         }
         self.after("change", result).await
     }
@@ -324,6 +323,9 @@ impl Store for WatchedStore {
     ) -> Result<Vec<ItemRecord>> {
         self.before("claim").await?;
         let result = self.inner.claim(now, lease_until, limit).await;
+        if let Ok(records) = &result {
+            self.witness.claim_made(&self.life, records);
+        }
         for record in result.iter().flatten() {
             self.witness.claimed(&self.life, record, lease_until);
         }

@@ -1,10 +1,15 @@
 //! What happens at a bank: its users' accounts live, it tells of that or not, and consents end.
 
-use crate::{bank::Bank, dice::SharedDice, world::World};
+use crate::{
+    bank::{Bank, Habit},
+    dice::SharedDice,
+    world::World,
+};
 use px_core::Clock as _;
 use px_items::items::{ItemsError, ItemsErrorKind};
 use px_types::{
     AccountId, ItemAccessToken, UserId,
+    model::scopes::{AccountAccess, Scopes},
     plaid::{
         AccountEvent, AccountsNotification, AccountsNotificationEntry, Batch,
         NewTransactionsNotification, TokenAction, TokensNotification, TokensNotificationEntry,
@@ -28,14 +33,17 @@ pub(crate) struct Customer {
 impl Customer {
     pub(crate) fn new(world: Arc<World>, bank: Arc<Bank>, user: UserId) -> Self {
         let dice = SharedDice::new(world.seed, &format!("{user} at the bank"));
-        let tells = dice.throw(|dice| dice.chance(600));
+        let tells = bank.style.crowded || dice.throw(|dice| dice.chance(600));
         Self { world, bank, user, dice, tells, token: None }
     }
 
     /// Lives until everyone stops.
     pub(crate) async fn live(mut self) {
         while self.world.is_busy() {
+            let crowded = self.bank.style.crowded;
             let wait = self.dice.throw(|dice| match dice.below(10) {
+                _ if crowded && self.token.is_none() => dice.between(1, 3600),
+                _ if crowded => dice.between(10_000, 100_000),
                 0..=3 => dice.between(1, 120),
                 4..=6 => dice.between(120, 3600),
                 _ => dice.between(3600, 40_000),
@@ -56,6 +64,8 @@ impl Customer {
         match self.dice.throw(|dice| dice.below(1000)) {
             0..=14 => self.end_consent().await,
             15..=24 => self.tell_of_tokens(TokenAction::Cycle).await,
+            25..=44 => self.manage_applications().await,
+            45..=59 if self.bank.style.has(Habit::ReusesTokens) => self.link_again().await,
             _ => {
                 let mut happened = false;
                 for _ in 0..self.dice.throw(|dice| dice.between(1, 4)) {
@@ -76,13 +86,16 @@ impl Customer {
     /// The bank gets a token to name the Item by, when there is one.
     async fn import(&mut self) {
         let found = self.world.store.find(&self.bank.id, &self.user).await;
-        if !matches!(found, Ok(Some(_))) && self.dice.throw(|dice| dice.chance(900)) {
+        let waits = !self.bank.style.crowded && self.dice.throw(|dice| dice.chance(900));
+        if !matches!(found, Ok(Some(_))) && waits {
             return;
         }
         let tokens = self.world.authorize(&self.bank, &self.user, &self.dice).await;
         match self.world.items.import(&self.bank.id, &self.user, tokens).await {
             Ok(linked) => {
                 self.say(format_args!("imported as {}", linked.item_id));
+                let name = (self.bank.id.clone(), self.user.clone());
+                self.world.names().insert(name, linked.access_token.clone());
                 self.token = Some(linked.access_token);
             }
             Err(error) => self.refused(&error),
@@ -94,8 +107,68 @@ impl Customer {
             ItemsErrorKind::Unavailable => {}
             // The Item went with its last application, or the bank was linked anew.
             ItemsErrorKind::InvalidAccessToken => self.token = None,
+            // The application left meanwhile; an account is not known here yet.
+            ItemsErrorKind::NotConnected
+            | ItemsErrorKind::InvalidField
+            | ItemsErrorKind::ProductNotReady => {}
             _ => self.world.trace.wrong(format!("the bank was refused: {error:?}")),
         }
+    }
+
+    /// The user changes on the bank's own site what an application sees, or ends its access.
+    async fn manage_applications(&mut self) {
+        let Some(token) = self.token.clone() else { return };
+        let result = self.manage_with(&token).await;
+        if let Err(error) = result {
+            self.refused(&error);
+        }
+    }
+
+    async fn manage_with(&self, token: &ItemAccessToken) -> Result<(), ItemsError> {
+        let applications = self.world.items.applications(token).await?;
+        let Some(one) = self.dice.throw(|dice| dice.pick(&applications).cloned()) else {
+            return Ok(());
+        };
+        let id = &one.application.application_id;
+        if self.dice.throw(|dice| dice.chance(200)) {
+            let unlinked = self.world.items.unlink_application(token, id).await?;
+            self.say(format_args!("takes {id} off: {unlinked:?}"));
+            return Ok(());
+        }
+        let mut scopes = Scopes::new();
+        let known: Vec<_> = {
+            let ledgers = self.bank.ledgers();
+            ledgers
+                .get(&self.user)
+                .into_iter()
+                .flat_map(|ledger| ledger.accounts.keys().cloned())
+                .collect()
+        };
+        self.dice.throw(|dice| {
+            scopes.new_accounts = dice.chance(300).then(|| dice.chance(500));
+            for account in known {
+                if dice.chance(500) {
+                    let mut access = AccountAccess::new(account);
+                    access.authorized = Some(dice.chance(600));
+                    scopes.accounts.push(access);
+                }
+            }
+        });
+        self.world.items.update_scopes(token, id, &scopes).await?;
+        self.say(format_args!("shares otherwise with {id}"));
+        Ok(())
+    }
+
+    /// The bank ends its own link and makes another one with the same token soon after.
+    async fn link_again(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        match self.world.items.unlink(&token).await {
+            Ok(unlinked) => self.say(format_args!("unlinks: {unlinked:?}")),
+            Err(error) => return self.refused(&error),
+        }
+        let wait = self.dice.throw(|dice| dice.between(0, 600));
+        self.world.clock.sleep(Duration::from_secs(wait)).await;
+        self.import().await;
     }
 
     /// The user takes the consent back; the bank says so at once, late or never.
@@ -148,6 +221,40 @@ impl Customer {
                 });
             } else if let Err(error) = call.send().await {
                 self.refused(&error);
+            }
+        }
+    }
+}
+
+/// A bank with many users notifies of all of them at once, a few times a day.
+pub(crate) async fn notify_crowd(world: Arc<World>, bank: Arc<Bank>) {
+    let dice = SharedDice::new(world.seed, &format!("{} notifies", bank.id));
+    loop {
+        let wait = dice.throw(|dice| dice.between(3600, 30_000));
+        tokio::select! {
+            biased;
+            () = world.until_calm() => return,
+            () = world.clock.sleep(Duration::from_secs(wait)) => {}
+        }
+        let mut names: Vec<_> = world.names().values().cloned().collect();
+        while !names.is_empty() {
+            let account = AccountId::new("any").unwrap();
+            let entries = names
+                .iter()
+                .map(|name| TransactionsNotificationEntry::new(name.clone(), account.clone()));
+            let batch = Batch::new(entries.collect()).unwrap();
+            let notification = NewTransactionsNotification::new(batch, bank.today());
+            let result = world.items.handle_transactions_notification(&bank.id, &notification);
+            match result.await {
+                Ok(()) => {
+                    world.trace.note(bank.id.as_str(), format_args!("notifies of {}", names.len()));
+                    break;
+                }
+                // One that is gone: the others are sent without it.
+                Err(error) => match error.index() {
+                    Some(index) if index < names.len() => drop(names.remove(index)),
+                    _ => break,
+                },
             }
         }
     }

@@ -1,24 +1,27 @@
 //! What everyone in a run shares.
 
 use crate::{
-    bank::{self, Bank},
+    bank::{self, Bank, Habit},
     dice::SharedDice,
     life::Life,
-    store::{StoreRates, WatchedStore},
+    machine::Badness,
+    store::WatchedStore,
     time::SimClock,
     trace::Trace,
     witness::Witness,
 };
+use chrono::TimeDelta;
 use px_client::{
     PartnerClient, RetryPolicy,
     oauth::{AuthorizationRequest, TokenSet},
 };
 use px_core::{Clock as _, InProcessTransport, SeededRandom};
 use px_items::{items::Items, store::Store};
-use px_types::{UserId, webhook::Environment};
+use px_types::{InstitutionId, ItemAccessToken, UserId, webhook::Environment};
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -40,6 +43,10 @@ pub(crate) struct World {
     pub(crate) banks: Vec<Arc<Bank>>,
     /// Whether anything is bad: network, store, receivers, machines.
     pub(crate) bad: Arc<AtomicBool>,
+    /// The last token of each user that was given out, where a bank gives it out again.
+    given: Mutex<BTreeMap<(InstitutionId, UserId), TokenSet>>,
+    /// What the partners call their Items by.
+    names: Mutex<BTreeMap<(InstitutionId, UserId), ItemAccessToken>>,
     phase: Mutex<Phase>,
     next_phase: Notify,
 }
@@ -62,9 +69,11 @@ impl World {
         (clock, trace): (SimClock, Arc<Trace>),
         store: Arc<dyn Store>,
         banks: Vec<Arc<Bank>>,
-        rates: StoreRates,
+        badness: &Badness,
     ) -> Self {
-        let witness = Arc::new(Witness::new(&banks, clock, trace.clone()));
+        let rates = badness.store;
+        let skew = TimeDelta::milliseconds(badness.skew * 2);
+        let witness = Arc::new(Witness::new(&banks, clock, trace.clone(), skew));
         let bad = Arc::new(AtomicBool::new(true));
         let items = |name: &str, bad: Arc<AtomicBool>| {
             let reached = WatchedStore {
@@ -96,9 +105,16 @@ impl World {
             good_items,
             banks,
             bad,
+            given: Mutex::default(),
+            names: Mutex::default(),
             phase,
             next_phase,
         }
+    }
+
+    /// Whether a bank of the run has many users.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.banks.iter().any(|bank| bank.style.crowded)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -144,13 +160,42 @@ impl World {
         }
     }
 
-    /// A user authorizes, on a good network.
+    /// A user authorizes, on a good network; some banks give out the token that they gave before.
     pub(crate) async fn authorize(
         &self,
         bank: &Arc<Bank>,
         user: &UserId,
         dice: &SharedDice,
     ) -> TokenSet {
+        if !bank.style.has(Habit::ReusesTokens) {
+            return self.authorize_anew(bank, user, dice).await;
+        }
+        let key = (bank.id.clone(), user.clone());
+        let given = self.given().get(&key).cloned();
+        if let Some(given) = given
+            && dice.throw(|dice| dice.chance(700))
+            && bank.is_good(&given.access_token).await
+        {
+            self.trace.note(bank.id.as_str(), format_args!("{user}: gets the token from before"));
+            return given;
+        }
+        let mut tokens = self.authorize_anew(bank, user, dice).await;
+        tokens.refresh_token = None;
+        self.given().insert(key, tokens.clone());
+        tokens
+    }
+
+    pub(crate) fn names(
+        &self,
+    ) -> MutexGuard<'_, BTreeMap<(InstitutionId, UserId), ItemAccessToken>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given(&self) -> MutexGuard<'_, BTreeMap<(InstitutionId, UserId), TokenSet>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn authorize_anew(&self, bank: &Arc<Bank>, user: &UserId, dice: &SharedDice) -> TokenSet {
         let (id, secret) = bank::credentials();
         let client = PartnerClient::builder(
             "https://bank.example",

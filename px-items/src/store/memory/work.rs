@@ -11,9 +11,6 @@ use crate::{
 use chrono::{DateTime, Utc};
 use px_types::{ItemId, model::security::Security};
 
-/// Of how many commits with webhooks a sabotaged store loses one's.
-const LOST_EVERY: u64 = 4;
-
 impl Inner {
     pub(super) fn claim(
         &mut self,
@@ -94,10 +91,10 @@ impl Inner {
     pub(super) fn commit(&mut self, commit: Commit) -> Result<()> {
         let Commit { item_id, now, .. } = &commit;
         let (item_id, now) = (item_id.clone(), *now);
-        let held = self.items.get_mut(&item_id).filter(|entry| {
-            let held = entry.fence == commit.fence.0 && entry.leased_until.is_some();
-            held || !self.fences
-        });
+        let held = self
+            .items
+            .get_mut(&item_id)
+            .filter(|entry| entry.fence == commit.fence.0 && entry.leased_until.is_some());
         let Some(entry) = held else { return Err(StoreError::fenced()) };
         if commit.refused_tokens.is_some_and(|version| version != entry.token_version) {
             return Err(tokens_changed());
@@ -128,16 +125,8 @@ impl Inner {
             entry.drop_tokens();
         }
         entry.then(commit.then, now);
-        self.tell(&item_id, told, now);
+        self.queue(&item_id, told, now);
         Ok(())
-    }
-
-    fn tell(&mut self, item: &ItemId, told: Vec<rules::Waiting>, now: DateTime<Utc>) {
-        self.webhook_commits += u64::from(!told.is_empty());
-        if self.loses_webhooks && self.webhook_commits.is_multiple_of(LOST_EVERY) {
-            return;
-        }
-        self.queue(item, told, now);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::world::{ALL, World, account_id};
 use chrono::TimeDelta;
-use px_client::clock::Clock as _;
+use px_core::Clock as _;
 use px_items::{
     health::{self, HealthIssueKind, HealthState, Issue},
     items::LinkedApplication,

@@ -1,13 +1,13 @@
 //! Serving the ledger: pages by cursor or offset, and windows that are too long.
 
-use super::{Bank, Style};
+use super::{Bank, Habit, Style};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::Clock as _;
 use px_server::{Caller, Error, Partner};
 use px_types::{
-    Date, UserId,
-    model::transaction::Transaction,
+    Date, TransactionId, UserId,
+    model::{security::Security, transaction::Transaction},
     partner::{
         GetUser, ListTransactions, Position, TransactionsQuery, TransactionsResponse,
         UserAccountInfoResponse,
@@ -20,6 +20,9 @@ use std::{
 
 /// How long a cursor is good; the contract asks for ten minutes.
 const CURSOR_LIFE: TimeDelta = TimeDelta::minutes(12);
+
+/// For how many seconds a pending transaction keeps its id, where that does not last.
+const UNSTABLE_FOR: i64 = 600;
 
 /// The bank's own code behind the API.
 pub(super) struct Desk(pub(super) Arc<Bank>);
@@ -44,9 +47,9 @@ struct Walk {
 #[async_trait]
 impl Partner for Desk {
     async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
-        let ledgers = self.0.ledgers();
-        let ledger = ledgers.get(caller.principal()).ok_or_else(Error::not_offered)?;
-        Ok(ledger.answer())
+        let mut ledgers = self.0.ledgers();
+        let ledger = ledgers.get_mut(caller.principal()).ok_or_else(Error::not_offered)?;
+        Ok(ledger.respond(self.0.clock.now()))
     }
 
     async fn transactions(
@@ -55,6 +58,9 @@ impl Partner for Desk {
         request: ListTransactions,
     ) -> Result<TransactionsResponse, Error> {
         let (bank, query) = (&self.0, &request.query);
+        if !bank.has_transactions() {
+            return Err(Error::internal("no transaction can be read"));
+        }
         let days = query.end_date.days_since(query.start_date).unsigned_abs() + 1;
         if let Some(longest) = bank.style.longest
             && days > longest
@@ -82,7 +88,8 @@ impl Bank {
         let total = rows.len();
         let page: Vec<_> = rows.iter().skip(skip).take(length).cloned().collect();
         let more = skip.saturating_add(page.len()) < total;
-        let mut answer = TransactionsResponse::new(total as u64, page);
+        let mut answer = TransactionsResponse::new(self.total(total), page);
+        answer.securities = self.securities_of(user, &answer.transactions);
         if self.style.by_cursor && more {
             let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
             cursors.next += 1;
@@ -123,7 +130,8 @@ impl Bank {
         let page: Vec<_> =
             walk.rows.iter().skip(at).take(page_length(&self.style, query)).cloned().collect();
         let next = at + page.len();
-        let mut answer = TransactionsResponse::new(walk.rows.len() as u64, page);
+        let mut answer = TransactionsResponse::new(self.total(walk.rows.len()), page);
+        answer.securities = self.securities_of(user, &answer.transactions);
         answer.next_cursor = (next < walk.rows.len()).then(|| format!("{number}.{next}"));
         Some(answer)
     }
@@ -134,11 +142,31 @@ impl Bank {
         let ledger = ledgers.get(user)?;
         let mut rows: Vec<_> = ledger
             .shown()
-            .filter(|row| (query.start_date..=query.end_date).contains(&row.date()))
+            .filter(|row| (query.start_date..=query.end_date).contains(&self.style.filed(row)))
             .cloned()
             .collect();
-        rows.sort_by(|a, b| b.date().cmp(&a.date()).then_with(|| a.id.cmp(&b.id)));
-        Some((rows, ledger.version))
+        rows.sort_by(|a, b| {
+            let (filed, other) = (self.style.filed(a), self.style.filed(b));
+            other.cmp(&filed).then_with(|| a.id.cmp(&b.id))
+        });
+        let mut version = ledger.version;
+        if self.style.has(Habit::UnstablePendingIds) {
+            let epoch = self.clock.now().timestamp() / UNSTABLE_FOR;
+            version = version.wrapping_mul(1_000_003).wrapping_add(epoch.unsigned_abs());
+            for row in rows.iter_mut().filter(|row| row.is_pending()) {
+                row.id = TransactionId::new(format!("{}~{epoch}", row.id)).unwrap();
+            }
+        }
+        Some((rows, version))
+    }
+
+    fn total(&self, rows: usize) -> u64 {
+        (rows as u64).saturating_add_signed(self.style.total_off)
+    }
+
+    fn securities_of(&self, user: &UserId, rows: &[Transaction]) -> Vec<Security> {
+        let ledgers = self.ledgers();
+        ledgers.get(user).map(|ledger| ledger.securities_of(rows)).unwrap_or_default()
     }
 }
 

@@ -1,20 +1,25 @@
-//! One user's accounts and transactions, and what happens to them day by day.
+//! One user's accounts and transactions at a bank.
 
-use super::Style;
+mod events;
+mod products;
+
+use super::{Habit, Style};
 use crate::dice::Dice;
 use chrono::{DateTime, Utc};
 use px_types::{
-    AccountId, Amount, Date, IdentityId, TransactionId, Unit, UserId,
+    AccountId, Amount, Date, IdentityId, SecurityId, TransactionId, UserId,
     model::{
-        account::{Account, AccountKind, AccountStatus, AccountType},
-        account_subtype::CreditSubtype,
-        credit::Credit,
+        account::{Account, AccountKind},
         identity::Identity,
+        security::Security,
         transaction::Transaction,
     },
     partner::UserAccountInfoResponse,
 };
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// How far back transactions go at most, in days: with the days of a run they stay within the
 /// history that the workers keep, so that in the end all of them can be compared.
@@ -28,6 +33,14 @@ pub(crate) struct Ledger {
     pub(crate) accounts: BTreeMap<AccountId, Listing>,
     pub(crate) rows: BTreeMap<TransactionId, Transaction>,
     deleted: Vec<Transaction>,
+    securities: BTreeMap<SecurityId, Security>,
+    /// When a transaction was last gone, moved to another date or to another id.
+    moved: BTreeMap<TransactionId, DateTime<Utc>>,
+    /// Transactions that are, or were, equal to another one in everything but the id.
+    twins: BTreeSet<TransactionId>,
+    missing: Option<Missing>,
+    /// How many times all transactions got other ids.
+    pub(crate) renumbered: u64,
     next: u64,
     /// Counts changes.
     pub(super) version: u64,
@@ -43,6 +56,14 @@ pub(crate) struct Listing {
     pub(crate) since: DateTime<Utc>,
 }
 
+/// An account that responses lack by mistake.
+#[derive(Clone, Debug)]
+struct Missing {
+    account: AccountId,
+    until: DateTime<Utc>,
+    responses: u64,
+}
+
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} accounts, {} transactions", self.accounts.len(), self.rows.len())
@@ -51,40 +72,81 @@ impl fmt::Display for Ledger {
 
 impl Ledger {
     /// A user with some history.
-    pub(crate) fn fill(user: &UserId, today: Date, now: DateTime<Utc>, dice: &mut Dice) -> Self {
+    pub(crate) fn fill(
+        user: &UserId,
+        (today, now): (Date, DateTime<Utc>),
+        style: &Style,
+        dice: &mut Dice,
+    ) -> Self {
         let mut ledger = Self {
             user: user.clone(),
             name: format!("Name of {user}"),
             accounts: BTreeMap::new(),
             rows: BTreeMap::new(),
             deleted: Vec::new(),
+            securities: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            twins: BTreeSet::new(),
+            missing: None,
+            renumbered: 0,
             next: 0,
             version: 0,
         };
-        for _ in 0..dice.between(1, 3) {
-            ledger.open_account(now, dice);
+        let (most_accounts, most_rows) = match (style.crowded, style.has(Habit::Wide)) {
+            (true, _) => (1, 6),
+            (false, true) => (6, 90),
+            (false, false) => (3, 60),
+        };
+        for _ in 0..dice.between(1, most_accounts) {
+            ledger.open_account(now, style, dice);
         }
-        for _ in 0..dice.between(5, 60) {
+        for _ in 0..dice.between(most_rows / 12, most_rows) {
             let back = dice.below(OLDEST);
             let pending = back < 6 && dice.chance(400);
-            ledger.add(today.minus_days(back), today, pending, dice);
+            ledger.add(today.minus_days(back), today, pending, style, dice);
         }
         ledger
     }
 
-    /// What `GET /users/{user_id}` answers.
-    pub(crate) fn answer(&self) -> UserAccountInfoResponse {
+    /// The response to `GET /users/{user_id}`.
+    pub(super) fn respond(&mut self, now: DateTime<Utc>) -> UserAccountInfoResponse {
+        let lacks = self.lacks(now);
         let identity = self.identity();
-        UserAccountInfoResponse::new(
-            identity.id.clone(),
-            vec![identity],
-            Vec::new(),
-            self.accounts
-                .values()
-                .filter(|a| a.listed)
-                .map(|a| a.account.clone())
-                .collect::<Vec<_>>(),
-        )
+        let listed = self.accounts.values().filter(|listing| listing.listed);
+        let accounts: Vec<_> = listed
+            .map(|listing| listing.account.clone())
+            .filter(|account| Some(&account.id) != lacks.as_ref())
+            .collect();
+        let held: BTreeSet<_> = accounts.iter().flat_map(held).collect();
+        let securities: Vec<_> =
+            self.securities.values().filter(|one| held.contains(&&one.id)).cloned().collect();
+        UserAccountInfoResponse::new(identity.id.clone(), vec![identity], securities, accounts)
+    }
+
+    /// The account that a response lacks now.
+    fn lacks(&mut self, now: DateTime<Utc>) -> Option<AccountId> {
+        let missing = self.missing.as_mut()?;
+        if missing.until < now || missing.responses == 0 {
+            return None;
+        }
+        missing.responses -= 1;
+        Some(missing.account.clone())
+    }
+
+    /// The securities that are held in accounts that are listed.
+    pub(crate) fn held_securities(&self) -> impl Iterator<Item = &Security> {
+        let listed = self.accounts.values().filter(|listing| listing.listed);
+        let held: BTreeSet<_> = listed.flat_map(|listing| held(&listing.account)).collect();
+        self.securities.values().filter(move |security| held.contains(&&security.id))
+    }
+
+    /// The securities that a page refers to and a response about the user does not list.
+    pub(super) fn securities_of(&self, rows: &[Transaction]) -> Vec<Security> {
+        let listed: BTreeSet<_> = self.held_securities().map(|security| &security.id).collect();
+        let details = rows.iter().filter_map(|row| row.investment.as_ref());
+        let ids: BTreeSet<_> = details.filter_map(|details| details.security_id.as_ref()).collect();
+        let ids = ids.difference(&listed);
+        ids.filter_map(|id| self.securities.get(*id)).cloned().collect()
     }
 
     /// The holder.
@@ -94,210 +156,34 @@ impl Ledger {
 
     /// The transactions of accounts that are listed.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &Transaction> {
-        self.rows
-            .values()
-            .filter(|row| self.accounts.get(&row.account_id).is_some_and(|listing| listing.listed))
+        self.rows.values().filter(|row| self.is_listed(&row.account_id))
     }
 
-    /// Something happens. Answers what; `None` when there was nothing it could happen to.
-    pub(super) fn live(
-        &mut self,
-        today: Date,
-        now: DateTime<Utc>,
-        style: &Style,
-        dice: &mut Dice,
-    ) -> Option<String> {
-        let what = match dice.below(100) {
-            0..=27 => {
-                let back = dice.below(3);
-                let id = self.add(today.minus_days(back), today, dice.chance(700), dice)?;
-                format!("{id} is new")
-            }
-            28..=52 => self.post(today, style, dice)?,
-            53..=57 => self.change_pending(dice)?,
-            58..=62 => self.change_posted(dice)?,
-            63..=69 => self.delete(dice.chance(700), dice)?,
-            70..=72 => self.restore()?,
-            73..=77 => {
-                let back = dice.between(8, OLDEST);
-                let id = self.add(today.minus_days(back), today, dice.chance(150), dice)?;
-                format!("{id} is new, {back} days back")
-            }
-            78..=82 => self.twin(dice)?,
-            83..=90 => self.change_balance(dice)?,
-            91..=92 => {
-                if self.accounts.len() >= 5 {
-                    return None;
-                }
-                format!("account {} is opened", self.open_account(now, dice))
-            }
-            93..=94 => self.close_account(dice)?,
-            95..=96 => self.reopen_account(now, dice)?,
-            97 => {
-                self.name = format!("Name of {} no. {}", self.user, dice.below(1000));
-                "the holder has another name".into()
-            }
-            _ => self.rename_account(dice)?,
-        };
-        self.version += 1;
-        Some(what)
+    fn is_listed(&self, account: &AccountId) -> bool {
+        self.accounts.get(account).is_some_and(|listing| listing.listed)
     }
 
-    fn open_account(&mut self, now: DateTime<Utc>, dice: &mut Dice) -> AccountId {
-        self.next += 1;
-        let id = AccountId::new(format!("{}-a{}", self.user, self.next)).unwrap();
-        let mut account = Account::new(
-            id.clone(),
-            format!("Account {}", self.next),
-            AccountStatus::Active,
-            vec![identity_id(&self.user)],
-            amount(dice.below(100_000)),
-            Unit::iso("USD").unwrap(),
-            AccountKind::Credit(Credit::new(CreditSubtype::CreditCard)),
-        );
-        account.display_mask = Some(format!("{:04}", 1000 + self.next));
-        self.accounts.insert(id.clone(), Listing { account, listed: true, since: now });
-        id
+    /// Whether a transaction was there all the time since a moment, under that id and date, and no
+    /// other one could be taken for it.
+    pub(crate) fn stayed(&self, id: &TransactionId, since: DateTime<Utc>) -> bool {
+        self.rows.get(id).is_some_and(|row| self.account_stayed(&row.account_id, since))
+            && self.moved.get(id).is_none_or(|at| *at < since)
+            && !self.twins.contains(id)
     }
 
-    fn add(
-        &mut self,
-        made: Date,
-        today: Date,
-        pending: bool,
-        dice: &mut Dice,
-    ) -> Option<TransactionId> {
-        let account = self.some_account(dice, |listing| listing.listed)?;
-        self.next += 1;
-        let id = TransactionId::new(format!("{}-t{}", self.user, self.next)).unwrap();
-        let mut row = Transaction::new(
-            id.clone(),
-            account,
-            amount(dice.between(100, 20_000)),
-            made,
-            AccountType::Credit,
-            Unit::iso("USD").unwrap(),
-        );
-        row.description = Some(format!("Purchase {}", dice.below(8)));
-        if !pending {
-            row.settled_at = Some(made.plus_days(dice.below(4)).min(today).into());
-        }
-        self.rows.insert(id.clone(), row);
-        Some(id)
+    /// Whether an account was listed all the time since a moment.
+    pub(crate) fn account_stayed(&self, id: &AccountId, since: DateTime<Utc>) -> bool {
+        self.accounts.get(id).is_some_and(|listing| listing.listed && listing.since < since)
     }
+}
 
-    /// A pending one posts: sometimes with a tip, at some banks under another id.
-    fn post(&mut self, today: Date, style: &Style, dice: &mut Dice) -> Option<String> {
-        let id = self.some_row(dice, Transaction::is_pending)?;
-        let mut row = self.rows.remove(&id)?;
-        row.settled_at = Some(today.max(row.transacted_at.date()).into());
-        let mut how = String::new();
-        if dice.chance(200) {
-            row.amount = amount(dice.between(100, 20_000));
-            how.push_str(", with another amount");
-        }
-        if dice.chance(style.new_id_on_posting) {
-            self.next += 1;
-            row.id = TransactionId::new(format!("{}-p{}", self.user, self.next)).unwrap();
-            how.push_str(&format!(", as {}", row.id));
-        }
-        self.rows.insert(row.id.clone(), row);
-        Some(format!("{id} posts{how}"))
-    }
-
-    fn change_pending(&mut self, dice: &mut Dice) -> Option<String> {
-        let id = self.some_row(dice, Transaction::is_pending)?;
-        self.rows.get_mut(&id)?.amount = amount(dice.between(100, 20_000));
-        Some(format!("{id} is pending with another amount"))
-    }
-
-    /// A posted one keeps its date, else it could not be told from another one under its id.
-    fn change_posted(&mut self, dice: &mut Dice) -> Option<String> {
-        let id = self.some_row(dice, |row| !row.is_pending())?;
-        let row = self.rows.get_mut(&id)?;
-        if dice.chance(500) {
-            row.description = Some(format!("Purchase {} corrected", dice.below(1000)));
-            return Some(format!("{id} has another text"));
-        }
-        row.amount = amount(dice.between(100, 20_000));
-        Some(format!("{id} has another amount"))
-    }
-
-    fn delete(&mut self, pending: bool, dice: &mut Dice) -> Option<String> {
-        let id = self.some_row(dice, |row| row.is_pending() == pending)?;
-        let row = self.rows.remove(&id)?;
-        self.deleted.push(row);
-        Some(format!("{id} vanishes"))
-    }
-
-    fn restore(&mut self) -> Option<String> {
-        let row = self.deleted.pop()?;
-        let id = row.id.clone();
-        self.rows.insert(id.clone(), row);
-        Some(format!("{id} is back"))
-    }
-
-    /// A second purchase that is equal in everything but the id.
-    fn twin(&mut self, dice: &mut Dice) -> Option<String> {
-        let id = self.some_row(dice, |_| true)?;
-        let mut row = self.rows.get(&id)?.clone();
-        self.next += 1;
-        row.id = TransactionId::new(format!("{}-t{}", self.user, self.next)).unwrap();
-        let text = format!("{} is new, equal to {id}", row.id);
-        self.rows.insert(row.id.clone(), row);
-        Some(text)
-    }
-
-    fn change_balance(&mut self, dice: &mut Dice) -> Option<String> {
-        let id = self.some_account(dice, |listing| listing.listed)?;
-        self.accounts.get_mut(&id)?.account.current_balance = amount(dice.below(100_000));
-        Some(format!("account {id} has another balance"))
-    }
-
-    fn rename_account(&mut self, dice: &mut Dice) -> Option<String> {
-        let id = self.some_account(dice, |listing| listing.listed)?;
-        self.accounts.get_mut(&id)?.account.official_name =
-            Some(format!("Official {}", dice.below(1000)));
-        Some(format!("account {id} has another official name"))
-    }
-
-    /// Closed: by its status, or no longer listed. One stays.
-    fn close_account(&mut self, dice: &mut Dice) -> Option<String> {
-        if self.accounts.values().filter(|listing| listing.listed).count() < 2 {
-            return None;
-        }
-        let id = self.some_account(dice, |listing| listing.listed)?;
-        let listing = self.accounts.get_mut(&id)?;
-        if dice.chance(400) {
-            listing.account.status = AccountStatus::Closed;
-            return Some(format!("account {id} is closed, and still listed"));
-        }
-        listing.listed = false;
-        Some(format!("account {id} is no longer listed"))
-    }
-
-    fn reopen_account(&mut self, now: DateTime<Utc>, dice: &mut Dice) -> Option<String> {
-        let id = self.some_account(dice, |listing| !listing.listed)?;
-        let listing = self.accounts.get_mut(&id)?;
-        (listing.listed, listing.since) = (true, now);
-        Some(format!("account {id} is listed again"))
-    }
-
-    fn some_account(&self, dice: &mut Dice, which: impl Fn(&Listing) -> bool) -> Option<AccountId> {
-        let ids: Vec<_> =
-            self.accounts.iter().filter(|(_, listing)| which(listing)).map(|(id, _)| id).collect();
-        dice.pick(&ids).map(|id| (*id).clone())
-    }
-
-    /// Some transaction of an account that is listed.
-    fn some_row(
-        &self,
-        dice: &mut Dice,
-        which: impl Fn(&Transaction) -> bool,
-    ) -> Option<TransactionId> {
-        let ids: Vec<_> = self.shown().filter(|row| which(row)).map(|row| &row.id).collect();
-        dice.pick(&ids).map(|id| (*id).clone())
-    }
+/// The securities that an account holds.
+fn held(account: &Account) -> impl Iterator<Item = &SecurityId> {
+    let holdings = match &account.kind {
+        AccountKind::Investment(investment) => investment.holdings.as_slice(),
+        _ => &[],
+    };
+    holdings.iter().map(|holding| &holding.security_id)
 }
 
 fn identity_id(user: &UserId) -> IdentityId {

@@ -1,0 +1,90 @@
+//! Habits of banks that make an Item hard to keep.
+
+use crate::dice::Dice;
+use std::collections::BTreeSet;
+
+/// What some banks do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Habit {
+    /// Times are written with the bank's offset; windows are filtered by the date that is written.
+    Offsets,
+    /// Times are written with the bank's offset; windows are filtered by their date in UTC.
+    DatesInUtc,
+    /// Windows are filtered by the date on which a transaction was made, after it posted too.
+    DatesByPurchase,
+    /// Some accounts are filtered by one date and some by the other.
+    DatesPerAccount,
+    /// Pending transactions have other ids every ten minutes.
+    UnstablePendingIds,
+    /// All posted transactions of a user get other ids at once, and keep their contents.
+    Renumbers,
+    /// As [`Renumbers`](Self::Renumbers), and some of them get another text as well.
+    RenumbersWithEdits,
+    /// A response about the user lacks an account now and then.
+    MissesAccounts,
+    /// The total of a window is off by one, always in the same direction.
+    WrongTotal,
+    /// From some moment on, no transaction can be read; accounts can.
+    NoTransactions,
+    /// The user who comes back may get the token that was given out before.
+    ReusesTokens,
+    /// Accounts of several types and currencies, holdings and securities.
+    Wide,
+}
+
+/// Habits that find faults which are not fixed yet, so that no seed has them unless it is asked to
+/// (`--habit`). A habit leaves this list with the fix of what it finds.
+pub(crate) const NOT_YET: &[Habit] = &[
+    Habit::DatesInUtc,
+    Habit::DatesByPurchase,
+    Habit::DatesPerAccount,
+    Habit::UnstablePendingIds,
+    Habit::Renumbers,
+    Habit::RenumbersWithEdits,
+    Habit::MissesAccounts,
+    Habit::WrongTotal,
+    Habit::NoTransactions,
+    Habit::ReusesTokens,
+];
+
+impl Habit {
+    /// All of them.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Offsets,
+        Self::DatesInUtc,
+        Self::DatesByPurchase,
+        Self::DatesPerAccount,
+        Self::UnstablePendingIds,
+        Self::Renumbers,
+        Self::RenumbersWithEdits,
+        Self::MissesAccounts,
+        Self::WrongTotal,
+        Self::NoTransactions,
+        Self::ReusesTokens,
+        Self::Wide,
+    ];
+
+    /// Its name among the arguments.
+    pub(crate) fn name(self) -> String {
+        let words = format!("{self:?}");
+        words.char_indices().fold(String::new(), |mut name, (place, letter)| {
+            if letter.is_ascii_uppercase() && place > 0 {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+            name
+        })
+    }
+
+    /// The habits of a bank: none, one or a few. `wanted` is had in any case.
+    pub(crate) fn random(wanted: Option<Self>, dice: &mut Dice) -> BTreeSet<Self> {
+        let ready: Vec<_> = Self::ALL.into_iter().filter(|one| !NOT_YET.contains(one)).collect();
+        let count = dice.pick(&[0, 0, 1, 1, 1, 2, 2, 3]).copied().unwrap_or_default();
+        let mut habits = BTreeSet::new();
+        for _ in 0..count {
+            habits.extend(dice.pick(&ready).copied());
+        }
+        habits.extend(wanted);
+        habits
+    }
+}

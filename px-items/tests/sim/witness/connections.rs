@@ -1,0 +1,216 @@
+//! Who is connected to an Item, and what each application may see: worked out from what users chose.
+
+use super::{ItemFacts, Witness};
+use crate::life::Life;
+use px_items::{
+    connection::Connection,
+    news::News,
+    store::{
+        ChangeTo, ConnectionChange, Fence, ItemRecord, Linked, NewHolder, NewLink, Store, Unlinked,
+    },
+};
+use px_types::{AccountId, ApplicationId, InstitutionId, ItemId, TransactionId, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a user chose for an application.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    accounts: Option<BTreeSet<AccountId>>,
+    later_ones: bool,
+    transactions: bool,
+}
+
+impl Choice {
+    pub(super) fn of(connection: &Connection, item: &ItemFacts) -> Self {
+        let accounts = match &connection.accounts {
+            // "All, but not later ones" are those there are, or those of the first answer.
+            None if !connection.new_accounts && item.answered => Some(item.accounts.clone()),
+            other => other.clone(),
+        };
+        Self {
+            accounts,
+            later_ones: connection.new_accounts,
+            transactions: connection.needs_transactions(),
+        }
+    }
+
+    pub(super) fn sees(&self, account: &AccountId) -> bool {
+        self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+    }
+
+    pub(super) fn take_in(&mut self, new: &BTreeSet<AccountId>, first: bool) {
+        match &mut self.accounts {
+            None if self.later_ones => {}
+            None if first => self.accounts = Some(new.clone()),
+            Some(accounts) if self.later_ones && !first => accounts.extend(new.iter().cloned()),
+            _ => {}
+        }
+    }
+}
+
+impl Witness {
+    /// Who was connected, and whether the Item could not be updated, before a link.
+    pub(crate) async fn before_link(&self, store: &dyn Store, new: &NewLink) -> Option<ItemRecord> {
+        let id = store.find(&new.institution_id, &new.user_id).await.ok()??;
+        store.item(&id).await.ok()?
+    }
+
+    pub(crate) async fn linked(
+        &self,
+        store: &dyn Store,
+        life: &Life,
+        new: &NewLink,
+        linked: &Linked,
+        old: Option<ItemRecord>,
+    ) {
+        let grant = match (self.banks.get(&new.institution_id), &new.tokens) {
+            (Some(bank), Some(tokens)) => bank.grant_of(&tokens.access_token).await,
+            _ => None,
+        };
+        let connections = store.connections(&linked.item_id).await.unwrap_or_default();
+        let who = match &new.holder {
+            NewHolder::Application(connection) => connection.application_id.as_str(),
+            NewHolder::Partner => "the partner",
+        };
+        self.trace.note(
+            &life.name,
+            format_args!(
+                "linked {who} to {} (created {}, repaired {})",
+                linked.item_id, linked.created, linked.repaired
+            ),
+        );
+        let expected =
+            new.tokens.is_some() && old.as_ref().is_some_and(|old| old.state.login_required());
+        if linked.repaired != expected || linked.created == old.is_some() {
+            self.trace.wrong(format!("link says {linked:?} of an Item that was {old:?}"));
+        }
+        let mut facts = self.facts();
+        let item = facts.items.entry(linked.item_id.clone()).or_insert_with(|| ItemFacts {
+            institution: new.institution_id.clone(),
+            user: new.user_id.clone(),
+            fence: Fence(0),
+            held: None,
+            accounts: BTreeSet::new(),
+            answered: false,
+            choices: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            partner_ids: BTreeMap::new(),
+            returned: BTreeSet::new(),
+            gone_rows: BTreeMap::new(),
+            grants: BTreeSet::new(),
+            takeovers: Vec::new(),
+            gone: false,
+        });
+        // What a partner shows of an Item that has an authorization stays the partner's own.
+        if linked.created || linked.repaired || new.holder != NewHolder::Partner {
+            item.grants.extend(grant);
+        }
+        if let NewHolder::Application(connection) = &new.holder {
+            let choice = Choice::of(connection, item);
+            item.choices.insert(connection.application_id.clone(), choice);
+        }
+        if linked.repaired {
+            // Whoever worked on it lost it with the authorization.
+            item.held = None;
+            let mut news = News::default();
+            news.repaired = true;
+            facts.promise(&linked.item_id, &news, &connections);
+        }
+    }
+
+    pub(crate) fn unlinked(
+        &self,
+        life: &Life,
+        item_id: &ItemId,
+        application: Option<&ApplicationId>,
+        unlinked: Unlinked,
+    ) {
+        let who = application.map_or("the partner", ApplicationId::as_str);
+        self.trace.note(&life.name, format_args!("unlinked {who} from {item_id}: {unlinked:?}"));
+        let mut facts = self.facts();
+        // What was promised to who has left is void.
+        let void = facts.webhooks.iter_mut().filter(|(told, _)| {
+            let left = Some(&told.application) == application;
+            told.item == *item_id && (left || unlinked == Unlinked::ItemRemoved)
+        });
+        void.for_each(|(_, delivery)| {
+            delivery.promised = delivery.settled + delivery.given_up;
+        });
+        let Some(item) = facts.items.get_mut(item_id) else { return };
+        if let Some(application) = application {
+            item.choices.remove(application);
+        }
+        item.gone |= unlinked == Unlinked::ItemRemoved;
+        let left = item.choices.len();
+        if application.is_some() && (left == 0) != (unlinked == Unlinked::ItemRemoved) {
+            drop(facts);
+            self.trace.wrong(format!("unlinking {who} with {left} others left is {unlinked:?}"));
+        }
+    }
+
+    /// A connection changed: as the application says, or as the partner's scopes say.
+    pub(crate) async fn connection_changed(
+        &self,
+        store: &dyn Store,
+        life: &Life,
+        change: &ConnectionChange,
+    ) {
+        let (item_id, application) = (&change.item_id, &change.application_id);
+        let connections = store.connections(item_id).await.unwrap_or_default();
+        let connection = match &change.to {
+            ChangeTo::Connection(connection) => Some(connection),
+            _ => connections.iter().find(|one| one.application_id == *application),
+        };
+        let Some(connection) = connection else { return };
+        self.trace.note(
+            &life.name,
+            format_args!(
+                "{item_id}: {application} may see {:?}, later ones {}",
+                connection.accounts, connection.new_accounts
+            ),
+        );
+        let mut facts = self.facts();
+        let Some(item) = facts.items.get_mut(item_id) else { return };
+        let choice = Choice::of(connection, item);
+        item.choices.insert(application.clone(), choice);
+    }
+
+    /// The accounts that an application may see now, of those that the Item has; `None` when it
+    /// is not connected.
+    pub(crate) fn visible(
+        &self,
+        item: &ItemId,
+        application: &ApplicationId,
+    ) -> Option<BTreeSet<AccountId>> {
+        let facts = self.facts();
+        let item = facts.items.get(item)?;
+        let choice = item.choices.get(application)?;
+        Some(item.accounts.iter().filter(|account| choice.sees(account)).cloned().collect())
+    }
+
+    /// Whether an application asked for transactions.
+    pub(crate) fn wants_transactions(&self, item: &ItemId, application: &ApplicationId) -> bool {
+        let facts = self.facts();
+        let choice = facts.items.get(item).and_then(|item| item.choices.get(application));
+        choice.is_some_and(|choice| choice.transactions)
+    }
+
+    /// Whether a transaction was gone and came back.
+    pub(crate) fn returned(&self, item: &ItemId, id: &TransactionId) -> bool {
+        self.facts().items.get(item).is_some_and(|item| item.returned.contains(id))
+    }
+
+    /// The Items that there are, with their users.
+    pub(crate) fn items(&self) -> Vec<(ItemId, InstitutionId, UserId)> {
+        let facts = self.facts();
+        let live = facts.items.iter().filter(|(_, item)| !item.gone);
+        live.map(|(id, item)| (id.clone(), item.institution.clone(), item.user.clone())).collect()
+    }
+
+    /// Every grant that an Item of a user was ever given.
+    pub(crate) fn grants_of(&self, institution: &InstitutionId, user: &UserId) -> BTreeSet<String> {
+        let facts = self.facts();
+        let own = |item: &&ItemFacts| item.institution == *institution && item.user == *user;
+        facts.items.values().filter(own).flat_map(|item| item.grants.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! What a bank has all the time must never be gone: rows that a commit removes and accounts that it
+//! closes are compared with the bank's books at that moment.
+
+use super::{Facts, Witness};
+use crate::{bank::Bank, life::Life};
+use chrono::TimeDelta;
+use px_core::Clock as _;
+use px_items::{merge::AccountStanding, store::Commit};
+use px_types::{TransactionId, UserId};
+use std::sync::Arc;
+
+/// A row that moved, or an account that was listed again, is compared after so long only: a walk
+/// that began before may have seen the bank as it was.
+const SETTLED_AFTER: TimeDelta = TimeDelta::days(2);
+
+impl Witness {
+    /// Says what a commit takes away that the bank has.
+    pub(super) fn check_losses(&self, life: &Life, commit: &Commit) {
+        let Some((bank, user)) = self.bank_of(commit) else { return };
+        let since = self.clock.now() - SETTLED_AFTER;
+        let mut wrong = Vec::new();
+        {
+            let (facts, ledgers) = (self.facts(), bank.ledgers());
+            let Some(ledger) = ledgers.get(&user) else { return };
+            for (_, id) in &commit.transactions.removed {
+                let Some(partner_id) = facts.partner_id(commit, id) else { continue };
+                if ledger.stayed(&partner_id, since) {
+                    wrong.push(format!(
+                        "{} removed {id} ({partner_id}), which {} has",
+                        life.name, bank.id
+                    ));
+                }
+            }
+            for write in commit.accounts.iter().flat_map(|accounts| &accounts.accounts) {
+                let id = &write.known.partner_id;
+                let closed = write.known.standing == AccountStanding::Closed;
+                if closed && ledger.account_stayed(id, since) {
+                    wrong.push(format!(
+                        "{} closed account {id}, which {} lists",
+                        life.name, bank.id
+                    ));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|what| self.trace.wrong(what));
+    }
+
+    fn bank_of(&self, commit: &Commit) -> Option<(Arc<Bank>, UserId)> {
+        let facts = self.facts();
+        let item = facts.items.get(&commit.item_id)?;
+        Some((self.bank(&item.institution)?, item.user.clone()))
+    }
+}
+
+impl Facts {
+    /// The bank's id of a row, without what changes on every read.
+    fn partner_id(&self, commit: &Commit, id: &TransactionId) -> Option<TransactionId> {
+        self.items.get(&commit.item_id)?.partner_ids.get(id).cloned()
+    }
+
+    /// Notes the bank's ids of the rows of a commit.
+    pub(super) fn note_partner_ids(&mut self, commit: &Commit) {
+        let Some(item) = self.items.get_mut(&commit.item_id) else { return };
+        for write in &commit.transactions.writes {
+            let id = stable(&write.known.partner_id);
+            item.partner_ids.insert(write.known.id.clone(), id);
+        }
+    }
+}
+
+/// A bank's id of a transaction, without what changes on every read at some banks.
+pub(crate) fn stable(id: &TransactionId) -> TransactionId {
+    match id.as_str().split_once('~') {
+        Some((stable, _)) => TransactionId::new(stable).unwrap(),
+        None => id.clone(),
+    }
+}

@@ -1,0 +1,145 @@
+//! Authorizations: which tokens a bank gave, which are stored, and which losses are excused.
+
+use super::{Facts, LEASE, Witness};
+use crate::{bank::Bank, life::Life};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::oauth::TokenSet;
+use px_core::Clock as _;
+use px_items::store::{Commit, ItemRecord, Store};
+use px_types::ItemId;
+use std::sync::Arc;
+
+/// How long claims are remembered.
+const REMEMBERED: TimeDelta = TimeDelta::minutes(30);
+/// How much later than its lease ends a worker sees that an Item is free.
+const SOON: TimeDelta = TimeDelta::seconds(1);
+/// For how long a refresh token that was used is good once more, less what a refresh takes.
+const IN_TIME: TimeDelta = TimeDelta::seconds(24);
+
+impl Witness {
+    /// An Item says that its authorization is lost: it must be.
+    pub(super) async fn lost(&self, life: &Life, commit: &Commit, tokens: &TokenSet) {
+        let id = &commit.item_id;
+        let institution = self.facts().items.get(id).map(|item| item.institution.clone());
+        let Some(bank) = institution.and_then(|id| self.bank(&id)) else { return };
+        let Some(grant) = grant_of(&bank, tokens).await else { return };
+        if let Some(who) = bank.ended_by(&grant) {
+            self.count(|stats| stats.lost += 1);
+            return self.trace.note(&life.name, format_args!("{id} lost what {who} ended"));
+        }
+        let excuse = {
+            let facts = self.facts();
+            let unsaved = facts.unsaved.get(&grant);
+            let lives = unsaved.into_iter().flatten().map(|(life, _)| life);
+            let mut late = facts.reused.get(&grant).into_iter().chain(lives);
+            let excuse = late.any(|life| life.is_dead() || life.stood());
+            let first = unsaved.and_then(|unsaved| unsaved.iter().map(|(_, at)| *at).min());
+            let missed = first.and_then(|first| facts.missed_chance(id, first, self.skew));
+            if let Some(missed) = missed {
+                self.trace.wrong(format!("{id} is lost, though {missed}"));
+            }
+            excuse
+        };
+        if excuse {
+            self.count(|stats| stats.excused += 1);
+            let what = "a machine stopped between a refresh and its storing";
+            return self.trace.note(&life.name, format_args!("{id} is lost, excused: {what}"));
+        }
+        self.trace.wrong(format!("{id} gave up an authorization that nobody ended ({grant})"));
+    }
+
+    /// A grant is about to be revoked at its bank: no Item may have it.
+    pub(crate) async fn revoking(&self, store: &dyn Store, life: &Life, bank: &Bank, grant: &str) {
+        for (item, institution, _) in self.items() {
+            if institution != bank.id {
+                continue;
+            }
+            let Ok(Some((tokens, _))) = store.tokens(&item).await else { continue };
+            if grant_of(bank, &tokens).await.as_deref() == Some(grant) {
+                self.trace.wrong(format!("{} revokes the authorization of {item}", life.name));
+            }
+        }
+    }
+
+    /// A worker claimed Items. To be said before [`claimed`](Self::claimed) says it of each.
+    pub(crate) fn claim_made(&self, life: &Life, records: &[ItemRecord]) {
+        let now = self.clock.now();
+        let mut facts = self.facts();
+        let left = |record: &ItemRecord| {
+            facts.items.get(&record.id).is_some_and(|item| item.held.is_some())
+        };
+        let claim = ClaimMade {
+            at: now,
+            by: life.name.clone(),
+            items: records.iter().map(|record| record.id.clone()).collect(),
+            all_left: records.iter().all(left),
+        };
+        while facts.claims.front().is_some_and(|claim| now - claim.at > REMEMBERED) {
+            facts.claims.pop_front();
+        }
+        if !claim.items.is_empty() {
+            facts.claims.push_back(claim);
+        }
+    }
+
+    /// A bank answered a refresh.
+    pub(crate) fn refreshed(&self, life: &Arc<Life>, grant: String) {
+        let mut facts = self.facts();
+        facts.stats.refreshes += 1;
+        let refresh = (life.clone(), self.clock.now());
+        facts.unsaved.entry(grant).or_default().push(refresh);
+    }
+
+    /// A bank ended a grant because a refresh token came again too late.
+    pub(crate) fn reused(&self, life: &Arc<Life>, grant: String) {
+        self.trace.note(&life.name, format_args!("used a refresh token of {grant} again"));
+        self.facts().reused.insert(grant, life.clone());
+    }
+
+    pub(crate) async fn saved_tokens(&self, life: &Life, item: &ItemId, tokens: &TokenSet) {
+        self.trace.note(&life.name, format_args!("saved tokens of {item}"));
+        let institution = self.facts().items.get(item).map(|item| item.institution.clone());
+        let Some(bank) = institution.and_then(|id| self.bank(&id)) else { return };
+        if let Some(grant) = bank.grant_of(&tokens.access_token).await {
+            // What a machine keeps to itself longer than a lease, another one asks for again; that
+            // one may be too late, though the first comes in the end.
+            let late = self.clock.now() - LEASE;
+            if let Some(unsaved) = self.facts().unsaved.get_mut(&grant) {
+                unsaved.retain(|(_, at)| *at < late);
+            }
+        }
+    }
+}
+
+/// A worker looked for something to do, and found that.
+pub(super) struct ClaimMade {
+    at: DateTime<Utc>,
+    by: String,
+    items: Vec<ItemId>,
+    /// Whether each of them was left by a worker that is gone.
+    all_left: bool,
+}
+
+impl Facts {
+    /// A worker that was free after a refresh was lost, while the Item had no worker and the bank
+    /// still took the old refresh token; and that took another Item instead.
+    fn missed_chance(
+        &self,
+        item: &ItemId,
+        refreshed: DateTime<Utc>,
+        skew: TimeDelta,
+    ) -> Option<String> {
+        let takeovers = &self.items.get(item)?.takeovers;
+        let (taken, free_since) = takeovers.iter().find(|(taken, _)| *taken > refreshed)?;
+        let (from, to) = (*free_since + skew + SOON, (*taken).min(refreshed + IN_TIME));
+        let mut claims = self.claims.iter().filter(|claim| from < claim.at && claim.at < to);
+        let missed = claims.find(|claim| !claim.all_left && !claim.items.contains(item))?;
+        Some(format!("{} took {} Items at {}", missed.by, missed.items.len(), missed.at))
+    }
+}
+
+/// The grant that tokens are of.
+pub(crate) async fn grant_of(bank: &Bank, tokens: &TokenSet) -> Option<String> {
+    let refresh = tokens.refresh_token.as_ref().map(|token| token.expose());
+    bank.grant_of_any(refresh.unwrap_or_else(|| tokens.access_token.expose())).await
+}
