@@ -33,6 +33,8 @@ const SECRET_FIELDS: &[&str] = &[
 /// Puts a recognisable text into every secret field; says how many there are.
 fn mark(value: &mut Value) -> usize {
     match value {
+        // The `state` of an Item's health is no OAuth `state`.
+        Value::Object(fields) if fields.contains_key("issues") => 0,
         Value::Object(fields) => fields
             .iter_mut()
             .map(|(key, value)| {
