@@ -8,7 +8,7 @@ use px_items::{
     health::{self, HealthIssueKind, HealthState, ItemHealth},
     item::Phase,
     life::{Freshness, History, Life},
-    store::ItemRecord,
+    store::{ItemRecord, UnreadableItem},
 };
 use px_types::model::item_health::HealthIssue;
 use serde::Serialize;
@@ -102,6 +102,14 @@ pub(crate) fn row(record: &ItemRecord, now: DateTime<Utc>) -> Vec<Cell> {
         Cell::new(due(record, now)),
         health,
     ]
+}
+
+/// An Item that this version cannot read, as a row of a table.
+pub(crate) fn unreadable(item: &UnreadableItem) -> Vec<Cell> {
+    let what = format!("unreadable: {}", item.reason);
+    let blank = || Cell::new("");
+    let error = colored(printable(&what, 60), Color::Red);
+    vec![Cell::new(&item.id), blank(), blank(), blank(), blank(), error]
 }
 
 fn phase_cell(record: &ItemRecord) -> Cell {

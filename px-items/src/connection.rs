@@ -4,6 +4,7 @@ mod scopes;
 
 pub use scopes::ScopeFault;
 
+use crate::store::carried::{Carried, Carries};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ApplicationId, model::product::Product};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,19 @@ pub struct Connection {
     /// Seals its cursors; see [`CursorKey`].
     #[serde(default)]
     pub cursor_key: CursorKey,
+    /// Fields that a later version stored.
+    #[serde(skip)]
+    pub(crate) carried: Carried,
+}
+
+impl Carries for Connection {
+    fn carried(&mut self) -> &mut Carried {
+        &mut self.carried
+    }
+
+    fn carried_along(&self) -> &Carried {
+        &self.carried
+    }
 }
 
 /// The key that the cursors of one connection are sealed under.
@@ -81,6 +95,7 @@ impl Connection {
             created_at,
             epoch: 0,
             cursor_key: CursorKey::default(),
+            carried: Carried::default(),
         }
     }
 
@@ -112,6 +127,7 @@ impl Connection {
     /// the one that it came with, if that is later.
     pub fn take_place_of(&mut self, earlier: &Self) {
         self.created_at = earlier.created_at;
+        self.carried = earlier.carried.clone();
         self.withheld.extend(earlier.withheld.difference(&self.products).cloned());
         let same = self.products == earlier.products
             && self.accounts == earlier.accounts

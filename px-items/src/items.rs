@@ -20,6 +20,7 @@ mod token;
 mod transactions;
 mod view;
 
+pub(crate) use self::sync::REMOVED_RETENTION;
 pub use self::{
     activity::ActivityPage,
     caller::{Holder, SharedItems},

@@ -3,7 +3,10 @@
 //! What others write too (the state, the schedule, who asked for an update, tokens,
 //! connections) is not here: it has columns of its own, see [`crate::store`].
 
-use crate::health::Issues;
+use crate::{
+    health::Issues,
+    store::carried::{Carried, Carries},
+};
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, Date, TransactionId};
 use serde::{Deserialize, Serialize};
@@ -52,6 +55,19 @@ pub struct Life {
     pub identities_digest: String,
     /// Of the securities of the last answer, so that the same ones are not written again.
     pub securities_digest: String,
+    /// Fields that a later version stored.
+    #[serde(skip)]
+    pub(crate) carried: Carried,
+}
+
+impl Carries for Life {
+    fn carried(&mut self) -> &mut Carried {
+        &mut self.carried
+    }
+
+    fn carried_along(&self) -> &Carried {
+        &self.carried
+    }
 }
 
 /// How much of the transactions is there.
@@ -136,6 +152,9 @@ pub enum FailureKind {
     Tokens,
     /// A fault of this side.
     Internal,
+    /// A kind of a later version. It is stored again as it was.
+    #[serde(other)]
+    Unknown,
 }
 
 impl FailureKind {
@@ -151,6 +170,7 @@ impl FailureKind {
             Self::Rejected => "rejected",
             Self::Tokens => "tokens",
             Self::Internal => "internal",
+            Self::Unknown => "unknown",
         }
     }
 }

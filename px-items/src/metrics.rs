@@ -14,6 +14,7 @@
 //! | `px_joins_total` | counter | `how` | posted transactions `joined` by likeness, or `ambiguous`; id `collision`s |
 //! | `px_partner_circuit` | gauge | `institution` | 1 while the circuit is open |
 //! | `px_leases_lost_total` | counter | | Items deferred because their leases ran out again and again |
+//! | `px_unreadable_total` | counter | `what` | rows that could not be read: `item`, `connection`, `webhook`, `revocation`, … |
 //! | `px_revocations_total` | counter | `outcome` | tokens `revoked` at partners, put off (`again`), `given_up` |
 //!
 //! The first five are as old as [`Settings::count_every`](crate::engine::Settings::count_every)
@@ -77,6 +78,15 @@ pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
 /// An Item is deferred because its leases ran out again and again.
 pub(crate) fn leases_lost() {
     metrics::counter!("px_leases_lost_total").increment(1);
+}
+
+/// A stored row that could not be read.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "the store in memory has no rows")
+)]
+pub(crate) fn unreadable(what: &'static str) {
+    metrics::counter!("px_unreadable_total", "what" => what).increment(1);
 }
 
 /// What became of tokens that were to be revoked.

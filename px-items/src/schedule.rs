@@ -80,7 +80,8 @@ pub fn retry(
         | FailureKind::RateLimited
         | FailureKind::Network
         | FailureKind::Moving
-        | FailureKind::Internal => (settings.first_wait, settings.longest_wait),
+        | FailureKind::Internal
+        | FailureKind::Unknown => (settings.first_wait, settings.longest_wait),
         FailureKind::Invalid | FailureKind::Rejected | FailureKind::Tokens => {
             (settings.first_slow_wait, settings.longest_slow_wait)
         }

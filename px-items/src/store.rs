@@ -5,17 +5,21 @@
 //! - A [`Commit`] happens whole or not at all: data, state, next due time, webhooks.
 //! - A commit whose [`Fence`] is not the present one is refused and changes nothing.
 //! - An Item is claimed by one worker at a time, until it commits its end or its lease runs out.
+//! - A row that cannot be read (a later version's, or sealed under a key that is lost) concerns no
+//!   other row. It is logged with its id, counted, and tried again after an hour.
 //! - A notification that comes while an Item is leased makes it due once more, however often.
 //! - What others write (connections, tokens, notifications) never waits for a lease and is
 //!   never overwritten by the one who holds it.
 //!
 //! Every table is keyed by Item first. Time is handed in, so that stores can be simulated.
 
+pub(crate) mod carried;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod digests;
 mod error;
+mod keys;
 mod link;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -31,6 +35,7 @@ mod trail;
 mod work;
 
 pub use error::{Result, StoreError, StoreErrorKind};
+pub use keys::{KeyUsage, ResealPosition, Resealed};
 pub use link::{
     Access, AccessDigest, ChangeTo, Changed, ConnectionChange, Linked, NewHolder, NewLink, Unlinked,
 };
@@ -51,7 +56,8 @@ pub use sqlite::SqliteStore;
 pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind, Whose};
 pub use trail::{Act, DataKind, DataRead, Leave, Notice, Trail};
 pub use work::{
-    AccountsWrite, Commit, Fence, ItemRecord, NotifyAsk, NotifyBatch, NotifyOutcome, Then,
+    AccountsWrite, Commit, Fence, ItemRecord, ListedItem, NotifyAsk, NotifyBatch, NotifyOutcome,
+    Then, UnreadableItem,
 };
 
 use crate::{
@@ -61,14 +67,15 @@ use crate::{
     vault::Envelope,
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
+use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
     webhook::Environment,
 };
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Keeps Items.
 #[async_trait]
@@ -243,7 +250,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     // ---- work --------------------------------------------------------------------------------
 
     /// Takes Items that are due, the longest due first, with [`Event::Claimed`] applied, under a
-    /// lease and a new fence. An Item under a lease that ran out is due.
+    /// lease and a new fence. An Item under a lease that ran out is due. One that this version
+    /// cannot read is deferred for an hour and left as it is, so that a later version finds it.
     ///
     /// [`Event::Claimed`]: crate::item::Event::Claimed
     async fn claim(
@@ -392,9 +400,33 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// for it, and no row. It is for people and for figures, not for each round of a worker.
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview>;
 
-    /// Items by id, after one.
-    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>>;
+    /// Items by id, after one. Those that this version cannot read are among them.
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>>;
+
+    /// Deletes what no one can read any more, at most so many rows; returns how many it deleted.
+    ///
+    /// These are transactions that were removed before `removed_before`, and what is left of
+    /// large Items that were removed. Repeat it while it deletes as many as it may.
+    async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64>;
+
+    // ---- keys --------------------------------------------------------------------------------
+
+    /// Numbers of sealed rows, by the key that they are sealed under. It counts all of them.
+    async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>>;
+
+    /// Seals rows again that are not sealed as they would be now ([`Envelope::is_current`]),
+    /// looking at most at so many. Repeat it with the position that it returns.
+    async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed>;
 }
+
+/// Default for [`StoreOptions::call_timeout`]: half of the engine's lease.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default for [`StoreOptions::bulk_timeout`].
+pub const DEFAULT_BULK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The delay after which an Item, or a message in a queue, that cannot be read is tried again: its
+/// key may be back then, or a version that knows it takes it.
+pub(crate) const UNREADABLE_RETRY: TimeDelta = TimeDelta::hours(1);
 
 /// What every store is opened with.
 #[derive(Clone, Debug)]
@@ -404,13 +436,30 @@ pub struct StoreOptions {
     pub environment: Environment,
     /// Seals the tokens.
     pub vault: Arc<dyn Envelope>,
+    /// Measures the time limits of calls.
+    pub clock: Arc<dyn Clock>,
+    /// Fencing tokens come from here, and the jitter of retries.
+    pub random: Arc<dyn Random>,
+    /// Time limit of a call of the daily round, 10 s by default. Keep it at half a lease or less.
+    ///
+    /// A call that exceeds it ends with [`StoreErrorKind::TimedOut`].
+    pub call_timeout: Duration,
+    /// Time limit of migrations, counts, and each batch of a deletion, 10 min by default.
+    pub bulk_timeout: Duration,
 }
 
 impl StoreOptions {
     /// What a store is opened with.
     #[must_use]
     pub fn new(environment: Environment, vault: Arc<dyn Envelope>) -> Self {
-        Self { environment, vault }
+        Self {
+            environment,
+            vault,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            call_timeout: DEFAULT_CALL_TIMEOUT,
+            bulk_timeout: DEFAULT_BULK_TIMEOUT,
+        }
     }
 }
 
@@ -420,6 +469,8 @@ impl StoreOptions {
 pub struct Overview {
     /// How many Items are in each state.
     pub states: BTreeMap<State, u64>,
+    /// How many Items are in a state that this version does not know.
+    pub unknown_states: u64,
     /// How many are due and not leased.
     pub due: u64,
     /// Since when the one that waits longest is due.

@@ -1,6 +1,9 @@
 //! How secrets are kept at rest: sealed under a key that the database does not have.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hkdf::{HKDF_SHA256, Prk},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use px_core::Random;
 use std::{
@@ -30,6 +33,15 @@ pub trait Envelope: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the key is unknown, or the bytes are not what was sealed for that row.
     fn open(&self, sealed: &Sealed, row: &str) -> Result<Zeroizing<Vec<u8>>, VaultError>;
+
+    /// Whether a secret is sealed as [`seal`](Self::seal) would seal it now: under the key that
+    /// seals, in the present format. Others are [sealed again](crate::store::Store::reseal).
+    ///
+    /// The default says yes, for a key service that keeps its own keys up to date.
+    fn is_current(&self, sealed: &Sealed) -> bool {
+        let _ = sealed;
+        true
+    }
 }
 
 /// A sealed secret.
@@ -38,7 +50,7 @@ pub trait Envelope: Send + Sync + fmt::Debug {
 pub struct Sealed {
     /// The key that it is under.
     pub key_id: String,
-    /// Nonce, ciphertext and tag.
+    /// The ciphertext, with what opening it needs beside the key.
     pub bytes: Vec<u8>,
 }
 
@@ -71,15 +83,45 @@ pub enum VaultError {
     Key(String),
 }
 
-/// Keys of a file: one line each, `name base64`. The last one seals; all of them open.
+/// Keys of a file: one line each, `name base64`. All of them open; the one that a line
+/// `seal-with name` names seals. A single key needs no such line.
 ///
-/// To change keys, add a line. A key may go once no row is under it.
-/// AES-256-GCM, with a nonce drawn for each secret and the row as associated data.
+/// # Changing keys
+///
+/// 1. Add the new key's line on every machine. The old one still seals.
+/// 2. Once every machine has the new key, change `seal-with` on every machine.
+/// 3. Seal all rows again (`px keys --reseal`).
+/// 4. Once no row is under the old key (`px keys --usage`), take its line away.
+///
+/// # Format
+///
+/// AES-256-GCM under a key of its own for each secret, derived by HKDF-SHA256 from the file's key,
+/// 32 random bytes and the row. So no number of secrets exhausts the nonces of one key. The row is
+/// associated data, too. Secrets of the earlier format (the file's key itself, with a
+/// random nonce) open as well.
 #[derive(Clone)]
 pub struct FileKeys {
-    keys: Vec<(String, Arc<LessSafeKey>)>,
+    keys: Vec<FileKey>,
+    sealing: usize,
     random: Arc<dyn Random>,
 }
+
+#[derive(Clone)]
+struct FileKey {
+    name: String,
+    /// Keys of single secrets are derived from it.
+    root: Arc<Prk>,
+    /// Opens secrets of the earlier format.
+    direct: Arc<LessSafeKey>,
+}
+
+/// How secrets of the present format begin. One of the earlier format begins with random bytes,
+/// so whatever does not open as the one is tried as the other.
+const FORMAT: [u8; 4] = *b"PX\x02\0";
+/// Random bytes that the key of a secret is derived from.
+const SALT_LEN: usize = 32;
+/// The line that names the key that seals.
+const SEAL_WITH: &str = "seal-with";
 
 impl FileKeys {
     /// One new key of that name, kept nowhere: for tests, and for stores that end with the process.
@@ -93,9 +135,11 @@ impl FileKeys {
     /// Reads the text of a key file.
     ///
     /// # Errors
-    /// When it has no key, or a line is none. The text is never quoted.
+    /// If it has no key, several keys of which none is named as the one that seals, or a line that
+    /// is not a key. The text is never quoted.
     pub fn parse(text: &str, random: Arc<dyn Random>) -> Result<Self, VaultError> {
-        let mut keys: Vec<(String, Arc<LessSafeKey>)> = Vec::new();
+        let mut keys: Vec<FileKey> = Vec::new();
+        let mut seal_with = None;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -103,17 +147,43 @@ impl FileKeys {
             }
             let broken = || VaultError::Key(format!("line {} is not `name base64`", number + 1));
             let (name, key) = line.split_once(char::is_whitespace).ok_or_else(broken)?;
+            if name == SEAL_WITH {
+                if seal_with.replace(key.trim().to_owned()).is_some() {
+                    let what = format!("line {} names the key that seals again", number + 1);
+                    return Err(VaultError::Key(what));
+                }
+                continue;
+            }
             let bytes = BASE64.decode(key.trim()).map(Zeroizing::new).map_err(|_| broken())?;
-            if keys.iter().any(|(known, _)| known == name) {
+            if keys.iter().any(|known| known.name == name) {
                 return Err(VaultError::Key(format!("line {} names a key again", number + 1)));
             }
             let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| broken())?;
-            keys.push((name.to_owned(), Arc::new(LessSafeKey::new(key))));
+            keys.push(FileKey {
+                name: name.to_owned(),
+                root: Arc::new(Prk::new_less_safe(HKDF_SHA256, &bytes)),
+                direct: Arc::new(LessSafeKey::new(key)),
+            });
         }
-        match keys.is_empty() {
-            true => Err(VaultError::Key("there is no key in it".to_owned())),
-            false => Ok(Self { keys, random }),
-        }
+        let sealing = match (seal_with, keys.len()) {
+            (_, 0) => return Err(VaultError::Key("there is no key in it".to_owned())),
+            (None, 1) => 0,
+            (None, _) => {
+                let what = "there are several keys in it: name the one that seals by a line \
+                            `seal-with NAME`";
+                return Err(VaultError::Key(what.to_owned()));
+            }
+            (Some(name), _) => keys.iter().position(|key| key.name == name).ok_or_else(|| {
+                VaultError::Key("its line `seal-with` names a key that is not in it".to_owned())
+            })?,
+        };
+        Ok(Self { keys, sealing, random })
+    }
+
+    /// The name of the key that seals.
+    #[must_use]
+    pub fn sealing_key(&self) -> &str {
+        self.keys.get(self.sealing).map_or("", |key| &key.name)
     }
 
     /// Reads a key file.
@@ -151,41 +221,69 @@ impl FileKeys {
 impl Envelope for FileKeys {
     fn seal(&self, plain: &[u8], row: &str) -> Result<Sealed, VaultError> {
         let none = || VaultError::Key("there is none".to_owned());
-        let (name, key) = self.keys.last().ok_or_else(none)?;
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce);
+        let key = self.keys.get(self.sealing).ok_or_else(none)?;
+        let mut salt = [0; SALT_LEN];
+        self.random.fill(&mut salt);
+        let failed = || VaultError::Key("it did not seal".to_owned());
+        let derived = key.derive(&salt, row).ok_or_else(failed)?;
         let mut sealed = plain.to_vec();
-        let tag = key
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(row.as_bytes()),
-                &mut sealed,
-            )
-            .map_err(|_| VaultError::Key("it did not seal".to_owned()))?;
-        let bytes = [&nonce[..], &sealed, tag.as_ref()].concat();
-        Ok(Sealed::new(name.clone(), bytes))
+        let tag = derived
+            .seal_in_place_separate_tag(once(), Aad::from(row.as_bytes()), &mut sealed)
+            .map_err(|_| failed())?;
+        let bytes = [&FORMAT[..], &salt, &sealed, tag.as_ref()].concat();
+        Ok(Sealed::new(key.name.clone(), bytes))
     }
 
     fn open(&self, sealed: &Sealed, row: &str) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let known = self.keys.iter().find(|(name, _)| *name == sealed.key_id);
-        let (_, key) = known.ok_or_else(|| VaultError::UnknownKey(sealed.key_id.clone()))?;
-        let (nonce, rest) =
-            sealed.bytes.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Damaged)?;
-        let mut bytes = Zeroizing::new(rest.to_vec());
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plain = key
-            .open_in_place(nonce, Aad::from(row.as_bytes()), &mut bytes)
-            .map_err(|_| VaultError::Damaged)?
-            .len();
-        bytes.truncate(plain);
-        Ok(bytes)
+        let known = self.keys.iter().find(|key| key.name == sealed.key_id);
+        let key = known.ok_or_else(|| VaultError::UnknownKey(sealed.key_id.clone()))?;
+        let opened = key.open(&sealed.bytes, row).or_else(|| key.open_direct(&sealed.bytes, row));
+        opened.ok_or(VaultError::Damaged)
     }
+
+    fn is_current(&self, sealed: &Sealed) -> bool {
+        sealed.key_id == self.sealing_key() && sealed.bytes.starts_with(&FORMAT)
+    }
+}
+
+impl FileKey {
+    /// The key of one secret.
+    fn derive(&self, salt: &[u8; SALT_LEN], row: &str) -> Option<LessSafeKey> {
+        let info = [&b"px-items sealed row"[..], &FORMAT, salt, row.as_bytes()];
+        let derived = self.root.expand(&info, &AES_256_GCM).ok()?;
+        Some(LessSafeKey::new(UnboundKey::from(derived)))
+    }
+
+    fn open(&self, bytes: &[u8], row: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let (salt, sealed) = bytes.strip_prefix(&FORMAT)?.split_first_chunk::<SALT_LEN>()?;
+        open(&self.derive(salt, row)?, once(), sealed, row)
+    }
+
+    fn open_direct(&self, bytes: &[u8], row: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        open(&self.direct, Nonce::assume_unique_for_key(*nonce), sealed, row)
+    }
+}
+
+/// The nonce of a key that seals one secret.
+fn once() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
+fn open(key: &LessSafeKey, nonce: Nonce, sealed: &[u8], row: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(sealed.to_vec());
+    let plain = key.open_in_place(nonce, Aad::from(row.as_bytes()), &mut bytes).ok()?.len();
+    bytes.truncate(plain);
+    Some(bytes)
 }
 
 impl fmt::Debug for FileKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.keys.iter().map(|(name, _)| name).collect();
-        f.debug_struct("FileKeys").field("keys", &names).finish_non_exhaustive()
+        let names: Vec<_> = self.keys.iter().map(|key| &key.name).collect();
+        f.debug_struct("FileKeys")
+            .field("keys", &names)
+            .field("seal_with", &self.sealing_key())
+            .finish_non_exhaustive()
     }
 }
 
@@ -234,6 +332,8 @@ mod tests {
         let mut damaged = sealed.clone();
         damaged.bytes[NONCE_LEN] ^= 1;
         assert_eq!(vault.open(&damaged, "item-1"), Err(VaultError::Damaged));
+        *damaged.bytes.last_mut().unwrap() ^= 1;
+        assert_eq!(vault.open(&damaged, "item-1"), Err(VaultError::Damaged));
         let cut = Sealed::new("a".into(), sealed.bytes[..5].to_vec());
         assert_eq!(vault.open(&cut, "item-1"), Err(VaultError::Damaged));
         assert_eq!(
@@ -244,19 +344,94 @@ mod tests {
     }
 
     #[test]
-    fn the_last_key_of_a_file_seals_and_all_open() {
+    fn the_key_that_is_named_seals_and_all_open() {
         let (one, two) = (BASE64.encode([1; KEY_LEN]), BASE64.encode([2; KEY_LEN]));
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let old = FileKeys::parse(&format!("k1 {one}\n"), random.clone()).unwrap();
         let sealed = old.seal(b"secret", "row").unwrap();
-        let both =
-            FileKeys::parse(&format!("# keys\n\nk1 {one}\nk2 {two}\n"), random.clone()).unwrap();
+        // The first machine that has the new key seals what the others open.
+        let text = format!("# keys\nseal-with k1\n\nk1 {one}\nk2 {two}\n");
+        let both = FileKeys::parse(&text, random.clone()).unwrap();
         assert_eq!(&**both.open(&sealed, "row").unwrap(), b"secret");
-        assert_eq!(both.seal(b"secret", "row").unwrap().key_id, "k2");
-        assert_eq!(format!("{both:?}"), r#"FileKeys { keys: ["k1", "k2"], .. }"#);
-        for text in ["", "k1", "k1 short", &format!("k1 {one}\nk1 {two}")] {
+        assert_eq!(&**old.open(&both.seal(b"new", "row").unwrap(), "row").unwrap(), b"new");
+        assert!(both.is_current(&sealed));
+        // Then all of them have it, and it seals.
+        let new = FileKeys::parse(&text.replace("with k1", "with k2"), random.clone()).unwrap();
+        assert_eq!(new.seal(b"secret", "row").unwrap().key_id, "k2");
+        assert_eq!(&**new.open(&sealed, "row").unwrap(), b"secret");
+        assert!(!new.is_current(&sealed));
+        let debug = r#"FileKeys { keys: ["k1", "k2"], seal_with: "k2", .. }"#;
+        assert_eq!(format!("{new:?}"), debug);
+        for text in [
+            "",
+            "k1",
+            "k1 short",
+            &format!("k1 {one}\nk1 {two}"),
+            &format!("k1 {one}\nk2 {two}"),
+            &format!("seal-with k3\nk1 {one}\nk2 {two}"),
+            &format!("seal-with k1\nseal-with k1\nk1 {one}"),
+            "seal-with k1",
+        ] {
             let error = FileKeys::parse(text, random.clone()).unwrap_err();
             assert!(!error.to_string().contains(&one), "{error}");
+        }
+    }
+
+    /// A secret as 0.0 sealed it: nonce, ciphertext, tag, under the file's key itself.
+    fn sealed_directly(key: [u8; KEY_LEN], plain: &[u8], row: &str) -> Vec<u8> {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
+        let nonce = *b"PX\x02\0abcdefgh";
+        let mut bytes = plain.to_vec();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(row.as_bytes()),
+            &mut bytes,
+        )
+        .unwrap();
+        [&nonce[..], &bytes].concat()
+    }
+
+    #[test]
+    fn what_was_sealed_before_opens() {
+        let text = format!("k1 {}\n", BASE64.encode([1; KEY_LEN]));
+        let vault = FileKeys::parse(&text, Arc::new(SystemRandom)).unwrap();
+        // Even if its nonce begins as the present format does.
+        let old = Sealed::new("k1".into(), sealed_directly([1; KEY_LEN], b"secret", "row"));
+        assert_eq!(&**vault.open(&old, "row").unwrap(), b"secret");
+        assert_eq!(vault.open(&old, "other"), Err(VaultError::Damaged));
+        let mut shifted = old.clone();
+        shifted.bytes[0] ^= 1;
+        assert_eq!(vault.open(&shifted, "row"), Err(VaultError::Damaged));
+        let new = vault.seal(b"secret", "row").unwrap();
+        assert!(vault.is_current(&new));
+        assert!(!vault.is_current(&shifted), "so that it is sealed again");
+    }
+
+    #[test]
+    fn no_two_secrets_share_a_key() {
+        let vault = FileKeys::parse(
+            &format!("k1 {}\n", BASE64.encode([1; KEY_LEN])),
+            // The worst generator: it gives the same bytes each time.
+            Arc::new(Stuck),
+        )
+        .unwrap();
+        let one = vault.seal(b"same", "row-1").unwrap();
+        let two = vault.seal(b"same", "row-2").unwrap();
+        let from = FORMAT.len() + SALT_LEN;
+        assert_eq!(one.bytes[..from], two.bytes[..from]);
+        assert_ne!(
+            one.bytes[from..from + 4],
+            two.bytes[from..from + 4],
+            "rows have keys of their own"
+        );
+    }
+
+    #[derive(Debug)]
+    struct Stuck;
+
+    impl Random for Stuck {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(7);
         }
     }
 

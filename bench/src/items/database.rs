@@ -258,7 +258,7 @@ INSERT INTO transactions (
     item_id, transaction_id, partner_id, account_id, amount, unit, transacted, settled, date,
     description, digest, read_at, body, first_seq, added_seq, changed_seq
 )
-SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5,
     value ->> 6, ifnull(value ->> 6, value ->> 5), unhex(value ->> 7), unhex(value ->> 8),
     value ->> 9, value ->> 10, 2, 2, 2
 FROM json_each(?2) WHERE true
@@ -274,7 +274,7 @@ INSERT INTO transactions AS old (
     item_id, transaction_id, partner_id, account_id, amount, unit, transacted, settled,
     description, digest, read_at, body, first_seq, added_seq, changed_seq
 )
-SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, decode(value ->> 4, 'hex'),
     date '1970-01-01' + (value ->> 5)::int, date '1970-01-01' + (value ->> 6)::int,
     decode(value ->> 7, 'hex'), decode(value ->> 8, 'hex'), to_timestamp((value ->> 9)::float8 / 1e6),
     value ->> 10, 2, 2, 2
@@ -296,7 +296,7 @@ pub(crate) async fn upserts(
 ) -> Result<f64, Failure> {
     let rows: Arc<str> = as_json(rows)?.into();
     let ids = place.store.list(None, items).await?;
-    let ids: Arc<[ItemId]> = ids.into_iter().map(|record| record.id).collect();
+    let ids: Arc<[ItemId]> = ids.iter().map(|item| item.id().clone()).collect();
     place.settle().await?;
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
@@ -344,7 +344,7 @@ fn as_json(rows: &[Transaction]) -> Result<String, Failure> {
             known.partner_id,
             known.account_id,
             known.amount.to_string(),
-            known.unit,
+            hex(known.unit.as_bytes()),
             known.transacted.days_since(epoch),
             known.settled.map(|date| date.days_since(epoch)),
             known.description.map(|digest| hex(digest.as_bytes())),

@@ -261,7 +261,8 @@ async fn transactions(context: &Context, show: &Show, accounts: &[KnownAccount])
                 false => drop(rows.add_row(cells(row, accounts))),
             }
         }
-        total = page.total.max(total);
+        total = page.total.unwrap_or(total);
+        query.counted = false;
         match page.rows.last() {
             Some(last) if page.rows.len() == PAGE => {
                 query.after = Some((last.date(), last.id.clone()));

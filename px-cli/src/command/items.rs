@@ -4,28 +4,34 @@ use crate::{
     context::Context,
     failure::Result,
     output::{count, print, print_json, say, table},
-    view::{HEADER, ItemView, row},
+    view::{HEADER, ItemView, row, unreadable},
 };
-use px_items::store::ItemRecord;
+use px_items::store::ListedItem;
+use px_types::ItemId;
 
 /// How many are read at a time.
 const PAGE: usize = 500;
 
 pub(crate) async fn run(context: &Context) -> Result<()> {
     let now = context.now();
-    let mut after: Option<ItemRecord> = None;
+    let mut after: Option<ItemId> = None;
     let (mut shown, mut rows) = (0, table(&HEADER));
     loop {
-        let page = context.store.list(after.as_ref().map(|last| &last.id), PAGE).await?;
-        for record in &page {
-            match context.json {
-                true => print_json(&ItemView::new(record, now))?,
-                false => drop(rows.add_row(row(record, now))),
+        let page = context.store.list(after.as_ref(), PAGE).await?;
+        for item in &page {
+            match (item, context.json) {
+                (ListedItem::Readable(record), true) => print_json(&ItemView::new(record, now))?,
+                (ListedItem::Readable(record), false) => drop(rows.add_row(row(record, now))),
+                (ListedItem::Unreadable(item), true) => {
+                    print_json(&serde_json::json!({ "id": item.id, "unreadable": item.reason }))?;
+                }
+                (ListedItem::Unreadable(item), false) => drop(rows.add_row(unreadable(item))),
+                (_, _) => {}
             }
         }
         shown += page.len();
         match page.into_iter().last() {
-            Some(last) => after = Some(last),
+            Some(last) => after = Some(last.id().clone()),
             None => break,
         }
     }

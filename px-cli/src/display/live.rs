@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use px_items::{
     engine::{Observed, Outcome},
     item::State,
-    store::{ItemRecord, Overview, Store},
+    store::{ItemRecord, ListedItem, Overview, Store},
 };
 use px_types::ItemId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +82,8 @@ impl Live {
             failed: 0,
             blind: false,
         };
-        for record in store.list(None, KNOWN).await.unwrap_or_default() {
+        let listed = store.list(None, KNOWN).await.unwrap_or_default();
+        for record in listed.into_iter().filter_map(ListedItem::into_record) {
             live.known.insert(record.id.clone(), Known { record, touched: 0 });
         }
         live.draw(store, now).await;

@@ -6,6 +6,11 @@
 -- Messages are kept as JSON text and not as jsonb: nothing is asked of their insides, and a
 -- number in them stays as the partner wrote it.
 
+-- The newest migration that a program must know to work on this schema. A migration that takes away
+-- what an earlier version uses raises it.
+CREATE TABLE compatibility (oldest bigint NOT NULL);
+INSERT INTO compatibility (oldest) VALUES (1);
+
 CREATE TABLE items (
     item_id text COLLATE "C" PRIMARY KEY,
     institution_id text COLLATE "C" NOT NULL,
@@ -13,7 +18,7 @@ CREATE TABLE items (
     created_at timestamptz NOT NULL,
     state text COLLATE "C" NOT NULL,
     life text NOT NULL,
-    -- Counts claims, and whatever else ends a lease.
+    -- The fencing token: random, drawn again by each claim and by whatever else ends a lease.
     fence bigint NOT NULL DEFAULT 0,
     due_at timestamptz,
     leased_until timestamptz,
@@ -126,7 +131,8 @@ CREATE TABLE transactions (
     partner_id text COLLATE "C" NOT NULL,
     account_id text COLLATE "C" NOT NULL,
     amount text NOT NULL,
-    unit text NOT NULL,
+    -- UTF-8; a partner's text may have a NUL, which `text` does not take.
+    unit bytea NOT NULL,
     transacted date NOT NULL,
     settled date,
     -- The date that windows and pages sort by.
@@ -152,9 +158,15 @@ CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, trans
 CREATE INDEX transactions_pending ON transactions (item_id, transacted)
     WHERE settled IS NULL AND removed_at IS NULL;
 
+-- Those that are removed, by age, for their deletion.
+CREATE INDEX transactions_removed ON transactions (removed_at) WHERE removed_at IS NOT NULL;
+
 -- Nearly every transaction keeps the partner's first id; only the others need a way of their own.
 CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id)
     WHERE partner_id <> transaction_id;
+
+-- Removed Items whose transactions are not all deleted yet.
+CREATE TABLE leftovers (item_id text COLLATE "C" PRIMARY KEY);
 
 -- What is to be sent: webhooks to applications, and what partners are told of applications. The
 -- number tells rows of one Item apart and keeps their order; whoever settles one names its Item

@@ -3,6 +3,11 @@
 -- Times are microseconds since 1970, dates are days since 1970-01-01, bodies are JSON.
 -- Ids are compared byte by byte.
 
+-- The newest migration that a program must know to work on this schema. A migration that takes away
+-- what an earlier version uses raises it.
+CREATE TABLE compatibility (oldest INTEGER NOT NULL) STRICT;
+INSERT INTO compatibility (oldest) VALUES (1);
+
 -- The schedule is this table: a worker takes the Items whose `wake_at` has come.
 CREATE TABLE items (
     item_id            TEXT    NOT NULL PRIMARY KEY,
@@ -12,7 +17,7 @@ CREATE TABLE items (
     state              TEXT    NOT NULL,
     -- Written by the holder of the lease alone.
     life               TEXT    NOT NULL,
-    -- Counts claims; a commit of an earlier one is refused.
+    -- The fencing token: random, drawn again by each claim; a commit of an earlier one is refused.
     fence              INTEGER NOT NULL,
     due_at             INTEGER,
     leased_until       INTEGER,
@@ -207,7 +212,8 @@ CREATE TABLE transactions (
     transacted     INTEGER NOT NULL,
     settled        INTEGER,
     amount         TEXT    NOT NULL,
-    unit           TEXT    NOT NULL,
+    -- UTF-8; a partner's text may have a NUL, at which a text in SQLite's JSON ends.
+    unit           BLOB    NOT NULL,
     description    BLOB,
     digest         BLOB    NOT NULL,
     read_at        INTEGER NOT NULL,
@@ -233,3 +239,8 @@ CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id);
 CREATE INDEX transactions_pending
     ON transactions (item_id, transacted, settled, removed_at)
     WHERE settled IS NULL AND removed_at IS NULL;
+-- Those that are removed, by age, for their deletion.
+CREATE INDEX transactions_removed ON transactions (removed_at) WHERE removed_at IS NOT NULL;
+
+-- Removed Items whose transactions are not all deleted yet.
+CREATE TABLE leftovers (item_id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;

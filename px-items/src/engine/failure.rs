@@ -48,7 +48,7 @@ impl Failure {
         use FailureKind as K;
         match self.kind {
             K::Unavailable | K::RateLimited | K::Network => true,
-            K::Invalid | K::Moving | K::Rejected | K::Tokens | K::Internal => false,
+            K::Invalid | K::Moving | K::Rejected | K::Tokens | K::Internal | K::Unknown => false,
         }
     }
 

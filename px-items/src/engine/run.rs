@@ -7,11 +7,12 @@ use super::{
     work::Task,
 };
 use crate::{
+    items::REMOVED_RETENTION,
     metrics,
     store::{Fence, ItemRecord, StoreError},
 };
 use chrono::{DateTime, Utc};
-use futures_util::future::join;
+use futures_util::future::join3;
 use px_types::ItemId;
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,15 @@ const MAX_REFRESHES: usize = 64;
 /// The most that is claimed to get past Items that are put off.
 const FARTHEST: usize = 1000;
 
+/// Delay before the first purge of a process.
+const FIRST_PURGE_DELAY: Duration = Duration::from_secs(60);
+/// Time between two purges.
+const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Time between two batches of one purge: the daily round goes first.
+const PURGE_BATCH_DELAY: Duration = Duration::from_secs(1);
+/// Maximum number of rows of a batch.
+const MAX_PURGED_ROWS: usize = 2000;
+
 /// What came of a claim.
 #[derive(Default)]
 struct Claimed {
@@ -58,10 +68,11 @@ impl Inner {
         // Boxed, to end with the work: a call that waits for the store and is not polled any
         // more would keep its place there.
         let counting = Box::pin(self.keep_counting());
+        let purging = Box::pin(self.keep_purging());
         tokio::select! {
             biased;
             () = self.keep_working(workers, stop) => {}
-            _ = join(&mut revoking, counting) => {}
+            _ = join3(&mut revoking, counting, purging) => {}
         }
         // A revocation that is cut off waits until its lease has run out.
         self.stopping.store(true, Ordering::Relaxed);
@@ -339,6 +350,23 @@ impl Inner {
         let poll = self.settings.poll;
         let half = u64::try_from((poll / 2).as_micros()).unwrap_or(u64::MAX);
         poll * 3 / 4 + Duration::from_micros(self.random.below(half.saturating_add(1)))
+    }
+
+    /// Deletes what no reader can need any more, batch by batch.
+    async fn keep_purging(&self) {
+        let mut delay = FIRST_PURGE_DELAY;
+        loop {
+            self.clock.sleep(delay).await;
+            let removed_before = self.clock.now() - REMOVED_RETENTION;
+            delay = match self.store.purge(removed_before, MAX_PURGED_ROWS).await {
+                Ok(0) => PURGE_INTERVAL,
+                Ok(_) => PURGE_BATCH_DELAY,
+                Err(error) => {
+                    tracing::warn!(%error, "removed transactions could not be purged");
+                    PURGE_INTERVAL
+                }
+            };
+        }
     }
 
     /// Counts Items for the metrics, now and then.

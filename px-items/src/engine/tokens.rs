@@ -113,7 +113,12 @@ impl TokenStore for ItemTokens {
                     return Ok(());
                 }
                 Ok(None) => break,
-                Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < MOST_TRIES => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        StoreErrorKind::Unavailable | StoreErrorKind::TimedOut
+                    ) && tries < MOST_TRIES =>
+                {
                     tracing::warn!(item = %self.item, %error, "new tokens are not saved yet");
                 }
                 Err(error) => return Err(error.into()),

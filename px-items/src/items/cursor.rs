@@ -14,9 +14,19 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The longest cursor that is looked at.
 const MAX_BYTES: usize = 4096;
 
+/// A cursor of changes: where its reader is, and since when it may rely on what was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SyncCursor {
+    /// When the cursor was given that the reader's pass began with, in seconds since 1970.
+    #[serde(with = "wide")]
+    pub(super) given_at: i64,
+    /// Where the reader is.
+    pub(super) position: Position,
+}
+
 /// Where a reader of changes is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum SyncCursor {
+pub(super) enum Position {
     /// It has everything up to the change of that number.
     Rest(#[serde(with = "wide")] i64),
     /// It is in the middle of a pass.
@@ -55,6 +65,9 @@ pub(super) struct WindowCursor {
     pub(super) asked: String,
     /// The last row of the page before.
     pub(super) after: (Date, TransactionId),
+    /// How many there were over all pages when the first one was read.
+    #[serde(with = "wide")]
+    pub(super) total: i64,
 }
 
 /// What keeps the two kinds of cursors, and everything else under the key, apart.
@@ -140,6 +153,10 @@ mod tests {
         connection
     }
 
+    fn rest(number: i64, given_at: i64) -> SyncCursor {
+        SyncCursor { given_at, position: Position::Rest(number) }
+    }
+
     fn item(id: &str) -> ItemId {
         ItemId::new(id).unwrap()
     }
@@ -147,12 +164,13 @@ mod tests {
     #[test]
     fn a_cursor_opens_for_its_reader_alone() {
         let random = SeededRandom::new(1);
-        let cursor = SyncCursor::Pass {
+        let position = Position::Pass {
             base: 3,
             after: 4,
             id: Some(TransactionId::new("secret-row").unwrap()),
             head: 9,
         };
+        let cursor = SyncCursor { given_at: 5, position };
         let mine = connection("app", 2, 1);
         let text = seal(&cursor, &item("i"), &mine, &random).unwrap();
         assert_eq!(open(&text, &item("i"), &mine), Some(cursor));
@@ -167,7 +185,7 @@ mod tests {
     fn an_altered_cursor_opens_to_nothing() {
         let random = SeededRandom::new(1);
         let mine = connection("app", 0, 0);
-        let text = seal(&SyncCursor::Rest(7), &item("i"), &mine, &random).unwrap();
+        let text = seal(&rest(7, 0), &item("i"), &mine, &random).unwrap();
         for at in 0..text.len() {
             let mut altered = text.clone().into_bytes();
             altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
@@ -183,11 +201,11 @@ mod tests {
     fn a_cursor_tells_nothing() {
         let random = SeededRandom::new(1);
         let mine = connection("app", 0, 0);
-        let one = seal(&SyncCursor::Rest(7), &item("i"), &mine, &random).unwrap();
-        let two = seal(&SyncCursor::Rest(8), &item("i"), &mine, &random).unwrap();
-        let far = seal(&SyncCursor::Rest(123_456), &item("i"), &mine, &random).unwrap();
+        let one = seal(&rest(7, 1), &item("i"), &mine, &random).unwrap();
+        let two = seal(&rest(7, 1), &item("i"), &mine, &random).unwrap();
+        let far = seal(&rest(123_456, 1_700_000_000), &item("i"), &mine, &random).unwrap();
         assert_eq!(one.len(), far.len());
         let apart = one.bytes().zip(two.bytes()).filter(|(a, b)| a != b).count();
-        assert!(apart > one.len() / 2, "positions that are near do not look alike");
+        assert!(apart > one.len() / 2, "not even the same position looks alike twice");
     }
 }

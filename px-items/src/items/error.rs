@@ -214,6 +214,15 @@ impl ItemsError {
         Self::new(ItemsErrorKind::InvalidCursor, "cursor not associated with access_token")
     }
 
+    // It begins as the other one does, for readers that look for that text.
+    pub(super) fn expired_cursor() -> Self {
+        Self::new(
+            ItemsErrorKind::InvalidCursor,
+            "cursor not associated with access_token: it was given more than 90 days ago; drop \
+             all transactions and begin without a cursor",
+        )
+    }
+
     pub(super) fn sync_mutated() -> Self {
         Self::new(
             ItemsErrorKind::SyncMutated,
@@ -274,7 +283,7 @@ pub(super) fn login_required() -> PlaidError {
 impl From<StoreError> for ItemsError {
     fn from(error: StoreError) -> Self {
         let (kind, what) = match error.kind() {
-            StoreErrorKind::Unavailable => {
+            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => {
                 (ItemsErrorKind::Unavailable, "the store cannot be reached or is busy; try again")
             }
             StoreErrorKind::RevocationUnderWay => (

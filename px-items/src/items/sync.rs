@@ -7,15 +7,23 @@
 
 use super::{
     Answer, HistoryStatus, Items, ItemsError,
-    cursor::{self, SyncCursor},
+    cursor::{self, Position, SyncCursor},
     read::Session,
     transactions::check_rows,
 };
 use crate::store::{ChangePage, ChangeQuery, ChangeRow, DataKind};
+use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
     AccountId, ItemAccessToken, TransactionId,
     model::{product::Product, security::Security, transaction::Transaction},
 };
+
+/// A cursor is good for so long after it was given, and each page gives a new one.
+const CURSOR_PROMISE: TimeDelta = TimeDelta::days(90);
+/// A pass that began with a good cursor may take so long.
+const PASS_LIMIT: TimeDelta = TimeDelta::days(1);
+/// Removed transactions are kept for so long: no cursor that is still good misses one.
+pub(crate) const REMOVED_RETENTION: TimeDelta = TimeDelta::days(92);
 
 /// How often a first page is read again because the Item changed under it.
 const FIRST_PAGE_TRIES: usize = 3;
@@ -34,7 +42,8 @@ pub struct SyncPage {
     /// The securities that these refer to.
     pub securities: Vec<Security>,
     /// For the next page or, when this was the last one, for the next time. Keep it only when
-    /// [`has_more`](Self::has_more) is `false`.
+    /// [`has_more`](Self::has_more) is `false`. It is another text each time, also when nothing
+    /// changed, and is good for 90 days.
     pub next_cursor: String,
     /// Whether there are more pages.
     pub has_more: bool,
@@ -58,6 +67,8 @@ struct Start {
     after: (i64, Option<TransactionId>),
     /// The Item's number when the pass began; `None` when it begins now.
     head: Option<i64>,
+    /// When the cursor was given that the pass began with.
+    given_at: DateTime<Utc>,
 }
 
 impl Items {
@@ -68,7 +79,7 @@ impl Items {
     /// [`SyncMutated`](super::ItemsErrorKind::SyncMutated) it drops what this pass gave and begins
     /// it again with the cursor that it had kept. On
     /// [`InvalidCursor`](super::ItemsErrorKind::InvalidCursor) (its user let it see something else
-    /// since) it drops everything and begins without one.
+    /// since, or the cursor is older than 90 days) it drops everything and begins without one.
     ///
     /// # Errors
     /// These two; and when the token is none of an application, the product is not used,
@@ -84,24 +95,23 @@ impl Items {
         session.must_have_recent()?;
         let count = count.unwrap_or(super::transactions::DEFAULT_ROWS);
         check_rows("count", count)?;
-        let given = cursor.filter(|text| !text.is_empty());
-        let start = Start::at(given, &session)?;
+        let now = self.clock.now();
+        let start = Start::at(cursor.filter(|text| !text.is_empty()), &session, now)?;
         let accounts = self.asked_accounts(&session, None).await?;
         let (page, head) = self.page(&session, &start, accounts, count).await?;
 
-        let next = if page.more {
-            let (after, id) = page.last.clone();
-            Some(SyncCursor::Pass { base: start.base, after, id, head })
-        } else if start.head.is_some() || page.last != start.after {
-            // The last change that it sees, not the Item's: others leave no trace.
-            Some(SyncCursor::Rest(page.last.0))
-        } else {
-            None
+        let position = match page.more {
+            true => {
+                let (after, id) = page.last.clone();
+                Position::Pass { base: start.base, after, id, head }
+            }
+            // Everything up to the Item's number was read, also what the application may not see:
+            // a reader that polls does not look at that again.
+            false => Position::Rest(page.head),
         };
-        let next_cursor = match (next, given) {
-            (None, Some(same)) => same.to_owned(),
-            (next, _) => self.seal(&next.unwrap_or(SyncCursor::Rest(start.base)), &session)?,
-        };
+        let given_at = if page.more { start.given_at } else { now };
+        let cursor = SyncCursor { given_at: given_at.timestamp(), position };
+        let next_cursor = self.seal(&cursor, &session)?;
         let mut data = SyncPage::empty(next_cursor, page.more, HistoryStatus::of(&session.record));
         data.take(page.changes);
         data.securities =
@@ -158,19 +168,30 @@ impl Items {
 }
 
 impl Start {
-    fn at(given: Option<&str>, session: &Session) -> Result<Self, ItemsError> {
-        let Some(text) = given else { return Ok(Self::resting(0)) };
-        match cursor::open(text, &session.record.id, &session.connection) {
-            None => Err(ItemsError::invalid_cursor()),
-            Some(SyncCursor::Rest(base)) => Ok(Self::resting(base)),
-            Some(SyncCursor::Pass { base, after, id, head }) => {
-                Ok(Self { base, after: (after, id), head: Some(head) })
-            }
+    fn at(given: Option<&str>, session: &Session, now: DateTime<Utc>) -> Result<Self, ItemsError> {
+        let Some(text) = given else { return Ok(Self::resting(0, now)) };
+        let opened = cursor::open(text, &session.record.id, &session.connection);
+        let SyncCursor { given_at, position } = opened.ok_or_else(ItemsError::invalid_cursor)?;
+        let given_at =
+            DateTime::from_timestamp(given_at, 0).ok_or_else(ItemsError::invalid_cursor)?;
+        // A pass that has begun may end.
+        let promised = match position {
+            Position::Rest(_) => CURSOR_PROMISE,
+            Position::Pass { .. } => CURSOR_PROMISE + PASS_LIMIT,
+        };
+        if now - given_at > promised {
+            return Err(ItemsError::expired_cursor());
         }
+        Ok(match position {
+            Position::Rest(base) => Self::resting(base, given_at),
+            Position::Pass { base, after, id, head } => {
+                Self { base, after: (after, id), head: Some(head), given_at }
+            }
+        })
     }
 
-    fn resting(base: i64) -> Self {
-        Self { base, after: (base, None), head: None }
+    fn resting(base: i64, given_at: DateTime<Utc>) -> Self {
+        Self { base, after: (base, None), head: None, given_at }
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Transactions {
     pub transactions: Vec<Transaction>,
     /// The securities that these refer to.
     pub securities: Vec<Security>,
-    /// How many there are over all pages, now.
+    /// How many there were over all pages when the first one was read.
     pub total: u64,
     /// For the next page; `None` on the last.
     pub next_cursor: Option<String>,
@@ -77,29 +77,33 @@ impl Items {
         check_rows("limit", request.limit)?;
         let asked = digest(request);
         let mut query = TransactionQuery::new(request.window, request.limit + 1);
-        query.after = match request.cursor.as_deref() {
-            None | Some("") => None,
-            Some(text) => {
-                let cursor = cursor::open(text, &session.record.id, &session.connection)
-                    .filter(|cursor: &WindowCursor| cursor.asked == asked);
-                Some(cursor.ok_or_else(ItemsError::invalid_cursor)?.after)
-            }
-        };
+        let mut counted = None;
+        if let Some(text) = request.cursor.as_deref().filter(|text| !text.is_empty()) {
+            let cursor = cursor::open(text, &session.record.id, &session.connection)
+                .filter(|cursor: &WindowCursor| cursor.asked == asked);
+            let cursor = cursor.ok_or_else(ItemsError::invalid_cursor)?;
+            query.after = Some(cursor.after);
+            counted = u64::try_from(cursor.total).ok();
+            query.counted = false;
+        }
         query.accounts = self.asked_accounts(&session, request.account_ids.as_deref()).await?;
         let mut page = self.store.transactions(&session.record.id, &query).await?;
+        let total = page.total.or(counted).unwrap_or_default();
         let more = page.rows.len() > request.limit;
         page.rows.truncate(request.limit);
         let next_cursor = match page.rows.last().filter(|_| more) {
             None => None,
             Some(last) => {
-                let cursor = WindowCursor { asked, after: (last.date(), last.id.clone()) };
+                let after = (last.date(), last.id.clone());
+                let cursor =
+                    WindowCursor { asked, after, total: i64::try_from(total).unwrap_or(i64::MAX) };
                 Some(self.seal(&cursor, &session)?)
             }
         };
         let securities = self.securities_of(&session, &page.rows).await?;
         self.note(&session, [DataKind::Transactions]);
         let fresh_as_of = session.record.life.fresh.transactions;
-        let (transactions, total) = (page.rows, page.total);
+        let transactions = page.rows;
         Ok(session
             .answer(Transactions { transactions, securities, total, next_cursor }, fresh_as_of))
     }

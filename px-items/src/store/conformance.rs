@@ -15,21 +15,29 @@
 
 mod claims;
 mod commits;
+mod faults;
 mod links;
 mod notices;
 mod outbox;
 mod reads;
 mod tickets;
 mod tokens;
+mod tools;
 mod trails;
 mod world;
 
+pub use tools::{LosableKeys, RawSql, StepClock};
+
 use super::Store;
 use std::{any::Any, fmt, sync::Arc};
+use tools::Bench;
 
 /// An empty store for one check, and what must live as long.
 pub struct Fixture {
     store: Arc<dyn Store>,
+    sql: Option<Arc<dyn RawSql>>,
+    keys: Option<Arc<LosableKeys>>,
+    clock: Option<StepClock>,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -37,7 +45,29 @@ impl Fixture {
     /// An empty store. Its environment is the sandbox.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, kept: Vec::new() }
+        Self { store, sql: None, keys: None, clock: None, kept: Vec::new() }
+    }
+
+    /// Adds a second way into the store's database, for the checks of rows that cannot be read.
+    #[must_use]
+    pub fn sql(mut self, sql: Arc<dyn RawSql>) -> Self {
+        self.sql = Some(sql);
+        self
+    }
+
+    /// Adds the keys that the store seals with, for the checks of lost keys.
+    #[must_use]
+    pub fn keys(mut self, keys: Arc<LosableKeys>) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Adds the clock that measures the store's time limits, for the checks of a database that
+    /// hangs.
+    #[must_use]
+    pub fn clock(mut self, clock: StepClock) -> Self {
+        self.clock = Some(clock);
+        self
     }
 
     /// Keeps something as long as the check runs: a folder, a server.
@@ -45,6 +75,20 @@ impl Fixture {
     pub fn keeping(mut self, what: impl Any + Send + Sync) -> Self {
         self.kept.push(Box::new(what));
         self
+    }
+}
+
+impl From<&Fixture> for Arc<dyn Store> {
+    fn from(fixture: &Fixture) -> Self {
+        Self::clone(&fixture.store)
+    }
+}
+
+impl From<&Fixture> for Bench {
+    fn from(fixture: &Fixture) -> Self {
+        let Fixture { store, sql, keys, clock, .. } = fixture;
+        let (sql, keys, clock) = (sql.clone(), keys.clone(), clock.clone());
+        Self { store: Arc::clone(store), sql, keys, clock }
     }
 }
 
@@ -62,9 +106,8 @@ macro_rules! checks {
         /// # Panics
         /// When the store does not keep the promise, or there is no such check.
         pub async fn check(name: &str, fixture: Fixture) {
-            let store = Arc::clone(&fixture.store);
             match name {
-                $($(stringify!($name) => $area::$name(store).await,)+)+
+                $($(stringify!($name) => $area::$name((&fixture).into()).await,)+)+
                 unknown => panic!("there is no check {unknown}"),
             }
             drop(fixture);
@@ -134,6 +177,19 @@ checks! { ($)
         leases_that_run_out_are_counted_until_a_commit
         items_are_handed_back
         an_item_that_rests_is_never_due;
+    faults:
+        an_item_that_cannot_be_read_stops_no_other
+        an_item_of_an_unknown_state_stops_no_other
+        what_a_later_version_stored_survives_a_commit
+        a_connection_that_cannot_be_read_hides_no_other
+        a_lost_key_holds_up_no_other_revocation
+        a_lost_key_holds_up_no_other_webhook
+        a_lost_key_takes_no_ticket
+        a_lost_key_keeps_nobody_from_linking_or_leaving
+        rows_are_sealed_again_under_the_present_key
+        calls_end_in_time_while_the_database_hangs
+        half_a_batch_is_handed_back
+        a_unit_may_have_any_character;
     notices:
         a_notification_makes_due
         case_32_notifications_during_a_lease_cause_one_more

@@ -26,6 +26,11 @@ pub enum StoreErrorKind {
     RevocationUnderWay,
     /// The database is out of reach, busy or failed. Trying again can help.
     Unavailable,
+    /// The call took longer than it may. Whether its changes are stored is unknown: read again
+    /// before you repeat it.
+    TimedOut,
+    /// The schema belongs to a version of this program that this one cannot work beside.
+    Schema,
     /// What is stored cannot be read: a fault of a program, or another key.
     Corrupt,
 }
@@ -65,6 +70,35 @@ impl StoreError {
     #[must_use]
     pub fn no_item() -> Self {
         Self::new(StoreErrorKind::NoItem, "the Item is gone, or never was; nothing was stored")
+    }
+
+    /// The call took longer than it may.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::new(
+            StoreErrorKind::TimedOut,
+            "the database did not respond in time; whether the change is stored is unknown",
+        )
+    }
+
+    /// The schema belongs to a later version that this one cannot work beside.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn newer_schema(known: i64, needed: i64) -> Self {
+        let what = format!(
+            "the database belongs to a newer version of this program: it needs migration {needed}, \
+             and this version knows {known}; install the newer version on this machine"
+        );
+        Self::new(StoreErrorKind::Schema, what)
+    }
+
+    /// A migration was edited after it had been applied.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn other_schema(version: i64) -> Self {
+        let what = format!(
+            "the database was made by another build of this program: its migration {version} is \
+             not that of this build; use that build, or make the database again"
+        );
+        Self::new(StoreErrorKind::Schema, what)
     }
 
     /// What kind of failure it is.

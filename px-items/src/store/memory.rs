@@ -10,10 +10,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
-    DataRead, Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
-    NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store,
-    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
-    WebhookSettlement, rules,
+    DataRead, Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke,
+    NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
+    Revocation, RevocationStart, Signals, Store, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, WebhookSettlement, rules,
 };
 use crate::{
     connection::Connection,
@@ -24,6 +24,7 @@ use crate::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
+use px_core::SeededRandom;
 use px_types::{
     AccountId, ActivityId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, SecurityId,
     TransactionId, UserId,
@@ -68,6 +69,8 @@ impl fmt::Debug for MemoryStore {
 /// All that is stored.
 struct Inner {
     environment: Environment,
+    /// The same for every store, so that a simulation repeats itself.
+    random: SeededRandom,
     last_number: i64,
     items: BTreeMap<ItemId, Entry>,
     keys: BTreeMap<(InstitutionId, UserId), ItemId>,
@@ -132,6 +135,7 @@ impl Inner {
     fn new(environment: Environment) -> Self {
         Self {
             environment,
+            random: SeededRandom::new(0),
             last_number: 0,
             items: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -514,8 +518,21 @@ impl Store for MemoryStore {
         Ok(self.lock().overview(now))
     }
 
-    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
-        Ok(self.lock().list(after, limit))
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
+        let records = self.lock().list(after, limit).into_iter();
+        Ok(records.map(|record| ListedItem::Readable(Box::new(record))).collect())
+    }
+
+    async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
+        Ok(self.lock().purge(removed_before, limit))
+    }
+
+    async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn reseal(&self, _: &ResealPosition, _: usize) -> Result<Resealed> {
+        Ok(Resealed::default())
     }
 }
 

@@ -8,14 +8,49 @@
 //!
 //! Schema: `migrations/postgres`. Sharding, clocks and connections: `DESIGN.md`, "Many machines".
 
+/// Makes a call on a connection of its own, within a time limit. On a serialization failure or a
+/// deadlock nothing of it was stored, and it is made again from its beginning.
+macro_rules! call {
+    ($store:expr, $limit:expr, |$db:ident| $call:expr) => {{
+        let work = async {
+            let mut attempt = 1;
+            loop {
+                let mut held = $store.hold().await?;
+                let result = {
+                    let $db = &mut *held.connection;
+                    $call.await
+                };
+                held.done = true;
+                drop(held);
+                match result {
+                    Err(failure) if failure.is_collision() && attempt < MAX_ATTEMPTS => {
+                        $store.back_off(attempt).await;
+                        attempt += 1;
+                    }
+                    result => break result.map_err(StoreError::from),
+                }
+            }
+        };
+        within(&*$store.options.clock, $limit, work).await?
+    }};
+}
+/// A call of the daily round.
+macro_rules! daily {
+    ($store:ident, |$db:ident| $call:expr) => {
+        call!($store, $store.options.call_timeout, |$db| $call)
+    };
+}
 mod commit;
 mod failure;
+mod keys;
 mod links;
 mod log;
 mod notify;
+mod purge;
 mod queues;
 mod reads;
 mod row;
+mod schema;
 mod sealed;
 mod tickets;
 mod time;
@@ -24,10 +59,10 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch, NotifyOutcome,
-    Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store, StoreError,
-    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
+    Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
+    Revocation, RevocationStart, Signals, Store, StoreError, StoreOptions, Ticket, TicketDigest,
+    TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -37,34 +72,34 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use failure::Failure;
 use px_client::{Window, oauth::TokenSet};
+use px_core::Clock;
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
 };
+#[cfg(all(feature = "testing", unix))]
+pub(crate) use schema::MIGRATOR;
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, PgPool,
-    migrate::Migrator,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// The schema, step by step.
-pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+/// The most attempts of a call that meets others.
+const MAX_ATTEMPTS: u32 = 10;
+/// Delay before the second attempt, at most; it doubles with each further one.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// How often a call is made again that met another one.
-const ATTEMPTS: usize = 10;
-
-/// A connection that rested longer is asked for a sign of life before it is used.
-const RESTED: Duration = Duration::from_secs(10);
-
-/// What each connection begins with. A machine that vanishes in the midst of a transaction must
-/// not keep Items locked. And no statement here is long enough for its compilation to pay: what
-/// PostgreSQL takes for a costly plan is a LIMIT that it does not believe.
-const SESSION: &str = "
-SET idle_in_transaction_session_timeout = '60s';
-SET jit = off;";
+/// A connection that was idle for longer is checked before it is used.
+const IDLE_CHECK: Duration = Duration::from_secs(10);
+/// Time limit of that check.
+const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for ending connections at shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A store on PostgreSQL. Cheap to clone; any number of machines may use one database.
 #[derive(Clone)]
@@ -81,39 +116,71 @@ impl PostgresStore {
     /// Over a network the URL should say `sslmode=verify-full` (and `sslrootcert=…` for an
     /// authority of one's own): by default TLS is used where the server has it, and not insisted on.
     ///
+    /// The settings that the store relies on travel as connection options (`-c name=value` at the
+    /// start of a session). A pooler in between must pass them on, or set them for the role.
+    ///
     /// # Errors
-    /// When the database is out of reach, or its schema is of a newer version.
+    /// If the database cannot be reached in time; with [`StoreErrorKind::Schema`](super::StoreErrorKind::Schema) if its schema
+    /// belongs to a version that this one cannot work beside.
     pub async fn connect(url: &Url, connections: u32, options: StoreOptions) -> Result<Self> {
         let connect = PgConnectOptions::from_url(url).map_err(Failure::from)?;
         let connect = connect.application_name("px-items").disable_statement_logging();
+        let migrating = connect.clone().options(settings(options.bulk_timeout));
+        within(&*options.clock, options.bulk_timeout, schema::migrate(&migrating)).await??;
+        let clock = Arc::clone(&options.clock);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(30))
+            .acquire_timeout(options.call_timeout)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let clock = Arc::clone(&clock);
                 Box::pin(async move {
-                    if meta.idle_for > RESTED {
-                        connection.ping().await?;
+                    if meta.idle_for <= IDLE_CHECK {
+                        return Ok(true);
                     }
-                    Ok(true)
+                    // A connection whose server is gone without a word is replaced.
+                    let alive = within(&*clock, IDLE_CHECK_TIMEOUT, connection.ping()).await;
+                    Ok(matches!(alive, Ok(Ok(()))))
                 })
             })
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(SESSION).await.map(drop) })
-            })
-            .connect_with(connect)
-            .await
-            .map_err(Failure::from)?;
-        MIGRATOR.run(&pool).await.map_err(|error| {
-            let what = "the schema of the database cannot be brought up to date";
-            StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
-        })?;
-        Ok(Self { pool, options, signals: Signals::default(), digest_key: Arc::default() })
+            .connect_lazy_with(connect.options(settings(options.call_timeout)));
+        let (signals, digest_key) = (Signals::default(), Arc::default());
+        let store = Self { pool, options, signals, digest_key };
+        // A wrong setting shows now and not at the first call.
+        call!(store, store.options.call_timeout, |db| store.check(db))?;
+        Ok(store)
     }
 
-    /// Ends all connections, once they are free.
+    async fn check(&self, db: &mut PgConnection) -> Result<(), Failure> {
+        Ok(db.ping().await?)
+    }
+
+    /// Ends all connections, once they are free, for five seconds at most.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let closed = within(&*self.options.clock, CLOSE_TIMEOUT, self.pool.close()).await;
+        if closed.is_err() {
+            tracing::warn!("connections to the database did not end in time");
+        }
+    }
+
+    /// The settings of a session that the store relies on, as the server shows them.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub async fn settings(&self) -> Result<Vec<String>> {
+        call!(self, self.options.call_timeout, |db| shown_settings(db))
+    }
+
+    /// Takes a connection for one call.
+    async fn hold(&self) -> Result<Held, Failure> {
+        Ok(Held { connection: self.pool.acquire().await?, done: false })
+    }
+
+    /// The delay before the next attempt of a call that met another one, with full jitter.
+    async fn back_off(&self, attempt: u32) {
+        let longest = RETRY_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_RETRY_DELAY);
+        let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        let delay = Duration::from_micros(self.options.random.below(longest.saturating_add(1)));
+        self.options.clock.sleep(delay).await;
     }
 }
 
@@ -125,17 +192,57 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// Makes a call; when it met another one, from its beginning again. Nothing of it was stored then.
-macro_rules! whole {
-    ($call:expr) => {{
-        let mut attempt = 1;
-        loop {
-            match $call.await {
-                Err(failure) if failure.is_collision() && attempt < ATTEMPTS => attempt += 1,
-                result => break result.map_err(StoreError::from),
-            }
+/// A connection during one call.
+///
+/// If the call is cut off, the connection is closed: what the server still sends belongs to
+/// a statement that nobody waits for.
+struct Held {
+    connection: PoolConnection<Postgres>,
+    done: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.done {
+            self.connection.close_on_drop();
         }
-    }};
+    }
+}
+
+/// What every connection begins with, whatever the database or the role says.
+///
+/// A machine that vanishes within a transaction must not keep Items locked, and the server finds
+/// out by keepalives. No statement here is long enough for its compilation to pay off. The server
+/// ends a statement soon after its caller has given up.
+fn settings(statement_timeout: Duration) -> [(&'static str, String); 8] {
+    let end = (statement_timeout + Duration::from_secs(1)).as_millis();
+    [
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("synchronous_commit", "on".to_owned()),
+        ("idle_in_transaction_session_timeout", "60s".to_owned()),
+        ("statement_timeout", format!("{end}ms")),
+        ("tcp_keepalives_idle", "30".to_owned()),
+        ("tcp_keepalives_interval", "10".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+        ("jit", "off".to_owned()),
+    ]
+}
+
+#[cfg(feature = "testing")]
+async fn shown_settings(db: &mut PgConnection) -> Result<Vec<String>, Failure> {
+    let sql = "SELECT unnest(ARRAY[current_setting('default_transaction_isolation'), \
+               current_setting('synchronous_commit'), current_setting('statement_timeout'), \
+               current_setting('idle_in_transaction_session_timeout'), current_setting('jit')])";
+    Ok(sqlx::query_scalar(sql).fetch_all(db).await?)
+}
+
+/// Waits for a result, for so long at most.
+async fn within<T>(clock: &dyn Clock, limit: Duration, work: impl Future<Output = T>) -> Result<T> {
+    tokio::select! {
+        biased;
+        result = work => Ok(result),
+        () = clock.sleep(limit) => Err(StoreError::timed_out()),
+    }
 }
 
 #[async_trait]
@@ -145,33 +252,36 @@ impl Store for PostgresStore {
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        let linked = whole!(self.connect_holder(&new))?;
+        let linked = daily!(self, |db| self.connect_holder(db, &new))?;
         self.signals.raise_all();
         Ok(linked)
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        let unlinked = whole!(self.disconnect(leave))?;
+        let (unlinked, more) = daily!(self, |db| self.disconnect(db, leave))?;
         self.signals.raise_all();
+        if more {
+            self.clear_leftovers(&leave.item_id).await;
+        }
         Ok(unlinked)
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        let changed = whole!(self.change_connection(change))?;
+        let changed = daily!(self, |db| self.change_connection(db, change))?;
         self.signals.raise_all();
         Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
-        Ok(commit::connections(&self.pool, item).await?)
+        daily!(self, |db| self.read_connections(db, item))
     }
 
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
-        Ok(self.read_access(token).await?)
+        daily!(self, |db| self.read_access(db, token))
     }
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
-        whole!(self.swap_access(old, new))
+        daily!(self, |db| self.swap_access(db, old, new))
     }
 
     async fn give_access(
@@ -180,7 +290,7 @@ impl Store for PostgresStore {
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
-        whole!(self.grant_access(item, application, new))
+        daily!(self, |db| self.grant_access(db, item, application, new))
     }
 
     async fn activities(
@@ -189,19 +299,19 @@ impl Store for PostgresStore {
         after: Option<&ActivityId>,
         limit: usize,
     ) -> Result<Option<Vec<Activity>>> {
-        Ok(self.read_activities(item, after, limit).await?)
+        daily!(self, |db| self.read_activities(db, item, after, limit))
     }
 
     async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
-        whole!(self.write_reads(reads))
+        daily!(self, |db| self.write_reads(db, reads))
     }
 
     async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
-        Ok(self.read_reads(item).await?)
+        daily!(self, |db| self.read_reads(db, item))
     }
 
     async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
-        whole!(self.keep_ticket(ticket))
+        daily!(self, |db| self.keep_ticket(db, ticket))
     }
 
     async fn ticket(
@@ -210,7 +320,7 @@ impl Store for PostgresStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        Ok(self.read_ticket((digest, kind, now)).await?)
+        daily!(self, |db| self.read_ticket(db, (digest, kind, now)))
     }
 
     async fn take_ticket(
@@ -219,7 +329,7 @@ impl Store for PostgresStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        whole!(self.remove_ticket((digest, kind, now)))
+        daily!(self, |db| self.remove_ticket(db, (digest, kind, now)))
     }
 
     async fn exchange(
@@ -229,31 +339,31 @@ impl Store for PostgresStore {
         new: &AccessDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>> {
-        whole!(self.exchange_ticket(digest, application, new, now))
+        daily!(self, |db| self.exchange_ticket(db, digest, application, new, now))
     }
 
     async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
-        whole!(self.clear_tickets(now, limit))
+        daily!(self, |db| self.clear_tickets(db, now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        Ok(self.read_item(item).await?)
+        daily!(self, |db| self.read_item(db, item))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
-        Ok(self.read_find(institution, user).await?)
+        daily!(self, |db| self.read_find(db, institution, user))
     }
 
     async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
-        Ok(self.read_accounts(item).await?)
+        daily!(self, |db| self.read_accounts(db, item))
     }
 
     async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
-        Ok(self.read_identities(item).await?)
+        daily!(self, |db| self.read_identities(db, item))
     }
 
     async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
-        Ok(self.read_securities(item).await?)
+        daily!(self, |db| self.read_securities(db, item))
     }
 
     async fn transactions(
@@ -261,11 +371,11 @@ impl Store for PostgresStore {
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage> {
-        Ok(self.read_transactions(item, query).await?)
+        daily!(self, |db| self.read_transactions(db, item, query))
     }
 
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
-        Ok(self.read_changes(item, query).await?)
+        daily!(self, |db| self.read_changes(db, item, query))
     }
 
     async fn claim(
@@ -274,7 +384,7 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        whole!(self.take_due(work::CLAIM, now, lease_until, limit))
+        daily!(self, |db| self.take_due(db, work::CLAIM, (now, lease_until), limit))
     }
 
     async fn claim_refreshes(
@@ -283,7 +393,7 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        whole!(self.take_due(work::CLAIM_REFRESHES, now, lease_until, limit))
+        daily!(self, |db| self.take_due(db, work::CLAIM_REFRESHES, (now, lease_until), limit))
     }
 
     async fn claim_one(
@@ -292,15 +402,15 @@ impl Store for PostgresStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        whole!(self.take_one(item, now, lease_until))
+        daily!(self, |db| self.take_one(db, item, now, lease_until))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
-        whole!(self.prolong(item, fence, lease_until))
+        daily!(self, |db| self.prolong(db, item, fence, lease_until))
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        whole!(self.give_back(items))
+        daily!(self, |db| self.give_back(db, items))
     }
 
     async fn known(
@@ -309,11 +419,11 @@ impl Store for PostgresStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        Ok(self.read_known(item, window, ids).await?)
+        daily!(self, |db| self.read_known(db, item, window, ids))
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        whole!(self.store(&commit))?;
+        daily!(self, |db| self.store(db, &commit))?;
         if !commit.news.is_silent() {
             self.signals.outbox.raise();
         }
@@ -321,19 +431,19 @@ impl Store for PostgresStore {
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
-        Ok(self.read_tokens(item).await?)
+        daily!(self, |db| self.read_tokens(db, item))
     }
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
-        whole!(self.replace_tokens(item, version, tokens))
+        daily!(self, |db| self.replace_tokens(db, item, version, tokens))
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
-        whole!(self.note_refresh(item, version, Some(now)))
+        daily!(self, |db| self.note_refresh(db, item, version, Some(now)))
     }
 
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
-        whole!(self.note_refresh(item, version, None)).map(drop)
+        daily!(self, |db| self.note_refresh(db, item, version, None)).map(drop)
     }
 
     async fn claim_revocations(
@@ -342,15 +452,15 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
-        whole!(self.take_revocations(now, lease_until, limit))
+        daily!(self, |db| self.take_revocations(db, now, lease_until, limit))
     }
 
     async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
-        whole!(self.start_revocation(start))
+        daily!(self, |db| self.start_revocation(db, start))
     }
 
     async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
-        let queued = whole!(self.queue_lost(lost))?;
+        let queued = daily!(self, |db| self.queue_lost(db, lost))?;
         self.signals.revocations.raise();
         Ok(queued)
     }
@@ -360,11 +470,11 @@ impl Store for PostgresStore {
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        whole!(self.end_revocation(revocation, again_at))
+        daily!(self, |db| self.end_revocation(db, revocation, again_at))
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let outcome = whole!(self.apply(batch))?;
+        let outcome = daily!(self, |db| self.apply(db, batch))?;
         self.signals.items.raise();
         self.signals.outbox.raise();
         Ok(outcome)
@@ -376,22 +486,32 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
-        whole!(self.take_webhooks(now, lease_until, limit))
+        daily!(self, |db| self.take_webhooks(db, now, lease_until, limit))
     }
 
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
-        whole!(self.end_webhooks(settlements))
+        daily!(self, |db| self.end_webhooks(db, settlements))
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
-        whole!(self.return_webhooks(webhooks))
+        daily!(self, |db| self.return_webhooks(db, webhooks))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
-        Ok(self.read_overview(now).await?)
+        call!(self, self.options.bulk_timeout, |db| self.read_overview(db, now))
     }
 
-    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
-        Ok(self.read_list(after, limit).await?)
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
+        daily!(self, |db| self.read_list(db, after, limit))
+    }
+    async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
+        daily!(self, |db| self.clear_removed(db, removed_before, limit))
+    }
+    async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
+        call!(self, self.options.bulk_timeout, |db| self.read_key_usage(db))
+    }
+
+    async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed> {
+        daily!(self, |db| self.reseal_some(db, position, limit))
     }
 }

@@ -15,13 +15,16 @@ pub struct TransactionQuery {
     pub after: Option<(Date, TransactionId)>,
     /// At most so many.
     pub limit: usize,
+    /// Whether all of the window are counted. It takes as long as there are many, so count
+    /// with the first page only.
+    pub counted: bool,
 }
 
 impl TransactionQuery {
-    /// The first page of all accounts.
+    /// The first page of all accounts, counted.
     #[must_use]
     pub fn new(window: Window, limit: usize) -> Self {
-        Self { accounts: None, window, after: None, limit }
+        Self { accounts: None, window, after: None, limit, counted: true }
     }
 }
 
@@ -31,14 +34,14 @@ impl TransactionQuery {
 pub struct TransactionPage {
     /// The rows, under the Item's own ids.
     pub rows: Vec<Transaction>,
-    /// How many the window has over all pages.
-    pub total: u64,
+    /// How many the window has over all pages, if the query counts them.
+    pub total: Option<u64>,
 }
 
 impl TransactionPage {
     /// A page.
     #[must_use]
-    pub fn new(rows: Vec<Transaction>, total: u64) -> Self {
+    pub fn new(rows: Vec<Transaction>, total: Option<u64>) -> Self {
         Self { rows, total }
     }
 }
@@ -71,13 +74,13 @@ impl ChangeQuery {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ChangePage {
-    /// The changes. What was first added and is gone since `base` is left out, but counts for `last`.
+    /// The changes. A transaction that was first added after `base` and is gone is none.
     pub changes: Vec<ChangeRow>,
     /// The position after the page; that of the query when there is nothing.
     pub last: (i64, Option<TransactionId>),
     /// Whether there is more.
     pub more: bool,
-    /// The Item's number, read together with the changes or after them, never before.
+    /// The Item's number at the moment of the page. On the last page everything up to it was read.
     pub head: i64,
 }
 

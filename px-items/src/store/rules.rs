@@ -8,8 +8,8 @@ pub(crate) use traces::connected;
 pub(super) use traces::{Place, Traces, of_change, of_leave, of_link};
 
 use super::{
-    AccountsWrite, ChangeTo, Changed, ConnectionChange, Destination, NewHolder, NewLink, NotifyAsk,
-    NotifyBatch, Result, StoreError, StoreErrorKind,
+    AccountsWrite, ChangeTo, Changed, ConnectionChange, Destination, Fence, NewHolder, NewLink,
+    NotifyAsk, NotifyBatch, Result, StoreError, StoreErrorKind,
 };
 use crate::{
     connection::Connection,
@@ -20,6 +20,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
+use px_core::Random;
 use px_types::{
     AccountId, ApplicationId, Date, ItemId,
     model::plaid_error::{PlaidError, PlaidErrorType},
@@ -37,6 +38,14 @@ pub(super) fn due_at_once(
 ) -> DateTime<Utc> {
     let soonest = not_before.map_or(now, |not_before| not_before.max(now));
     due_at.map_or(soonest, |due_at| due_at.min(soonest))
+}
+
+/// Draws a fencing token. One serves a whole batch: it only has to differ from those that the same
+/// Item had before.
+pub(super) fn new_fence(random: &dyn Random) -> Fence {
+    let mut bytes = [0; 8];
+    random.fill(&mut bytes);
+    Fence(i64::from_le_bytes(bytes))
 }
 
 /// Moves an Item; that it cannot move so is a fault of a program.

@@ -11,11 +11,30 @@
 //!
 //! Schema: `migrations/sqlite`.
 
+/// Makes a call, for so long at most. One that is cut off is taken back, or stored as a whole.
+macro_rules! limited {
+    ($place:expr, $limit:expr, $call:expr) => {{
+        let options = &$place;
+        tokio::select! {
+            biased;
+            result = $call => result.map_err(StoreError::from),
+            () = options.clock.sleep($limit) => Err(StoreError::timed_out()),
+        }
+    }};
+}
+/// A call of the daily round.
+macro_rules! daily {
+    ($store:ident, $call:expr) => {
+        limited!($store.options, $store.options.call_timeout, $call)
+    };
+}
 mod commit;
+mod keys;
 mod links;
 mod log;
 #[cfg(test)]
 mod plans;
+mod purge;
 mod queues;
 mod reads;
 mod row;
@@ -27,10 +46,11 @@ mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-    Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch, NotifyOutcome,
-    Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals, Store, StoreError,
-    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
+    Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
+    Revocation, RevocationStart, Signals, Store, StoreError, StoreErrorKind, StoreOptions, Ticket,
+    TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
+    digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -50,11 +70,20 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 use tokio::sync::OnceCell;
 
-/// The schema, step by step.
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The migrations. Those of later versions are not missed.
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("migrations/sqlite");
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 /// Connections that read at once.
 const READERS: u32 = 4;
@@ -65,8 +94,6 @@ const READER_CACHE: u32 = 2 * 1024;
 /// Pages of the log after which it is brought into the file. Each update changes pages all over
 /// the file; the longer the log, the more of them are the same ones again.
 const LOG_PAGES: &str = "4000";
-/// How long another program may lock the file.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a transaction begins that is on the disk before it is answered.
 const LASTING: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
@@ -98,9 +125,9 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let writer = pool(connect.clone(), 1, WRITER_CACHE).await?;
-        migrate(&writer).await?;
-        let readers = pool(connect, READERS, READER_CACHE).await?;
+        let writer = pool(connect.clone(), 1, WRITER_CACHE, &options).await?;
+        limited!(options, options.bulk_timeout, migrate(&writer))?;
+        let readers = pool(connect, READERS, READER_CACHE, &options).await?;
         Ok(Self::over(writer, readers, options))
     }
 
@@ -109,7 +136,8 @@ impl SqliteStore {
     /// # Errors
     /// When there is no memory for it.
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
-        let writer = pool(SqliteConnectOptions::new().in_memory(true), 1, WRITER_CACHE).await?;
+        let connect = SqliteConnectOptions::new().in_memory(true);
+        let writer = pool(connect, 1, WRITER_CACHE, &options).await?;
         migrate(&writer).await?;
         Ok(Self::over(writer.clone(), writer, options))
     }
@@ -134,9 +162,14 @@ impl SqliteStore {
     }
 }
 
-async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<SqlitePool> {
+async fn pool(
+    connect: SqliteConnectOptions,
+    most: u32,
+    cache: u32,
+    options: &StoreOptions,
+) -> Result<SqlitePool> {
     let connect = connect
-        .busy_timeout(PATIENCE)
+        .busy_timeout(options.call_timeout)
         .statement_cache_capacity(128)
         .pragma("cache_size", format!("-{cache}"))
         .pragma("temp_store", "memory")
@@ -147,7 +180,7 @@ async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<Sq
         .max_connections(most)
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(options.call_timeout)
         .test_before_acquire(false)
         .connect_with(connect)
         .await
@@ -155,7 +188,8 @@ async fn pool(connect: SqliteConnectOptions, most: u32, cache: u32) -> Result<Sq
     Ok(pool)
 }
 
-async fn migrate(pool: &SqlitePool) -> Result<()> {
+/// Brings the schema up to date. Like the one of PostgreSQL, it may be a later version's.
+async fn migrate(pool: &SqlitePool) -> Result<(), Failure> {
     let mut migrated = MIGRATOR.run(pool).await;
     // Another program may have been at the same step; that step is done then, and the next look
     // sees it.
@@ -165,10 +199,20 @@ async fn migrate(pool: &SqlitePool) -> Result<()> {
         }
         migrated = MIGRATOR.run(pool).await;
     }
-    migrated.map_err(|error| {
-        let what = "the schema of the database file cannot be brought up to date";
-        StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
-    })
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMismatch(version) => StoreError::other_schema(version),
+        error => {
+            let what = "the schema of the database file cannot be brought up to date";
+            StoreError::new(StoreErrorKind::Unavailable, what).caused_by(error)
+        }
+    })?;
+    let oldest: i64 =
+        sqlx::query_scalar("SELECT oldest FROM compatibility").fetch_one(pool).await?;
+    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if known < oldest {
+        return Err(StoreError::newer_schema(known, oldest).into());
+    }
+    Ok(())
 }
 
 impl fmt::Debug for SqliteStore {
@@ -184,33 +228,36 @@ impl Store for SqliteStore {
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        let linked = self.connect_holder(&new).await?;
+        let linked = daily!(self, self.connect_holder(&new))?;
         self.signals.raise_all();
         Ok(linked)
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        let unlinked = self.disconnect(leave).await?;
+        let (unlinked, more) = daily!(self, self.disconnect(leave))?;
         self.signals.raise_all();
+        if more {
+            self.clear_leftovers(&leave.item_id).await;
+        }
         Ok(unlinked)
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        let changed = self.change_connection(change).await?;
+        let changed = daily!(self, self.change_connection(change))?;
         self.signals.raise_all();
         Ok(changed)
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
-        Ok(commit::connections(&self.readers, item).await?)
+        daily!(self, commit::connections(&self.readers, item))
     }
 
     async fn access(&self, token: &AccessDigest) -> Result<Option<Access>> {
-        Ok(self.read_access(token).await?)
+        daily!(self, self.read_access(token))
     }
 
     async fn replace_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
-        Ok(self.swap_access(old, new).await?)
+        daily!(self, self.swap_access(old, new))
     }
 
     async fn give_access(
@@ -219,7 +266,7 @@ impl Store for SqliteStore {
         application: Option<&ApplicationId>,
         new: &AccessDigest,
     ) -> Result<bool> {
-        Ok(self.grant_access(item, application, new).await?)
+        daily!(self, self.grant_access(item, application, new))
     }
 
     async fn activities(
@@ -228,19 +275,19 @@ impl Store for SqliteStore {
         after: Option<&ActivityId>,
         limit: usize,
     ) -> Result<Option<Vec<Activity>>> {
-        Ok(self.read_activities(item, after, limit).await?)
+        daily!(self, self.read_activities(item, after, limit))
     }
 
     async fn note_reads(&self, reads: &[DataRead]) -> Result<()> {
-        Ok(self.write_reads(reads).await?)
+        daily!(self, self.write_reads(reads))
     }
 
     async fn last_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
-        Ok(self.read_reads(item).await?)
+        daily!(self, self.read_reads(item))
     }
 
     async fn put_ticket(&self, ticket: &Ticket) -> Result<()> {
-        Ok(self.keep_ticket(ticket).await?)
+        daily!(self, self.keep_ticket(ticket))
     }
 
     async fn ticket(
@@ -249,7 +296,7 @@ impl Store for SqliteStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        Ok(self.read_ticket((digest, kind, now)).await?)
+        daily!(self, self.read_ticket((digest, kind, now)))
     }
 
     async fn take_ticket(
@@ -258,7 +305,7 @@ impl Store for SqliteStore {
         kind: TicketKind,
         now: DateTime<Utc>,
     ) -> Result<Option<Ticket>> {
-        Ok(self.remove_ticket((digest, kind, now)).await?)
+        daily!(self, self.remove_ticket((digest, kind, now)))
     }
 
     async fn exchange(
@@ -268,31 +315,31 @@ impl Store for SqliteStore {
         new: &AccessDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>> {
-        Ok(self.exchange_ticket(digest, application, new, now).await?)
+        daily!(self, self.exchange_ticket(digest, application, new, now))
     }
 
     async fn purge_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
-        Ok(self.clear_tickets(now, limit).await?)
+        daily!(self, self.clear_tickets(now, limit))
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        Ok(self.read_item(item).await?)
+        daily!(self, self.read_item(item))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
-        Ok(self.read_find(institution, user).await?)
+        daily!(self, self.read_find(institution, user))
     }
 
     async fn accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
-        Ok(self.read_accounts(item).await?)
+        daily!(self, self.read_accounts(item))
     }
 
     async fn identities(&self, item: &ItemId) -> Result<Option<(IdentityId, Vec<Identity>)>> {
-        Ok(self.read_identities(item).await?)
+        daily!(self, self.read_identities(item))
     }
 
     async fn securities(&self, item: &ItemId) -> Result<Vec<Security>> {
-        Ok(self.read_securities(item).await?)
+        daily!(self, self.read_securities(item))
     }
 
     async fn transactions(
@@ -300,11 +347,11 @@ impl Store for SqliteStore {
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage> {
-        Ok(self.read_transactions(item, query).await?)
+        daily!(self, self.read_transactions(item, query))
     }
 
     async fn changes(&self, item: &ItemId, query: &ChangeQuery) -> Result<ChangePage> {
-        Ok(self.read_changes(item, query).await?)
+        daily!(self, self.read_changes(item, query))
     }
 
     async fn claim(
@@ -313,7 +360,7 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        Ok(self.take_due(work::DUE, now, lease_until, limit).await?)
+        daily!(self, self.take_due(work::DUE, (now, lease_until), limit))
     }
 
     async fn claim_refreshes(
@@ -322,7 +369,7 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        Ok(self.take_due(work::REFRESHES, now, lease_until, limit).await?)
+        daily!(self, self.take_due(work::REFRESHES, (now, lease_until), limit))
     }
 
     async fn claim_one(
@@ -331,15 +378,15 @@ impl Store for SqliteStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        Ok(self.take_one(item, now, lease_until).await?)
+        daily!(self, self.take_one(item, now, lease_until))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
-        Ok(self.prolong(item, fence, lease_until).await?)
+        daily!(self, self.prolong(item, fence, lease_until))
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        Ok(self.give_back(items).await?)
+        daily!(self, self.give_back(items))
     }
 
     async fn known(
@@ -348,12 +395,12 @@ impl Store for SqliteStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        Ok(self.read_known(item, window, ids).await?)
+        daily!(self, self.read_known(item, window, ids))
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
         let silent = commit.news.is_silent();
-        self.store(commit).await?;
+        daily!(self, self.store(commit))?;
         if !silent {
             self.signals.outbox.raise();
         }
@@ -361,20 +408,19 @@ impl Store for SqliteStore {
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
-        Ok(self.read_tokens(item).await?)
+        daily!(self, self.read_tokens(item))
     }
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
-        Ok(self.replace_tokens(item, version, tokens).await?)
+        daily!(self, self.replace_tokens(item, version, tokens))
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
-        Ok(self.note_refresh(item, version, Some(now)).await?)
+        daily!(self, self.note_refresh(item, version, Some(now)))
     }
 
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
-        self.note_refresh(item, version, None).await?;
-        Ok(())
+        daily!(self, self.note_refresh(item, version, None)).map(drop)
     }
 
     async fn claim_revocations(
@@ -383,15 +429,15 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
-        Ok(self.take_revocations(now, lease_until, limit).await?)
+        daily!(self, self.take_revocations(now, lease_until, limit))
     }
 
     async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
-        Ok(self.start_revocation(start).await?)
+        daily!(self, self.start_revocation(start))
     }
 
     async fn revoke_lost(&self, lost: &LostTokens) -> Result<bool> {
-        let queued = self.queue_lost(lost).await?;
+        let queued = daily!(self, self.queue_lost(lost))?;
         self.signals.revocations.raise();
         Ok(queued)
     }
@@ -401,11 +447,11 @@ impl Store for SqliteStore {
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        Ok(self.end_revocation(revocation, again_at).await?)
+        daily!(self, self.end_revocation(revocation, again_at))
     }
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let outcome = self.apply(batch).await?;
+        let outcome = daily!(self, self.apply(batch))?;
         self.signals.items.raise();
         self.signals.outbox.raise();
         Ok(outcome)
@@ -417,22 +463,32 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
-        Ok(self.take_webhooks(now, lease_until, limit).await?)
+        daily!(self, self.take_webhooks(now, lease_until, limit))
     }
 
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
-        Ok(self.end_webhooks(settlements).await?)
+        daily!(self, self.end_webhooks(settlements))
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
-        Ok(self.return_webhooks(webhooks).await?)
+        daily!(self, self.return_webhooks(webhooks))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {
-        Ok(self.read_overview(now).await?)
+        limited!(self.options, self.options.bulk_timeout, self.read_overview(now))
     }
 
-    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
-        Ok(self.read_list(after, limit).await?)
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
+        daily!(self, self.read_list(after, limit))
+    }
+    async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
+        daily!(self, self.clear_removed(removed_before, limit))
+    }
+    async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
+        limited!(self.options, self.options.bulk_timeout, self.read_key_usage())
+    }
+
+    async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed> {
+        daily!(self, self.reseal_some(position, limit))
     }
 }

@@ -13,9 +13,69 @@ use px_types::{
     model::{identity::Identity, security::Security},
 };
 
-/// Counts the claims of an Item: what an earlier holder writes late is refused by it.
+/// The fencing token of a claim: what an earlier holder writes late is refused by it.
+///
+/// It is random, and only equality means anything: a counter could be taken back by a fail-over
+/// and then be given a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fence(pub i64);
+
+/// An Item in a list.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ListedItem {
+    /// As it is stored.
+    Readable(Box<ItemRecord>),
+    /// This version cannot read it.
+    Unreadable(UnreadableItem),
+}
+
+impl ListedItem {
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Self::Readable(record) => &record.id,
+            Self::Unreadable(unreadable) => &unreadable.id,
+        }
+    }
+
+    /// The record, if this version can read it.
+    #[must_use]
+    pub fn record(&self) -> Option<&ItemRecord> {
+        match self {
+            Self::Readable(record) => Some(record),
+            Self::Unreadable(_) => None,
+        }
+    }
+
+    /// Takes the record out, if this version can read it.
+    #[must_use]
+    pub fn into_record(self) -> Option<ItemRecord> {
+        match self {
+            Self::Readable(record) => Some(*record),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// An Item that this version cannot read: another version stored it, or its row is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnreadableItem {
+    /// The id.
+    pub id: ItemId,
+    /// One line that names the part that cannot be read, without its contents.
+    pub reason: String,
+}
+
+impl UnreadableItem {
+    /// Returns an Item that cannot be read for this reason.
+    #[must_use]
+    pub fn new(id: ItemId, reason: impl Into<String>) -> Self {
+        Self { id, reason: reason.into() }
+    }
+}
 
 /// An Item as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +93,7 @@ pub struct ItemRecord {
     pub state: State,
     /// What it remembers.
     pub life: Life,
-    /// Counts claims.
+    /// The fencing token of the last claim.
     pub fence: Fence,
     /// When it is due, or was when it was taken; `None` when it rests.
     pub due_at: Option<DateTime<Utc>>,

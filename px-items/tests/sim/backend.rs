@@ -14,10 +14,11 @@ use px_items::{
     merge::{KnownAccount, KnownTransaction},
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, MemoryStore, NewLink, NotifyBatch,
-        NotifyOutcome, Overview, PostgresStore, QueuedWebhook, Result, Revocation, RevocationStart,
-        Signals, SqliteStore, Store, StoreOptions, Ticket, TicketDigest, TicketKind,
-        TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
+        Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
+        NewLink, NotifyBatch, NotifyOutcome, Overview, PostgresStore, QueuedWebhook,
+        ResealPosition, Resealed, Result, Revocation, RevocationStart, Signals, SqliteStore, Store,
+        StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
+        Unlinked, WebhookSettlement,
     },
     testing::postgres,
     vault::FileKeys,
@@ -188,7 +189,10 @@ store! {
     fn settle_webhooks(settlements: &[WebhookSettlement]) -> ();
     fn hand_back_webhooks(webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> ();
     fn overview(now: DateTime<Utc>) -> Overview;
-    fn list(after: Option<&ItemId>, limit: usize) -> Vec<ItemRecord>;
+    fn list(after: Option<&ItemId>, limit: usize) -> Vec<ListedItem>;
+    fn purge(removed_before: DateTime<Utc>, limit: usize) -> u64;
+    fn key_usage() -> std::collections::BTreeMap<String, KeyUsage>;
+    fn reseal(position: &ResealPosition, limit: usize) -> Resealed;
 
     own {
         fn signals(&self) -> &Signals {

@@ -17,10 +17,10 @@ use px_items::{
     merge::{KnownAccount, KnownTransaction},
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
-        Fence, ItemRecord, Leave, Linked, LostTokens, MayRevoke, NewLink, NotifyBatch,
-        NotifyOutcome, Overview, QueuedWebhook, Result, Revocation, RevocationStart, Signals,
-        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
-        TransactionQuery, Unlinked, WebhookSettlement,
+        Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
+        NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
+        Revocation, RevocationStart, Signals, Store, StoreError, StoreErrorKind, Ticket,
+        TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
     },
 };
 use px_types::{
@@ -28,6 +28,7 @@ use px_types::{
     model::{activity::Activity, identity::Identity, security::Security},
 };
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -503,7 +504,21 @@ impl Store for WatchedStore {
         self.inner.overview(now).await
     }
 
-    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ItemRecord>> {
+    async fn list(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<ListedItem>> {
         self.inner.list(after, limit).await
+    }
+
+    async fn key_usage(&self) -> Result<BTreeMap<String, KeyUsage>> {
+        self.inner.key_usage().await
+    }
+
+    async fn reseal(&self, position: &ResealPosition, limit: usize) -> Result<Resealed> {
+        self.inner.reseal(position, limit).await
+    }
+
+    async fn purge(&self, removed_before: DateTime<Utc>, limit: usize) -> Result<u64> {
+        self.before("purge").await?;
+        let result = self.inner.purge(removed_before, limit).await;
+        self.after("purge", result).await
     }
 }

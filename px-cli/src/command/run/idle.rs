@@ -8,7 +8,7 @@ use crate::{
 use chrono::TimeDelta;
 use px_items::{
     item::Phase,
-    store::{ItemRecord, StoreError},
+    store::{ItemRecord, ListedItem, StoreError},
 };
 use std::time::Duration;
 
@@ -77,8 +77,8 @@ async fn count(
     loop {
         let page = context.store.list(after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok((so, all)) };
-        after = Some(last.id.clone());
-        so += page.iter().filter(|record| is_so(record)).count();
+        after = Some(last.id().clone());
+        so += page.iter().filter_map(ListedItem::record).filter(|record| is_so(record)).count();
         all += page.len();
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn case_36_a_late_commit_changes_nothing(store: Arc<dyn Store>)
     commit.news = something_new();
     commit.life = Life::default();
     assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced);
-    commit.fence = Fence(present.fence.0 + 1);
+    commit.fence = Fence(present.fence.0.wrapping_add(1));
     assert_eq!(world.refused(commit.clone()).await, StoreErrorKind::Fenced, "no such claim yet");
     assert_eq!(world.item("anna").await, before);
     assert_eq!(world.ids("anna").await, ["t1"]);

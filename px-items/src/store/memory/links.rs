@@ -7,9 +7,9 @@ use crate::{
     life::Life,
     merge::KnownAccount,
     store::{
-        Access, AccessDigest, Changed, ConnectionChange, Leave, Linked, LostTokens, MayRevoke,
-        NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Revocation, RevocationStart,
-        StoreError, Unlinked,
+        Access, AccessDigest, Changed, ConnectionChange, Fence, Leave, Linked, LostTokens,
+        MayRevoke, NewHolder, NewLink, NotifyBatch, NotifyOutcome, Result, Revocation,
+        RevocationStart, StoreError, Unlinked,
         rules::{self, Asked, Joined, Place, Traces},
     },
 };
@@ -365,6 +365,7 @@ impl Inner {
     }
 
     fn notify_one(&mut self, item: &ItemId, asked: Asked, now: DateTime<Utc>) -> Result<()> {
+        let fence = rules::new_fence(&self.random);
         let Some(entry) = self.items.get_mut(item) else { return Ok(()) };
         if !asked.revoked {
             entry.notified_since = rules::earliest(entry.notified_since, asked.since);
@@ -375,7 +376,7 @@ impl Inner {
         if entry.state.login_required() {
             return Ok(());
         }
-        entry.lose_authorization()?;
+        entry.lose_authorization(fence)?;
         let connections = entry.all_connections();
         let told = rules::compose(&rules::revoked(), (item, &self.environment), &connections)?;
         self.queue(item, told, now);
@@ -391,9 +392,9 @@ fn shares(one: &TokenSet, other: &TokenSet) -> bool {
 
 impl Entry {
     /// The partner refuses the tokens: they go, the Item rests, and a worker that has it is late.
-    fn lose_authorization(&mut self) -> Result<()> {
+    fn lose_authorization(&mut self, fence: Fence) -> Result<()> {
         self.state = rules::moved(self.state, Event::Refused)?;
-        self.fence += 1;
+        self.fence = fence.0;
         self.leased_until = None;
         self.due_at = None;
         self.drop_tokens();

@@ -27,7 +27,7 @@ impl Inner {
             .filter(|row| has(query.window, row.date()) && asked(&query.accounts, &row.account_id))
             .collect();
         found.sort_unstable_by_key(|row| (Reverse(row.date()), &row.id));
-        let total = u64::try_from(found.len()).unwrap_or(u64::MAX);
+        let total = u64::try_from(found.len()).ok().filter(|_| query.counted);
         let is_after = |row: &&&Transaction| match &query.after {
             Some((date, id)) => (Reverse(row.date()), &row.id) > (Reverse(*date), id),
             None => true,
@@ -49,6 +49,7 @@ impl Inner {
             .values()
             .filter(is_after)
             .filter(|row| asked(&query.accounts, &row.known.account_id))
+            .filter(|row| row.text.is_some() || row.first_seq <= query.base)
             .collect();
         found.sort_unstable_by_key(|row| (row.changed_seq, &row.known.id));
         let more = found.len() > query.limit;
@@ -90,6 +91,20 @@ impl Inner {
         overview.webhooks = u64::try_from(self.outbox.len()).unwrap_or(u64::MAX);
         overview.webhooks_since = self.outbox.values().map(|queued| queued.what.created_at).min();
         overview
+    }
+
+    /// Deletes transactions that were removed before a moment, so many at most.
+    pub(super) fn purge(&mut self, removed_before: DateTime<Utc>, limit: usize) -> u64 {
+        let mut purged = 0;
+        for entry in self.items.values_mut() {
+            entry.transactions.retain(|_, row| {
+                let old = row.known.removed_at.is_some_and(|at| at < removed_before);
+                let purge = old && row.text.is_none() && purged < limit;
+                purged += usize::from(purge);
+                !purge
+            });
+        }
+        u64::try_from(purged).unwrap_or(u64::MAX)
     }
 
     pub(super) fn list(&self, after: Option<&ItemId>, limit: usize) -> Vec<ItemRecord> {

@@ -55,9 +55,10 @@ impl Inner {
     }
 
     fn take(&mut self, item: &ItemId, lease_until: DateTime<Utc>) -> Result<Option<ItemRecord>> {
+        let fence = rules::new_fence(&self.random);
         let Some(entry) = self.items.get_mut(item) else { return Ok(None) };
         entry.state = rules::moved(entry.state, Event::Claimed)?;
-        entry.fence += 1;
+        entry.fence = fence.0;
         let took_over = entry.leased_until.replace(lease_until).is_some();
         entry.lost_leases += u32::from(took_over);
         Ok(Some(ItemRecord { took_over, ..entry.record(item) }))

@@ -16,20 +16,28 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_types::{AccountId, ItemId, SecurityId, TransactionId, model::security::Security};
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{Connection as _, PgConnection, PgExecutor};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WRITE: &str = include_str!("commit.sql");
 
 impl PostgresStore {
-    pub(super) async fn store(&self, commit: &Commit) -> Result<()> {
+    pub(super) async fn read_connections(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Vec<Connection>> {
+        connections(db, item).await
+    }
+
+    pub(super) async fn store(&self, db: &mut PgConnection, commit: &Commit) -> Result<()> {
         let none = AccountsWrite::default();
         let accounts = commit.accounts.as_ref().unwrap_or(&none);
         let takes_in = accounts.is_taken_in();
         if !takes_in && commit.refused_tokens.is_none() && commit.news.is_silent() {
-            return write(&self.pool, commit, accounts).await;
+            return write(db, commit, accounts).await;
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = db.begin().await?;
         let taken_in =
             if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
         write(&mut *tx, commit, accounts).await?;
@@ -93,7 +101,7 @@ async fn write(
         .bind(commit.item_id.as_str())
         .bind(commit.fence.0)
         .bind(commit.state.as_str())
-        .bind(row::text(&commit.life)?)
+        .bind(row::record_text(&commit.life)?)
         .bind(i64::from(changes))
         .bind(commit.refused_tokens.is_some())
         .bind(schedule.leased_until.map(Moment))
@@ -194,7 +202,7 @@ struct Transactions<'a> {
     partner_ids: Vec<&'a str>,
     account_ids: Vec<&'a str>,
     amounts: Vec<String>,
-    units: Vec<&'a str>,
+    units: Vec<&'a [u8]>,
     transacted: Vec<Day>,
     settled: Vec<Option<Day>>,
     descriptions: Vec<Option<&'a [u8]>>,
@@ -218,7 +226,7 @@ impl<'a> Transactions<'a> {
             columns.partner_ids.push(known.partner_id.as_str());
             columns.account_ids.push(known.account_id.as_str());
             columns.amounts.push(known.amount.to_string());
-            columns.units.push(&known.unit);
+            columns.units.push(known.unit.as_bytes());
             columns.transacted.push(Day(known.transacted));
             columns.settled.push(known.settled.map(Day));
             columns.descriptions.push(known.description.as_ref().map(|digest| digest.as_bytes()));
@@ -246,14 +254,14 @@ async fn drop_tokens(tx: &mut PgConnection, item: &ItemId, version: u64) -> Resu
     Ok(())
 }
 
-/// The connections of an Item, by application.
+/// The connections of an Item that this version can read, by application.
 pub(super) async fn connections(
     executor: impl PgExecutor<'_>,
     item: &ItemId,
 ) -> Result<Vec<Connection>> {
     let sql = "SELECT body FROM connections WHERE item_id = $1 ORDER BY application_id";
     let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(executor).await?;
-    rows.iter().map(|row| row::json(row, "body")).collect()
+    Ok(row::readable("connection", item, &rows, |row| row::record(row, "body")))
 }
 
 pub(super) async fn write_connection(
@@ -266,7 +274,7 @@ pub(super) async fn write_connection(
     sqlx::query(sql)
         .bind(item.as_str())
         .bind(connection.application_id.as_str())
-        .bind(row::text(connection)?)
+        .bind(row::record_text(connection)?)
         .execute(tx)
         .await?;
     Ok(())

@@ -60,7 +60,7 @@ written AS (
     )
     SELECT held.item_id, row.*, held.change_seq, held.change_seq, held.change_seq
     FROM held, unnest(
-        $24::text[], $25::text[], $26::text[], $27::text[], $28::text[], $29::date[], $30::date[],
+        $24::text[], $25::text[], $26::text[], $27::text[], $28::bytea[], $29::date[], $30::date[],
         $31::bytea[], $32::bytea[], $33::timestamptz[], $34::text[]
     ) AS row
     ON CONFLICT (item_id, transaction_id) DO UPDATE SET

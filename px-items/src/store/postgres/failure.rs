@@ -2,6 +2,7 @@
 
 use crate::store::{StoreError, StoreErrorKind};
 use sqlx::error::DatabaseError;
+use std::fmt;
 
 /// SQLSTATEs of statements that met another one and can be run again as they are: a deadlock,
 /// and what databases that detect conflicts late say instead.
@@ -36,6 +37,20 @@ impl Failure {
             }
             Self::Database(_) => false,
             Self::Outrun => true,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            // Says which column, and can say what was in it.
+            Self::Database(sqlx::Error::ColumnDecode { index, .. }) => {
+                write!(f, "the stored column {index} cannot be read")
+            }
+            Self::Database(_) => f.write_str("the database failed"),
+            Self::Outrun => f.write_str("the Item changed meanwhile"),
         }
     }
 }
@@ -78,6 +93,15 @@ fn say(error: sqlx::Error) -> StoreError {
         sqlx::Error::ColumnDecode { index, .. } => {
             StoreError::new(Corrupt, format!("the stored column {index} cannot be read"))
         }
+        // X.509 version 1, which libpq takes and rustls does not.
+        error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))
+            if error.to_string().contains("UnsupportedCertVersion") =>
+        {
+            let what = "the database's TLS certificate is of X.509 version 1, which is not \
+                        supported: give the server a certificate of version 3 (`ssl_cert_file`), \
+                        or say `sslmode=disable` in the database's URL, without encryption";
+            StoreError::new(Unavailable, what).caused_by(error)
+        }
         error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed) => {
             StoreError::new(Unavailable, "the database is out of reach").caused_by(error)
         }
@@ -90,6 +114,10 @@ fn refused(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default();
     let table = error.table().map(|table| format!(" on {table}")).unwrap_or_default();
     let what = format!("the database refused a statement{table}: SQLSTATE {code}");
+    // `query_canceled`: the server's own time limit.
+    if code == "57014" {
+        return StoreError::timed_out();
+    }
     // Bad data, a broken constraint and an unknown table do not get better by trying again.
     let lasting = ["22", "23", "42"].iter().any(|class| code.starts_with(class));
     let kind = if lasting { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable };

@@ -11,7 +11,7 @@ use super::{
 use crate::store::{DataKind, DataRead, rules::Traces};
 use chrono::{DateTime, Utc};
 use px_types::{ActivityId, ItemId, model::activity::Activity};
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 /// The Item is locked, so no other entry gets the same number.
 const ADD: &str = "
@@ -60,6 +60,7 @@ impl PostgresStore {
 
     pub(super) async fn read_activities(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         after: Option<&ActivityId>,
         limit: usize,
@@ -69,16 +70,20 @@ impl PostgresStore {
             Some(after) => {
                 let sql = "SELECT number FROM activities WHERE item_id = $1 AND activity_id = $2";
                 let query = sqlx::query(sql).bind(item.as_str()).bind(after.as_str());
-                let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
+                let Some(row) = query.fetch_optional(&mut *db).await? else { return Ok(None) };
                 row.try_get("number")?
             }
         };
         let query = sqlx::query(ACTIVITIES).bind(item.as_str()).bind(before).bind(rows_of(limit));
-        let rows = query.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| row::json(row, "body")).collect::<Result<_>>().map(Some)
+        let rows = query.fetch_all(&mut *db).await?;
+        Ok(Some(row::readable("activity", item, &rows, |row| row::json(row, "body"))))
     }
 
-    pub(super) async fn write_reads(&self, reads: &[DataRead]) -> Result<()> {
+    pub(super) async fn write_reads(
+        &self,
+        db: &mut PgConnection,
+        reads: &[DataRead],
+    ) -> Result<()> {
         if reads.is_empty() {
             return Ok(());
         }
@@ -87,24 +92,27 @@ impl PostgresStore {
         let kinds: Vec<_> = reads.iter().map(|read| read.kind.as_str()).collect();
         let times: Vec<_> = reads.iter().map(|read| Moment(read.at)).collect();
         let query = sqlx::query(NOTE).bind(items).bind(applications).bind(kinds).bind(times);
-        query.execute(&self.pool).await?;
+        query.execute(&mut *db).await?;
         Ok(())
     }
 
-    pub(super) async fn read_reads(&self, item: &ItemId) -> Result<Vec<DataRead>> {
+    pub(super) async fn read_reads(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Vec<DataRead>> {
         let sql = "SELECT application_id, kind, read_at FROM reads WHERE item_id = $1 \
                    ORDER BY application_id, kind";
-        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                let kind = DataKind::from_name(row.try_get("kind")?);
-                Ok(DataRead {
-                    item_id: item.clone(),
-                    application_id: row::parsed(row, "application_id")?,
-                    kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
-                    at: row::moment(row, "read_at")?,
-                })
+        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&mut *db).await?;
+        let read = |row: &PgRow| {
+            let kind = DataKind::from_name(row.try_get("kind")?);
+            Ok(DataRead {
+                item_id: item.clone(),
+                application_id: row::parsed(row, "application_id")?,
+                kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
+                at: row::moment(row, "read_at")?,
             })
-            .collect()
+        };
+        Ok(row::readable("read", item, &rows, read))
     }
 }

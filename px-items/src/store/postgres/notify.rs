@@ -17,7 +17,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_types::ItemId;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::BTreeMap;
 
 /// Locks all Items of the batch in the order of their ids, as everything does that waits for
@@ -44,15 +44,19 @@ WITH asked AS (
 SELECT count(*) AS locked FROM locked";
 
 const REVOKE: &str = "
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = NULL, due_at = NULL,
+UPDATE items i SET state = move.after, fence = $5, leased_until = NULL, due_at = NULL,
     cycle_tokens = false, refresh_begun_at = NULL
 FROM unnest($2::text[], $3::text[]) AS move (before, after)
 WHERE i.item_id = ANY ($1) AND i.state = move.before AND i.state <> ALL ($4)
 RETURNING i.item_id";
 
 impl PostgresStore {
-    pub(super) async fn apply(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
-        let mut tx = self.pool.begin().await?;
+    pub(super) async fn apply(
+        &self,
+        db: &mut PgConnection,
+        batch: &NotifyBatch,
+    ) -> Result<NotifyOutcome> {
+        let mut tx = db.begin().await?;
         let items = items_of(&mut tx, batch).await?;
         let asked = match rules::gather(batch, |digest| items.get(digest).cloned()) {
             Ok(asked) => asked,
@@ -81,6 +85,7 @@ impl PostgresStore {
         let (before, after) = moves(Event::Refused);
         let ids: Vec<_> = items.iter().map(|item| item.as_str()).collect();
         let query = sqlx::query(REVOKE).bind(ids).bind(before).bind(after).bind(resting());
+        let query = query.bind(rules::new_fence(&*self.options.random).0);
         let rows = query.fetch_all(&mut *tx).await?;
         let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
         let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
@@ -142,7 +147,11 @@ async fn connections_of(
                ORDER BY item_id, application_id";
     let mut all: BTreeMap<ItemId, Vec<Connection>> = BTreeMap::new();
     for row in sqlx::query(sql).bind(items).fetch_all(tx).await? {
-        all.entry(row::parsed(&row, "item_id")?).or_default().push(row::json(&row, "body")?);
+        let item: ItemId = row::parsed(&row, "item_id")?;
+        match row::record(&row, "body") {
+            Ok(connection) => all.entry(item).or_default().push(connection),
+            Err(why) => row::unreadable("connection", &item, why),
+        }
     }
     Ok(all)
 }

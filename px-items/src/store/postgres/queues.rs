@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     store::{
-        Destination, QueuedWebhook, Revocation, StoreError, WebhookSettlement, rules::Waiting,
+        Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
+        rules::Waiting,
     },
     vault::Envelope,
 };
@@ -40,17 +41,31 @@ FROM due WHERE o.item_id = due.item_id AND o.id = due.id
 RETURNING o.id, o.item_id, o.application_id, o.url, o.institution_id, o.body, o.key_id, o.sealed,
     o.created_at, o.attempt, due.due_at AS was_due_at";
 
-/// Locked in one order, so that two of these never wait for each other.
-const RETURN: &str = "
-WITH taken AS (
-    SELECT o.item_id, o.id, given.due_at
-    FROM outbox o JOIN unnest($1::text[], $2::bigint[], $3::integer[], $4::timestamptz[])
-        AS given (item_id, id, attempt, due_at) ON o.item_id = given.item_id AND o.id = given.id
-    WHERE o.attempt = given.attempt
-    ORDER BY o.item_id, o.id FOR UPDATE OF o
-)
-UPDATE outbox o SET attempt = attempt - 1, due_at = taken.due_at
-FROM taken WHERE o.item_id = taken.item_id AND o.id = taken.id";
+/// Gives rows of a queue back, as if they had not been taken. Locked in one order, so that two of
+/// these never wait for each other.
+macro_rules! give_back {
+    ($queue:literal) => {
+        concat!(
+            "WITH taken AS (
+                SELECT q.item_id, q.id, given.due_at
+                FROM ",
+            $queue,
+            " q JOIN unnest($1::text[], $2::bigint[], $3::integer[], $4::timestamptz[])
+                    AS given (item_id, id, attempt, due_at)
+                    ON q.item_id = given.item_id AND q.id = given.id
+                WHERE q.attempt = given.attempt
+                ORDER BY q.item_id, q.id FOR UPDATE OF q
+            )
+            UPDATE ",
+            $queue,
+            " q SET attempt = attempt - 1, due_at = taken.due_at
+            FROM taken WHERE q.item_id = taken.item_id AND q.id = taken.id"
+        )
+    };
+}
+
+const RETURN_WEBHOOKS: &str = give_back!("outbox");
+const RETURN_REVOCATIONS: &str = give_back!("revocations");
 
 /// Locked in the same order. A row is deleted or deferred, never both.
 const SETTLE: &str = "
@@ -115,30 +130,21 @@ pub(super) async fn put(
 impl PostgresStore {
     pub(super) async fn take_webhooks(
         &self,
+        db: &mut PgConnection,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
-        let query = sqlx::query(CLAIM_WEBHOOKS)
-            .bind(Moment(now))
-            .bind(Moment(lease_until))
-            .bind(rows_of(limit));
-        let rows = longest_due_first(query.fetch_all(&self.pool).await?)?;
-        let mut taken = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match webhook(&*self.options.vault, row).map_err(StoreError::from) {
-                Ok(webhook) => taken.push(webhook),
-                // One whose key is lost waits until the key is back, and holds up no other.
-                Err(error) => {
-                    let id: i64 = row.try_get("id")?;
-                    tracing::error!(id, %error, "a webhook cannot be sent");
-                }
-            }
-        }
-        Ok(taken)
+        let queue = (CLAIM_WEBHOOKS, RETURN_WEBHOOKS, "webhook");
+        let vault = &*self.options.vault;
+        take(db, queue, (now, lease_until), limit, |row| webhook(vault, row)).await
     }
 
-    pub(super) async fn end_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
+    pub(super) async fn end_webhooks(
+        &self,
+        db: &mut PgConnection,
+        settlements: &[WebhookSettlement],
+    ) -> Result<()> {
         if settlements.is_empty() {
             return Ok(());
         }
@@ -149,44 +155,33 @@ impl PostgresStore {
         let again_at: Vec<_> =
             settlements.iter().map(|settled| settled.again_at.map(Moment)).collect();
         let query = sqlx::query(SETTLE).bind(items).bind(ids).bind(taken).bind(again_at);
-        query.execute(&self.pool).await?;
+        query.execute(&mut *db).await?;
         Ok(())
     }
 
     pub(super) async fn return_webhooks(
         &self,
+        db: &mut PgConnection,
         webhooks: &[(QueuedWebhook, DateTime<Utc>)],
     ) -> Result<()> {
-        let items: Vec<_> = webhooks.iter().map(|(webhook, _)| webhook.item_id.as_str()).collect();
-        let ids: Vec<_> = webhooks.iter().map(|(webhook, _)| webhook.id).collect();
-        let taken: Vec<_> = webhooks.iter().map(|(webhook, _)| attempts(webhook.attempt)).collect();
-        let due_at: Vec<_> = webhooks.iter().map(|(_, due_at)| Moment(*due_at)).collect();
-        let query = sqlx::query(RETURN).bind(items).bind(ids).bind(taken).bind(due_at);
-        query.execute(&self.pool).await?;
-        Ok(())
+        let rows = webhooks.iter().map(|(webhook, due_at)| Taken {
+            item: webhook.item_id.to_string(),
+            id: webhook.id,
+            attempt: attempts(webhook.attempt),
+            due_at: Moment(*due_at),
+        });
+        give_back(db, RETURN_WEBHOOKS, rows.collect()).await
     }
 
     pub(super) async fn take_revocations(
         &self,
+        db: &mut PgConnection,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
-        let query = sqlx::query(CLAIM_REVOCATIONS).bind(Moment(now)).bind(Moment(lease_until));
-        let rows = query.bind(rows_of(limit)).fetch_all(&self.pool).await?;
-        let rows = longest_due_first(rows)?;
-        let mut taken = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match self.revocation(row).map_err(StoreError::from) {
-                Ok(revocation) => taken.push(revocation),
-                // As above.
-                Err(error) => {
-                    let id: i64 = row.try_get("id")?;
-                    tracing::error!(id, %error, "tokens cannot be revoked at their partner");
-                }
-            }
-        }
-        Ok(taken)
+        let queue = (CLAIM_REVOCATIONS, RETURN_REVOCATIONS, "revocation");
+        take(db, queue, (now, lease_until), limit, |row| self.revocation(row)).await
     }
 
     fn revocation(&self, row: &PgRow) -> Result<Revocation> {
@@ -204,6 +199,7 @@ impl PostgresStore {
 
     pub(super) async fn end_revocation(
         &self,
+        db: &mut PgConnection,
         revocation: &Revocation,
         again_at: Option<DateTime<Utc>>,
     ) -> Result<()> {
@@ -221,10 +217,66 @@ impl PostgresStore {
         query
             .bind(attempts(revocation.attempt))
             .bind(again_at.map(Moment))
-            .execute(&self.pool)
+            .execute(&mut *db)
             .await?;
         Ok(())
     }
+}
+
+/// A row of a queue that was taken.
+struct Taken {
+    item: String,
+    id: i64,
+    attempt: i32,
+    due_at: Moment,
+}
+
+/// Takes what is due. What cannot be read (its key is lost) is given back for an hour, and others
+/// are taken for it.
+async fn take<T>(
+    db: &mut PgConnection,
+    (claim, return_sql, what): (&'static str, &'static str, &'static str),
+    (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
+    limit: usize,
+    read: impl Fn(&PgRow) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut taken = Vec::new();
+    while taken.len() < limit {
+        let wanted = limit - taken.len();
+        let query = sqlx::query(claim).bind(Moment(now)).bind(Moment(lease_until));
+        let rows = longest_due_first(query.bind(rows_of(wanted)).fetch_all(&mut *db).await?)?;
+        let mut back = Vec::new();
+        for row in &rows {
+            match read(row) {
+                Ok(one) => taken.push(one),
+                Err(why) => {
+                    let id: i64 = row.try_get("id")?;
+                    row::unreadable(what, id, StoreError::from(why));
+                    let (item, attempt) = (row.try_get("item_id")?, row.try_get("attempt")?);
+                    let due_at = Moment(now + UNREADABLE_RETRY);
+                    back.push(Taken { item, id, attempt, due_at });
+                }
+            }
+        }
+        if back.is_empty() {
+            break;
+        }
+        give_back(db, return_sql, back).await?;
+        if rows.len() < wanted {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+async fn give_back(db: &mut PgConnection, sql: &'static str, rows: Vec<Taken>) -> Result<()> {
+    let items: Vec<_> = rows.iter().map(|row| row.item.as_str()).collect();
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let attempts: Vec<_> = rows.iter().map(|row| row.attempt).collect();
+    let due_at: Vec<_> = rows.iter().map(|row| row.due_at).collect();
+    let query = sqlx::query(sql).bind(items).bind(ids).bind(attempts).bind(due_at);
+    query.execute(db).await?;
+    Ok(())
 }
 
 /// An UPDATE answers in no order.

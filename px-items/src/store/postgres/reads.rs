@@ -10,7 +10,7 @@ use crate::{
     item::State,
     merge::KnownAccount,
     store::{
-        Access, AccessDigest, ChangePage, ChangeQuery, ChangeRow, ItemRecord, Overview,
+        Access, AccessDigest, ChangePage, ChangeQuery, ChangeRow, ItemRecord, ListedItem, Overview,
         TransactionPage, TransactionQuery,
     },
 };
@@ -19,13 +19,13 @@ use px_types::{
     AccountId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{identity::Identity, security::Security},
 };
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
 /// One statement for rows and count, so that both are of the same moment.
 const PAGE: &str = "
 WITH total AS (
     SELECT count(*) AS total FROM transactions
-    WHERE item_id = $1 AND removed_at IS NULL AND date BETWEEN $2 AND $3
+    WHERE $8 AND item_id = $1 AND removed_at IS NULL AND date BETWEEN $2 AND $3
         AND ($4::text[] IS NULL OR account_id = ANY ($4))
 ), page AS (
     SELECT date, transaction_id, body FROM transactions
@@ -43,6 +43,8 @@ FROM items i LEFT JOIN LATERAL (
     SELECT * FROM transactions
     WHERE item_id = i.item_id AND (changed_seq, transaction_id) > ($2, $3)
         AND ($4::text[] IS NULL OR account_id = ANY ($4))
+        -- What came and went since the base is nothing to the reader.
+        AND (removed_at IS NULL OR first_seq <= $6)
     ORDER BY changed_seq, transaction_id LIMIT $5
 ) t ON true
 WHERE i.item_id = $1
@@ -52,23 +54,32 @@ ORDER BY t.changed_seq, t.transaction_id";
 const OLDEST_WEBHOOK: &str = "SELECT min(created_at) AS since FROM outbox";
 
 impl PostgresStore {
-    pub(super) async fn read_access(&self, token: &AccessDigest) -> Result<Option<Access>> {
+    pub(super) async fn read_access(
+        &self,
+        db: &mut PgConnection,
+        token: &AccessDigest,
+    ) -> Result<Option<Access>> {
         let sql = "SELECT item_id, institution_id, application_id FROM access WHERE digest = $1";
-        let row = sqlx::query(sql).bind(&token.0[..]).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sql).bind(&token.0[..]).fetch_optional(&mut *db).await?;
         row.as_ref().map(access).transpose()
     }
 
-    pub(super) async fn read_item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
+    pub(super) async fn read_item(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Option<ItemRecord>> {
         let sql = concat!("SELECT ", item_columns!(), " FROM items i WHERE i.item_id = $1");
-        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *db).await?;
         row.as_ref().map(row::item).transpose()
     }
 
     pub(super) async fn read_list(
         &self,
+        db: &mut PgConnection,
         after: Option<&ItemId>,
         limit: usize,
-    ) -> Result<Vec<ItemRecord>> {
+    ) -> Result<Vec<ListedItem>> {
         // No id is empty, so all come after that.
         let sql = concat!(
             "SELECT ",
@@ -76,46 +87,57 @@ impl PostgresStore {
             " FROM items i WHERE i.item_id > $1 ORDER BY i.item_id LIMIT $2"
         );
         let after = after.map_or("", ItemId::as_str);
-        let rows = sqlx::query(sql).bind(after).bind(rows_of(limit)).fetch_all(&self.pool).await?;
-        rows.iter().map(row::item).collect()
+        let rows = sqlx::query(sql).bind(after).bind(rows_of(limit)).fetch_all(&mut *db).await?;
+        rows.iter().map(row::listed).collect()
     }
 
     pub(super) async fn read_find(
         &self,
+        db: &mut PgConnection,
         institution: &InstitutionId,
         user: &UserId,
     ) -> Result<Option<ItemId>> {
         let sql = "SELECT item_id FROM item_keys WHERE institution_id = $1 AND user_id = $2";
         let query = sqlx::query(sql).bind(institution.as_str()).bind(user.as_str());
-        let row = query.fetch_optional(&self.pool).await?;
+        let row = query.fetch_optional(&mut *db).await?;
         row.as_ref().map(|row| row::parsed(row, "item_id")).transpose()
     }
 
-    pub(super) async fn read_accounts(&self, item: &ItemId) -> Result<Vec<KnownAccount>> {
+    pub(super) async fn read_accounts(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Vec<KnownAccount>> {
         let sql = "SELECT partner_id, standing, body FROM accounts WHERE item_id = $1 \
                    ORDER BY account_id";
-        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&mut *db).await?;
         rows.iter().map(row::account).collect()
     }
 
     pub(super) async fn read_identities(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
     ) -> Result<Option<(IdentityId, Vec<Identity>)>> {
         let sql = "SELECT user_identity_id, body FROM identities WHERE item_id = $1";
-        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(&mut *db).await?;
         row.map(|row| Ok((row::parsed(&row, "user_identity_id")?, row::json(&row, "body")?)))
             .transpose()
     }
 
-    pub(super) async fn read_securities(&self, item: &ItemId) -> Result<Vec<Security>> {
+    pub(super) async fn read_securities(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Vec<Security>> {
         let sql = "SELECT body FROM securities WHERE item_id = $1 ORDER BY security_id";
-        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&mut *db).await?;
         rows.iter().map(|row| row::json(row, "body")).collect()
     }
 
     pub(super) async fn read_transactions(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         query: &TransactionQuery,
     ) -> Result<TransactionPage> {
@@ -128,10 +150,11 @@ impl PostgresStore {
             .bind(after.map(|(date, _)| Day(*date)))
             .bind(after.map(|(_, id)| id.as_str()))
             .bind(rows_of(query.limit))
-            .fetch_all(&self.pool)
+            .bind(query.counted)
+            .fetch_all(&mut *db)
             .await?;
-        let Some(first) = rows.first() else { return Ok(TransactionPage::new(Vec::new(), 0)) };
-        let total = count(first, "total")?;
+        let total = rows.first().filter(|_| query.counted);
+        let total = total.map(|row| count(row, "total")).transpose()?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             if row.try_get::<Option<&str>, _>("body")?.is_some() {
@@ -143,6 +166,7 @@ impl PostgresStore {
 
     pub(super) async fn read_changes(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         query: &ChangeQuery,
     ) -> Result<ChangePage> {
@@ -157,7 +181,8 @@ impl PostgresStore {
             .bind(id)
             .bind(account_ids(query.accounts.as_deref()))
             .bind(rows_of(query.limit.saturating_add(1)))
-            .fetch_all(&self.pool)
+            .bind(query.base)
+            .fetch_all(&mut *db)
             .await?;
         let head = rows.first().map_or(Ok(0), |row| row.try_get("change_seq"))?;
         let mut last = query.after.clone();
@@ -171,22 +196,33 @@ impl PostgresStore {
         Ok(ChangePage::new(changes, last, rows.len() > query.limit, head))
     }
 
-    pub(super) async fn read_overview(&self, now: DateTime<Utc>) -> Result<Overview> {
+    pub(super) async fn read_overview(
+        &self,
+        db: &mut PgConnection,
+        now: DateTime<Utc>,
+    ) -> Result<Overview> {
+        let mut tx = db.begin().await?;
+        // It counts, so it may take longer than other calls.
+        let limit = self.options.bulk_timeout.as_millis();
+        let sql = AssertSqlSafe(format!("SET LOCAL statement_timeout = {limit}"));
+        sqlx::query(sql).execute(&mut *tx).await?;
         let mut overview = Overview::default();
         let sql = "SELECT state, count(*) AS items FROM items GROUP BY state";
-        for row in sqlx::query(sql).fetch_all(&self.pool).await? {
-            let state = State::from_name(row.try_get("state")?);
-            let state = state.ok_or_else(|| Failure::corrupt("state"))?;
-            overview.states.insert(state, count(&row, "items")?);
+        for row in sqlx::query(sql).fetch_all(&mut *tx).await? {
+            let items = count(&row, "items")?;
+            match State::from_name(row.try_get("state")?) {
+                Some(state) => drop(overview.states.insert(state, items)),
+                None => overview.unknown_states += items,
+            }
         }
         let sql = "SELECT count(*) AS items, min(wake_at) AS since FROM items WHERE wake_at <= $1";
-        let row = sqlx::query(sql).bind(Moment(now)).fetch_one(&self.pool).await?;
+        let row = sqlx::query(sql).bind(Moment(now)).fetch_one(&mut *tx).await?;
         overview.due = count(&row, "items")?;
         overview.due_since = row::moment_if_any(&row, "since")?;
         let sql = "SELECT count(*) AS webhooks FROM outbox";
-        let row = sqlx::query(sql).fetch_one(&self.pool).await?;
+        let row = sqlx::query(sql).fetch_one(&mut *tx).await?;
         overview.webhooks = count(&row, "webhooks")?;
-        let row = sqlx::query(OLDEST_WEBHOOK).fetch_one(&self.pool).await?;
+        let row = sqlx::query(OLDEST_WEBHOOK).fetch_one(&mut *tx).await?;
         overview.webhooks_since = row::moment_if_any(&row, "since")?;
         Ok(overview)
     }

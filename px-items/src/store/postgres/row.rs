@@ -7,13 +7,17 @@ use super::{
 use crate::{
     item::State,
     merge::{AccountStanding, Digest, KnownAccount, KnownTransaction},
-    store::{Fence, ItemRecord},
+    metrics,
+    store::{
+        Fence, ItemRecord, ListedItem, StoreError, UnreadableItem,
+        carried::{self, Carries},
+    },
 };
 use chrono::{DateTime, Utc};
 use px_types::Date;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row as _, postgres::PgRow};
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// The columns of an Item, from `items AS i`.
 ///
@@ -39,6 +43,37 @@ macro_rules! known_columns {
 }
 pub(super) use known_columns;
 
+/// Says that a stored row cannot be read, by its id and never with what is in it.
+pub(super) fn unreadable(what: &'static str, id: impl fmt::Display, why: impl fmt::Display) {
+    tracing::error!(what, %id, %why, "a stored row cannot be read; it is left as it is");
+    metrics::unreadable(what);
+}
+
+/// Reads rows one by one; those that cannot be read are left out.
+pub(super) fn readable<T>(
+    what: &'static str,
+    id: impl fmt::Display,
+    rows: &[PgRow],
+    read: impl Fn(&PgRow) -> Result<T>,
+) -> Vec<T> {
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        match read(row) {
+            Ok(one) => all.push(one),
+            Err(why) => unreadable(what, &id, why),
+        }
+    }
+    all
+}
+
+/// An Item of a list, readable or not.
+pub(super) fn listed(row: &PgRow) -> Result<ListedItem> {
+    item(row).map(|record| ListedItem::Readable(Box::new(record))).or_else(|why| {
+        let id = parsed(row, "item_id")?;
+        Ok(ListedItem::Unreadable(UnreadableItem::new(id, StoreError::from(why).to_string())))
+    })
+}
+
 pub(super) fn item(row: &PgRow) -> Result<ItemRecord> {
     let state: &str = row.try_get("state")?;
     Ok(ItemRecord {
@@ -47,7 +82,7 @@ pub(super) fn item(row: &PgRow) -> Result<ItemRecord> {
         user_id: parsed(row, "user_id")?,
         created_at: moment(row, "created_at")?,
         state: State::from_name(state).ok_or_else(|| Failure::corrupt("state"))?,
-        life: json(row, "life")?,
+        life: record(row, "life")?,
         fence: Fence(row.try_get("fence")?),
         due_at: moment_if_any(row, "due_at")?,
         leased_until: moment_if_any(row, "leased_until")?,
@@ -77,7 +112,7 @@ pub(super) fn known(row: &PgRow) -> Result<KnownTransaction> {
         partner_id: parsed(row, "partner_id")?,
         account_id: parsed(row, "account_id")?,
         amount: parsed(row, "amount")?,
-        unit: row.try_get("unit")?,
+        unit: utf8(row, "unit")?,
         transacted: row.try_get::<Day, _>("transacted")?.0,
         settled: date(row, "settled")?,
         description: description.map(digest).transpose()?,
@@ -85,6 +120,12 @@ pub(super) fn known(row: &PgRow) -> Result<KnownTransaction> {
         read_at: moment(row, "read_at")?,
         removed_at: moment_if_any(row, "removed_at")?,
     })
+}
+
+/// A text that may have any character: PostgreSQL takes no NUL in a `text`.
+fn utf8(row: &PgRow, column: &'static str) -> Result<String> {
+    let bytes: &[u8] = row.try_get(column)?;
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::corrupt(column))
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest> {
@@ -99,6 +140,16 @@ pub(super) fn parsed<T: FromStr>(row: &PgRow, column: &'static str) -> Result<T>
 /// A message. What serde says of a broken one is left out: it can quote it.
 pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &'static str) -> Result<T> {
     serde_json::from_str(row.try_get(column)?).map_err(|_| Failure::corrupt(column))
+}
+
+/// A record of this program's, with what another version put there.
+pub(super) fn record<T: Carries>(row: &PgRow, column: &'static str) -> Result<T> {
+    carried::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
+}
+
+/// A record of this program's as text.
+pub(super) fn record_text(record: &impl Carries) -> Result<String> {
+    carried::write(record).ok_or_else(|| Failure::corrupt("record (it was to be written)"))
 }
 
 fn date(row: &PgRow, column: &'static str) -> Result<Option<Date>> {

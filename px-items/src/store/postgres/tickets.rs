@@ -14,7 +14,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_types::{ApplicationId, ItemId};
-use sqlx::{PgConnection, PgExecutor, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, PgExecutor, postgres::PgRow};
 
 const TICKET: &str = "
 SELECT expires_at, key_id, sealed FROM tickets
@@ -34,17 +34,28 @@ DELETE FROM tickets WHERE digest IN (
 type Name<'a> = (&'a TicketDigest, TicketKind, DateTime<Utc>);
 
 impl PostgresStore {
-    pub(super) async fn keep_ticket(&self, ticket: &Ticket) -> Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        put(&mut connection, &*self.options.vault, ticket).await
+    pub(super) async fn keep_ticket(&self, db: &mut PgConnection, ticket: &Ticket) -> Result<()> {
+        put(db, &*self.options.vault, ticket).await
     }
 
-    pub(super) async fn read_ticket(&self, name: Name<'_>) -> Result<Option<Ticket>> {
-        self.find_ticket(&self.pool, TICKET, name).await
+    pub(super) async fn read_ticket(
+        &self,
+        db: &mut PgConnection,
+        name: Name<'_>,
+    ) -> Result<Option<Ticket>> {
+        self.find_ticket(&mut *db, TICKET, name).await
     }
 
-    pub(super) async fn remove_ticket(&self, name: Name<'_>) -> Result<Option<Ticket>> {
-        self.find_ticket(&self.pool, TAKE, name).await
+    pub(super) async fn remove_ticket(
+        &self,
+        db: &mut PgConnection,
+        name: Name<'_>,
+    ) -> Result<Option<Ticket>> {
+        let mut tx = db.begin().await?;
+        // One that cannot be opened is not taken.
+        let taken = self.find_ticket(&mut *tx, TAKE, name).await?;
+        tx.commit().await?;
+        Ok(taken)
     }
 
     async fn find_ticket(
@@ -60,12 +71,13 @@ impl PostgresStore {
 
     pub(super) async fn exchange_ticket(
         &self,
+        db: &mut PgConnection,
         digest: &TicketDigest,
         application: &ApplicationId,
         new: &AccessDigest,
         now: DateTime<Utc>,
     ) -> Result<Option<ItemId>> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = db.begin().await?;
         let name = (digest, TicketKind::Public, now);
         let Some(ticket) = self.find_ticket(&mut *tx, TAKE, name).await? else { return Ok(None) };
         let grant = serde_json::from_slice::<PublicGrant>(&ticket.payload);
@@ -80,9 +92,14 @@ impl PostgresStore {
         Ok(Some(grant.item_id))
     }
 
-    pub(super) async fn clear_tickets(&self, now: DateTime<Utc>, limit: usize) -> Result<u64> {
+    pub(super) async fn clear_tickets(
+        &self,
+        db: &mut PgConnection,
+        now: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<u64> {
         let query = sqlx::query(PURGE).bind(Moment(now)).bind(rows_of(limit));
-        Ok(query.execute(&self.pool).await?.rows_affected())
+        Ok(query.execute(&mut *db).await?.rows_affected())
     }
 }
 

@@ -17,23 +17,28 @@ use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_core::SystemRandom;
 use px_types::{InstitutionId, ItemId, UserId};
-use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use zeroize::Zeroizing;
 
 impl PostgresStore {
-    pub(super) async fn read_tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
-        stored(&self.pool, &*self.options.vault, item).await
+    pub(super) async fn read_tokens(
+        &self,
+        db: &mut PgConnection,
+        item: &ItemId,
+    ) -> Result<Option<(TokenSet, u64)>> {
+        stored(&mut *db, &*self.options.vault, item).await
     }
 
     pub(super) async fn replace_tokens(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         version: u64,
         tokens: &TokenSet,
     ) -> Result<bool> {
         let sealed = seal(&*self.options.vault, item, tokens)?;
-        let key = self.digest_key().await?;
-        let mut tx = self.pool.begin().await?;
+        let key = self.digest_key(db).await?;
+        let mut tx = db.begin().await?;
         // The Item's row first, as every change of an Item does.
         let sql = "UPDATE items SET cycle_tokens = false, refresh_begun_at = NULL \
                    WHERE item_id = $1 RETURNING institution_id";
@@ -56,6 +61,7 @@ impl PostgresStore {
 
     pub(super) async fn note_refresh(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         version: u64,
         begun_at: Option<DateTime<Utc>>,
@@ -68,22 +74,22 @@ impl PostgresStore {
                    WHERE item_id = $1 AND version = $2 AND sealed IS NOT NULL)";
         let query = sqlx::query(sql).bind(item.as_str());
         let query = query.bind(i64::try_from(version).unwrap_or(-1)).bind(begun_at.map(Moment));
-        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+        Ok(query.execute(&mut *db).await?.rows_affected() > 0)
     }
 
     /// The key of the digests of tokens, which is drawn when it is needed first.
-    pub(super) async fn digest_key(&self) -> Result<&DigestKey> {
-        self.digest_key.get_or_try_init(|| self.load_digest_key()).await
+    pub(super) async fn digest_key(&self, db: &mut PgConnection) -> Result<&DigestKey> {
+        self.digest_key.get_or_try_init(|| self.load_digest_key(db)).await
     }
 
-    async fn load_digest_key(&self) -> Result<DigestKey> {
+    async fn load_digest_key(&self, db: &mut PgConnection) -> Result<DigestKey> {
         let vault = &*self.options.vault;
         let sql = "SELECT name, key_id, sealed FROM secrets WHERE name LIKE $1 \
                    ORDER BY length(name) DESC, name DESC";
         let mut tries = 0;
         loop {
             let query = sqlx::query(sql).bind(format!("{KEY_NAME}%"));
-            let rows = query.fetch_all(&self.pool).await?;
+            let rows = query.fetch_all(&mut *db).await?;
             for row in &rows {
                 if let Ok(bytes) = sealed::open(vault, row, row.try_get("name")?) {
                     return Ok(DigestKey::new(&bytes));
@@ -99,13 +105,17 @@ impl PostgresStore {
             let sql = "INSERT INTO secrets (name, key_id, sealed) VALUES ($1, $2, $3) \
                        ON CONFLICT DO NOTHING";
             let query = sqlx::query(sql).bind(name).bind(sealed.key_id).bind(sealed.bytes);
-            query.execute(&self.pool).await?;
+            query.execute(&mut *db).await?;
         }
     }
 
-    pub(super) async fn start_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+    pub(super) async fn start_revocation(
+        &self,
+        db: &mut PgConnection,
+        start: RevocationStart<'_>,
+    ) -> Result<MayRevoke> {
         let revocation = start.revocation;
-        let mut tx = self.pool.begin().await?;
+        let mut tx = db.begin().await?;
         let sql = "SELECT access_mac, refresh_mac FROM revocations \
                    WHERE item_id = $1 AND id = $2 AND attempt = $3 FOR UPDATE";
         let query = sqlx::query(sql).bind(revocation.item_id.as_str()).bind(revocation.id);
@@ -141,9 +151,13 @@ impl PostgresStore {
         Ok(if in_use { MayRevoke::InUse } else { MayRevoke::Yes })
     }
 
-    pub(super) async fn queue_lost(&self, lost: &LostTokens) -> Result<bool> {
-        let digests = self.digest_key().await?.of(&lost.institution_id, &lost.tokens);
-        let mut tx = self.pool.begin().await?;
+    pub(super) async fn queue_lost(
+        &self,
+        db: &mut PgConnection,
+        lost: &LostTokens,
+    ) -> Result<bool> {
+        let digests = self.digest_key(db).await?.of(&lost.institution_id, &lost.tokens);
+        let mut tx = db.begin().await?;
         let sql = "SELECT t.linked_version FROM items i JOIN tokens t ON t.item_id = i.item_id \
                    WHERE i.item_id = $1 FOR UPDATE OF i";
         let row = sqlx::query(sql).bind(lost.item_id.as_str()).fetch_optional(&mut *tx).await?;
@@ -200,6 +214,22 @@ pub(super) async fn stored(
     let row = sqlx::query(sql).bind(item.as_str()).fetch_optional(executor).await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some((open(vault, item, &row)?, row.try_get::<i64, _>("version")?.unsigned_abs())))
+}
+
+/// Lets the tokens of an Item that is removed wait to be revoked, sealed as they are: their key
+/// need not be here.
+pub(super) async fn revoke_stored(
+    tx: &mut PgConnection,
+    (item, institution, user): (&ItemId, &InstitutionId, &UserId),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "INSERT INTO revocations (item_id, institution_id, user_id, key_id, sealed, \
+               access_mac, refresh_mac, created_at, due_at) \
+               SELECT item_id, $2, $3, key_id, sealed, access_mac, refresh_mac, $4, $4 \
+               FROM tokens WHERE item_id = $1 AND sealed IS NOT NULL";
+    let query = sqlx::query(sql).bind(item.as_str()).bind(institution.as_str());
+    query.bind(user.as_str()).bind(Moment(now)).execute(tx).await?;
+    Ok(())
 }
 
 /// Puts new tokens in the place of whatever there is.

@@ -10,61 +10,67 @@ use super::{
 use crate::{
     item::{Event, State, step},
     merge::KnownTransaction,
-    store::{Fence, ItemRecord},
+    store::{Fence, ItemRecord, UNREADABLE_RETRY, rules},
 };
 use chrono::{DateTime, Utc};
 use px_client::Window;
 use px_types::{ItemId, TransactionId};
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeSet;
 
 /// Takes due Items that nobody else is taking at this moment. It never waits for a lock, so it
-/// has no part in any deadlock.
+/// has no part in any deadlock. Items in a state that this version does not know are deferred.
 pub(super) const CLAIM: &str = "
 WITH due AS (
-    SELECT item_id, wake_at AS since, leased_until IS NOT NULL AS took_over
+    SELECT item_id, wake_at AS since, leased_until IS NOT NULL AS took_over, state
     FROM items WHERE wake_at <= $1
     ORDER BY wake_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2,
-    lost_leases = lost_leases + due.took_over::int
-FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
-WHERE i.item_id = due.item_id AND i.state = move.before
-RETURNING i.item_id, i.fence, due.since, due.took_over";
+UPDATE items i SET
+    state = coalesce(move.after, i.state),
+    fence = CASE WHEN move.after IS NULL THEN i.fence ELSE $6 END,
+    lost_leases = lost_leases + (move.after IS NOT NULL AND due.took_over)::int,
+    leased_until = CASE WHEN move.after IS NULL THEN NULL ELSE $2 END,
+    due_at = CASE WHEN move.after IS NULL THEN $7 ELSE i.due_at END
+FROM due LEFT JOIN unnest($4::text[], $5::text[]) AS move (before, after)
+    ON move.before = due.state
+WHERE i.item_id = due.item_id
+RETURNING i.item_id, due.since, due.took_over, move.after IS NOT NULL AS is_taken";
 
-/// The same for refreshes whose worker stopped, due or not.
+/// The same for refreshes whose worker stopped, due or not, in states that this version knows.
 pub(super) const CLAIM_REFRESHES: &str = "
 WITH due AS (
     SELECT item_id, refresh_begun_at AS since, leased_until IS NOT NULL AS took_over
     FROM items
     WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= $1)
+        AND $7::timestamptz IS NOT NULL
     ORDER BY refresh_begun_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $2,
+UPDATE items i SET state = move.after, fence = $6, leased_until = $2,
     lost_leases = lost_leases + due.took_over::int
 FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = due.item_id AND i.state = move.before
-RETURNING i.item_id, i.fence, due.since, due.took_over";
+RETURNING i.item_id, due.since, due.took_over, true AS is_taken";
 
 const CLAIM_ONE: &str = "
 WITH due AS (
     SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
     WHERE item_id = $1 AND (leased_until IS NULL OR leased_until <= $2) FOR UPDATE
 )
-UPDATE items i SET state = move.after, fence = i.fence + 1, leased_until = $3,
+UPDATE items i SET state = move.after, fence = $6, leased_until = $3,
     lost_leases = lost_leases + due.took_over::int
 FROM due, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = due.item_id AND i.state = move.before
-RETURNING i.item_id, i.fence, due.took_over";
+RETURNING i.item_id, due.took_over";
 
 /// Claimed Items as they are. By the fence, so that one which lost its lease in between is not
 /// taken for held.
 const CLAIMED: &str = concat!(
     "SELECT ",
     item_columns!(),
-    " FROM items i JOIN unnest($1::text[], $2::bigint[]) WITH ORDINALITY \
-      AS taken (item_id, fence, place) ON i.item_id = taken.item_id AND i.fence = taken.fence \
-      ORDER BY taken.place"
+    " FROM items i JOIN unnest($1::text[]) WITH ORDINALITY \
+      AS taken (item_id, place) ON i.item_id = taken.item_id \
+      WHERE i.fence = $2 ORDER BY taken.place"
 );
 
 const HAND_BACK: &str = "
@@ -97,69 +103,127 @@ const KNOWN: &str = concat!(
 impl PostgresStore {
     pub(super) async fn take_due(
         &self,
+        db: &mut PgConnection,
         statement: &'static str,
-        now: DateTime<Utc>,
-        lease_until: DateTime<Utc>,
+        (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let wanted = limit - taken.len();
+            let times = (now, lease_until);
+            let (found, mut records) = self.take_some(db, statement, times, wanted).await?;
+            let all_read = records.len() == found;
+            taken.append(&mut records);
+            // Due Items that cannot be read are deferred, so the next round has others before it.
+            if found < wanted || all_read || statement != CLAIM {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes as many as there are due, up to a limit: how many that were, and those that this
+    /// version can read.
+    async fn take_some(
+        &self,
+        db: &mut PgConnection,
+        statement: &'static str,
+        (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
+        limit: usize,
+    ) -> Result<(usize, Vec<ItemRecord>)> {
         let (before, after) = moves(Event::Claimed);
+        let fence = rules::new_fence(&*self.options.random);
         let rows = sqlx::query(statement)
             .bind(Moment(now))
             .bind(Moment(lease_until))
             .bind(rows_of(limit))
             .bind(before)
             .bind(after)
-            .fetch_all(&self.pool)
+            .bind(fence.0)
+            .bind(Moment(now + UNREADABLE_RETRY))
+            .fetch_all(&mut *db)
             .await?;
         let mut taken = Vec::with_capacity(rows.len());
         for row in &rows {
-            taken.push((row::moment(row, "since")?, Taken::of(row)?));
+            let item: String = row.try_get("item_id")?;
+            if row.try_get("is_taken")? {
+                let took_over = row.try_get("took_over")?;
+                taken.push((row::moment(row, "since")?, Taken { item, took_over }));
+            } else {
+                row::unreadable("item", &item, "the state is not known to this version");
+            }
         }
         // An UPDATE answers in no order.
         taken.sort_unstable();
-        self.claimed(taken.into_iter().map(|(_, taken)| taken).collect()).await
+        let items = taken.into_iter().map(|(_, taken)| taken).collect();
+        let records = self.claimed(db, items, fence, now + UNREADABLE_RETRY).await?;
+        Ok((rows.len(), records.into_iter().flatten().collect()))
     }
 
     pub(super) async fn take_one(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         let (before, after) = moves(Event::Claimed);
+        let fence = rules::new_fence(&*self.options.random);
         let row = sqlx::query(CLAIM_ONE)
             .bind(item.as_str())
             .bind(Moment(now))
             .bind(Moment(lease_until))
             .bind(before)
             .bind(after)
-            .fetch_optional(&self.pool)
+            .bind(fence.0)
+            .fetch_optional(&mut *db)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        Ok(self.claimed(vec![Taken::of(&row)?]).await?.pop())
+        let taken = Taken { item: row.try_get("item_id")?, took_over: row.try_get("took_over")? };
+        let taken = self.claimed(db, vec![taken], fence, now + UNREADABLE_RETRY).await?.pop();
+        taken.transpose()
     }
 
     /// Reads what was claimed in a statement of its own: one that waited for a lock or passed one
-    /// over sees other tables as they were before.
-    async fn claimed(&self, taken: Vec<Taken>) -> Result<Vec<ItemRecord>> {
+    /// over sees other tables as they were before. Those that cannot be read are given back.
+    async fn claimed(
+        &self,
+        db: &mut PgConnection,
+        taken: Vec<Taken>,
+        fence: Fence,
+        retry_at: DateTime<Utc>,
+    ) -> Result<Vec<Result<ItemRecord>>> {
         if taken.is_empty() {
             return Ok(Vec::new());
         }
         let items: Vec<_> = taken.iter().map(|taken| taken.item.as_str()).collect();
-        let fences: Vec<_> = taken.iter().map(|taken| taken.fence).collect();
-        let query = sqlx::query(CLAIMED).bind(items).bind(fences);
-        let rows = query.fetch_all(&self.pool).await?;
-        let mut records = rows.iter().map(row::item).collect::<Result<Vec<_>>>()?;
         let taken_over: BTreeSet<_> =
             taken.iter().filter(|taken| taken.took_over).map(|taken| taken.item.as_str()).collect();
-        for record in &mut records {
-            record.took_over = taken_over.contains(record.id.as_str());
+        let rows = sqlx::query(CLAIMED).bind(items).bind(fence.0).fetch_all(&mut *db).await?;
+        let mut unreadable = Vec::new();
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut record = row::item(row);
+            match &mut record {
+                Ok(record) => record.took_over = taken_over.contains(record.id.as_str()),
+                Err(why) => {
+                    let item: String = row.try_get("item_id")?;
+                    row::unreadable("item", &item, why);
+                    unreadable.push((item, fence, retry_at));
+                }
+            }
+            records.push(record);
+        }
+        if !unreadable.is_empty() {
+            self.give_back_named(db, &unreadable).await?;
         }
         Ok(records)
     }
 
     pub(super) async fn prolong(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         fence: Fence,
         lease_until: DateTime<Utc>,
@@ -167,12 +231,24 @@ impl PostgresStore {
         let sql = "UPDATE items SET leased_until = $3 \
                    WHERE item_id = $1 AND fence = $2 AND leased_until IS NOT NULL";
         let query = sqlx::query(sql).bind(item.as_str()).bind(fence.0).bind(Moment(lease_until));
-        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+        Ok(query.execute(&mut *db).await?.rows_affected() > 0)
     }
 
-    pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
+    pub(super) async fn give_back(
+        &self,
+        db: &mut PgConnection,
+        items: &[(ItemId, Fence, DateTime<Utc>)],
+    ) -> Result<()> {
+        self.give_back_named(db, items).await
+    }
+
+    async fn give_back_named(
+        &self,
+        db: &mut PgConnection,
+        items: &[(impl AsRef<str>, Fence, DateTime<Utc>)],
+    ) -> Result<()> {
         let (before, after) = moves(Event::HandedBack);
-        let ids: Vec<_> = items.iter().map(|(item, _, _)| item.as_str()).collect();
+        let ids: Vec<_> = items.iter().map(|(item, _, _)| item.as_ref()).collect();
         let fences: Vec<_> = items.iter().map(|(_, fence, _)| fence.0).collect();
         let due_at: Vec<_> = items.iter().map(|(_, _, due_at)| Moment(*due_at)).collect();
         sqlx::query(HAND_BACK)
@@ -181,13 +257,14 @@ impl PostgresStore {
             .bind(due_at)
             .bind(before)
             .bind(after)
-            .execute(&self.pool)
+            .execute(db)
             .await?;
         Ok(())
     }
 
     pub(super) async fn read_known(
         &self,
+        db: &mut PgConnection,
         item: &ItemId,
         window: Window,
         ids: &[TransactionId],
@@ -198,7 +275,7 @@ impl PostgresStore {
             .bind(Day(window.start()))
             .bind(Day(window.end()))
             .bind(ids)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *db)
             .await?;
         rows.iter().map(row::known).collect()
     }
@@ -208,18 +285,7 @@ impl PostgresStore {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Taken {
     item: String,
-    fence: i64,
     took_over: bool,
-}
-
-impl Taken {
-    fn of(row: &PgRow) -> Result<Self> {
-        Ok(Self {
-            item: row.try_get("item_id")?,
-            fence: row.try_get("fence")?,
-            took_over: row.try_get("took_over")?,
-        })
-    }
 }
 
 /// The moves of an event, for a statement that moves many Items: what is before, what after.

@@ -69,7 +69,7 @@ INSERT INTO transactions (
     item_id, transaction_id, partner_id, account_id, amount, unit, transacted, settled, date,
     description, digest, read_at, body, first_seq, added_seq, changed_seq
 )
-SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5,
     value ->> 6, ifnull(value ->> 6, value ->> 5), unhex(value ->> 7), unhex(value ->> 8),
     value ->> 9, value ->> 10, ?3, ?3, ?3
 FROM json_each(?2) WHERE true
@@ -139,7 +139,7 @@ async fn write_item(tx: &mut SqliteConnection, commit: &Commit, changes: bool) -
         .bind(commit.item_id.as_str())
         .bind(commit.fence.0)
         .bind(commit.state.as_str())
-        .bind(row::text(&commit.life)?)
+        .bind(row::record_text(&commit.life)?)
         .bind(i64::from(changes))
         .bind(lease.map(micros))
         .bind(due_at.map(micros))
@@ -234,7 +234,7 @@ impl Rows {
                 &known.partner_id,
                 &known.account_id,
                 known.amount.to_string(),
-                &known.unit,
+                hex(known.unit.as_bytes()),
                 days(known.transacted),
                 known.settled.map(days),
                 known.description.map(|digest| hex(digest.as_bytes())),
@@ -291,14 +291,14 @@ async fn drop_tokens(tx: &mut SqliteConnection, item: &ItemId, version: u64) -> 
     Ok(())
 }
 
-/// The connections of an Item, by application.
+/// The connections of an Item that this version can read, by application.
 pub(super) async fn connections(
     executor: impl SqliteExecutor<'_>,
     item: &ItemId,
 ) -> Result<Vec<Connection>> {
     let sql = "SELECT body FROM connections WHERE item_id = ?1 ORDER BY application_id";
     let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(executor).await?;
-    rows.iter().map(|row| row::json(row, "body")).collect()
+    Ok(row::readable("connection", item, &rows, |row| row::record(row, "body")))
 }
 
 pub(super) async fn write_connection(
@@ -311,7 +311,7 @@ pub(super) async fn write_connection(
     sqlx::query(sql)
         .bind(item.as_str())
         .bind(connection.application_id.as_str())
-        .bind(row::text(connection)?)
+        .bind(row::record_text(connection)?)
         .execute(tx)
         .await?;
     Ok(())

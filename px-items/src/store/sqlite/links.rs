@@ -1,7 +1,7 @@
 //! Who is connected. What a link makes of an Item is decided in `rules`; here it is stored.
 
 use super::{
-    SqliteStore, commit, queues,
+    SqliteStore, commit, purge, queues,
     row::{self, Failure, Result, micros},
     tokens,
 };
@@ -12,7 +12,7 @@ use crate::{
     merge::KnownAccount,
     store::{
         AccessDigest, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink, StoreError,
-        Unlinked,
+        StoreErrorKind, Unlinked,
         digests::DigestKey,
         rules::{self, Joined, Place, Tell, Tokens},
     },
@@ -24,7 +24,7 @@ use sqlx::{Row as _, SqliteConnection};
 use std::collections::BTreeMap;
 
 /// Tables with nothing but rows of Items; the Item's own row goes last.
-const DATA: [&str; 10] = [
+const DATA: [&str; 9] = [
     "DELETE FROM access WHERE item_id = ?1",
     "DELETE FROM connections WHERE item_id = ?1",
     "DELETE FROM tokens WHERE item_id = ?1",
@@ -35,7 +35,6 @@ const DATA: [&str; 10] = [
     "DELETE FROM accounts WHERE item_id = ?1",
     "DELETE FROM identities WHERE item_id = ?1",
     "DELETE FROM securities WHERE item_id = ?1",
-    "DELETE FROM transactions WHERE item_id = ?1",
 ];
 
 /// What a change has to know of an Item that is there.
@@ -96,6 +95,7 @@ impl SqliteStore {
             .bind(connection.as_ref().is_some_and(Connection::needs_transactions))
             .execute(&mut *tx)
             .await?;
+        purge::end(tx, item).await?;
         if let Some(connection) = &connection {
             commit::write_connection(tx, item, connection).await?;
         }
@@ -147,7 +147,15 @@ impl SqliteStore {
         (new, key): (&NewLink, &DigestKey),
     ) -> Result<()> {
         let vault = &*self.options.vault;
-        let old = tokens::stored(&mut *tx, vault, item).await?.map(|(old, _)| old);
+        let old = match tokens::stored(&mut *tx, vault, item).await {
+            Ok(old) => old.map(|(old, _)| old),
+            // Their key is lost. A user who authorizes again is not turned away for it.
+            Err(Failure::Store(error)) if error.kind() == StoreErrorKind::Corrupt => {
+                row::unreadable("tokens", item, error);
+                None
+            }
+            Err(failure) => return Err(failure),
+        };
         let spent = match which {
             Tokens::New => {
                 let digests = key.of(&new.institution_id, tokens);
@@ -202,6 +210,8 @@ impl SqliteStore {
         if let Some(connection) = &joined.connection {
             commit::write_connection(tx, item, connection).await?;
         }
+        let connections = commit::connections(&mut *tx, item).await?;
+        let unreadable = count_connections(tx, item).await? > connections.len();
         let sql = "UPDATE items SET state = ?2, epochs = epochs + ?3, needs_transactions = ?4, \
                    notified = notified + ?5, due_at = CASE WHEN ?5 AND leased_until IS NULL \
                    THEN min(ifnull(due_at, max(?6, ifnull(not_before, ?6))), \
@@ -211,7 +221,7 @@ impl SqliteStore {
             .bind(item.as_str())
             .bind(joined.state.as_str())
             .bind(i64::from(joined.connection.is_some()))
-            .bind(joined.needs_transactions)
+            .bind(joined.needs_transactions || unreadable)
             .bind(joined.due)
             .bind(micros(now))
             .execute(&mut *tx)
@@ -220,33 +230,35 @@ impl SqliteStore {
             Tell::Nothing => BTreeMap::new(),
             Tell::Recent | Tell::All => counts(tx, item).await?,
         };
-        let connections = commit::connections(&mut *tx, item).await?;
         let place = (item, &self.options.environment);
         let told = joined.webhooks(place, &connections, counts)?;
         let told: Vec<_> = told.into_iter().map(|webhook| (item, webhook)).collect();
         queues::put(tx, &*self.options.vault, &told, now).await
     }
 
-    pub(super) async fn disconnect(&self, leave: &Leave) -> Result<Unlinked> {
-        let digest_key = self.digest_key().await?;
+    /// Takes a holder off. Returns also whether the Item has rows left that are to be deleted.
+    pub(super) async fn disconnect(&self, leave: &Leave) -> Result<(Unlinked, bool)> {
         let mut tx = self.begin().await?;
         let (item, holder) = (&leave.item_id, leave.application_id.as_ref());
         let Some(present) = present(&mut tx, item).await? else {
-            return Ok(Unlinked::NotConnected);
+            return Ok((Unlinked::NotConnected, false));
         };
         if !take_away(&mut tx, item, holder).await? {
-            return Ok(Unlinked::NotConnected);
+            return Ok((Unlinked::NotConnected, false));
         }
         let (theirs, others): (Vec<_>, Vec<_>) =
             present.connections.iter().partition(|one| Some(&one.application_id) == holder);
         let place = present.at(item, &self.options.environment);
         let traces = rules::of_leave(leave, place, theirs.first().copied())?;
-        let gone = others.is_empty();
+        // Some may be unreadable, and count all the same.
+        let left = count_connections(&mut tx, item).await?;
+        let (gone, mut more) = (left == 0, false);
         if gone {
             let place = (item, &present.institution, &present.user);
-            self.remove(&mut tx, place, digest_key, leave.now).await?;
+            more = self.remove(&mut tx, place, leave.now).await?;
         } else {
-            let needs = others.iter().any(|one| one.needs_transactions());
+            let unreadable = left > others.len();
+            let needs = unreadable || others.iter().any(|one| one.needs_transactions());
             let sql = "UPDATE items SET needs_transactions = ?2 WHERE item_id = ?1";
             sqlx::query(sql).bind(item.as_str()).bind(needs).execute(&mut *tx).await?;
             let sql = "DELETE FROM outbox WHERE item_id = ?1 AND application_id = ?2 \
@@ -257,7 +269,7 @@ impl SqliteStore {
         }
         self.leave_traces(&mut tx, (item, gone), traces, leave.now).await?;
         tx.commit().await?;
-        Ok(if gone { Unlinked::ItemRemoved } else { Unlinked::OthersStay })
+        Ok((if gone { Unlinked::ItemRemoved } else { Unlinked::OthersStay }, more))
     }
 
     pub(super) async fn grant_access(
@@ -276,22 +288,16 @@ impl SqliteStore {
         &self,
         tx: &mut SqliteConnection,
         (item, institution, user): (&ItemId, &InstitutionId, &UserId),
-        key: &DigestKey,
         now: DateTime<Utc>,
-    ) -> Result<()> {
-        let vault = &*self.options.vault;
-        if let Some((old, _)) = tokens::stored(&mut *tx, vault, item).await? {
-            let digests = key.of(institution, &old);
-            let place = (item, institution, user);
-            tokens::revoke(tx, vault, place, (&old, &digests), now).await?;
-        }
+    ) -> Result<bool> {
+        tokens::revoke_stored(tx, (item, institution, user), now).await?;
         let keys = "DELETE FROM item_keys WHERE (institution_id, user_id) = \
                     (SELECT institution_id, user_id FROM items WHERE item_id = ?1)";
         let items = "DELETE FROM items WHERE item_id = ?1";
         for sql in DATA.into_iter().chain([keys, items]) {
             sqlx::query(sql).bind(item.as_str()).execute(&mut *tx).await?;
         }
-        Ok(())
+        purge::begin(tx, item).await
     }
 
     pub(super) async fn swap_access(&self, old: &AccessDigest, new: &AccessDigest) -> Result<bool> {
@@ -338,7 +344,7 @@ async fn present(tx: &mut SqliteConnection, item: &ItemId) -> Result<Option<Pres
         institution: row::parsed(&row, "institution_id")?,
         user: row::parsed(&row, "user_id")?,
         state,
-        life: row::json(&row, "life")?,
+        life: row::record(&row, "life")?,
         epochs: row.try_get::<i64, _>("epochs")?.unsigned_abs(),
         connections: commit::connections(&mut *tx, item).await?,
         known: known(tx, item).await?,
@@ -366,6 +372,13 @@ async fn take_away(
     }
     let sql = "SELECT 1 FROM access WHERE item_id = ?1 AND application_id IS NULL";
     Ok(sqlx::query(sql).bind(item.as_str()).fetch_optional(tx).await?.is_some())
+}
+
+/// How many connections there are, those that this version cannot read too.
+async fn count_connections(tx: &mut SqliteConnection, item: &ItemId) -> Result<usize> {
+    let sql = "SELECT count(*) FROM connections WHERE item_id = ?1";
+    let count: i64 = sqlx::query_scalar(sql).bind(item.as_str()).fetch_one(tx).await?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// Gives a holder that links its token, if it gets one.

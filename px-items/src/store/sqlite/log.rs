@@ -8,7 +8,7 @@ use super::{
 use crate::store::{DataKind, DataRead, rules::Traces};
 use chrono::{DateTime, Utc};
 use px_types::{ActivityId, ItemId, model::activity::Activity};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 const ADD: &str = "
 INSERT INTO activities (item_id, number, activity_id, body)
@@ -64,7 +64,7 @@ impl SqliteStore {
         };
         let query = sqlx::query(ACTIVITIES).bind(item.as_str()).bind(before).bind(rows_of(limit));
         let rows = query.fetch_all(&self.readers).await?;
-        rows.iter().map(|row| row::json(row, "body")).collect::<Result<_>>().map(Some)
+        Ok(Some(row::readable("activity", item, &rows, |row| row::json(row, "body"))))
     }
 
     pub(super) async fn write_reads(&self, reads: &[DataRead]) -> Result<()> {
@@ -86,16 +86,15 @@ impl SqliteStore {
         let sql = "SELECT application_id, kind, read_at FROM reads WHERE item_id = ?1 \
                    ORDER BY application_id, kind";
         let rows = sqlx::query(sql).bind(item.as_str()).fetch_all(&self.readers).await?;
-        rows.iter()
-            .map(|row| {
-                let kind = DataKind::from_name(row.try_get("kind")?);
-                Ok(DataRead {
-                    item_id: item.clone(),
-                    application_id: row::parsed(row, "application_id")?,
-                    kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
-                    at: row::moment(row, "read_at")?,
-                })
+        let read = |row: &SqliteRow| {
+            let kind = DataKind::from_name(row.try_get("kind")?);
+            Ok(DataRead {
+                item_id: item.clone(),
+                application_id: row::parsed(row, "application_id")?,
+                kind: kind.ok_or_else(|| Failure::corrupt("kind"))?,
+                at: row::moment(row, "read_at")?,
             })
-            .collect()
+        };
+        Ok(row::readable("read", item, &rows, read))
     }
 }

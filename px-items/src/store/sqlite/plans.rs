@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// out.
 const PLANS: [(&str, &[&str]); 23] = [
     (work::DUE, &["items USING INDEX items_by_wake (wake_at<?)"]),
-    (work::TAKE, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
+    (work::TAKE, &["items USING COVERING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
     (
         work::TAKEN,
         &[

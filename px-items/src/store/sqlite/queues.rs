@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     store::{
-        Destination, QueuedWebhook, Revocation, StoreError, WebhookSettlement, rules::Waiting,
+        Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
+        rules::Waiting,
     },
     vault::Envelope,
 };
@@ -33,11 +34,22 @@ pub(super) const TAKE_WEBHOOKS: &str = "
 UPDATE outbox SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))";
 
-const RETURN: &str = "
-UPDATE outbox SET attempt = outbox.attempt - 1, due_at = given.due_at
-FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
-    FROM json_each(?1)) AS given
-WHERE outbox.id = given.id AND outbox.attempt = given.attempt";
+/// Gives rows of a queue back, as if they had not been taken.
+macro_rules! give_back {
+    ($queue:literal) => {
+        concat!(
+            "UPDATE ",
+            $queue,
+            " AS q SET attempt = q.attempt - 1, due_at = given.due_at
+            FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
+                FROM json_each(?1)) AS given
+            WHERE q.id = given.id AND q.attempt = given.attempt"
+        )
+    };
+}
+
+const RETURN_WEBHOOKS: &str = give_back!("outbox");
+const RETURN_REVOCATIONS: &str = give_back!("revocations");
 
 const DEFER: &str = "
 UPDATE outbox SET due_at = given.due_at
@@ -56,6 +68,14 @@ FROM revocations WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
 const TAKE_REVOCATIONS: &str = "
 UPDATE revocations SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))";
+
+/// The statements of a queue, and what is in it.
+struct Queue {
+    due: &'static str,
+    take: &'static str,
+    back: &'static str,
+    what: &'static str,
+}
 
 /// Puts things into the outbox, in the order in which they are sent.
 pub(super) async fn put(
@@ -95,19 +115,14 @@ impl SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
-        let rows = self.take((DUE_WEBHOOKS, TAKE_WEBHOOKS), now, lease_until, limit).await?;
-        let mut taken = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match webhook(&*self.options.vault, row).map_err(StoreError::from) {
-                Ok(webhook) => taken.push(webhook),
-                // As below.
-                Err(error) => {
-                    let id: i64 = row.try_get("id")?;
-                    tracing::error!(id, %error, "a webhook cannot be sent");
-                }
-            }
-        }
-        Ok(taken)
+        let queue = Queue {
+            due: DUE_WEBHOOKS,
+            take: TAKE_WEBHOOKS,
+            back: RETURN_WEBHOOKS,
+            what: "webhook",
+        };
+        let vault = &*self.options.vault;
+        self.take(queue, (now, lease_until), limit, |row| webhook(vault, row)).await
     }
 
     pub(super) async fn take_revocations(
@@ -116,45 +131,63 @@ impl SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
-        let rows = self.take((DUE_REVOCATIONS, TAKE_REVOCATIONS), now, lease_until, limit).await?;
-        let mut taken = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match self.revocation(row).map_err(StoreError::from) {
-                Ok(revocation) => taken.push(revocation),
-                // One whose key is lost waits until the key is back, and holds up no other.
-                Err(error) => {
-                    let id: i64 = row.try_get("id")?;
-                    tracing::error!(id, %error, "tokens cannot be revoked at their partner");
-                }
-            }
-        }
-        Ok(taken)
+        let queue = Queue {
+            due: DUE_REVOCATIONS,
+            take: TAKE_REVOCATIONS,
+            back: RETURN_REVOCATIONS,
+            what: "revocation",
+        };
+        self.take(queue, (now, lease_until), limit, |row| self.revocation(row)).await
     }
 
-    /// Reads what is due and puts it off until the lease ends.
-    async fn take(
+    /// Takes what is due. What cannot be read (its key is lost) is given back for an hour, and
+    /// others are taken for it.
+    async fn take<T>(
         &self,
-        (due, take): (&'static str, &'static str),
-        now: DateTime<Utc>,
-        lease_until: DateTime<Utc>,
+        queue: Queue,
+        (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
         limit: usize,
-    ) -> Result<Vec<SqliteRow>> {
+        read: impl Fn(&SqliteRow) -> Result<T>,
+    ) -> Result<Vec<T>> {
         // Most looks find nothing: they need no lock.
-        let look = sqlx::query(due).bind(micros(now)).bind(rows_of(limit.min(1)));
+        let look = sqlx::query(queue.due).bind(micros(now)).bind(rows_of(limit.min(1)));
         if look.fetch_optional(&self.readers).await?.is_none() {
             return Ok(Vec::new());
         }
         let mut tx = self.begin_passing().await?;
-        let query = sqlx::query(due).bind(micros(now)).bind(rows_of(limit));
-        let rows = query.fetch_all(&mut *tx).await?;
-        if rows.is_empty() {
-            return Ok(rows);
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let wanted = limit - taken.len();
+            let query = sqlx::query(queue.due).bind(micros(now)).bind(rows_of(wanted));
+            let rows = query.fetch_all(&mut *tx).await?;
+            let mut ids = Vec::with_capacity(rows.len());
+            let mut back = Vec::new();
+            for row in &rows {
+                let id: i64 = row.try_get("id")?;
+                ids.push(id);
+                match read(row) {
+                    Ok(one) => taken.push(one),
+                    Err(why) => {
+                        row::unreadable(queue.what, id, StoreError::from(why));
+                        let attempt: i64 = row.try_get("attempt")?;
+                        back.push((id, attempt, micros(now + UNREADABLE_RETRY)));
+                    }
+                }
+            }
+            let query = sqlx::query(queue.take).bind(row::text(&ids)?).bind(micros(lease_until));
+            query.execute(&mut *tx).await?;
+            if !back.is_empty() {
+                let back = row::text(&back)?;
+                sqlx::query(queue.back).bind(back).execute(&mut *tx).await?;
+            } else {
+                break;
+            }
+            if rows.len() < wanted {
+                break;
+            }
         }
-        let ids = rows.iter().map(|row| row.try_get::<i64, _>("id"));
-        let ids = row::text(&ids.collect::<std::result::Result<Vec<_>, _>>()?)?;
-        sqlx::query(take).bind(ids).bind(micros(lease_until)).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(rows)
+        Ok(taken)
     }
 
     pub(super) async fn end_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
@@ -182,7 +215,7 @@ impl SqliteStore {
         let rows = webhooks.iter().map(|(w, due_at)| (w.id, w.attempt, micros(*due_at)));
         let rows = row::text(&rows.collect::<Vec<_>>())?;
         let mut tx = self.begin_passing().await?;
-        sqlx::query(RETURN).bind(rows).execute(&mut *tx).await?;
+        sqlx::query(RETURN_WEBHOOKS).bind(rows).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
     }

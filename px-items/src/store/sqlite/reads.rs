@@ -2,13 +2,13 @@
 
 use super::{
     SqliteStore,
-    row::{self, Failure, Result, count, days, item_columns, micros, rows_of},
+    row::{self, Result, count, days, item_columns, micros, rows_of},
 };
 use crate::{
     item::State,
     merge::KnownAccount,
     store::{
-        Access, AccessDigest, ChangePage, ChangeQuery, ChangeRow, ItemRecord, Overview,
+        Access, AccessDigest, ChangePage, ChangeQuery, ChangeRow, ItemRecord, ListedItem, Overview,
         TransactionPage, TransactionQuery,
     },
 };
@@ -36,6 +36,8 @@ pub(super) const CHANGES: &str = "
 SELECT transaction_id, account_id, first_seq, added_seq, changed_seq, body FROM transactions
 WHERE item_id = ?1 AND (changed_seq, transaction_id) > (?2, ?3)
     AND (?4 IS NULL OR account_id IN (SELECT value FROM json_each(?4)))
+    -- What came and went since the base is nothing to the reader.
+    AND (removed_at IS NULL OR first_seq <= ?6)
 ORDER BY changed_seq, transaction_id LIMIT ?5";
 
 /// Alone, the minimum is the first entry of an index; beside a count it is a walk through all.
@@ -58,7 +60,7 @@ impl SqliteStore {
         &self,
         after: Option<&ItemId>,
         limit: usize,
-    ) -> Result<Vec<ItemRecord>> {
+    ) -> Result<Vec<ListedItem>> {
         // No id is empty, so all come after that.
         let sql = concat!(
             "SELECT ",
@@ -68,7 +70,7 @@ impl SqliteStore {
         let after = after.map_or("", ItemId::as_str);
         let rows =
             sqlx::query(sql).bind(after).bind(rows_of(limit)).fetch_all(&self.readers).await?;
-        rows.iter().map(row::item).collect()
+        rows.iter().map(row::listed).collect()
     }
 
     pub(super) async fn read_find(
@@ -113,8 +115,12 @@ impl SqliteStore {
         let accounts = account_ids(query.accounts.as_deref())?;
         let (start, end) = (days(query.window.start()), days(query.window.end()));
         let mut tx = self.readers.begin().await?;
-        let total = sqlx::query(TOTAL).bind(item.as_str()).bind(start).bind(end);
-        let total = count(&total.bind(&accounts).fetch_one(&mut *tx).await?, "total")?;
+        let mut total = None;
+        if query.counted {
+            let counting = sqlx::query(TOTAL).bind(item.as_str()).bind(start).bind(end);
+            let row = counting.bind(&accounts).fetch_one(&mut *tx).await?;
+            total = Some(count(&row, "total")?);
+        }
         let after = query.after.as_ref();
         let rows = sqlx::query(PAGE)
             .bind(item.as_str())
@@ -150,6 +156,7 @@ impl SqliteStore {
             .bind(id)
             .bind(account_ids(query.accounts.as_deref())?)
             .bind(rows_of(query.limit.saturating_add(1)))
+            .bind(query.base)
             .fetch_all(&mut *tx)
             .await?;
         let mut last = query.after.clone();
@@ -165,9 +172,11 @@ impl SqliteStore {
         let mut overview = Overview::default();
         let sql = "SELECT state, count(*) AS items FROM items GROUP BY state";
         for row in sqlx::query(sql).fetch_all(&self.readers).await? {
-            let state = State::from_name(row.try_get("state")?);
-            let state = state.ok_or_else(|| Failure::corrupt("state"))?;
-            overview.states.insert(state, count(&row, "items")?);
+            let items = count(&row, "items")?;
+            match State::from_name(row.try_get("state")?) {
+                Some(state) => drop(overview.states.insert(state, items)),
+                None => overview.unknown_states += items,
+            }
         }
         let sql = "SELECT count(*) AS items, min(wake_at) AS since FROM items WHERE wake_at <= ?1";
         let row = sqlx::query(sql).bind(micros(now)).fetch_one(&self.readers).await?;

@@ -3,13 +3,17 @@
 use crate::{
     item::{Event, State, step},
     merge::{AccountStanding, Digest, KnownAccount, KnownTransaction},
-    store::{Fence, ItemRecord, StoreError, StoreErrorKind},
+    metrics,
+    store::{
+        Fence, ItemRecord, ListedItem, StoreError, StoreErrorKind, UnreadableItem,
+        carried::{self, Carries},
+    },
 };
 use chrono::{DateTime, Utc};
 use px_types::Date;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row as _, sqlite::SqliteRow};
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// The columns of an Item, from `items AS i`.
 ///
@@ -42,6 +46,19 @@ impl Failure {
     pub(super) fn corrupt(what: &str) -> Self {
         let what = format!("a stored {what} cannot be read");
         Self::Store(StoreError::new(StoreErrorKind::Corrupt, what))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            // Says which column, and can say what was in it.
+            Self::Database(sqlx::Error::ColumnDecode { index, .. }) => {
+                write!(f, "the stored column {index} cannot be read")
+            }
+            Self::Database(_) => f.write_str("the database failed"),
+        }
     }
 }
 
@@ -83,6 +100,37 @@ impl From<Failure> for StoreError {
     }
 }
 
+/// Says that a stored row cannot be read, by its id and never with what is in it.
+pub(super) fn unreadable(what: &'static str, id: impl fmt::Display, why: impl fmt::Display) {
+    tracing::error!(what, %id, %why, "a stored row cannot be read; it is left as it is");
+    metrics::unreadable(what);
+}
+
+/// Reads rows one by one; those that cannot be read are left out.
+pub(super) fn readable<T>(
+    what: &'static str,
+    id: impl fmt::Display,
+    rows: &[SqliteRow],
+    read: impl Fn(&SqliteRow) -> Result<T>,
+) -> Vec<T> {
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        match read(row) {
+            Ok(one) => all.push(one),
+            Err(why) => unreadable(what, &id, why),
+        }
+    }
+    all
+}
+
+/// An Item of a list, readable or not.
+pub(super) fn listed(row: &SqliteRow) -> Result<ListedItem> {
+    item(row).map(|record| ListedItem::Readable(Box::new(record))).or_else(|why| {
+        let id = parsed(row, "item_id")?;
+        Ok(ListedItem::Unreadable(UnreadableItem::new(id, StoreError::from(why).to_string())))
+    })
+}
+
 pub(super) fn item(row: &SqliteRow) -> Result<ItemRecord> {
     let state: &str = row.try_get("state")?;
     Ok(ItemRecord {
@@ -91,7 +139,7 @@ pub(super) fn item(row: &SqliteRow) -> Result<ItemRecord> {
         user_id: parsed(row, "user_id")?,
         created_at: moment(row, "created_at")?,
         state: State::from_name(state).ok_or_else(|| Failure::corrupt("state"))?,
-        life: json(row, "life")?,
+        life: record(row, "life")?,
         fence: Fence(row.try_get("fence")?),
         due_at: moment_if_any(row, "due_at")?,
         leased_until: moment_if_any(row, "leased_until")?,
@@ -121,7 +169,7 @@ pub(super) fn known(row: &SqliteRow) -> Result<KnownTransaction> {
         partner_id: parsed(row, "partner_id")?,
         account_id: parsed(row, "account_id")?,
         amount: parsed(row, "amount")?,
-        unit: row.try_get("unit")?,
+        unit: utf8(row, "unit")?,
         transacted: date(row.try_get("transacted")?)?,
         settled: date_if_any(row, "settled")?,
         description: description.map(digest).transpose()?,
@@ -129,6 +177,12 @@ pub(super) fn known(row: &SqliteRow) -> Result<KnownTransaction> {
         read_at: moment(row, "read_at")?,
         removed_at: moment_if_any(row, "removed_at")?,
     })
+}
+
+/// A text that may have any character: SQLite's JSON ends one at a NUL.
+fn utf8(row: &SqliteRow, column: &'static str) -> Result<String> {
+    let bytes: &[u8] = row.try_get(column)?;
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Failure::corrupt(column))
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest> {
@@ -143,6 +197,16 @@ pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Resul
 /// A message. What serde says of a broken one is left out: it can quote it.
 pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T> {
     serde_json::from_str(row.try_get(column)?).map_err(|_| Failure::corrupt(column))
+}
+
+/// A record of this program's, with what another version put there.
+pub(super) fn record<T: Carries>(row: &SqliteRow, column: &'static str) -> Result<T> {
+    carried::read(row.try_get(column)?).ok_or_else(|| Failure::corrupt(column))
+}
+
+/// A record of this program's as text.
+pub(super) fn record_text(record: &impl Carries) -> Result<String> {
+    carried::write(record).ok_or_else(|| Failure::corrupt("record (it was to be written)"))
 }
 
 /// A message as text.

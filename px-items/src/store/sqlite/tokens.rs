@@ -219,6 +219,22 @@ pub(super) async fn stored(
     Ok(Some((open(vault, item, &row)?, row.try_get::<i64, _>("version")?.unsigned_abs())))
 }
 
+/// Lets the tokens of an Item that is removed wait to be revoked, sealed as they are: their key
+/// need not be here.
+pub(super) async fn revoke_stored(
+    tx: &mut SqliteConnection,
+    (item, institution, user): (&ItemId, &InstitutionId, &UserId),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "INSERT INTO revocations (item_id, institution_id, user_id, key_id, sealed, \
+               access_mac, refresh_mac, attempt, created_at, due_at) \
+               SELECT item_id, ?2, ?3, key_id, sealed, access_mac, refresh_mac, 0, ?4, ?4 \
+               FROM tokens WHERE item_id = ?1 AND sealed IS NOT NULL";
+    let query = sqlx::query(sql).bind(item.as_str()).bind(institution.as_str());
+    query.bind(user.as_str()).bind(micros(now)).execute(tx).await?;
+    Ok(())
+}
+
 /// Puts new tokens in the place of whatever there is.
 pub(super) async fn put(
     tx: &mut SqliteConnection,

@@ -10,7 +10,7 @@ use crate::{
     item::{Event, State},
     merge::KnownTransaction,
     store::{
-        AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome,
+        AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome, UNREADABLE_RETRY,
         rules::{self, Asked},
     },
 };
@@ -29,31 +29,36 @@ SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
 WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= ?1)
 ORDER BY refresh_begun_at, item_id LIMIT ?2";
 
-/// `?2` has the moves; a state that it does not name is left alone.
+/// `?2` has the moves. An Item in a state that it does not name is deferred to `?5`.
 pub(super) const TAKE: &str = "
-UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1,
-    lost_leases = lost_leases + (leased_until IS NOT NULL), leased_until = ?3
-WHERE item_id IN (SELECT value FROM json_each(?1))
-    AND json_extract(?2, '$.' || state) IS NOT NULL";
+UPDATE items SET
+    state = ifnull((SELECT value FROM json_each(?2) WHERE key = state), state),
+    fence = iif(state IN (SELECT key FROM json_each(?2)), ?4, fence),
+    lost_leases = lost_leases
+        + (leased_until IS NOT NULL AND state IN (SELECT key FROM json_each(?2))),
+    leased_until = iif(state IN (SELECT key FROM json_each(?2)), ?3, NULL),
+    due_at = iif(state IN (SELECT key FROM json_each(?2)), due_at, ?5)
+WHERE item_id IN (SELECT value FROM json_each(?1))";
 
 pub(super) const TAKEN: &str = concat!(
     "SELECT ",
     item_columns!(),
     " FROM json_each(?1) AS taken CROSS JOIN items i ON i.item_id = taken.value \
-      WHERE i.leased_until = ?2 ORDER BY taken.key"
+      WHERE i.fence = ?2 AND i.leased_until IS NOT NULL ORDER BY taken.key"
 );
 
 pub(super) const FREE: &str = "
-SELECT item_id, leased_until IS NOT NULL AS took_over FROM items WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
-    AND json_extract(?3, '$.' || state) IS NOT NULL";
+SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
+WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)
+    AND state IN (SELECT key FROM json_each(?3))";
 
 pub(super) const HAND_BACK: &str = "
-UPDATE items SET state = json_extract(?2, '$.' || state), leased_until = NULL,
+UPDATE items SET state = (SELECT value FROM json_each(?2) WHERE key = state), leased_until = NULL,
     due_at = given.due_at
 FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS fence, value ->> 2 AS due_at
     FROM json_each(?1)) AS given
 WHERE items.item_id = given.item_id AND items.fence = given.fence
-    AND items.leased_until IS NOT NULL AND json_extract(?2, '$.' || state) IS NOT NULL";
+    AND items.leased_until IS NOT NULL AND state IN (SELECT key FROM json_each(?2))";
 
 /// Each way by its own index: the dates of a window, the Item's own ids, and the partner's.
 pub(super) const KNOWN: &str = "
@@ -85,11 +90,11 @@ FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS since, value ->> 2 AS cycle
 WHERE items.item_id = asked.item_id";
 
 pub(super) const REVOKE: &str = "
-UPDATE items SET state = json_extract(?2, '$.' || state), fence = fence + 1, leased_until = NULL,
-    due_at = NULL, cycle_tokens = 0, refresh_begun_at = NULL
+UPDATE items SET state = (SELECT value FROM json_each(?2) WHERE key = state), fence = ?4,
+    leased_until = NULL, due_at = NULL, cycle_tokens = 0, refresh_begun_at = NULL
 WHERE item_id IN (SELECT value FROM json_each(?1))
     AND state NOT IN (SELECT value FROM json_each(?3))
-    AND json_extract(?2, '$.' || state) IS NOT NULL
+    AND state IN (SELECT key FROM json_each(?2))
 RETURNING item_id";
 
 /// Of all Items at once: a batch of notifications holds the one writer while it asks.
@@ -102,8 +107,7 @@ impl SqliteStore {
     pub(super) async fn take_due(
         &self,
         due_items: &'static str,
-        now: DateTime<Utc>,
-        lease_until: DateTime<Utc>,
+        (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         // Most looks find nothing: they need no lock.
@@ -113,8 +117,19 @@ impl SqliteStore {
         }
         drop(reader);
         let mut tx = self.begin_passing().await?;
-        let items = due(&mut tx, due_items, now, limit).await?;
-        let taken = take(&mut tx, &items, lease_until).await?;
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let wanted = limit - taken.len();
+            let items = due(&mut tx, due_items, now, wanted).await?;
+            let fence = rules::new_fence(&*self.options.random);
+            let records = take(&mut tx, &items, (now, lease_until), fence).await?;
+            let (found, before) = (items.len(), taken.len());
+            taken.extend(records.into_iter().flatten());
+            // Due Items that cannot be read are deferred, so the next round has others before it.
+            if found < wanted || taken.len() - before == found || due_items != DUE {
+                break;
+            }
+        }
         tx.commit().await?;
         Ok(taken)
     }
@@ -129,9 +144,10 @@ impl SqliteStore {
         let query = sqlx::query(FREE).bind(item.as_str()).bind(micros(now));
         let query = query.bind(moves(Event::Claimed)?);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(None) };
-        let taken = take(&mut tx, &[named(&row)?], lease_until).await?.pop();
+        let fence = rules::new_fence(&*self.options.random);
+        let taken = take(&mut tx, &[named(&row)?], (now, lease_until), fence).await?.pop();
         tx.commit().await?;
-        Ok(taken)
+        taken.transpose()
     }
 
     pub(super) async fn prolong(
@@ -150,11 +166,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn give_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        let rows = items.iter().map(|(item, fence, due)| (item.as_str(), fence.0, micros(*due)));
-        let rows = row::text(&rows.collect::<Vec<_>>())?;
-        let query = sqlx::query(HAND_BACK).bind(rows).bind(moves(Event::HandedBack)?);
+        let rows: Vec<_> =
+            items.iter().map(|(item, fence, due)| (item.as_str(), fence.0, micros(*due))).collect();
         let mut tx = self.begin_passing().await?;
-        query.execute(&mut *tx).await?;
+        hand_back(&mut tx, &rows).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -200,7 +215,8 @@ impl SqliteStore {
         now: DateTime<Utc>,
     ) -> Result<()> {
         let query = sqlx::query(REVOKE).bind(row::text(&items)?).bind(moves(Event::Refused)?);
-        let rows = query.bind(resting()?).fetch_all(&mut *tx).await?;
+        let query = query.bind(resting()?).bind(rules::new_fence(&*self.options.random).0);
+        let rows = query.fetch_all(&mut *tx).await?;
         let lost = rows.iter().map(|row| row::parsed(row, "item_id"));
         let mut lost = lost.collect::<Result<Vec<ItemId>>>()?;
         lost.sort_unstable();
@@ -233,23 +249,49 @@ fn named(row: &SqliteRow) -> Result<(String, bool)> {
     Ok((row.try_get("item_id")?, row.try_get("took_over")?))
 }
 
+/// Takes Items. Those that cannot be read are deferred.
 async fn take(
     tx: &mut SqliteConnection,
     items: &[(String, bool)],
-    lease_until: DateTime<Utc>,
-) -> Result<Vec<ItemRecord>> {
+    (now, lease_until): (DateTime<Utc>, DateTime<Utc>),
+    fence: Fence,
+) -> Result<Vec<Result<ItemRecord>>> {
     let taken_over: BTreeSet<_> =
         items.iter().filter(|(_, took_over)| *took_over).map(|(item, _)| item.as_str()).collect();
     let items: Vec<_> = items.iter().map(|(item, _)| item).collect();
-    let (items, lease_until) = (row::text(&items)?, micros(lease_until));
-    let query = sqlx::query(TAKE).bind(&items).bind(moves(Event::Claimed)?).bind(lease_until);
+    let (named, retry_at) = (row::text(&items)?, micros(now + UNREADABLE_RETRY));
+    let query = sqlx::query(TAKE).bind(&named).bind(moves(Event::Claimed)?);
+    let query = query.bind(micros(lease_until)).bind(fence.0).bind(retry_at);
     query.execute(&mut *tx).await?;
-    let rows = sqlx::query(TAKEN).bind(&items).bind(lease_until).fetch_all(tx).await?;
-    let mut taken = rows.iter().map(row::item).collect::<Result<Vec<_>>>()?;
-    for record in &mut taken {
-        record.took_over = taken_over.contains(record.id.as_str());
+    let rows = sqlx::query(TAKEN).bind(&named).bind(fence.0).fetch_all(&mut *tx).await?;
+    let mut found = BTreeSet::new();
+    let (mut records, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        let item: &str = row.try_get("item_id")?;
+        found.insert(item);
+        let mut record = row::item(row);
+        match &mut record {
+            Ok(record) => record.took_over = taken_over.contains(item),
+            Err(why) => {
+                row::unreadable("item", item, why);
+                unreadable.push((item, fence.0, retry_at));
+            }
+        }
+        records.push(record);
     }
-    Ok(taken)
+    for item in items.iter().filter(|item| !found.contains(item.as_str())) {
+        row::unreadable("item", item, "the state is not known to this version");
+    }
+    if !unreadable.is_empty() {
+        hand_back(tx, &unreadable).await?;
+    }
+    Ok(records)
+}
+
+async fn hand_back(tx: &mut SqliteConnection, rows: &[(&str, i64, i64)]) -> Result<()> {
+    let query = sqlx::query(HAND_BACK).bind(row::text(&rows)?).bind(moves(Event::HandedBack)?);
+    query.execute(tx).await?;
+    Ok(())
 }
 
 /// Whose the tokens are that this partner names.
@@ -289,7 +331,11 @@ async fn connections_of(
 ) -> Result<BTreeMap<ItemId, Vec<Connection>>> {
     let mut all: BTreeMap<ItemId, Vec<Connection>> = BTreeMap::new();
     for row in sqlx::query(CONNECTIONS).bind(items).fetch_all(tx).await? {
-        all.entry(row::parsed(&row, "item_id")?).or_default().push(row::json(&row, "body")?);
+        let item: ItemId = row::parsed(&row, "item_id")?;
+        match row::record(&row, "body") {
+            Ok(connection) => all.entry(item).or_default().push(connection),
+            Err(why) => row::unreadable("connection", &item, why),
+        }
     }
     Ok(all)
 }

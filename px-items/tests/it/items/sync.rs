@@ -43,10 +43,11 @@ async fn changes_come_once_and_then_nothing_until_there_are_more() {
     let second = sync(&world, token, Some(&first.next_cursor), 3).await.unwrap();
     assert_eq!((ids(&second.added), second.has_more), (vec!["t4", "t5"], false));
 
-    // At the head: nothing, and the same cursor.
+    // At the head: nothing, and a cursor that tells nothing of that.
     let rest = sync(&world, token, Some(&second.next_cursor), 3).await.unwrap();
     assert_eq!((rest.added.len(), rest.has_more), (0, false));
-    assert_eq!(rest.next_cursor, second.next_cursor);
+    assert_ne!(rest.next_cursor, second.next_cursor);
+    assert_eq!(rest.next_cursor.len(), second.next_cursor.len());
 
     world
         .work(item, |commit| {
@@ -123,10 +124,71 @@ async fn a_change_that_it_may_not_see_disturbs_nobody() {
     assert_eq!(mutated, Err(ItemsErrorKind::SyncMutated));
     let rest = sync(&world, &one.access_token, Some(&seen.next_cursor), 2).await.unwrap();
     assert_eq!((ids(&rest.added), rest.has_more), (vec!["t3"], false));
-    // Not even its cursor moves.
+    // Its cursor moves on over them, and looks as it would without.
     world.add(&all.item_id, [row("hidden-2", ACCOUNTS[1], "2026-02-01", "1.00")]).await;
     let again = sync(&world, &one.access_token, Some(&rest.next_cursor), 2).await.unwrap();
-    assert_eq!(again.next_cursor, rest.next_cursor);
+    assert_eq!((again.added.len(), again.has_more), (0, false));
+    assert_ne!(again.next_cursor, rest.next_cursor);
+    assert_eq!(again.next_cursor.len(), rest.next_cursor.len());
+    world.add(&all.item_id, [row("t9", ACCOUNTS[0], "2026-02-01", "1.00")]).await;
+    let page = sync(&world, &one.access_token, Some(&again.next_cursor), 2).await.unwrap();
+    assert_eq!(ids(&page.added), ["t9"]);
+}
+
+#[tokio::test]
+async fn a_first_pass_has_no_pages_of_what_is_gone() {
+    let (world, linked) = World::complete().await;
+    let (token, item) = (&linked.access_token, &linked.item_id);
+    for round in 0..20 {
+        let id = format!("gone-{round}");
+        world.add(item, [row(&id, ACCOUNTS[0], "2026-02-01", "1.00")]).await;
+        world
+            .work(item, |commit| {
+                commit.transactions.removed = vec![(account_id(ACCOUNTS[0]), transaction_id(&id))];
+            })
+            .await;
+    }
+    world
+        .add(item, (1..=4).map(|n| row(&format!("t{n}"), ACCOUNTS[0], "2026-02-01", "1.00")))
+        .await;
+    let first = sync(&world, token, None, 2).await.unwrap();
+    assert_eq!((ids(&first.added), first.has_more), (vec!["t1", "t2"], true));
+    let second = sync(&world, token, Some(&first.next_cursor), 2).await.unwrap();
+    assert_eq!((ids(&second.added), second.has_more), (vec!["t3", "t4"], false));
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_for_ninety_days_and_what_was_removed_as_long() {
+    use chrono::TimeDelta;
+    use px_core::Clock as _;
+    let (world, linked) = World::complete().await;
+    let (token, item) = (&linked.access_token, &linked.item_id);
+    world.add(item, ["t1", "t2"].map(|id| row(id, ACCOUNTS[0], "2026-02-01", "1.00"))).await;
+    let kept = sync(&world, token, None, 9).await.unwrap().next_cursor;
+    world
+        .work(item, |commit| {
+            commit.transactions.removed = vec![(account_id(ACCOUNTS[0]), transaction_id("t1"))];
+        })
+        .await;
+    let purge =
+        async || world.store.purge(world.clock.now() - TimeDelta::days(92), 100).await.unwrap();
+    world.clock.advance(TimeDelta::days(90));
+    assert_eq!(purge().await, 0);
+    let page = sync(&world, token, Some(&kept), 9).await.unwrap();
+    assert_eq!(page.removed.len(), 1, "on the last day it is told what went on the first");
+    let fresh = page.next_cursor;
+    world.clock.advance(TimeDelta::seconds(1));
+    let request = world.items.transactions_sync(token, Some(&kept), Some(9)).await;
+    let error = request.unwrap_err();
+    assert_eq!(error.kind(), ItemsErrorKind::InvalidCursor);
+    assert!(error.to_string().contains("begin without a cursor"), "{error}");
+    // Who keeps polling goes on for ever.
+    world.clock.advance(TimeDelta::days(60));
+    assert_eq!(purge().await, 1);
+    assert_eq!(purge().await, 0);
+    let page = sync(&world, token, Some(&fresh), 9).await.unwrap();
+    assert_eq!((page.added.len(), page.removed.len(), page.has_more), (0, 0, false));
+    assert_eq!(ids(&sync(&world, token, None, 9).await.unwrap().added), ["t2"]);
 }
 
 #[tokio::test]

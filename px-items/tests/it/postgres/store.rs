@@ -1,12 +1,17 @@
 //! The store on PostgreSQL keeps the promises of the trait, and some of its own.
 
+use async_trait::async_trait;
 use px_items::{
-    store::{PostgresStore, StoreOptions, conformance::Fixture},
+    store::{
+        PostgresStore, Store as _, StoreErrorKind, StoreOptions,
+        conformance::{Fixture, LosableKeys, RawSql, StepClock},
+    },
     testing::postgres::database,
     vault::{Envelope, Sealed, VaultError},
 };
 use px_types::webhook::Environment;
-use std::sync::Arc;
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _};
+use std::{any::Any, sync::Arc};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -33,9 +38,36 @@ pub(super) async fn store(url: &Url, connections: u32) -> PostgresStore {
     PostgresStore::connect(url, connections, options).await.unwrap()
 }
 
+/// A second way into a database.
+struct Psql(PgPool);
+
+#[async_trait]
+impl RawSql for Psql {
+    async fn execute(&self, sql: &str) {
+        self.0.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    async fn text(&self, sql: &str) -> Option<String> {
+        let row = self.0.fetch_one(AssertSqlSafe(sql.to_owned())).await.unwrap();
+        row.get(0)
+    }
+
+    async fn block(&self) -> Box<dyn Any + Send> {
+        let mut tx = self.0.begin().await.unwrap();
+        tx.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        Box::new(tx)
+    }
+}
+
 px_items::conformance!(conformance, async {
     let url = database().await?;
-    Some(Fixture::new(Arc::new(store(&url, 8).await)))
+    let keys = Arc::new(LosableKeys::default());
+    let clock = StepClock::default();
+    let mut options = StoreOptions::new(Environment::Sandbox, keys.clone());
+    options.clock = Arc::new(clock.clone());
+    let store = PostgresStore::connect(&url, 8, options).await.unwrap();
+    let sql = Psql(PgPool::connect_lazy(url.as_str()).unwrap());
+    Some(Fixture::new(Arc::new(store)).keys(keys).clock(clock).sql(Arc::new(sql)))
 });
 
 #[tokio::test]
@@ -52,4 +84,45 @@ async fn a_database_that_is_not_there_is_said_to_be_out_of_reach() {
     let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
     let error = PostgresStore::connect(&url, 1, options).await.unwrap_err();
     assert_eq!(error.to_string(), "the database refused a statement: SQLSTATE 3D000");
+}
+
+#[tokio::test]
+async fn two_versions_work_beside_each_other_until_a_later_one_forbids_it() {
+    let Some(url) = database().await else { return };
+    let first = store(&url, 1).await;
+    let sql = PgPool::connect_lazy(url.as_str()).unwrap();
+    sql.execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'of the future', true, '\\x00', 0)",
+    )
+    .await
+    .unwrap();
+    store(&url, 1).await.close().await;
+    sql.execute("UPDATE compatibility SET oldest = 9999").await.unwrap();
+    let options = StoreOptions::new(Environment::Sandbox, Arc::new(Glass));
+    let error = PostgresStore::connect(&url, 1, options).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Schema);
+    assert!(error.to_string().contains("newer version"), "{error}");
+    first.overview(chrono::DateTime::UNIX_EPOCH).await.unwrap();
+}
+
+/// Whatever the database or the role says.
+#[tokio::test]
+async fn the_settings_of_a_session_are_pinned() {
+    let Some(url) = database().await else { return };
+    let sql = PgPool::connect_lazy(url.as_str()).unwrap();
+    let name = url.path().trim_start_matches('/');
+    for setting in [
+        "default_transaction_isolation = 'serializable'",
+        "synchronous_commit = off",
+        "statement_timeout = 0",
+        "jit = on",
+    ] {
+        let sql_text = format!("ALTER DATABASE {name} SET {setting}");
+        sql.execute(AssertSqlSafe(sql_text)).await.unwrap();
+    }
+    let store = store(&url, 1).await;
+    store.overview(chrono::DateTime::UNIX_EPOCH).await.unwrap();
+    let shown = store.settings().await.unwrap();
+    assert_eq!(shown, ["read committed", "on", "11s", "1min", "off"]);
 }

@@ -1,5 +1,6 @@
 //! The SQLite store keeps the promises of the trait, and some of its own: those of a file.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_core::SystemRandom;
@@ -9,7 +10,8 @@ use px_items::{
     items::Items,
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
-        StoreErrorKind, StoreOptions, Then, Whose, conformance::Fixture,
+        StoreErrorKind, StoreOptions, Then, Whose,
+        conformance::{Fixture, LosableKeys, RawSql, StepClock},
     },
     vault::FileKeys,
 };
@@ -17,7 +19,8 @@ use px_types::{
     AccessToken, ApplicationId, InstitutionId, ItemId, RefreshToken, UserId,
     model::product::Product, webhook::Environment,
 };
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _, SqlitePool};
+use std::{any::Any, collections::BTreeSet, path::Path, sync::Arc};
 
 fn with_keys(keys: FileKeys) -> StoreOptions {
     StoreOptions::new(Environment::Sandbox, Arc::new(keys))
@@ -27,10 +30,35 @@ fn options() -> StoreOptions {
     with_keys(FileKeys::generate("tests", Arc::new(SystemRandom)).unwrap())
 }
 
+/// A second way into a file.
+struct Shell(SqlitePool);
+
+#[async_trait]
+impl RawSql for Shell {
+    async fn execute(&self, sql: &str) {
+        self.0.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    async fn text(&self, sql: &str) -> Option<String> {
+        self.0.fetch_one(AssertSqlSafe(sql.to_owned())).await.unwrap().get(0)
+    }
+
+    async fn block(&self) -> Box<dyn Any + Send> {
+        Box::new(self.0.begin_with("BEGIN IMMEDIATE").await.unwrap())
+    }
+}
+
 px_items::conformance!(in_a_file, async {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(folder.path().join("items.sqlite"), options()).await.unwrap();
-    Some(Fixture::new(Arc::new(store)).keeping(folder))
+    let file = folder.path().join("items.sqlite");
+    let keys = Arc::new(LosableKeys::default());
+    let clock = StepClock::default();
+    let mut options = StoreOptions::new(Environment::Sandbox, keys.clone());
+    options.clock = Arc::new(clock.clone());
+    let store = SqliteStore::open(&file, options).await.unwrap();
+    let sql = SqlitePool::connect_lazy(&format!("sqlite:{}", file.display())).unwrap();
+    let sql = Arc::new(Shell(sql));
+    Some(Fixture::new(Arc::new(store)).keys(keys).clock(clock).sql(sql).keeping(folder))
 });
 
 px_items::conformance!(in_memory, async {
@@ -161,30 +189,6 @@ async fn a_file_is_opened_again() {
     assert!(cause.contains("there is no key \"k\""), "{cause}");
 }
 
-#[tokio::test]
-async fn a_revocation_under_a_lost_key_holds_up_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("items.sqlite");
-    let application = ApplicationId::new("app").unwrap();
-    let old = FileKeys::generate("old", Arc::new(SystemRandom)).unwrap();
-    let new = FileKeys::generate("new", Arc::new(SystemRandom)).unwrap();
-    for (name, keys) in [("anna", old.clone()), ("bert", new.clone())] {
-        let store = SqliteStore::open(&file, with_keys(keys)).await.unwrap();
-        store.link(link(name, name)).await.unwrap();
-        store.unlink(&item(name), Some(&application), now()).await.unwrap();
-        store.close().await;
-    }
-    let store = SqliteStore::open(&file, with_keys(new)).await.unwrap();
-    let taken = store.claim_revocations(now(), later(10), 9).await.unwrap();
-    assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].item_id, item("bert"));
-    store.close().await;
-    // The key is found again.
-    let store = SqliteStore::open(&file, with_keys(old)).await.unwrap();
-    let taken = store.claim_revocations(later(10), later(20), 9).await.unwrap();
-    assert_eq!(taken[0].item_id, item("anna"));
-}
-
 /// Two programs on one file are two stores.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_programs_share_a_file() {
@@ -245,17 +249,49 @@ async fn what_is_no_database_is_refused() {
     );
 }
 
+/// Leaves a file as a later version does whose migration says what a program must know.
+async fn migrate_later(file: &Path, oldest: i64) {
+    let url = format!("sqlite:{}", file.display());
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let sql = "INSERT OR IGNORE INTO _sqlx_migrations (version, description, success, checksum, \
+               execution_time) VALUES (9999, 'of the future', true, x'00', 0)";
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    let sql = "UPDATE compatibility SET oldest = ?1";
+    sqlx::query(sql).bind(oldest).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+}
+
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_left_alone() {
+async fn two_versions_work_beside_each_other_until_a_later_one_forbids_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let store = SqliteStore::open(&file, options()).await.unwrap();
+    store.link(link("anna", "1")).await.unwrap();
+    store.close().await;
+    // It was only added to.
+    migrate_later(&file, 1).await;
+    let store = SqliteStore::open(&file, options()).await.unwrap();
+    assert!(store.item(&item("anna")).await.unwrap().is_some());
+    store.close().await;
+    // What this version uses is gone.
+    migrate_later(&file, 9999).await;
+    let error = SqliteStore::open(&file, options()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Schema);
+    assert!(error.to_string().contains("newer version"), "{error}");
+    assert!(error.to_string().contains("9999"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_build_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("items.sqlite");
     SqliteStore::open(&file, options()).await.unwrap().close().await;
     let url = format!("sqlite:{}", file.display());
     let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
-               execution_time) VALUES (9999, 'of the future', true, x'00', 0)";
+    let sql = "UPDATE _sqlx_migrations SET checksum = x'00'";
     sqlx::query(sql).execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let error = SqliteStore::open(&file, options()).await.unwrap_err();
-    assert!(error.to_string().contains("schema"), "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::Schema);
+    assert!(error.to_string().contains("another build"), "{error}");
 }

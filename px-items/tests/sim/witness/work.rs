@@ -29,11 +29,11 @@ impl Witness {
         if item.gone {
             wrong.push(format!("{} claimed {id}, which is gone", life.name));
         }
-        if fence <= item.fence {
-            wrong.push(format!("fence {} of {id} came after {}", fence.0, item.fence.0));
+        if fence == item.fence {
+            wrong.push(format!("fence {} of {id} was given twice", fence.0));
         }
         let held = item.held.replace(Held { by: life.name.clone(), until });
-        item.fence = item.fence.max(fence);
+        item.fence = fence;
         if let Some(held) = held {
             item.takeovers.push((now, held.until));
             if held.until > now + self.skew {
