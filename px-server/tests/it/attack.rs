@@ -1,5 +1,6 @@
 //! Attacks from few addresses, over real sockets on loopback and with bounded loops: nobody else
 //! is locked out, and what they hold is bounded.
+#![allow(clippy::print_stdout, reason = "prints the figures of the attacks, with --nocapture")]
 
 use crate::bank::{self, Behaviour};
 use bytes::Bytes;
@@ -167,7 +168,7 @@ async fn unread_bodies_of_a_connection_are_bounded() {
     let _flood = flood(1, server, 100, 900_000).await;
     let mut most = 0;
     for _ in 0..30 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        pause(Duration::from_millis(50)).await;
         most = most.max(counter.held.load(Ordering::SeqCst));
     }
     println!("unread bytes of one connection: {most}");
@@ -185,7 +186,7 @@ async fn unread_bodies_of_an_address_leave_room_for_others() {
     }
     let mut most = 0;
     for _ in 0..30 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        pause(Duration::from_millis(50)).await;
         most = most.max(counter.held.load(Ordering::SeqCst));
     }
     println!("unread bytes of one address: {most}");
@@ -465,4 +466,8 @@ async fn the_window_of_a_partial_grant_is_read_once() {
         assert_eq!(status.unwrap(), 200);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+async fn pause(duration: Duration) {
+    px_core::Clock::sleep(&px_core::SystemClock::new(), duration).await;
 }

@@ -148,11 +148,11 @@ fn fresh(index: usize) -> Fresh {
 }
 
 fn access(index: usize) -> Digest {
-    Digest::of(&format!("access {index}"))
+    Digest::of(format!("access {index}"))
 }
 
 fn refresh(index: usize) -> Digest {
-    Digest::of(&format!("refresh {index}"))
+    Digest::of(format!("refresh {index}"))
 }
 
 fn client(name: &str) -> ClientId {

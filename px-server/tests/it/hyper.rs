@@ -582,7 +582,7 @@ async fn handlers_of_http2_end_with_the_shutdown() {
             let _on_drop = on_drop;
             // Busy for ever, and never woken by the connection.
             loop {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                px_core::Clock::sleep(&px_core::SystemClock::new(), Duration::from_millis(20)).await;
             }
             #[allow(unreachable_code, reason = "names the type of the response")]
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))

@@ -286,7 +286,7 @@ impl Inner {
     pub(super) fn begin_revocation(&mut self, start: RevocationStart<'_>) -> MayRevoke {
         let revocation = start.revocation;
         let present = self.revocations.get(&revocation.id);
-        if !present.is_some_and(|queued| queued.what.attempt == revocation.attempt) {
+        if present.is_none_or(|queued| queued.what.attempt != revocation.attempt) {
             return MayRevoke::Gone;
         }
         let in_use = self.items.values().any(|entry| {

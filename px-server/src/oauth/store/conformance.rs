@@ -53,13 +53,13 @@ fn record(id: &str, principal: &str) -> Result<GrantRecord, StoreError> {
     let scopes = ScopeSet::defaults();
     let record = GrantRecord::new(id, principal, client()?, scopes, accounts, start(), ends);
     let challenge = Digest::of(VERIFIER).to_string();
-    let code = Digest::of(&format!("code of {id}"));
+    let code = Digest::of(format!("code of {id}"));
     Ok(record.with_code(code, REDIRECT, Some(challenge), start() + TimeDelta::minutes(1)))
 }
 
 /// The record after its code was redeemed.
 fn redeemed(record: &GrantRecord) -> Result<GrantRecord, StoreError> {
-    let digest = |what: &str| Digest::of(&format!("{what} of {}", record.id));
+    let digest = |what: &str| Digest::of(format!("{what} of {}", record.id));
     let (access, family, refresh) = (digest("access"), digest("family"), digest("refresh"));
     let fresh = Fresh::new(access, family, refresh, TimeDelta::minutes(15));
     let (code, client) = (digest("code"), client()?);
@@ -119,7 +119,7 @@ async fn replaces_what_a_record_is_found_by(store: &dyn GrantStore) -> Result<()
     let next = redeemed(&read.record)?;
     store.swap(read.version, next.clone()).await?;
     for what in ["code", "access", "family"] {
-        let found = store.find(&Digest::of(&format!("{what} of indexed"))).await?;
+        let found = store.find(&Digest::of(format!("{what} of indexed"))).await?;
         promise(
             found.is_some_and(|found| found.record.id == "indexed"),
             "a swapped record is not found by each of its digests",
