@@ -106,7 +106,7 @@ pub enum OpenError {
     Ledger(#[from] LedgerError),
     /// A redirect URI is not an absolute URL, or has a fragment.
     #[error("--redirect-uri: {0}")]
-    RedirectUri(#[from] px_server::clients::InvalidRedirectUri),
+    RedirectUri(#[from] px_server::clients::InvalidClient),
     /// A setting of the OAuth kit is not sound.
     #[error("--issuer: {0}")]
     OAuth(#[from] px_server::oauth::BuildError),

@@ -94,7 +94,7 @@ pub enum OpenError {
     Config(Vec<config::Problem>),
     /// A client's redirect URI is none.
     #[error(transparent)]
-    RedirectUri(#[from] px_server::clients::InvalidRedirectUri),
+    RedirectUri(#[from] px_server::clients::InvalidClient),
     /// A bank cannot be called.
     #[error(transparent)]
     Bank(#[from] px_client::Error),

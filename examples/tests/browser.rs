@@ -67,7 +67,8 @@ impl Callback {
 async fn serve(callback: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let issuer = format!("http://{}", listener.local_addr().unwrap());
-    let (id, secret) = (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret"));
+    let (id, secret) =
+        (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret-of-plaid-at-the-bank"));
     let mut config = BankConfig::new(&issuer, id, secret, [callback.to_owned()]);
     config.filling = Some(Filling { seed: 1, users: 0 });
     let bank = Bank::open(config).await.unwrap();

@@ -117,7 +117,8 @@ impl World {
     async fn open(file: &Path) -> Self {
         let start: DateTime<Utc> = START.parse().unwrap();
         let bank_clock = ManualClock::new(start);
-        let (client_id, secret) = (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret"));
+        let (client_id, secret) =
+            (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret-of-plaid-at-the-bank"));
         let mut config = BankConfig::new(
             "https://bank.example",
             client_id.clone(),

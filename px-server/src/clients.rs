@@ -59,16 +59,27 @@ impl Client {
 
 /// A registry in memory: for a partner whose clients stand in its configuration.
 ///
-/// It keeps the SHA-256 of a secret, which is enough for a long random one and for no
-/// other.
+/// It keeps the SHA-256 of a secret, which is enough for a long random one and for no other: give
+/// each client a generated secret of 256 bits. For secrets that people choose, implement
+/// [`Clients`] over a password hash such as Argon2id.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryClients(HashMap<ClientId, (Client, Digest)>);
 
-/// A redirect URI that no client can have: no http or https URL in ASCII, or one with a
-/// fragment.
+/// Minimum length of a client's secret: one of 128 random bits has 22 characters.
+pub const MIN_SECRET_BYTES: usize = 16;
+
+/// Why a client cannot be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a redirect URI must be an http or https URL in ASCII without a fragment")]
-pub struct InvalidRedirectUri;
+#[non_exhaustive]
+pub enum InvalidClient {
+    /// A redirect URI is not https in ASCII, or has a fragment. Plain http is for loopback alone,
+    /// because anybody on the way could read the code.
+    #[error("a redirect URI must be an https URL in ASCII without a fragment, or http on loopback")]
+    RedirectUri,
+    /// The secret is shorter than [`MIN_SECRET_BYTES`].
+    #[error("a client's secret must have at least 16 characters; generate a random one")]
+    ShortSecret,
+}
 
 impl MemoryClients {
     /// An empty registry.
@@ -80,24 +91,37 @@ impl MemoryClients {
     /// Adds a client, or replaces the one with its id.
     ///
     /// # Errors
-    /// When one of its redirect URIs is no http or https URL, or has a fragment.
-    pub fn with(
-        mut self,
-        client: Client,
-        secret: &ClientSecret,
-    ) -> Result<Self, InvalidRedirectUri> {
+    /// If one of its redirect URIs is not https (or http on loopback) or has a fragment, or the
+    /// secret is short.
+    pub fn with(mut self, client: Client, secret: &ClientSecret) -> Result<Self, InvalidClient> {
         for uri in &client.redirect_uris {
-            // A `javascript:` or `data:` URL would run on the bank's own page.
-            let scheme = url::Url::parse(uri).map(|url| url.scheme().to_owned());
-            let web = scheme.is_ok_and(|scheme| matches!(&*scheme, "http" | "https"));
             let plain = uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-            if !web || !plain {
-                return Err(InvalidRedirectUri);
+            if !plain || !is_secure_url(uri) {
+                return Err(InvalidClient::RedirectUri);
             }
+        }
+        if secret.expose().len() < MIN_SECRET_BYTES {
+            return Err(InvalidClient::ShortSecret);
         }
         let digest = Digest::of(secret.expose());
         self.0.insert(client.id.clone(), (client, digest));
         Ok(self)
+    }
+}
+
+/// Whether a URL is https, or http on loopback. A `javascript:` or `data:` URL, which would run on
+/// the bank's own page, is neither.
+pub(crate) fn is_secure_url(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        },
+        _ => false,
     }
 }
 
@@ -128,10 +152,12 @@ mod tests {
     fn redirect_uris_that_no_client_can_have() {
         let add = |uri: &str| {
             let client = Client::new(ClientId::new("c").unwrap(), "C", [uri]);
-            MemoryClients::new().with(client, &ClientSecret::new("s"))
+            MemoryClients::new().with(client, &ClientSecret::new("a-secret-of-the-tests"))
         };
         assert!(add(PLAID_REDIRECT_URI).is_ok());
-        assert!(add("http://127.0.0.1:4000/back?x=1").is_ok());
+        for loopback in ["http://127.0.0.1:4000/back?x=1", "http://[::1]/", "http://localhost:1/"] {
+            assert!(add(loopback).is_ok(), "{loopback}");
+        }
         for uri in [
             "",
             "/back",
@@ -139,9 +165,25 @@ mod tests {
             "data:,x",
             "https://a/#b",
             "https://ü/",
+            "http://app.example/back",
+            "http://10.0.0.1/back",
+            "http://localhost.example/",
+            "http://127.0.0.1.example/",
             "https://a/ b",
         ] {
             assert!(add(uri).is_err(), "{uri}");
         }
+    }
+
+    #[test]
+    fn a_secret_has_a_least_length() {
+        let add = |secret: &str| {
+            let client = Client::new(ClientId::new("c").unwrap(), "C", [PLAID_REDIRECT_URI]);
+            MemoryClients::new().with(client, &ClientSecret::new(secret)).err()
+        };
+        for short in ["", "s", &"s".repeat(MIN_SECRET_BYTES - 1)] {
+            assert_eq!(add(short), Some(InvalidClient::ShortSecret), "{short}");
+        }
+        assert_eq!(add(&"s".repeat(MIN_SECRET_BYTES)), None);
     }
 }

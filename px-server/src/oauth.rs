@@ -43,7 +43,7 @@ pub use store::{GrantStore, MemoryGrantStore, StoreError, Swap, Versioned};
 
 use crate::{
     Error, PermittedAccounts,
-    clients::{Client, Clients},
+    clients::{Client, Clients, is_secure_url},
     verify::{CachedVerifier, TokenVerifier},
 };
 use chrono::{DateTime, Months, TimeDelta, Utc};
@@ -55,6 +55,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
+
+/// Lifetime of an access token, unless set. The FDX profile allows no more.
+const ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::seconds(900);
 
 /// The OAuth kit of a partner. Cheap to clone; clones are one and the same.
 #[derive(Clone)]
@@ -111,7 +114,7 @@ impl OAuthBuilder {
         self
     }
 
-    /// How long an access token lives; 900 s by default.
+    /// How long an access token lives; 900 s by default. The log warns of more.
     pub fn access_token_lifetime(mut self, lifetime: Duration) -> Self {
         self.inner.access_token_lifetime = delta(lifetime);
         self
@@ -141,9 +144,7 @@ impl OAuthBuilder {
     /// [`BuildError`] names the setting that would not be safe.
     pub fn build(self) -> Result<OAuth, BuildError> {
         let inner = self.inner;
-        let issuer = url::Url::parse(&inner.issuer).map_err(|_| BuildError::Issuer)?;
-        let scheme = matches!(issuer.scheme(), "http" | "https") && issuer.has_host();
-        if !scheme || inner.issuer.contains(['?', '#']) {
+        if !is_secure_url(&inner.issuer) || inner.issuer.contains(['?', '#']) {
             return Err(BuildError::Issuer);
         }
         if inner.scopes.is_empty() {
@@ -159,6 +160,12 @@ impl OAuthBuilder {
         if !(1..=1200).contains(&inner.refresh_lifetime.as_u32()) {
             return Err(BuildError::RefreshLifetime);
         }
+        if inner.access_token_lifetime > ACCESS_TOKEN_LIFETIME {
+            tracing::warn!(
+                seconds = inner.access_token_lifetime.num_seconds(),
+                "access tokens live for longer than 900 s: a stolen one is good for as long"
+            );
+        }
         Ok(OAuth(Arc::new(inner)))
     }
 }
@@ -167,7 +174,7 @@ impl OAuth {
     /// Begins a kit.
     ///
     /// The issuer is the partner's public address, `https://bank.example`; it is never
-    /// taken from a request.
+    /// taken from a request. Plain http is accepted on loopback alone.
     pub fn builder(
         issuer: impl Into<String>,
         clients: Arc<dyn Clients>,
@@ -181,7 +188,7 @@ impl OAuth {
                 clock: Arc::new(SystemClock::new()),
                 random: Arc::new(SystemRandom),
                 scopes: ScopeSet::defaults(),
-                access_token_lifetime: TimeDelta::seconds(900),
+                access_token_lifetime: ACCESS_TOKEN_LIFETIME,
                 code_lifetime: TimeDelta::seconds(60),
                 refresh_lifetime: Months::new(13),
                 pkce_optional: false,

@@ -2,7 +2,7 @@
 
 use super::config::{self, Config};
 use px_items::{applications::FixedApplications, items::Holder};
-use px_server::clients::{Client, InvalidRedirectUri, MemoryClients};
+use px_server::clients::{Client, InvalidClient, MemoryClients};
 use px_types::{ClientId, model::application_details::Application};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(config: &Config) -> Result<Self, InvalidRedirectUri> {
+    pub(super) fn new(config: &Config) -> Result<Self, InvalidClient> {
         let mut clients = MemoryClients::new();
         let mut holders = BTreeMap::new();
         for bank in &config.institutions {

@@ -153,9 +153,7 @@ impl Sessions {
         username: String,
     ) -> Option<String> {
         let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
-        if self.entries().pop(&entry.key).is_none() {
-            return None;
-        }
+        self.entries().pop(&entry.key)?;
         let (now, key) = (self.clock.now(), key(&secret));
         let (began, used, open) = (now, now, watch::Sender::new(true));
         let (said, sent_with) = (None, None);

@@ -88,7 +88,7 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
         assert_eq!(link.user.client_user_id, user.as_str());
         let add = link.cross_app_item_add.as_ref().unwrap();
         assert_eq!(add.target_application_token.expose(), "target-tax");
-        assert_eq!(link.redirect_uri.as_deref(), Some("http://bank.example/apps/connected"));
+        assert_eq!(link.redirect_uri.as_deref(), Some("http://bank.localhost/apps/connected"));
     }
     // The token that was made for it reads that user's accounts.
     let token = plaid.state().imported_with[0].clone();

@@ -42,7 +42,7 @@ fn exit_codes_tell_wrong_usage_from_failure() {
 fn a_setting_that_is_not_sound_is_wrong_usage() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret.txt");
-    std::fs::write(&secret, "s3cret").unwrap();
+    std::fs::write(&secret, "s3cret-of-plaid-at-the-bank").unwrap();
     let secret = secret.to_str().unwrap();
     let good = [
         ("--listen", "127.0.0.1:0"),
@@ -76,7 +76,7 @@ fn a_setting_that_is_not_sound_is_wrong_usage() {
 fn serve_says_where_it_listens_and_stops_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret.txt");
-    std::fs::write(&secret, "s3cret\n").unwrap();
+    std::fs::write(&secret, "s3cret-of-plaid-at-the-bank\n").unwrap();
     let mut bank = demo_bank()
         .args(["serve", "--listen", "127.0.0.1:0", "--database", ":memory:", "--users", "0"])
         .args(["--client-id", "plaid", "--redirect-uri", "http://127.0.0.1:9/back"])

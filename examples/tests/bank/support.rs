@@ -78,9 +78,9 @@ impl Answer {
 
 pub(crate) fn config(clock: &ManualClock) -> BankConfig {
     let mut config = BankConfig::new(
-        "http://bank.example",
+        "http://bank.localhost",
         ClientId::new("plaid").unwrap(),
-        ClientSecret::new("s3cret"),
+        ClientSecret::new("s3cret-of-plaid-at-the-bank"),
         [BACK.to_owned()],
     );
     config.clock = Arc::new(clock.clone());
@@ -135,7 +135,7 @@ impl World {
         } else {
             "application/x-www-form-urlencoded"
         };
-        let basic = base64::prelude::BASE64_STANDARD.encode("plaid:s3cret");
+        let basic = base64::prelude::BASE64_STANDARD.encode("plaid:s3cret-of-plaid-at-the-bank");
         let request = Request::post(path)
             .header(header::HOST, "bank.example")
             .header(header::CONTENT_TYPE, kind)

@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const SECRET: &str = "client-s3cret";
+pub(crate) const SECRET: &str = "client-s3cret-of-the-bank";
 
 /// What Plaid was told of one account or token.
 #[derive(Clone, Debug, PartialEq)]

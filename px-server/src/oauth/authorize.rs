@@ -2,7 +2,11 @@
 //! bank's own pages are to ask the user.
 
 use super::OAuth;
-use crate::{Error, PermittedAccounts, clients::Client, oauth::GrantRecord};
+use crate::{
+    Error, PermittedAccounts,
+    clients::{Client, is_secure_url},
+    oauth::GrantRecord,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use px_types::{
@@ -180,8 +184,10 @@ impl OAuth {
         let Ok(Some(redirect_uri)) = pairs.text("redirect_uri") else {
             return PageRefusal::page(PageRefusalKind::RedirectUri);
         };
-        // A fragment is not allowed here (RFC 6749, 3.1.2), whatever was registered.
-        if redirect_uri.contains('#') || !client.redirect_uris.iter().any(|u| u == redirect_uri) {
+        // A fragment is not allowed here (RFC 6749, 3.1.2), nor a code in the clear, whatever was
+        // registered.
+        let is_safe = !redirect_uri.contains('#') && is_secure_url(redirect_uri);
+        if !is_safe || !client.redirect_uris.iter().any(|u| u == redirect_uri) {
             return PageRefusal::page(PageRefusalKind::UnknownRedirectUri);
         }
         match self.read_request(&client, redirect_uri, &pairs) {

@@ -143,7 +143,7 @@ impl StdError for OAuthError {
 #[non_exhaustive]
 pub enum BuildError {
     /// The issuer.
-    #[error("the issuer is not an http or https URL without query and fragment")]
+    #[error("the issuer is not an https URL (or http on loopback) without query and fragment")]
     Issuer,
     /// The scopes.
     #[error("the scopes are empty: name at least one")]

@@ -582,7 +582,8 @@ async fn handlers_of_http2_end_with_the_shutdown() {
             let _on_drop = on_drop;
             // Busy for ever, and never woken by the connection.
             loop {
-                px_core::Clock::sleep(&px_core::SystemClock::new(), Duration::from_millis(20)).await;
+                px_core::Clock::sleep(&px_core::SystemClock::new(), Duration::from_millis(20))
+                    .await;
             }
             #[allow(unreachable_code, reason = "names the type of the response")]
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
@@ -645,4 +646,69 @@ async fn behind_a_proxy_each_request_is_judged_and_connections_are_not_counted()
         }
     }
     assert_eq!(server.probe.calls.load(Ordering::SeqCst), 4);
+}
+
+/// Knows one token, which is bound to a certificate.
+struct Bound([u8; 32]);
+
+#[async_trait::async_trait]
+impl px_server::verify::TokenVerifier for Bound {
+    async fn verify(
+        &self,
+        _: &px_types::AccessToken,
+    ) -> Result<Arc<px_server::TokenGrant>, px_server::verify::VerifyError> {
+        let user = px_types::UserId::new("u1").unwrap();
+        let mut grant = px_server::TokenGrant::new(user, px_types::ScopeSet::defaults());
+        grant.certificate_thumbprint = Some(self.0);
+        Ok(Arc::new(grant))
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_is_held_to_the_certificate_of_the_connection() {
+    let ours = Certificates::new();
+    let (shown, key) = ours.sign("bank.test");
+    let (chain, key) = (shown.pem(), key.serialize_pem());
+    let (chain, key) = (chain.as_bytes(), key.as_bytes());
+    let authority = ours.authority.pem();
+    let (client, client_key) = ours.sign("plaid.test");
+    let (other, other_key) = ours.sign("other.test");
+    let thumbprint = <sha2::Sha256 as sha2::Digest>::digest(client.der()).into();
+    let (log, guard) = crate::log::Log::capture();
+    for (tls, statuses) in [
+        (Tls::with_optional_clients(chain, key, authority.as_bytes()).unwrap(), [200, 401, 401]),
+        // Here nobody can show one: a fault of the set-up, and no token ends for it.
+        (Tls::from_pem(chain, key).unwrap(), [503, 503, 503]),
+    ] {
+        let verifier = px_server::verify::CachedVerifier::new(Arc::new(Bound(thumbprint)));
+        let verifier = Arc::new(verifier);
+        let service = crate::bank::service_with(crate::bank::Behaviour::Plain, |builder| {
+            builder.tokens(verifier)
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let running =
+            tokio::spawn(async move { Server::new().tls(tls).serve(listener, service).await });
+        let certificates = [Some((&client, &client_key)), Some((&other, &other_key)), None];
+        for (certificate, status) in certificates.into_iter().zip(statuses) {
+            let mut config = ours.client_config(certificate);
+            config.alpn_protocols = vec!["http/1.1".into()];
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = rustls::pki_types::ServerName::try_from("bank.test").unwrap();
+            let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            let request = Request::get("/users/u1").header("host", "bank.test");
+            let request = request.header("authorization", "Bearer token");
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            let response = soon(sender.send_request(request)).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+        running.abort();
+    }
+    drop(guard);
+    assert!(
+        log.text().contains("the token is bound to a certificate, and the server asks for none")
+    );
 }

@@ -532,3 +532,23 @@ async fn a_notification_leaves_no_secret_and_no_customer_in_the_log() {
         assert!(!text.contains(hidden), "{hidden}: {text}");
     }
 }
+
+/// A verifier without anybody to hear of it is a fault of the set-up, which the log names.
+#[tokio::test]
+async fn a_notification_that_no_method_takes_is_an_error_in_the_log() {
+    let (log, guard) = Log::capture();
+    let key = Key::new("key-1");
+    let clock = ManualClock::new(DateTime::from_timestamp(NOW, 0).unwrap());
+    let keys = FixedKeys::new(vec![key.published(None)]);
+    let verifier = Verifier::new(Arc::new(keys)).clock(Arc::new(clock));
+    let service = crate::bank::service_with(crate::bank::Behaviour::Plain, |builder| {
+        builder.notifications(Arc::new(verifier))
+    });
+    let signed = request(Some(&key.sign(NOTIFICATION, NOW)), NOTIFICATION);
+    assert_eq!(send(&service, signed).await, (404, "not_found".into()));
+    drop(guard);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("application_linked` is not implemented"));
+    let line = line.expect("the log says nothing");
+    assert!(line.contains("ERROR") && line.contains("request_id"), "{line}");
+}

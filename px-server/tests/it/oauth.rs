@@ -99,9 +99,9 @@ fn clients() -> Arc<dyn Clients> {
     let percent = Client::new(id("per%41cent"), "Percent", [REDIRECT]);
     let secret = |text: &str| ClientSecret::new(text);
     let clients = MemoryClients::new()
-        .with(plaid, &secret("plaid-secret"))
-        .and_then(|clients| clients.with(odd, &secret("a:b+c%/d")))
-        .and_then(|clients| clients.with(percent, &secret("x%zz")));
+        .with(plaid, &secret("plaid-secret-of-the-tests"))
+        .and_then(|clients| clients.with(odd, &secret("a:b+c%/d-of-the-tests")))
+        .and_then(|clients| clients.with(percent, &secret("x%zz-of-the-tests")));
     Arc::new(clients.unwrap())
 }
 
@@ -132,11 +132,11 @@ fn headers(authorization: Option<&str>) -> HeaderMap {
 }
 
 fn plaid() -> HeaderMap {
-    headers(Some(&basic("plaid", "plaid-secret")))
+    headers(Some(&basic("plaid", "plaid-secret-of-the-tests")))
 }
 
 fn odd() -> HeaderMap {
-    headers(Some(&basic("odd+client", "a%3Ab%2Bc%25%2Fd")))
+    headers(Some(&basic("odd+client", "a%3Ab%2Bc%25%2Fd-of-the-tests")))
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {

@@ -349,3 +349,18 @@ fn a_grant_names_its_accounts() {
     assert!(!only.allows(&AccountId::new("a2").unwrap()));
     assert!(ScopeSet::defaults().allows("accounts"));
 }
+
+#[tokio::test]
+async fn the_line_of_a_panic_has_the_request_id_as_its_own_field() {
+    let (log, guard) = crate::log::Log::capture();
+    let mut request = bank::get("/users/panics", Some("panics"));
+    request.headers_mut().insert("x-request-id", "the-request".parse().unwrap());
+    let response = bank::send(&bank::service(), request).await;
+    assert_eq!(response.status(), 500);
+    drop(guard);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("panicked")).unwrap();
+    // Not of the span alone, which a log of errors does not have.
+    let (_, own) = line.split_once("panicked").unwrap();
+    assert!(own.contains("the-request"), "{line}");
+}

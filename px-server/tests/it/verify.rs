@@ -1,6 +1,7 @@
 //! Verifiers of others' tokens: JWTs with a provider's keys, introspection, the cache.
 
 mod cache;
+mod strangers;
 
 use base64::{
     Engine as _,

@@ -120,7 +120,9 @@ async fn use_of_a_revoked_token_is_logged_and_no_secret_is() {
     assert!(text.contains("a revoked access token was used"), "{text}");
     assert!(text.contains("the grant is revoked"), "{text}");
     let refresh = refresh_token(&tokens).expose();
-    for secret in [&*code, refresh, tokens.access_token.expose(), VERIFIER, "plaid-secret"] {
+    for secret in
+        [&*code, refresh, tokens.access_token.expose(), VERIFIER, "plaid-secret-of-the-tests"]
+    {
         assert!(!text.contains(secret));
     }
 }

@@ -113,12 +113,15 @@ async fn what_the_token_endpoint_refuses() {
     let none = || headers(None);
     let authorized = |value: &str| headers(Some(value));
     let mut two_headers = plaid();
-    two_headers.append(header::AUTHORIZATION, basic("plaid", "plaid-secret").parse().unwrap());
+    two_headers.append(
+        header::AUTHORIZATION,
+        basic("plaid", "plaid-secret-of-the-tests").parse().unwrap(),
+    );
     let mut json = plaid();
     json.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut untyped = plaid();
     untyped.remove(header::CONTENT_TYPE);
-    let in_body = "client_id=plaid&client_secret=plaid-secret";
+    let in_body = "client_id=plaid&client_secret=plaid-secret-of-the-tests";
     let (request, client) = ((400, "invalid_request"), (401, "invalid_client"));
     let cases = [
         ("a JSON body", json, good.clone(), request),
@@ -136,12 +139,22 @@ async fn what_the_token_endpoint_refuses() {
         ("no refresh token", plaid(), "grant_type=refresh_token".into(), request),
         ("no credentials", none(), good.clone(), client),
         ("a client id alone", none(), with("client_id=plaid"), client),
-        ("a secret alone", none(), with("client_secret=plaid-secret"), client),
+        ("a secret alone", none(), with("client_secret=plaid-secret-of-the-tests"), client),
         ("a wrong secret", authorized(&basic("plaid", "wrong")), good.clone(), client),
         ("a wrong secret in the body", none(), with("client_id=plaid&client_secret=x"), client),
         ("an empty secret", authorized(&basic("plaid", "")), good.clone(), client),
-        ("an unknown client", authorized(&basic("nobody", "plaid-secret")), good.clone(), client),
-        ("an id that is none", authorized(&basic("", "plaid-secret")), good.clone(), client),
+        (
+            "an unknown client",
+            authorized(&basic("nobody", "plaid-secret-of-the-tests")),
+            good.clone(),
+            client,
+        ),
+        (
+            "an id that is none",
+            authorized(&basic("", "plaid-secret-of-the-tests")),
+            good.clone(),
+            client,
+        ),
         ("no colon", authorized("Basic cGxhaWQ="), good.clone(), client),
         ("no base64", authorized("Basic ~~~"), good.clone(), client),
         ("no UTF-8", authorized("Basic //86/w=="), good.clone(), client),
@@ -184,9 +197,10 @@ async fn what_the_token_endpoint_refuses() {
 #[tokio::test]
 async fn ways_of_authentication() {
     let bank = bank();
-    let unencoded = headers(Some(&basic("odd client", "a:b+c%/d")));
-    let percent = headers(Some(&basic("per%41cent", "x%zz")));
-    let lower = headers(Some(&basic("plaid", "plaid-secret").replace("Basic", "basic")));
+    let unencoded = headers(Some(&basic("odd client", "a:b+c%/d-of-the-tests")));
+    let percent = headers(Some(&basic("per%41cent", "x%zz-of-the-tests")));
+    let lower =
+        headers(Some(&basic("plaid", "plaid-secret-of-the-tests").replace("Basic", "basic")));
     for (name, headers, id) in [
         ("Basic", plaid(), "plaid"),
         ("Basic in lower case", lower, "plaid"),
@@ -206,7 +220,7 @@ async fn ways_of_authentication() {
         ("redirect_uri", REDIRECT),
         ("code_verifier", VERIFIER),
         ("client_id", "plaid"),
-        ("client_secret", "plaid-secret"),
+        ("client_secret", "plaid-secret-of-the-tests"),
     ]);
     bank.oauth.token(&headers(None), body.as_bytes()).await.unwrap();
 }
@@ -268,6 +282,13 @@ fn settings_that_are_not_safe_are_refused() {
     {
         assert!(builder(issuer).build().is_err(), "{issuer}");
     }
+    // Tokens in the clear are for loopback alone.
+    for issuer in ["http://bank.example", "http://10.0.0.1", "http://localhost.example"] {
+        assert!(builder(issuer).build().is_err(), "{issuer}");
+    }
+    for issuer in ["http://127.0.0.1:8080", "http://[::1]:1", "http://localhost"] {
+        assert!(builder(issuer).build().is_ok(), "{issuer}");
+    }
     let good = || builder("https://bank.example/px/");
     assert!(good().code_lifetime(Duration::from_secs(600)).build().is_ok());
     assert!(good().code_lifetime(Duration::from_secs(601)).build().is_err());
@@ -291,4 +312,44 @@ async fn a_refusal_shows_no_state_when_it_is_printed() {
     let printed = format!("{refused:?}");
     assert!(matches!(refused, Authorization::Redirect(url) if url.contains("s3cret")));
     assert!(printed.contains("Redirect") && !printed.contains("s3cret"), "{printed}");
+}
+
+#[test]
+fn long_access_tokens_are_warned_of() {
+    for (seconds, warnings) in [(900, 0), (901, 1), (366 * 86_400, 1)] {
+        let (log, guard) = crate::log::Log::capture();
+        let builder = OAuth::builder(ISSUER, clients(), Arc::new(MemoryGrantStore::new()));
+        let built = builder.access_token_lifetime(Duration::from_secs(seconds)).build();
+        drop(guard);
+        assert!(built.is_ok());
+        assert_eq!(log.text().matches("longer than 900 s").count(), warnings, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_has_a_maximum() {
+    let bank = bank();
+    for (state, is_kept) in [
+        ("x".repeat(8 << 10), true),
+        ("x".repeat(10 << 10), true),
+        ("x".repeat((10 << 10) + 1), false),
+        ("x".repeat(60 << 10), false),
+        ("a\u{0}b".to_owned(), false),
+        ("a\nb".to_owned(), false),
+    ] {
+        let query = query(&[("state", Some(&*state))]);
+        match bank.oauth.authorize(&query).await {
+            Authorization::Ask(request) => {
+                assert!(is_kept, "{} bytes are kept", state.len());
+                let url = bank.oauth.deny(&request);
+                assert_eq!(parameter(&url, "state").unwrap(), state);
+            }
+            Authorization::Redirect(url) => {
+                assert!(!is_kept, "{} bytes are refused", state.len());
+                assert_eq!(parameter(&url, "error").unwrap(), "invalid_request");
+                assert_eq!(parameter(&url, "state"), None);
+            }
+            Authorization::Refused(refusal) => panic!("{refusal:?}"),
+        }
+    }
 }

@@ -1,0 +1,237 @@
+//! What strangers and thieves can do to verifiers: junk tokens at the provider, tokens that are
+//! bound to another's certificate.
+
+use super::*;
+use px_server::{
+    guard::{AsksForCertificates, ClientCertificate},
+    verify::TokenContext,
+};
+
+fn inactive() -> Answer {
+    Answer::Json(200, json!({"active": false}))
+}
+
+fn active(changes: Value) -> Answer {
+    Answer::Json(200, merged(claims(json!({"active": true})), changes))
+}
+
+/// A verifier by introspection, and its clock.
+fn verifier(provider: &Arc<Provider>) -> (IntrospectionVerifier, ManualClock) {
+    let clock = ManualClock::new(start());
+    let verifier = introspection(provider).audience(AUDIENCE).clock(Arc::new(clock.clone()));
+    (verifier, clock)
+}
+
+#[tokio::test]
+async fn an_inactive_token_is_asked_for_once_in_10_s_and_again_when_one_was_given() {
+    let provider = Provider::new([inactive()]);
+    let (verifier, clock) = verifier(&provider);
+    for _ in 0..1000 {
+        assert_eq!(verdict(&verifier, "junk").await, "invalid");
+    }
+    assert_eq!(provider.calls(), 1);
+    clock.advance(TimeDelta::milliseconds(9_999));
+    assert_eq!(verdict(&verifier, "junk").await, "invalid");
+    assert_eq!(provider.calls(), 1);
+    clock.advance(TimeDelta::milliseconds(1));
+    assert_eq!(verdict(&verifier, "junk").await, "invalid");
+    assert_eq!(provider.calls(), 2, "10 s at most");
+    // Somebody tried the token before the provider gave it.
+    verifier.token_given();
+    assert_eq!(verdict(&verifier, "junk").await, "invalid");
+    assert_eq!(provider.calls(), 3);
+    // A longer time than 10 s is not to be had, and none is.
+    for (ttl, calls) in [(3600, 2), (0, 3)] {
+        let provider = Provider::new([inactive()]);
+        let clock = ManualClock::new(start());
+        let verifier = introspection(&provider).audience(AUDIENCE);
+        let verifier = verifier.clock(Arc::new(clock.clone()));
+        let verifier = verifier.inactive_ttl(Duration::from_secs(ttl));
+        for _ in 0..2 {
+            assert_eq!(verdict(&verifier, "junk").await, "invalid");
+        }
+        clock.advance(TimeDelta::seconds(10));
+        assert_eq!(verdict(&verifier, "junk").await, "invalid");
+        assert_eq!(provider.calls(), calls, "{ttl}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_clear_refusal_is_remembered() {
+    for (name, answer, expected) in [
+        ("active", active(json!({})), "good"),
+        ("expired", active(json!({"exp": NOW})), "invalid"),
+        ("another audience", active(json!({"aud": "x"})), "invalid"),
+        ("a fault", Answer::Fault, "unavailable"),
+        ("junk", Answer::Bytes(b"<html>".to_vec()), "unavailable"),
+        ("500", Answer::Json(500, json!({"active": false})), "unavailable"),
+    ] {
+        let provider = Provider::new([answer]);
+        let (verifier, _) = verifier(&provider);
+        for _ in 0..3 {
+            assert_eq!(verdict(&verifier, "token").await, expected, "{name}");
+        }
+        assert_eq!(provider.calls(), 3, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_at_once_are_one_call_and_one_that_gives_up_leaves_it_to_the_next() {
+    let provider = Provider::new([Answer::Never, inactive()]);
+    let (verifier, _) = verifier(&provider);
+    let verifier = Arc::new(verifier);
+    let ask = || {
+        let verifier = verifier.clone();
+        tokio::spawn(async move { verdict(&*verifier, "junk").await })
+    };
+    let first = ask();
+    tokio::task::yield_now().await;
+    assert_eq!(provider.calls(), 1);
+    let others: Vec<_> = (0..50).map(|_| ask()).collect();
+    tokio::task::yield_now().await;
+    first.abort();
+    for other in others {
+        assert_eq!(other.await.unwrap(), "invalid");
+    }
+    assert_eq!(provider.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_to_the_provider_are_limited() {
+    let provider = Provider::new([Answer::Never]);
+    let (verifier, _) = verifier(&provider);
+    let verifier = Arc::new(verifier.max_open_calls(3));
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let verifier = verifier.clone();
+        tasks.spawn(async move { verdict(&*verifier, &format!("junk-{n}")).await });
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(provider.calls(), 3);
+    while let Some(verdict) = tasks.join_next().await {
+        // Never 401: nobody knows.
+        assert_eq!(verdict.unwrap(), "unavailable");
+    }
+}
+
+const CERTIFICATE: &[u8] = b"a certificate";
+
+fn thumbprint(der: &[u8]) -> String {
+    ClientCertificate::from_der(der).x5t_s256()
+}
+
+/// The contexts of a call, and what a token that is bound to `CERTIFICATE` is in each.
+fn contexts() -> [(&'static str, TokenContext, &'static str); 4] {
+    let context = |certificate: Option<&[u8]>, asks: bool| {
+        let mut extensions = http::Extensions::new();
+        if let Some(der) = certificate {
+            extensions.insert(ClientCertificate::from_der(der));
+        }
+        if asks {
+            extensions.insert(AsksForCertificates);
+        }
+        TokenContext::of(&extensions)
+    };
+    [
+        ("the right one", context(Some(CERTIFICATE), true), "good"),
+        ("another's", context(Some(b"another certificate"), true), "invalid"),
+        ("none", context(None, true), "invalid"),
+        ("not asked for", context(None, false), "unavailable"),
+    ]
+}
+
+async fn verdict_of(
+    verifier: &dyn TokenVerifier,
+    token: &str,
+    call: &TokenContext,
+) -> &'static str {
+    match verifier.verify_call(&AccessToken::new(token), call).await {
+        Ok(_) => "good",
+        Err(VerifyError::Invalid) => "invalid",
+        Err(_) => "unavailable",
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_is_good_with_its_certificate_alone_and_never_from_the_cache() {
+    let key = Key::new("k1");
+    let bound = json!({"cnf": {"x5t#S256": thumbprint(CERTIFICATE)}});
+    let signed = key.sign(&header(json!({})), &claims(bound.clone()));
+    let clock = ManualClock::new(start());
+    let jwt = || Arc::new(jwt(&Provider::new([set(&[&key])]), &clock));
+    let introspected = || {
+        let verifier = introspection(&Provider::new([active(bound.clone())]));
+        Arc::new(verifier.audience(AUDIENCE))
+    };
+    let cached = |inner: Arc<dyn TokenVerifier>| Arc::new(CachedVerifier::new(inner));
+    let verifiers: [(&str, Arc<dyn TokenVerifier>); 4] = [
+        ("JWT", jwt()),
+        ("introspection", introspected()),
+        ("cached JWT", cached(jwt())),
+        ("cached introspection", cached(introspected())),
+    ];
+    for (name, verifier) in &verifiers {
+        // Twice, so that the second comes from the cache; then in the other order.
+        for round in 0..2 {
+            for (call, context, expected) in contexts() {
+                let verdict = verdict_of(&**verifier, &signed, &context).await;
+                assert_eq!(verdict, expected, "{name}, {call}, {round}");
+            }
+        }
+        for (call, context, expected) in contexts().into_iter().rev() {
+            assert_eq!(
+                verdict_of(&**verifier, &signed, &context).await,
+                expected,
+                "{name}, {call}"
+            );
+        }
+        // Without the call nothing is known of the peer.
+        assert_eq!(verdict(&**verifier, &signed).await, "unavailable", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_something_else_is_invalid() {
+    let key = Key::new("k1");
+    let clock = ManualClock::new(start());
+    let [(_, context, _), ..] = contexts();
+    for confirmation in [
+        json!({}),
+        json!({"jkt": "x"}),
+        json!({"x5t#S256": thumbprint(CERTIFICATE), "jkt": "x"}),
+        json!({"x5t#S256": 1}),
+        json!({"x5t#S256": "short"}),
+        json!({"x5t#S256": format!("{}=", thumbprint(CERTIFICATE))}),
+        json!("x"),
+        json!([]),
+    ] {
+        let bound = json!({"cnf": confirmation});
+        let signed = key.sign(&header(json!({})), &claims(bound.clone()));
+        let verifier = jwt(&Provider::new([set(&[&key])]), &clock);
+        assert_eq!(verdict_of(&verifier, &signed, &context).await, "invalid", "{bound}");
+        let verifier = introspection(&Provider::new([active(bound.clone())])).audience(AUDIENCE);
+        assert_eq!(verdict_of(&verifier, "token", &context).await, "invalid", "{bound}");
+    }
+    // An unbound token is good for everybody.
+    let signed = key.sign(&header(json!({})), &claims(json!({"cnf": null})));
+    let verifier = jwt(&Provider::new([set(&[&key])]), &clock);
+    for (name, context, _) in contexts() {
+        assert_eq!(verdict_of(&verifier, &signed, &context).await, "good", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_for_any_audience_are_warned_of_once() {
+    let warnings = |change: fn(IntrospectionVerifier) -> IntrospectionVerifier| async move {
+        let (log, guard) = crate::log::Log::capture();
+        let verifier = change(introspection(&Provider::new([active(json!({}))])));
+        for _ in 0..3 {
+            assert_eq!(verdict(&verifier, "token").await, "good");
+        }
+        drop(guard);
+        log.text().matches("any audience").count()
+    };
+    assert_eq!(warnings(|verifier| verifier).await, 1);
+    assert_eq!(warnings(|verifier| verifier.audience(AUDIENCE)).await, 0);
+    assert_eq!(warnings(IntrospectionVerifier::any_audience).await, 0);
+}
