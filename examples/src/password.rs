@@ -5,6 +5,7 @@
 
 use crate::ledger::{Ledger, Result};
 use aws_lc_rs::pbkdf2;
+use px_core::{Random, SystemRandom};
 use sqlx::SqliteConnection;
 use std::num::NonZeroU32;
 
@@ -21,7 +22,7 @@ pub(crate) async fn store(connection: &mut SqliteConnection) -> Result<()> {
         return Ok(());
     }
     let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| std::io::Error::other(error.to_string()))?;
+    SystemRandom.fill(&mut salt);
     let mut hash = [0; 32];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, &salt, PASSWORD.as_bytes(), &mut hash);
     let query = sqlx::query("INSERT INTO passwords (salt, rounds, hash) VALUES (?, ?, ?)")

@@ -12,10 +12,9 @@ use crate::{
     exchange::Outgoing,
     partner::PartnerClient,
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Request;
-use px_core::random;
+use px_core::{Digest, random};
 use px_types::{
     AccessToken, AnyToken, ApplicationId, Auth, AuthorizationState, CodeVerifier, RefreshToken,
     ScopeSet, Timestamp, UserId,
@@ -27,7 +26,6 @@ use px_types::{
     wire,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 /// What an authorization is asked for.
@@ -270,7 +268,7 @@ impl PartnerClient {
 
 /// The S256 challenge of RFC 7636 section 4.2.
 fn s256(verifier: &CodeVerifier) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()))
+    Digest::of(verifier.expose()).to_string()
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@ use crate::{
     store::{PublicGrant, Store, Ticket, TicketDigest, TicketKind},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use px_core::{Clock, Random};
+use px_core::{Clock, Digest, Random};
 use px_types::{ApplicationId, ItemId, LinkToken, PublicToken, webhook::Environment};
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest as _, Sha256};
 use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
@@ -245,7 +244,7 @@ fn read<T: DeserializeOwned>(ticket: &Ticket) -> Result<T, ItemsError> {
 }
 
 pub(crate) fn digest(token: &str) -> TicketDigest {
-    TicketDigest(Sha256::digest(token.as_bytes()).into())
+    TicketDigest(*Digest::of(token).as_bytes())
 }
 
 pub(crate) fn mint_public(random: &dyn Random, environment: &Environment) -> String {

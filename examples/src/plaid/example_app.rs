@@ -20,7 +20,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use px_client::PlaidClient;
-use px_core::{Clock, HttpLimits, HttpTransport, Random, random};
+use px_core::{Clock, HttpLimits, HttpTransport, Random, digest::constant_time_eq, random};
 use px_server::webhook::{AskedKeys, Verifier};
 use px_types::{
     ItemAccessToken, ItemId, LinkToken, PublicToken,
@@ -38,7 +38,6 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use subtle::ConstantTimeEq as _;
 
 const STYLE: &str = include_str!("example_app/style.css");
 /// The webhooks that the page lists; what comes twice in a row is listed once.
@@ -271,7 +270,7 @@ fn is_own(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<Form> {
     let form = Form::read(headers, body)?;
     let session = web::cookie_of(headers, &app.cookie())?;
     let csrf = session.split('.').next().unwrap_or_default();
-    let right: bool = csrf.as_bytes().ct_eq(form.one("csrf").as_bytes()).into();
+    let right = constant_time_eq(csrf.as_bytes(), form.one("csrf").as_bytes());
     (right && !csrf.is_empty()).then_some(form)
 }
 
@@ -312,7 +311,7 @@ async fn linked(
     let session = web::cookie_of(&headers, &app.cookie()).unwrap_or_default();
     let sent = session.split_once('.').map(|(_, token)| token).unwrap_or_default();
     let came = field("link_token").unwrap_or_default();
-    let same: bool = sent.as_bytes().ct_eq(came.as_bytes()).into();
+    let same = constant_time_eq(sent.as_bytes(), came.as_bytes());
     if let Some(token) = field("public_token").filter(|_| same && !sent.is_empty())
         && let Err(error) = app.exchange(PublicToken::new(token), false).await
     {

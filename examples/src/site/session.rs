@@ -6,14 +6,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
-use px_core::{Clock, Random, random};
+use px_core::{Clock, Random, digest::constant_time_eq, random};
 use px_types::{LinkToken, UserId, model::sign_in::Challenge};
-use sha2::{Digest as _, Sha256};
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 /// How long a session lives without a page being looked at.
@@ -29,7 +27,7 @@ const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 type Key = [u8; 32];
 
 fn key(secret: &str) -> Key {
-    Sha256::digest(secret.as_bytes()).into()
+    *px_core::Digest::of(secret).as_bytes()
 }
 
 /// Something that the next page says once.
@@ -65,7 +63,7 @@ pub(super) struct Session {
 impl Session {
     /// Whether a form is from a page of this session.
     pub(super) fn sent(&self, csrf: &str) -> bool {
-        self.csrf.as_bytes().ct_eq(csrf.as_bytes()).into()
+        constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
     /// Ends when the session does.
@@ -134,7 +132,7 @@ impl Sessions {
     /// The sign-in of a form and its cookie.
     pub(super) fn entry_of(&self, secret: &str, csrf: &str) -> Option<SigningIn> {
         let entry = self.entry(secret)?;
-        bool::from(entry.csrf.as_bytes().ct_eq(csrf.as_bytes())).then_some(entry)
+        constant_time_eq(entry.csrf.as_bytes(), csrf.as_bytes()).then_some(entry)
     }
 
     /// The sign-in goes on.
@@ -206,7 +204,7 @@ impl Sessions {
     pub(super) fn came_back(&self, session: &Session, token: &str) -> bool {
         let mut sessions = self.sessions();
         let Some(kept) = sessions.get_mut(&session.key) else { return false };
-        let same = |sent: &Key| bool::from(sent.ct_eq(&key(token)));
+        let same = |sent: &Key| constant_time_eq(sent, &key(token));
         kept.sent_with.take_if(|sent| same(sent)).is_some()
     }
 

@@ -7,6 +7,7 @@ use super::{
     store::Kept,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::Digest;
 use px_types::{
     AccountId, Date, ItemAccessToken,
     plaid::{
@@ -15,7 +16,6 @@ use px_types::{
     },
     primitive::date::Iso8601,
 };
-use sha2::{Digest as _, Sha256};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
@@ -89,7 +89,7 @@ fn merge(kept: Vec<Kept>) -> Vec<Part> {
             Entry::Token { .. } => None,
         };
         let token = entry.access_token().expose();
-        let subject: Subject = (Sha256::digest(token.as_bytes()).into(), account);
+        let subject: Subject = (*Digest::of(token).as_bytes(), account);
         if let Some(&at) = last_of.get(&subject)
             && absorb(&mut parts[at].entry, &entry)
         {

@@ -142,7 +142,7 @@ async fn it_shows_who_calls_in_two_headers_and_nowhere_else() {
     let server = BadServer::start(|seen| {
         let text = seen.text.to_lowercase();
         assert!(text.contains("plaid-client-id: the-bank\r\n"), "{text}");
-        assert!(text.contains("plaid-secret: client-s3cret\r\n"), "{text}");
+        assert!(text.contains("plaid-secret: client-s3cret-of-the-bank\r\n"), "{text}");
         assert!(!text.contains("authorization"), "{text}");
         assert!(text.ends_with(r#"{"access_token":"access-s3cret"}"#), "{text}");
         Script::json(200, r#"{"applications":[],"request_id":"r"}"#)
@@ -279,15 +279,16 @@ async fn what_was_sent_in_secret_never_comes_back_in_an_error() {
     let server = BadServer::start(|seen| {
         let body = match seen.number {
             0 => {
-                r#"{"error_type":"access-s3cret","error_code":"client-s3cret","error_message":"access-s3cret of client-s3cret",
-                "display_message":"client-s3cret","request_id":"access-s3cret","suggested_action":"client-s3cret"}"#
+                r#"{"error_type":"access-s3cret","error_code":"client-s3cret-of-the-bank","error_message":"access-s3cret of client-s3cret-of-the-bank",
+                "display_message":"client-s3cret-of-the-bank","request_id":"access-s3cret","suggested_action":"client-s3cret-of-the-bank"}"#
             }
-            1 => r#"{"error_code":"client-s3cret","error_message":"access-s3cret"}"#,
+            1 => r#"{"error_code":"client-s3cret-of-the-bank","error_message":"access-s3cret"}"#,
             2 => r#"["access-s3cret"]"#,
-            _ => "client-s3cret",
+            _ => "client-s3cret-of-the-bank",
         };
-        let kind = if seen.number == 4 { "client-s3cret" } else { "application/json" };
-        let headers = format!("Content-Type: {kind}\r\nX-Request-Id: client-s3cret\r\n");
+        let kind = if seen.number == 4 { "client-s3cret-of-the-bank" } else { "application/json" };
+        let headers =
+            format!("Content-Type: {kind}\r\nX-Request-Id: client-s3cret-of-the-bank\r\n");
         Script::answer(400, &headers, body)
     });
     let client = client(&server.url());

@@ -2,9 +2,8 @@
 
 use crate::store::AccessDigest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use px_core::Random;
+use px_core::{Digest, Random};
 use px_types::{ItemAccessToken, webhook::Environment};
-use sha2::{Digest as _, Sha256};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
@@ -24,7 +23,7 @@ pub(crate) fn unguessable(kind: &str, random: &dyn Random, environment: &Environ
 
 /// What a store keeps of a token.
 pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
-    AccessDigest(Sha256::digest(token.expose().as_bytes()).into())
+    AccessDigest(*Digest::of(token.expose()).as_bytes())
 }
 
 /// An id of some 190 random bits, of letters and digits alone: one that began with a dash would

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Extensions;
-use sha2::{Digest as _, Sha256};
+use px_core::Digest;
 use std::{fmt, sync::Arc};
 
 /// The certificate that the peer showed, and that the server verified; a request extension.
@@ -21,7 +21,7 @@ impl ClientCertificate {
     /// A certificate that the program's own server verified.
     #[must_use]
     pub fn from_der(der: &[u8]) -> Self {
-        Self { der: der.into(), thumbprint: Sha256::digest(der).into() }
+        Self { der: der.into(), thumbprint: *Digest::of(der).as_bytes() }
     }
 
     /// The certificate, DER.

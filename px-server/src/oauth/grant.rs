@@ -12,10 +12,10 @@
 use super::Digest;
 use crate::PermittedAccounts;
 use chrono::{DateTime, TimeDelta, Utc};
+use px_core::digest::constant_time_eq;
 use px_types::{ApplicationId, ClientId, Scope, ScopeSet, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use subtle::ConstantTimeEq as _;
 
 /// Time after the first use of a refresh token within which no further use of it ends the grant.
 pub const REPLAY_WINDOW: TimeDelta = TimeDelta::seconds(30);
@@ -542,5 +542,5 @@ fn well_formed(verifier: &str) -> bool {
 
 /// Compares in constant time.
 fn same(a: &str, b: &str) -> bool {
-    a.as_bytes().ct_eq(b.as_bytes()).into()
+    constant_time_eq(a.as_bytes(), b.as_bytes())
 }

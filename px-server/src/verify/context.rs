@@ -6,7 +6,7 @@ use crate::{
     guard::{CallerAddr, PeerCertificate},
 };
 use http::Extensions;
-use subtle::ConstantTimeEq as _;
+use px_core::digest::constant_time_eq;
 
 /// The call that carries a token: where it comes from, and the certificate that its peer showed.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ impl TokenContext {
             }
             PeerCertificate::Missing => Err(VerifyError::Invalid),
             PeerCertificate::Presented(certificate) => {
-                let same: bool = certificate.thumbprint().ct_eq(bound_to).into();
+                let same = constant_time_eq(certificate.thumbprint(), bound_to);
                 if same { Ok(()) } else { Err(VerifyError::Invalid) }
             }
         }

@@ -3,13 +3,13 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use px_core::Digest;
 use px_types::{
     KeyId,
     model::verification_key::VerificationKey,
     webhook::{SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims},
 };
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
-use sha2::{Digest as _, Sha256};
 
 use super::VerifyErrorKind as Wrong;
 
@@ -94,7 +94,7 @@ impl<'a> Token<'a> {
         if !claims.is_of(body) {
             return Err(Wrong::Body);
         }
-        Ok(Checked { issued_at, digest: Sha256::digest(signed).into() })
+        Ok(Checked { issued_at, digest: *Digest::of(signed).as_bytes() })
     }
 }
 

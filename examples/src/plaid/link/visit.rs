@@ -10,14 +10,12 @@ use px_client::{
     credentials::{KbaStep, OtpSent, OtpStep, TotpStep},
     oauth::{PendingAuthorization, TokenSet},
 };
-use px_core::{Clock, Random, random};
+use px_core::{Clock, Random, digest::constant_time_eq, random};
 use px_types::{InstitutionId, LinkToken, PublicToken, UserId, model::account::Account};
-use sha2::{Digest as _, Sha256};
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use subtle::ConstantTimeEq as _;
 use tokio::sync::Mutex as AsyncMutex;
 
 /// How long a visit lives from its latest step.
@@ -117,7 +115,7 @@ struct Books {
 }
 
 fn digest(text: &str) -> Digest {
-    Sha256::digest(text.as_bytes()).into()
+    *px_core::Digest::of(text).as_bytes()
 }
 
 impl Visits {
@@ -169,7 +167,7 @@ impl Visits {
         let now = self.clock.now();
         let mut books = self.books();
         let kept = books.visits.get_mut(id)?;
-        let right: bool = kept.secret.as_bytes().ct_eq(secret.as_bytes()).into();
+        let right = constant_time_eq(kept.secret.as_bytes(), secret.as_bytes());
         if !right || kept.until <= now {
             return None;
         }
@@ -198,7 +196,7 @@ impl Visits {
 impl Kept {
     /// Whether a form came from a page of this visit.
     pub(super) fn is_from_its_page(&self, csrf: &str) -> bool {
-        self.csrf.as_bytes().ct_eq(csrf.as_bytes()).into()
+        constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 }
 
