@@ -2,7 +2,7 @@
 //!
 //! As Plaid does, which reads partners:
 //!
-//! - [`PartnerClient`]: every endpoint of a partner as a method; [`transport`]: how it gets there;
+//! - [`PartnerClient`]: every endpoint of a partner as a method, over a [`px_core::HttpTransport`];
 //! - [`PartnerClient::transactions`]: two years of transactions as a stream; [`page`]: how;
 //! - [`oauth`]: sending the user to the partner and getting tokens; [`RefreshingTokens`] keeps them;
 //! - [`credentials`]: names, passwords and challenges.
@@ -15,7 +15,7 @@
 //!
 //! Both:
 //!
-//! - [`retry`]: what is repeated, and when; [`clock`]: time, handed in.
+//! - [`retry`]: what is repeated, and when; [`px_core`]: time, randomness and network, handed in.
 //!
 //! # Quickstart
 //!

@@ -6,7 +6,7 @@
 //! - [`connection`]: applications that share an Item, and what each may see;
 //! - [`items`]: how a Plaid service serves applications and partners;
 //! - [`applications`]: those that are registered; [`tickets`]: one-time tokens of Plaid's page;
-//! - [`partners`]: the banks; [`random`]: randomness, handed in;
+//! - [`partners`]: the banks;
 //! - [`vault`]: how tokens are sealed at rest;
 //! - [`webhook`]: what tells applications: signed, and sent until it arrives;
 //! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;

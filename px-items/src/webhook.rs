@@ -8,7 +8,7 @@
 //!
 //! [`Sender`] works off the outbox. Applications choose the addresses, so check each with
 //! [`check_url`] before it is stored, and give the sender a transport that reaches
-//! [public addresses only](px_client::transport::ReqwestBuilder::public_addresses_only).
+//! [public addresses only](px_core::is_public).
 
 mod schedule;
 mod sender;

@@ -3,7 +3,7 @@
 //! What is here keeps a peer from holding what it does not use: every phase of a connection
 //! has a time limit and every buffer a size. What a request means is the service's matter.
 //! Every request carries [`PeerAddr`](crate::guard::PeerAddr),
-//! [`CallerAddr`](crate::guard::CallerAddr) and, where the peer showed one, [`ClientCertificate`]
+//! [`CallerAddr`] and, where the peer showed one, [`ClientCertificate`]
 //! as extensions.
 
 mod body;

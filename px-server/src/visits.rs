@@ -67,7 +67,7 @@ const COOKIE_CHARS: usize = 43;
 
 /// Seals what a page must remember into the page itself. See the [module](self).
 ///
-/// Two processes that serve the same pages need the same [`key`](Self::key). Finished visits are
+/// Two processes that serve the same pages need the same `key`. Finished visits are
 /// remembered by each process for itself, so one visit can be finished once in each of them;
 /// where that matters, finish it in the database too, by [`Visit::id`].
 pub struct Visits {

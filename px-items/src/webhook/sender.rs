@@ -70,7 +70,7 @@ impl Default for SenderSettings {
 /// each of its webhooks; one that is slow has a few lanes of its own. Others wait for neither.
 ///
 /// The transport is to reach public addresses only
-/// ([`public_addresses_only`](px_client::transport::ReqwestBuilder::public_addresses_only)),
+/// ([`public_addresses_only`](px_core::is_public)),
 /// since applications choose the addresses, and is to follow no redirect.
 ///
 /// Metrics: `px_webhook_deliveries_total` with `outcome` `delivered`, `failed`, `given_up`

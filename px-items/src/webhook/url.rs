@@ -1,7 +1,7 @@
 //! Addresses of webhooks: which ones are accepted, and how much of one may be logged. Pure.
 //!
 //! What a name leads to is not known here. The transport's guard
-//! ([`public_addresses_only`](px_client::transport::ReqwestBuilder::public_addresses_only))
+//! ([`public_addresses_only`](px_core::is_public))
 //! looks at that with each call.
 
 use px_core::is_public;
