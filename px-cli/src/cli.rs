@@ -91,6 +91,17 @@ pub(crate) enum Command {
     Run(Run),
     /// Take an application off an Item; the last one takes the Item with it
     Unlink(Unlink),
+    /// List the data on hold that waits for a decision, and what can be taken back
+    Review(Review),
+    /// Decide that data on hold is what it seems: new, and the old is gone
+    Accept(Decide),
+    /// Decide that data on hold is what the Item has, under other ids of the institution's
+    Remap {
+        #[command(flatten)]
+        decide: Decide,
+        #[command(flatten)]
+        onto: Account,
+    },
     /// Make the keys that are missing; print the public one by which receivers verify webhooks
     Keys(WebhookKey),
 }
@@ -218,6 +229,62 @@ pub(crate) struct Unlink {
     /// Every application: the Item's data is deleted, its tokens are revoked
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+const REVIEW_EXAMPLES: &str = "\
+Examples:
+  px review
+  px review --institution first-bank --json
+  px remap --institution first-bank     the bank changed its ids: all of it is the same
+  px accept 5YkZ3 --account savings-2   that account on hold is a new one
+  px review --undo 5YkZ3
+
+Data is on hold when known transactions or accounts came under other ids, or when a response may
+be another customer's. New transactions are imported meanwhile. What one Item alone has on hold for
+a day is decided by the program; what many Items of an institution have waits for an operator.";
+
+/// What a decision is for.
+#[derive(Args, Debug)]
+pub(crate) struct Scope {
+    /// The Item
+    #[arg(value_name = "ITEM", allow_hyphen_values = true, conflicts_with = "institution")]
+    pub(crate) item: Option<ItemId>,
+    /// All Items of an institution, those too that are found within the next 30 days
+    #[arg(long, value_name = "ID")]
+    pub(crate) institution: Option<InstitutionId>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = REVIEW_EXAMPLES)]
+pub(crate) struct Review {
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Take the last decision back; possible until the next deep resync
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// The operator, for the list of decisions
+    #[arg(long, value_name = "NAME", env = "PX_OPERATOR", default_value = "operator")]
+    pub(crate) by: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = REVIEW_EXAMPLES)]
+pub(crate) struct Decide {
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// One account on hold, not all that waits
+    #[arg(long, value_name = "ID", requires = "item")]
+    pub(crate) account: Option<AccountId>,
+    /// The operator, for the list of decisions
+    #[arg(long, value_name = "NAME", env = "PX_OPERATOR", default_value = "operator")]
+    pub(crate) by: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Account {
+    /// The account of the Item that it is, if not the one that it resembles
+    #[arg(long, value_name = "ID", requires = "account")]
+    pub(crate) onto: Option<AccountId>,
 }
 
 fn environment(text: &str) -> Result<Environment, String> {

@@ -4,6 +4,7 @@ mod item;
 mod items;
 mod keys;
 mod link;
+mod review;
 mod run;
 mod sync;
 mod unlink;
@@ -25,6 +26,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         Command::Sync { item } => sync::run(cli, &open().await?, item).await,
         Command::Run(options) => run::run(cli, options).await,
         Command::Unlink(unlink) => unlink::run(cli, &open().await?, unlink).await,
+        Command::Review(options) => review::review(&open().await?, options).await,
+        Command::Accept(decide) => review::accept(&open().await?, decide).await,
+        Command::Remap { decide, onto } => review::remap(&open().await?, decide, onto).await,
         Command::Keys(key) => keys::run(&cli.common, key),
     }
 }

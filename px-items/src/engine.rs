@@ -12,6 +12,7 @@ mod error;
 mod failure;
 mod gate;
 mod observe;
+mod review;
 mod revoke;
 mod run;
 mod session;
@@ -60,6 +61,7 @@ struct Inner {
     observer: Arc<dyn Observer>,
     settings: Settings,
     gates: Arc<Gates>,
+    updates: review::PendingCounts,
     wake: Arc<Notify>,
     stopping: AtomicBool,
 }
@@ -124,6 +126,7 @@ impl EngineBuilder {
             random: self.random,
             observer: self.observer,
             settings: self.settings,
+            updates: review::PendingCounts::default(),
             wake: Arc::default(),
             stopping: AtomicBool::new(false),
         }))

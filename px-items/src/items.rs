@@ -14,6 +14,7 @@ mod partner;
 mod read;
 mod reads;
 mod remap;
+mod review;
 mod status;
 mod sync;
 mod token;
@@ -28,12 +29,13 @@ pub use self::{
     link::{Authorization, JoinedApplication, LinkedApplication},
     partner::ApplicationOfItem,
     read::{Answer, Balance, Holdings, Identities},
+    review::{ReviewOutcome, ReviewScope},
     status::{HistoryStatus, Status},
     sync::{RemovedTransaction, SyncPage},
     transactions::{Transactions, TransactionsRequest},
 };
 
-pub(crate) use token::unguessable;
+pub(crate) use token::{id as random_id, unguessable};
 
 use crate::{
     applications::Applications,

@@ -7,6 +7,7 @@
 //! - [`items`]: how a Plaid service serves applications and partners;
 //! - [`applications`]: those that are registered; [`tickets`]: one-time tokens of Plaid's page;
 //! - [`partners`]: the banks;
+//! - [`review`]: data on hold until it is decided what it is;
 //! - [`vault`]: how tokens are sealed at rest;
 //! - [`webhook`]: what tells applications: signed, and sent until it arrives;
 //! - [`store`]: where Items are kept, with SQLite, PostgreSQL and memory behind one trait;
@@ -96,6 +97,7 @@ mod metrics;
 pub mod news;
 pub mod partners;
 pub mod plan;
+pub mod review;
 pub mod schedule;
 pub mod store;
 pub mod sync;

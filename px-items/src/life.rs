@@ -5,6 +5,7 @@
 
 use crate::{
     health::Issues,
+    review::ItemReview,
     store::carried::{Carried, Carries},
 };
 use chrono::{DateTime, Utc};
@@ -36,9 +37,8 @@ pub struct Life {
     pub issues: Issues,
     /// What is wrong with the partner's data, kept until it is right again.
     pub suspicion: Option<Suspicion>,
-    /// Whether a person said that the partner's ids of transactions are others now: until the deep
-    /// resync that began then is over, rows are followed by their contents.
-    pub renumbered: bool,
+    /// What is on hold until it is decided what it is, and what was decided.
+    pub review: ItemReview,
     /// How many times ids came back as other transactions.
     pub id_collisions: u64,
     /// How many posted transactions could not be told to belong to one pending one.
@@ -184,4 +184,20 @@ pub enum Suspicion {
     TransactionIdsChanged,
     /// The same accounts came under other ids: an explicit re-map is needed.
     AccountIdsChanged,
+    /// The data may be another customer's.
+    AnotherCustomer,
+}
+
+impl Suspicion {
+    /// Returns the gravest suspicion about what is on hold.
+    #[must_use]
+    pub fn of(review: &ItemReview) -> Option<Self> {
+        if review.customer.is_some() {
+            Some(Self::AnotherCustomer)
+        } else if review.rows.is_some() {
+            Some(Self::TransactionIdsChanged)
+        } else {
+            (!review.accounts.is_empty()).then_some(Self::AccountIdsChanged)
+        }
+    }
 }

@@ -12,10 +12,11 @@ mod transactions;
 
 pub use accounts::{
     AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError, Remapped,
-    accept, merge_accounts, remap, updated,
+    Resemblance, accept, merge_accounts, merge_accounts_on_hold, remap, updated,
 };
 pub use transactions::{
-    Change, KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
+    Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule, TransactionWrite,
+    merge_transactions,
 };
 
 use px_types::MAX_ID_BYTES;

@@ -63,6 +63,7 @@ pub(crate) fn ended(report: &Report) {
         let kind = match suspicion {
             Suspicion::TransactionIdsChanged => "transaction_ids",
             Suspicion::AccountIdsChanged => "account_ids",
+            Suspicion::AnotherCustomer => "another_customer",
         };
         metrics::counter!("px_suspicions_total", "institution" => institution(), "kind" => kind)
             .increment(1);

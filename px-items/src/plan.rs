@@ -28,6 +28,12 @@ pub struct PlanSettings {
     pub window_days: u64,
     /// The time between deep resyncs.
     pub deep_every: TimeDelta,
+    /// The time after which an account on hold that is alike by name only is released, if what it
+    /// resembles is closed and none of its rows was there.
+    pub release_after: TimeDelta,
+    /// The time after which an Item with rows on hold counts as the only one of its institution,
+    /// however few others were read meanwhile.
+    pub alone_after: TimeDelta,
 }
 
 impl Default for PlanSettings {
@@ -41,6 +47,8 @@ impl Default for PlanSettings {
             pending_days: 30,
             window_days: 90,
             deep_every: TimeDelta::days(30),
+            release_after: TimeDelta::days(7),
+            alone_after: TimeDelta::hours(24),
         }
     }
 }

@@ -26,6 +26,7 @@ mod memory;
 mod postgres;
 mod query;
 mod queue;
+mod review;
 mod rules;
 mod signals;
 #[cfg(feature = "sqlite")]
@@ -49,6 +50,7 @@ pub use queue::{
     Destination, LostTokens, MayRevoke, QueuedWebhook, Revocation, RevocationStart,
     WebhookSettlement,
 };
+pub use review::{Moves, Review, Ruling, UpdateCount, Verdict};
 pub(crate) use rules::connected;
 pub use signals::{Listener, Signal, Signals};
 #[cfg(feature = "sqlite")]
@@ -64,6 +66,7 @@ use crate::{
     connection::Connection,
     item::State,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
     vault::Envelope,
 };
 use async_trait::async_trait;
@@ -391,6 +394,35 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Gives webhooks back unsent, each due at a moment; that they were taken does not count.
     /// Those that were taken once more meanwhile are passed over.
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()>;
+
+    // ---- data on hold ------------------------------------------------------------------------
+
+    /// Returns what waits for a decision and what can be taken back, by Item: of so many Items
+    /// after one, of an institution or of all.
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>>;
+
+    /// Returns what the Items of an institution say together about transactions that are on hold
+    /// since a moment.
+    async fn evidence(&self, institution: &InstitutionId, since: DateTime<Utc>)
+    -> Result<Evidence>;
+
+    /// Adds updates of an institution's Items to those that are counted by the hour. Counts older
+    /// than eight days are deleted.
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()>;
+
+    /// Stores an operator's decision for all Items of an institution, in place of the one before.
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()>;
+
+    /// Returns the decision for all Items of an institution.
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>>;
+
+    /// Ends the decision for all Items of an institution. Returns `false` if there is none.
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool>;
 
     // ---- watching ----------------------------------------------------------------------------
 

@@ -22,25 +22,27 @@ use crate::{
     life::{FailureNote, Freshness, History, Life, Suspicion, Walk},
     merge::{
         AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount, KnownTransaction,
-        ReadWindow, merge_accounts, merge_transactions, updated,
+        Question, ReadWindow, Resemblance, RowRule, merge_accounts_on_hold, merge_transactions,
+        updated,
     },
     news::Milestone,
     plan::{self, PlanSettings},
+    review::{AccountOnHold, CustomerInQuestion, Decision, PROGRAM, RowsOnHold, Subject, entries},
     schedule::Retry,
-    store::{AccountsWrite, Commit, ItemRecord, Then},
+    store::{AccountsWrite, Commit, ItemRecord, Moves, Then, Verdict},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use gathered::Gathered;
 use px_client::Window;
 use px_types::{
-    Date, TransactionId,
+    AccountId, Date, TransactionId,
     model::{
         plaid_error::{PlaidError, PlaidErrorType},
         security::Security,
     },
     partner::UserAccountInfoResponse,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How old accounts may be when only the history is fetched for an application that joins.
 const CURRENT: TimeDelta = TimeDelta::hours(24);
@@ -85,8 +87,21 @@ pub struct Run {
     gathered: Gathered,
     /// Whether what was gathered is to be stored before anything else is read.
     store: bool,
-    suspicion: Option<Suspicion>,
     counts: Counts,
+    /// The accounts as they are stored.
+    stored: Vec<KnownAccount>,
+    /// The date of the last good read before this work.
+    last_good: Option<Date>,
+    /// Whether rows of this work came under known ids.
+    recognized: bool,
+    /// Rows on hold that the walk under way found.
+    on_hold: Option<RowsOnHold>,
+    /// Rows that go on under another id of the partner's by a decision, to be stored.
+    moved: Vec<(TransactionId, TransactionId)>,
+    /// Whether decisions are final, so that they cannot be taken back any more.
+    is_final: bool,
+    /// Decisions of the program that are to be stored.
+    decided: Vec<Decision>,
 }
 
 /// Where the work is.
@@ -119,19 +134,22 @@ impl Run {
             life: record.life.clone(),
             lengths: Lengths::new(plan.window_days, partner),
             plan,
+            last_good: record.life.fresh.transactions.map(|at| plan::today(at).0),
             record,
+            stored: accounts.clone(),
             accounts,
             stage: Stage::User,
             absent: BTreeMap::new(),
             gathered: Gathered::default(),
             store: false,
-            suspicion: None,
             counts: Counts::default(),
+            recognized: false,
+            on_hold: None,
+            moved: Vec::new(),
+            is_final: false,
+            decided: Vec::new(),
         };
         if run.user_is_current(now) {
-            // Only another answer about the user can clear it.
-            let accounts = |suspicion: &Suspicion| *suspicion == Suspicion::AccountIdsChanged;
-            run.suspicion = run.life.suspicion.filter(accounts);
             if run.life.history == History::Missing {
                 run.asked_done();
             }
@@ -160,7 +178,14 @@ impl Run {
     pub fn user_read(&mut self, answer: UserAccountInfoResponse, began_at: DateTime<Utc>) {
         // An answer without any account is an answer: what comes after it is new.
         let first = self.life.fresh.accounts.is_none();
-        let merged = merge_accounts(&self.accounts, answer);
+        if self.is_another_customers(&answer) {
+            self.hold_all(0, began_at);
+            return;
+        }
+        let on_hold = self.resemblances(began_at);
+        let merged = merge_accounts_on_hold(&self.accounts, &on_hold, answer);
+        self.user_accepted(&merged.user_identity_id);
+        self.hold_accounts(&merged.on_hold, began_at);
         let mut write = AccountsWrite { first, ..AccountsWrite::default() };
         let digest = digest(&(&merged.user_identity_id, &merged.identities));
         if self.life.identities_digest != digest {
@@ -191,9 +216,157 @@ impl Run {
         let at = Some(began_at);
         let transactions = self.life.fresh.transactions;
         self.life.fresh = Freshness { accounts: at, identities: at, holdings: at, transactions };
-        // The accounts in question are held; the others are as good as ever.
-        self.suspicion = merged.ids_changed.then_some(Suspicion::AccountIdsChanged);
+        // The accounts in question are on hold; the others are as good as ever.
         self.after_user(began_at);
+    }
+
+    /// Whether the signed-in identity and every account are others than before at once.
+    fn is_another_customers(&self, answer: &UserAccountInfoResponse) -> bool {
+        let review = &self.life.review;
+        let known = review.user_identity_id.as_ref();
+        let other = known.is_some_and(|known| *known != answer.user_identity_id);
+        let ids: HashSet<_> = answer.accounts.iter().map(|account| &account.id).collect();
+        let mut present = self.accounts.iter().filter(|known| known.is_present()).peekable();
+        let had_some = present.peek().is_some();
+        let none_came = present.all(|known| !ids.contains(&known.partner_id));
+        other && !review.trusts_next && had_some && none_came
+    }
+
+    /// The response is the customer's.
+    fn user_accepted(&mut self, user: &px_types::IdentityId) {
+        let review = &mut self.life.review;
+        review.user_identity_id = Some(user.clone());
+        review.trusts_next = false;
+        if review.customer.as_ref().is_some_and(|customer| customer.rows == 0) {
+            review.customer = None;
+        }
+    }
+
+    /// Takes nothing of what may be another customer's, and reads no further.
+    fn hold_all(&mut self, rows: u64, began_at: DateTime<Utc>) {
+        self.life = self.record.life.clone();
+        self.accounts = self.stored.clone();
+        self.gathered = Gathered::default();
+        (self.moved, self.decided) = (Vec::new(), Vec::new());
+        let review = &mut self.life.review;
+        let since = review.customer.as_ref().map_or(began_at, |customer| customer.since);
+        review.customer = Some(CustomerInQuestion::new(since, rows));
+        self.store = true;
+        self.stage = Stage::Halted;
+    }
+
+    /// The accounts on hold, without those that are released: alike by name only, for long enough,
+    /// with what they resemble closed, and no row that was there before.
+    fn resemblances(&mut self, now: DateTime<Utc>) -> Vec<Resemblance> {
+        let closed: HashSet<_> = self
+            .accounts
+            .iter()
+            .filter(|known| known.standing == AccountStanding::Closed)
+            .map(|known| &known.account.id)
+            .collect();
+        let is_released = |hold: &AccountOnHold| {
+            hold.by_name
+                && hold.compared
+                && !hold.has_twin
+                && now - hold.since >= self.plan.release_after
+                && closed.contains(&hold.like)
+                && !self.life.review.operator_only
+        };
+        let all = self.life.review.accounts.iter();
+        let kept = all.filter(|(_, hold)| !is_released(hold));
+        kept.map(|(held, hold)| Resemblance::new(held.clone(), hold.like.clone(), hold.by_name))
+            .collect()
+    }
+
+    /// Notes which accounts are on hold, and which were released.
+    fn hold_accounts(&mut self, on_hold: &[Resemblance], now: DateTime<Utc>) {
+        let mut before = std::mem::take(&mut self.life.review.accounts);
+        let mut compares = false;
+        for resemblance in on_hold {
+            let hold = before.remove(&resemblance.held).unwrap_or_else(|| {
+                compares |= resemblance.by_name;
+                AccountOnHold::new(now, resemblance.like.clone(), resemblance.by_name)
+            });
+            self.life.review.accounts.insert(resemblance.held.clone(), hold);
+        }
+        for (held, hold) in before {
+            let is_closed = |known: &KnownAccount| {
+                known.account.id == hold.like && known.standing == AccountStanding::Closed
+            };
+            // Listed beside what it resembled, it needed no decision.
+            if !hold.by_name || !self.accounts.iter().any(is_closed) {
+                continue;
+            }
+            let accounts = [hold.like.clone()].into();
+            let subject = Subject::Account { held, like: hold.like };
+            let mut decision = Decision::new(subject, Verdict::Accepted, PROGRAM, now);
+            (decision.accounts, decision.is_walking) = (accounts, true);
+            self.life.review.note(decision.clone());
+            self.decided.push(decision);
+        }
+        if self.life.history == History::Missing {
+            self.life.review.accounts.values_mut().for_each(|hold| hold.compared = true);
+        } else if compares {
+            // Whether a row of it was there before can lie far back.
+            self.life.deep = Some(plan::history(&self.plan, now));
+            self.life.absent.clear();
+        }
+    }
+
+    /// Compares rows of accounts on hold with those of the accounts that they resemble.
+    fn compare_held(&mut self, read: &ReadWindow, known: &[KnownTransaction]) {
+        if self.life.review.accounts.is_empty() {
+            return;
+        }
+        let held = |known: &&KnownAccount| known.standing == AccountStanding::Held;
+        let own: HashMap<_, _> = self
+            .accounts
+            .iter()
+            .filter(held)
+            .map(|known| (&known.partner_id, &known.account.id))
+            .collect();
+        let mut stored = HashMap::<&AccountId, HashSet<Digest>>::new();
+        for row in known.iter().filter(|row| row.removed_at.is_none()) {
+            stored.entry(&row.account_id).or_default().insert(row.digest);
+        }
+        for row in &read.rows {
+            let Some(held) = own.get(&row.account_id) else { continue };
+            let Some(hold) = self.life.review.accounts.get_mut(*held) else { continue };
+            if let Some(stored) = stored.get(&hold.like) {
+                hold.has_twin |= AccountIds::has_twin(row, &hold.like, stored);
+            }
+        }
+    }
+
+    /// How a window treats rows under other ids: a deep resync judges what waits for it.
+    fn rule(&self) -> RowRule {
+        match (&self.life.review.rule, self.stage) {
+            (RowRule::Rebooked { .. }, Stage::Deep) => RowRule::Follow,
+            (rule, _) => rule.clone(),
+        }
+    }
+
+    /// Notes rows on hold.
+    fn hold_rows(&mut self, question: Question, window: Window, began_at: DateTime<Utc>) {
+        let on_hold = self.on_hold.get_or_insert_with(|| RowsOnHold::new(began_at, window.start()));
+        on_hold.accounts.extend(question.accounts);
+        on_hold.rows += question.rows;
+        on_hold.start = on_hold.start.min(window.start());
+        let mut on_hold = on_hold.clone();
+        if let Some(before) = &self.life.review.rows {
+            on_hold.since = on_hold.since.min(before.since);
+            on_hold.start = on_hold.start.min(before.start);
+        }
+        self.life.review.rows = Some(on_hold);
+    }
+
+    /// A walk from a date to today is over: what it did not find on hold is so no longer.
+    fn walked_since(&mut self, start: Date) {
+        let review = &mut self.life.review;
+        if self.on_hold.take().is_none() {
+            review.rows.take_if(|rows| rows.start >= start);
+        }
+        review.customer = None;
     }
 
     /// Takes in a window that was read whole, with the securities that came with it. `known` is
@@ -209,17 +382,26 @@ impl Run {
         self.counts.windows += 1;
         self.counts.rows_read += read.rows.len() as u64;
         let ids = AccountIds::of(&self.accounts);
+        self.compare_held(&read, known);
         read.rows = ids.translate(read.rows);
-        let read = read.lacking(self.absent().cloned().collect()).renumbered(self.life.renumbered);
-        let merged = merge_transactions(known, read, ids.silent());
+        let mut read = read.lacking(self.absent().cloned().collect()).rule(self.rule());
+        let open = self.life.review.rows.as_ref();
+        read.open = open.map_or_else(BTreeSet::new, |rows| rows.accounts.clone());
+        (read.last_good, read.recognized) = (self.last_good, self.recognized);
+        let mut merged = merge_transactions(known, read, ids.silent());
         self.life.ambiguous += merged.ambiguous;
         self.life.id_collisions += merged.collisions;
         self.store = true;
-        if merged.ids_changed {
-            self.suspicion = Some(Suspicion::TransactionIdsChanged);
-            self.stage = Stage::Halted;
-            return;
+        match merged.question.take() {
+            Some(question) if question.another_customer => {
+                self.hold_all(question.rows, began_at);
+                return;
+            }
+            Some(question) => self.hold_rows(question, window, began_at),
+            None => {}
         }
+        self.recognized |= !merged.found.is_empty();
+        self.moved.append(&mut merged.moved);
         self.counts.take(&merged);
         // A row that has another date by now is not absent, whichever walk lacked it.
         for id in &merged.found {
@@ -273,10 +455,10 @@ impl Run {
             (false, false) => Event::PartStored,
         };
         let (state, _) = step(self.record.state, event)?;
-        self.life.suspicion = self.suspicion;
+        self.life.review.report(&mut self.life.issues);
+        self.life.suspicion = Suspicion::of(&self.life.review);
         self.life.issues.clear(&HealthIssueKind::UpdateFailed);
         self.life.issues.clear(&HealthIssueKind::LoginRequired);
-        self.report_suspicion(moment.now);
         if halted {
             // It was not read, and the store forgets what it was asked for.
             self.life.owed_since = owed(&self.record);
@@ -301,6 +483,14 @@ impl Run {
         let mut commit = Commit::new(&self.record, state, moment.now, then);
         commit.life = self.life.clone();
         std::mem::take(&mut self.gathered).put(&mut commit, &self.life.history);
+        if self.life.review != self.record.life.review {
+            commit.reviews = Some(entries(&self.record, &self.life.review));
+        }
+        commit.moved = std::mem::take(&mut self.moved);
+        if std::mem::take(&mut self.is_final) {
+            commit.moves = Moves::Forget;
+        }
+        self.stored.clone_from(&self.accounts);
         self.record.life = self.life.clone();
         self.record.state = state;
         self.store = false;
@@ -308,17 +498,6 @@ impl Run {
             self.stage = Stage::Done;
         }
         Ok(commit)
-    }
-
-    /// Reports in the Item's health that a decision is pending, or that none is.
-    fn report_suspicion(&mut self, now: DateTime<Utc>) {
-        let issue = |suspicion, issue: Issue| (self.suspicion == Some(suspicion)).then_some(issue);
-        let transactions = issue(Suspicion::TransactionIdsChanged, Issue::new(now));
-        let held =
-            self.accounts.iter().filter(|known| known.standing == AccountStanding::Held).count();
-        let accounts = issue(Suspicion::AccountIdsChanged, Issue::new(now).count(held as u64));
-        self.life.issues.set(HealthIssueKind::TransactionIdsChanged, transactions);
-        self.life.issues.set(HealthIssueKind::AccountIdsChanged, accounts);
     }
 
     /// What is to be stored when an attempt failed. What was read and not stored is lost.
@@ -367,7 +546,13 @@ impl Run {
     /// What is wrong with the partner's data, once something was found to be.
     #[must_use]
     pub fn suspicion(&self) -> Option<Suspicion> {
-        self.suspicion
+        Suspicion::of(&self.life.review)
+    }
+
+    /// Takes the decisions that the program made since the last call, for the audit log of the
+    /// next commit.
+    pub fn take_decided(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.decided)
     }
 
     /// The walk that is under way, for those who watch.
@@ -505,6 +690,11 @@ impl Run {
                     None => {
                         self.life.fresh.transactions = Some(newest);
                         self.asked_done();
+                        self.walked_since(window.start());
+                        // They are looked at again by each update, until they are decided on.
+                        let on_hold = self.life.review.rows.as_ref();
+                        self.life.owed_since =
+                            on_hold.map(|rows| rows.start).filter(|start| *start >= window.start());
                         self.begin_walk(began_at);
                     }
                 }
@@ -514,7 +704,10 @@ impl Run {
                 self.life.deep = self.life.deep.and_then(|walk| plan::after(walk, window));
                 if self.life.deep.is_none() {
                     self.life.absent.clear();
-                    self.life.renumbered = false;
+                    self.walked_since(window.start());
+                    self.is_final |= self.life.review.resynced();
+                    let holds = self.life.review.accounts.values_mut();
+                    holds.for_each(|hold| hold.compared = true);
                     self.life.deep_at = Some(began_at);
                     self.stage = Stage::Over;
                 }
@@ -545,6 +738,7 @@ impl Run {
             self.life.history = History::Complete;
             self.life.deep_at = Some(began_at);
             self.life.absent.clear();
+            self.walked_since(window.start());
             // A deep resync that was asked for meanwhile stays asked for: the account for which it
             // was came after the first windows were read.
             self.stage = Stage::Over;

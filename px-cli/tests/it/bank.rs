@@ -129,6 +129,17 @@ impl Bank {
         user.rows = Arc::new(rows);
     }
 
+    /// Gives all transactions of a user other ids.
+    pub(crate) fn renumber(&self, name: &str) {
+        let mut users = self.0.users.lock().unwrap();
+        let user = users.get_mut(name).unwrap();
+        let mut rows = Vec::clone(&user.rows);
+        for row in &mut rows {
+            row.id = format!("other-{}", row.id).parse().unwrap();
+        }
+        user.rows = Arc::new(rows);
+    }
+
     pub(crate) fn slow(&self, time: Duration) {
         *self.0.slowness.lock().unwrap() = time;
     }

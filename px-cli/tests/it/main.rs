@@ -7,5 +7,6 @@ mod hook;
 mod kill;
 mod link;
 mod px;
+mod review;
 mod run;
 mod usage;

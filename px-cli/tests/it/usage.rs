@@ -15,6 +15,8 @@ async fn help_is_as_documented() {
         ("px", &["--help"][..]),
         ("link", &["link", "--help"]),
         ("item", &["item", "--help"]),
+        ("review", &["review", "--help"]),
+        ("remap", &["remap", "--help"]),
         ("run", &["run", "--help"]),
         ("unlink", &["unlink", "--help"]),
     ] {

@@ -252,3 +252,38 @@ CREATE TABLE tickets (
 );
 
 CREATE INDEX tickets_by_end ON tickets (expires_at);
+
+-- What waits for a decision, and what was decided and can be taken back; `number` is the order.
+CREATE TABLE reviews (
+    item_id text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    institution_id text COLLATE "C" NOT NULL,
+    -- Whether it is a question of transaction ids that is open: many Items at once are a migration.
+    is_evidence boolean NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (item_id, number)
+);
+
+CREATE INDEX reviews_by_institution ON reviews (institution_id, item_id);
+
+-- The partner's ids that a decision replaced, so that it can be taken back.
+CREATE TABLE moved (
+    item_id text COLLATE "C" NOT NULL,
+    transaction_id text COLLATE "C" NOT NULL,
+    partner_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (item_id, transaction_id)
+);
+
+-- An operator's decision for all Items of an institution.
+CREATE TABLE rulings (
+    institution_id text COLLATE "C" PRIMARY KEY,
+    body text NOT NULL
+);
+
+-- Updates of an institution's Items by the hour, counted from 1970; of the last eight days.
+CREATE TABLE updates (
+    institution_id text COLLATE "C" NOT NULL,
+    hour bigint NOT NULL,
+    updates bigint NOT NULL,
+    PRIMARY KEY (institution_id, hour)
+);

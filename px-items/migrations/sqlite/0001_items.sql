@@ -244,3 +244,38 @@ CREATE INDEX transactions_removed ON transactions (removed_at) WHERE removed_at 
 
 -- Removed Items whose transactions are not all deleted yet.
 CREATE TABLE leftovers (item_id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+-- What waits for a decision, and what was decided and can be taken back; `number` is the order.
+CREATE TABLE reviews (
+    item_id        TEXT    NOT NULL,
+    number         INTEGER NOT NULL,
+    institution_id TEXT    NOT NULL,
+    -- Whether it is a question of transaction ids that is open: many Items at once are a migration.
+    is_evidence    INTEGER NOT NULL,
+    body           TEXT    NOT NULL,
+    PRIMARY KEY (item_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX reviews_by_institution ON reviews (institution_id, item_id);
+
+-- The partner's ids that a decision replaced, so that it can be taken back.
+CREATE TABLE moved (
+    item_id        TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    partner_id     TEXT NOT NULL,
+    PRIMARY KEY (item_id, transaction_id)
+) STRICT, WITHOUT ROWID;
+
+-- An operator's decision for all Items of an institution.
+CREATE TABLE rulings (
+    institution_id TEXT NOT NULL PRIMARY KEY,
+    body           TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Updates of an institution's Items by the hour, counted from 1970; of the last eight days.
+CREATE TABLE updates (
+    institution_id TEXT    NOT NULL,
+    hour           INTEGER NOT NULL,
+    updates        INTEGER NOT NULL,
+    PRIMARY KEY (institution_id, hour)
+) STRICT, WITHOUT ROWID;

@@ -76,7 +76,7 @@ pub enum Observed {
 pub enum Outcome {
     /// All that was to be read is stored.
     Finished,
-    /// The partner's data look wrong and were not imported; see [`Report::suspicion`].
+    /// Part of the partner's data is on hold; see [`Report::suspicion`].
     Suspicious,
     /// It failed and is tried again; see [`Report::failure`].
     Failed,

@@ -109,6 +109,9 @@ impl Inner {
             suspicion: progress.suspicion,
             due_at: end.due_at,
         };
+        if matches!(report.outcome, Outcome::Finished | Outcome::Suspicious) {
+            self.count_update(&report.institution_id).await;
+        }
         tell(&report);
         metrics::ended(&report);
         self.observe(Observed::Ended(report.clone()));
@@ -150,8 +153,10 @@ impl Inner {
         let institution = record.institution_id.clone();
         let gated = Gated { partner, institution, gates: Arc::clone(&self.gates) };
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        let mut session = Session::open(store, clock, gated, record);
         let accounts = self.store.accounts(&record.id).await?;
+        let (record, accounts) = self.decide(record, accounts).await?;
+        let record = &record;
+        let mut session = Session::open(store, clock, gated, record);
         let lengths = self.gates.lengths(&record.institution_id);
         let (plan, now) = (self.settings.plan.clone(), self.clock.now());
         let mut run = Run::begin(record.clone(), accounts, plan, lengths, now);
@@ -261,7 +266,9 @@ impl Inner {
                     }
                 }
                 Step::Store => {
-                    let commit = run.commit(self.moment()).map_err(|e| Stop::Failed(fault(e)))?;
+                    let mut commit =
+                        run.commit(self.moment()).map_err(|e| Stop::Failed(fault(e)))?;
+                    commit.activities = self.activities(&run.take_decided());
                     let keeps = matches!(commit.then, Then::Keep { .. });
                     due = due_of(&commit);
                     self.store.commit(commit).await?;
@@ -417,7 +424,7 @@ fn tell(report: &Report) {
             outcome,
             took_ms,
             suspicion = ?report.suspicion,
-            "ids of a partner changed under the same data: nothing of it was imported"
+            "data of a partner is on hold until it is decided what it is"
         ),
     }
 }

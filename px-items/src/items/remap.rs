@@ -3,16 +3,14 @@
 //! A merge that finds an account that looks like another one under a new id holds it: no
 //! application sees it and none of its transactions are imported, so that nothing is there
 //! twice. These are the two ways out: it is the one that the Item has, or it is a new one.
-//! Transactions that all come back under new ids are not imported either; that way out is to say
-//! that they are the same.
+//! What else waits, and decisions for whole Items and institutions, are in `review`.
 
 use super::{Items, ItemsError, ItemsErrorKind};
 use crate::{
     item::{self, Event},
-    life::{History, Suspicion},
     merge::{self, AccountStanding, KnownAccount, RemapError, Remapped},
-    plan,
-    store::{AccountsWrite, Commit, ItemRecord, Then},
+    review::{self, Decision},
+    store::{AccountsWrite, Commit, ItemRecord, Then, Verdict},
 };
 use chrono::TimeDelta;
 use px_types::{AccountId, ItemId, model::account::Account};
@@ -47,7 +45,7 @@ impl Items {
     ) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
             let write = written(merge::remap(known, onto, held))?;
-            self.decided(record, known, write)
+            self.decided(record, known, (held, Verdict::Remapped, Some(onto)), write)
         })
         .await
     }
@@ -59,40 +57,13 @@ impl Items {
     pub async fn accept_account(&self, item: &ItemId, held: &AccountId) -> Result<(), ItemsError> {
         self.decide(item, |record, known| {
             let write = written(merge::accept(known, held))?;
-            self.decided(record, known, write)
-        })
-        .await
-    }
-
-    /// Says that an Item's transactions are the ones that it has, though the partner gave all of
-    /// them other ids. All dates are read again: what has the same contents goes on under the id
-    /// that applications know, what has others is what it is to the partner, new or gone.
-    ///
-    /// Without it such an Item imports no transactions until the partner's old ids are back.
-    ///
-    /// # Errors
-    /// [`InvalidField`](ItemsErrorKind::InvalidField) when the Item is not under
-    /// [that suspicion](Suspicion::TransactionIdsChanged); [`Busy`](ItemsErrorKind::Busy) as
-    /// [`remap_account`](Self::remap_account).
-    pub async fn accept_transaction_ids(&self, item: &ItemId) -> Result<(), ItemsError> {
-        self.decide(item, |record, _| {
-            if record.life.suspicion != Some(Suspicion::TransactionIdsChanged) {
-                return Err(ItemsError::new(
-                    ItemsErrorKind::InvalidField,
-                    "no transactions of this Item wait for a decision",
-                ));
-            }
-            let mut commit = self.handed_back(record)?;
-            commit.life.suspicion = None;
-            commit.life.renumbered = true;
-            self.read_all(&mut commit);
-            Ok(commit)
+            self.decided(record, known, (held, Verdict::Accepted, None), write)
         })
         .await
     }
 
     /// Takes the Item as a worker does, stores the decision, and leaves the rest to a worker.
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         item: &ItemId,
         decision: impl FnOnce(&ItemRecord, &[KnownAccount]) -> Result<Commit, ItemsError>,
@@ -122,7 +93,7 @@ impl Items {
     }
 
     /// Gives the Item back, due at once.
-    fn handed_back(&self, record: &ItemRecord) -> Result<Commit, ItemsError> {
+    pub(super) fn handed_back(&self, record: &ItemRecord) -> Result<Commit, ItemsError> {
         let now = self.clock.now();
         let (state, _) = item::step(record.state, Event::HandedBack).map_err(|impossible| {
             ItemsError::new(ItemsErrorKind::Internal, "the Item cannot be given back")
@@ -133,32 +104,42 @@ impl Items {
         Ok(Commit::new(record, state, now, then))
     }
 
-    /// Whatever was not imported meanwhile may lie far back.
-    fn read_all(&self, commit: &mut Commit) {
-        commit.life.deep = Some(plan::history(&self.plan, self.clock.now()));
-        commit.life.absent.clear();
-    }
-
     /// What is to be stored of a decision about an account.
     fn decided(
         &self,
         record: &ItemRecord,
         known: &[KnownAccount],
+        (held, verdict, onto): (&AccountId, Verdict, Option<&AccountId>),
         write: AccountsWrite,
     ) -> Result<Commit, ItemsError> {
         let mut commit = self.handed_back(record)?;
-        let held = known.iter().filter(|known| known.standing == AccountStanding::Held).count();
-        if held <= 1 && commit.life.suspicion == Some(Suspicion::AccountIdsChanged) {
-            commit.life.suspicion = None;
-        }
+        let now = self.clock.now();
+        let like = commit.life.review.accounts.get(held).map(|hold| hold.like.clone());
+        let like = onto.cloned().or(like).unwrap_or_else(|| held.clone());
+        let decision =
+            commit.life.review.decide_account(held, &like, (verdict, review::OPERATOR), now);
         // Its transactions were not imported while it was held.
-        if commit.life.history != History::Missing {
-            self.read_all(&mut commit);
-        }
+        commit.life.read_all(&self.plan, now);
+        let mut after = known.to_vec();
+        after.retain(|known| known.account.id != *held);
+        commit.life.refresh_review(&after);
         let new = write.accounts.iter().filter(|write| write.new);
         commit.news.new_accounts = new.map(|write| write.known.account.id.clone()).collect();
         commit.accounts = Some(write);
+        self.reviewed(&mut commit, record, &[decision]);
         Ok(commit)
+    }
+
+    /// Has a commit store what waits from then on, and the audit entries of decisions.
+    pub(super) fn reviewed(
+        &self,
+        commit: &mut Commit,
+        record: &ItemRecord,
+        decisions: &[Decision],
+    ) {
+        commit.reviews = Some(review::entries(record, &commit.life.review));
+        let of = |decision| Some(review::activity(decision, super::random_id(&*self.random)?));
+        commit.activities = decisions.iter().filter_map(of).collect();
     }
 }
 

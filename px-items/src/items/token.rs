@@ -28,7 +28,7 @@ pub(super) fn digest(token: &ItemAccessToken) -> AccessDigest {
 
 /// An id of some 190 random bits, of letters and digits alone: one that began with a dash would
 /// be taken for an option by every command line.
-pub(super) fn id<T: FromStr>(random: &dyn Random) -> Option<T> {
+pub(crate) fn id<T: FromStr>(random: &dyn Random) -> Option<T> {
     let mut bytes = [0; 24];
     random.fill(&mut bytes);
     BASE64_URL_SAFE_NO_PAD.encode(bytes).replace('-', "x").replace('_', "y").parse().ok()

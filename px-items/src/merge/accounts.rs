@@ -134,6 +134,28 @@ pub struct MergedAccounts {
     pub securities: Vec<Security>,
     /// Whether accounts came back under other ids.
     pub ids_changed: bool,
+    /// The accounts on hold, with what they resemble.
+    pub on_hold: Vec<Resemblance>,
+}
+
+/// An account on hold, and the one that it resembles. Ids are the Item's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resemblance {
+    /// The account on hold.
+    pub held: AccountId,
+    /// The account that it resembles.
+    pub like: AccountId,
+    /// Whether it is alike by name and owners only, not by its mask.
+    pub by_name: bool,
+}
+
+impl Resemblance {
+    /// An account on hold, and the one that it resembles.
+    #[must_use]
+    pub fn new(held: AccountId, like: AccountId, by_name: bool) -> Self {
+        Self { held, like, by_name }
+    }
 }
 
 /// Merges a complete answer into what is stored.
@@ -144,9 +166,21 @@ pub struct MergedAccounts {
 /// - A new account that looks like one that is missing is held: most likely the partner changed
 ///   its ids. It waits for [`remap`](super::remap) or [`accept`](super::accept), or until the
 ///   other one is listed beside it. What it looks like is not closed meanwhile.
+///   One that is alike by name only does not keep the other from being closed.
 #[must_use]
 pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -> MergedAccounts {
-    let mut merge = Merge::new(known, &answer.accounts);
+    merge_accounts_on_hold(known, &[], answer)
+}
+
+/// [`merge_accounts`] of an Item with accounts on hold: they stay so until the account that each
+/// resembles is listed beside it, whatever becomes of that one meanwhile.
+#[must_use]
+pub fn merge_accounts_on_hold(
+    known: &[KnownAccount],
+    on_hold: &[Resemblance],
+    answer: UserAccountInfoResponse,
+) -> MergedAccounts {
+    let mut merge = Merge::new(known, on_hold, &answer.accounts);
     let mut ids = HashSet::with_capacity(answer.accounts.len());
     for account in answer.accounts {
         if ids.insert(account.id.clone()) {
@@ -160,7 +194,8 @@ pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -
         user_identity_id: answer.user_identity_id,
         identities: answer.identities,
         securities: answer.securities,
-        ids_changed: merge.ids_changed,
+        ids_changed: !merge.on_hold.is_empty(),
+        on_hold: merge.on_hold,
     }
 }
 
@@ -180,25 +215,35 @@ pub fn updated(mut known: Vec<KnownAccount>, writes: &[AccountWrite]) -> Vec<Kno
 struct Merge<'a> {
     by_partner_id: HashMap<&'a AccountId, &'a KnownAccount>,
     own_ids: HashSet<AccountId>,
-    /// What accounts look like that were not listed.
-    missing: HashSet<Likeness>,
+    /// What accounts look like that were not listed, with the Item's own ids.
+    missing: HashMap<Likeness, AccountId>,
+    /// The accounts that are on hold already, by the Item's own ids.
+    before: HashMap<&'a AccountId, &'a Resemblance>,
+    /// The Item's own ids of accounts that are listed.
+    listed: HashSet<&'a AccountId>,
     /// Of those, what a new account looks like.
     claimed: HashSet<Likeness>,
     writes: Vec<AccountWrite>,
-    ids_changed: bool,
+    on_hold: Vec<Resemblance>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(known: &'a [KnownAccount], answer: &[Account]) -> Self {
+    fn new(known: &'a [KnownAccount], on_hold: &'a [Resemblance], answer: &[Account]) -> Self {
         let listed: HashSet<_> = answer.iter().map(|account| &account.id).collect();
-        let lost = known.iter().filter(|known| !listed.contains(&known.partner_id));
+        let (present, lost): (Vec<_>, Vec<_>) =
+            known.iter().partition(|known| listed.contains(&known.partner_id));
+        let lost = lost.into_iter();
         Self {
             by_partner_id: known.iter().map(|known| (&known.partner_id, known)).collect(),
             own_ids: known.iter().map(|known| known.account.id.clone()).collect(),
-            missing: lost.filter_map(KnownAccount::likeness).collect(),
+            missing: lost
+                .filter_map(|known| Some((known.likeness()?, known.account.id.clone())))
+                .collect(),
+            before: on_hold.iter().map(|one| (&one.held, one)).collect(),
+            listed: present.into_iter().map(|known| &known.account.id).collect(),
             claimed: HashSet::new(),
             writes: Vec::new(),
-            ids_changed: false,
+            on_hold: Vec::new(),
         }
     }
 
@@ -208,22 +253,35 @@ impl<'a> Merge<'a> {
         let before = self.by_partner_id.get(&partner_id).copied();
         let settled = before.filter(|known| known.standing != AccountStanding::Held);
         let likeness = Likeness::of(&account);
-        let standing = if settled.is_none() && self.missing.contains(&likeness) {
-            self.claimed.insert(likeness);
-            self.ids_changed = true;
-            AccountStanding::Held
-        } else {
-            AccountStanding::Listed
-        };
         account.id = match before {
             Some(known) => known.account.id.clone(),
             None => self.new_id(&partner_id),
+        };
+        let standing = match self.resembled(&account.id, &likeness).filter(|_| settled.is_none()) {
+            Some(resemblance) => {
+                self.on_hold.push(resemblance);
+                if matches!(likeness.by, By::Mask(_)) {
+                    self.claimed.insert(likeness);
+                }
+                AccountStanding::Held
+            }
+            None => AccountStanding::Listed,
         };
         let new = settled.is_none() && standing == AccountStanding::Listed;
         let known = KnownAccount::new(account, partner_id, standing);
         if before.is_none_or(|before| before.differs(&known)) {
             self.writes.push(AccountWrite::new(known, new));
         }
+    }
+
+    /// Returns what an account resembles that is new or on hold.
+    fn resembled(&self, id: &AccountId, likeness: &Likeness) -> Option<Resemblance> {
+        if let Some(before) = self.before.get(id) {
+            return (!self.listed.contains(&before.like)).then(|| (*before).clone());
+        }
+        let like = self.missing.get(likeness)?;
+        let by_name = matches!(likeness.by, By::NameAndOwners(..));
+        Some(Resemblance::new(id.clone(), like.clone(), by_name))
     }
 
     /// Judges those that the answer has not.
@@ -335,6 +393,15 @@ impl AccountIds {
             None => false,
         });
         rows
+    }
+
+    /// Returns whether a row of an account on hold has a twin among the stored rows of the account
+    /// that it resembles: the same contents in the other account.
+    #[must_use]
+    pub(crate) fn has_twin(row: &Transaction, like: &AccountId, stored: &HashSet<Digest>) -> bool {
+        let mut as_there = row.clone();
+        as_there.account_id = like.clone();
+        stored.contains(&super::transactions::content_digest(&mut as_there))
     }
 
     /// The accounts whose rows are not judged when they are not read: missing or closed.

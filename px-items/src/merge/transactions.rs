@@ -10,8 +10,10 @@ mod shift;
 
 use super::{Digest, another_id};
 use chrono::{DateTime, Utc};
+pub use churn::Question;
 use px_client::Window;
 use px_types::{AccountId, Amount, Date, TransactionId, model::transaction::Transaction};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::LazyLock,
@@ -120,16 +122,54 @@ pub struct ReadWindow {
     /// The Item's own ids of rows that later windows of the same walk should have had by their
     /// date and had not: see [`MergedTransactions::absent`].
     pub absent: BTreeSet<TransactionId>,
-    /// Whether a person said that the partner's ids are others now: then stored rows are followed
-    /// by their contents, and [`MergedTransactions::ids_changed`] is never said.
-    pub renumbered: bool,
+    /// How rows are treated that came under other ids.
+    pub rule: RowRule,
+    /// The accounts whose rows are in question already; see [`MergedTransactions::question`].
+    pub open: BTreeSet<AccountId>,
+    /// The date of the last good read: while rows are in question, a row of an unknown id is new
+    /// if it is not earlier.
+    pub last_good: Option<Date>,
+    /// Whether rows of the same work came under known ids, so that an empty window is not another
+    /// customer's.
+    pub recognized: bool,
+}
+
+/// How rows are treated that came under other ids than those that are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowRule {
+    /// They are judged; where ids seem to have changed, rows are on hold.
+    #[default]
+    Judge,
+    /// An operator decided that they are the same rows: stored rows are followed by their contents,
+    /// and what has other contents is new or gone.
+    Follow,
+    /// An operator decided that they are what they seem: what came is new, what did not is gone.
+    AsGiven,
+    /// The program decided that some accounts were rebooked: a row with a twin of equal contents
+    /// keeps the Item's id, the others wait for the deep resync.
+    Rebooked {
+        /// The time of the decision.
+        at: DateTime<Utc>,
+        /// The accounts, by the Item's own ids.
+        accounts: BTreeSet<AccountId>,
+    },
 }
 
 impl ReadWindow {
     /// A window that was read whole, the first of a walk.
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
-        Self { window, rows, began_at, absent: BTreeSet::new(), renumbered: false }
+        Self {
+            window,
+            rows,
+            began_at,
+            absent: BTreeSet::new(),
+            rule: RowRule::Judge,
+            open: BTreeSet::new(),
+            last_good: None,
+            recognized: false,
+        }
     }
 
     /// The same, after windows that lacked those rows.
@@ -139,10 +179,10 @@ impl ReadWindow {
         self
     }
 
-    /// The same, of a partner of which a person said whether its ids are others now.
+    /// Sets how rows are treated that came under other ids.
     #[must_use]
-    pub fn renumbered(mut self, renumbered: bool) -> Self {
-        self.renumbered = renumbered;
+    pub fn rule(mut self, rule: RowRule) -> Self {
+        self.rule = rule;
         self
     }
 }
@@ -210,8 +250,11 @@ pub struct MergedTransactions {
     /// with another amount and date at once, or with the contents of a neighbour. What came is
     /// kept apart from what was there.
     pub collisions: u64,
-    /// All ids are new and the contents are the same: nothing is imported.
-    pub ids_changed: bool,
+    /// Rows that came under other ids and are on hold, if there are any.
+    pub question: Option<Question>,
+    /// Rows that go on under the Item's own id though the partner's id is another one by a
+    /// decision: the Item's own id, and the partner's id before.
+    pub moved: Vec<(TransactionId, TransactionId)>,
     /// Stored rows that by their date should have been read and were not, but have been made
     /// before the window began, and on that date: they are gone if the window that has it lacks
     /// them as well. Banks file them by one date or the other.
@@ -230,11 +273,12 @@ pub struct MergedTransactions {
 ///
 /// The rules, in the order in which they are applied:
 ///
-/// 1. All ids new and the contents the same: the partner changed its ids. Nothing is taken; unless
-///    a person said so before, then each row is the stored one of the same contents.
-/// 2. A row is the stored one of that id, whatever changed in it, unless it cannot be: see
+/// 1. A row is the stored one of that id, whatever changed in it, unless it cannot be: see
 ///    [`collisions`](MergedTransactions::collisions). Younger rows and tombstones win over an
 ///    older answer.
+/// 2. Where most of the rows that should have been read came under unknown ids with the same
+///    contents, the partner changed its ids: these rows are on hold. Where it was decided what they
+///    are, [`RowRule`] says so. Where nothing came of what must be there, nothing is taken.
 /// 3. Posted rows whose ids shifted among them keep the Item's own ids by their contents.
 /// 4. A posted row of an unknown id is the pending one that vanished, if only these two fit.
 /// 5. What is left is new; what should have been read and was not is gone.
@@ -244,19 +288,21 @@ pub fn merge_transactions(
     read: ReadWindow,
     silent: &BTreeSet<AccountId>,
 ) -> MergedTransactions {
-    let stock = Stock::new(known, &read, silent);
-    let renumbered = read.renumbered;
+    let mut stock = Stock::new(known, &read, silent);
+    let rule = read.rule;
     let rows = ReadRow::of_answer(read.rows);
-    if !renumbered && churn::ids_changed(&stock, &rows) {
-        return MergedTransactions { ids_changed: true, ..MergedTransactions::default() };
-    }
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
-    if renumbered {
-        renumber::follow(&stock, &rows, &mut fates);
+    let followed = renumber::follow(&stock, &rows, &mut fates, &rule);
+    let question = churn::hold(&mut stock, &rows, &mut fates, &rule);
+    if question.as_ref().is_some_and(|question| question.another_customer) {
+        return MergedTransactions { question, ..MergedTransactions::default() };
     }
     shift::follow(&stock, &rows, &mut fates);
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
     let mut merged = MergedTransactions { joined, ambiguous, ..MergedTransactions::default() };
+    merged.question = question;
+    let moved = followed.into_iter().map(|place| &stock.known[place]);
+    merged.moved = moved.map(|known| (known.id.clone(), known.partner_id.clone())).collect();
     stock.judge_unread(&fates, &mut merged);
     for (row, fate) in rows.into_iter().zip(fates) {
         if fate.collides() {
@@ -296,13 +342,15 @@ enum Fate {
     New { collides: bool },
     /// What is stored is younger.
     Stale,
+    /// It waits for a decision.
+    Held,
 }
 
 impl Fate {
     fn known(self) -> Option<usize> {
         match self {
             Self::Same(known) | Self::Changed(known) | Self::Moved { to: known, .. } => Some(known),
-            Self::New { .. } | Self::Stale => None,
+            Self::New { .. } | Self::Stale | Self::Held => None,
         }
     }
 
@@ -323,6 +371,14 @@ struct Stock<'a> {
     /// inside the window.
     made_since: Option<Date>,
     silent: &'a BTreeSet<AccountId>,
+    /// The accounts whose rows are in question already.
+    open: BTreeSet<AccountId>,
+    /// The date of the last good read.
+    last_good: Option<Date>,
+    /// Whether rows of the same work came under known ids.
+    recognized: bool,
+    /// Stored rows on hold, by the Item's own ids: that they were not read says nothing.
+    held: HashSet<TransactionId>,
 }
 
 impl<'a> Stock<'a> {
@@ -342,7 +398,20 @@ impl<'a> Stock<'a> {
                 .is_some_and(|at| window.start() <= at.date() && at.date() <= window.end())
         });
         let made_since = posted.map(|row| row.transacted_at.date()).min();
-        Self { known, by_partner_id, own_ids, window, began_at, absent, made_since, silent }
+        Self {
+            known,
+            by_partner_id,
+            own_ids,
+            window,
+            began_at,
+            absent,
+            made_since,
+            silent,
+            open: read.open.clone(),
+            last_good: read.last_good,
+            recognized: read.recognized,
+            held: HashSet::new(),
+        }
     }
 
     /// Everything that was ever stored under an id of the partner's.
@@ -388,6 +457,7 @@ impl<'a> Stock<'a> {
         known.removed_at.is_none()
             && !known.is_younger_than(self.began_at)
             && !self.silent.contains(&known.account_id)
+            && !self.held.contains(&known.id)
     }
 
     /// Whether a stored row is gone if it was not read.
@@ -437,7 +507,7 @@ impl<'a> Stock<'a> {
     fn write(&self, read: ReadRow, fate: Fate) -> Option<TransactionWrite> {
         let ReadRow { row, digest } = read;
         let (id, change) = match fate {
-            Fate::Same(_) | Fate::Stale => return None,
+            Fate::Same(_) | Fate::Stale | Fate::Held => return None,
             Fate::Changed(place) if self.known[place].removed_at.is_some() => {
                 (self.known[place].id.clone(), Change::Added)
             }
@@ -463,7 +533,7 @@ impl<'a> Stock<'a> {
 /// The digest of a transaction's contents without its id.
 ///
 /// The id is taken out while it is made, and put back: a copy of each row would cost more.
-fn content_digest(row: &mut Transaction) -> Digest {
+pub(super) fn content_digest(row: &mut Transaction) -> Digest {
     static NONE: LazyLock<TransactionId> =
         LazyLock::new(|| TransactionId::new("-").expect("a hyphen is an id"));
     let id = std::mem::replace(&mut row.id, NONE.clone());

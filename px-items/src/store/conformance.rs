@@ -20,6 +20,7 @@ mod links;
 mod notices;
 mod outbox;
 mod reads;
+mod reviews;
 mod tickets;
 mod tokens;
 mod tools;
@@ -239,6 +240,13 @@ checks! { ($)
         access_is_given_to_who_is_connected
         the_last_reads_are_kept
         of_two_unlinks_at_once_one_takes_it;
+    reviews:
+        entries_are_listed_by_item_and_replaced
+        a_late_commit_changes_no_entries
+        a_commit_writes_the_log_of_decisions
+        ids_that_a_decision_replaced_are_put_back
+        items_of_an_institution_give_evidence
+        a_ruling_is_for_an_institution;
     tickets:
         a_ticket_works_once_and_for_a_time
         of_two_who_take_a_ticket_one_gets_it

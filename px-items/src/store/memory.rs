@@ -6,20 +6,22 @@
 mod links;
 mod log;
 mod reads;
+mod review;
 mod work;
 
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
     DataRead, Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke,
     NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-    Revocation, RevocationStart, Signals, Store, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, WebhookSettlement, rules,
+    Review, Revocation, RevocationStart, Ruling, Signals, Store, Ticket, TicketDigest, TicketKind,
+    TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, rules,
 };
 use crate::{
     connection::Connection,
     item::State,
     life::Life,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -80,6 +82,9 @@ struct Inner {
     revocations: BTreeMap<i64, Queued<Revocation>>,
     /// Revocations that are on the wire: until when, and whether they end the user's grant.
     sent: BTreeMap<i64, (DateTime<Utc>, bool)>,
+    /// Updates by institution and hour.
+    updates: BTreeMap<(InstitutionId, i64), u64>,
+    rulings: BTreeMap<InstitutionId, Ruling>,
 }
 
 /// Something that waits for a worker.
@@ -119,6 +124,9 @@ struct Entry {
     /// Oldest first.
     activities: Vec<Activity>,
     reads: BTreeMap<(ApplicationId, DataKind), DateTime<Utc>>,
+    reviews: Vec<Review>,
+    /// The partner's ids that decisions replaced, by the Item's own.
+    moved: BTreeMap<TransactionId, TransactionId>,
 }
 
 /// A transaction.
@@ -144,6 +152,8 @@ impl Inner {
             outbox: BTreeMap::new(),
             revocations: BTreeMap::new(),
             sent: BTreeMap::new(),
+            updates: BTreeMap::new(),
+            rulings: BTreeMap::new(),
         }
     }
 
@@ -512,6 +522,41 @@ impl Store for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>> {
+        Ok(self.lock().reviews(institution, after, limit))
+    }
+
+    async fn evidence(
+        &self,
+        institution: &InstitutionId,
+        since: DateTime<Utc>,
+    ) -> Result<Evidence> {
+        Ok(self.lock().evidence(institution, since))
+    }
+
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
+        self.lock().count_updates(counts);
+        Ok(())
+    }
+
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
+        self.lock().rulings.insert(ruling.institution_id.clone(), ruling.clone());
+        Ok(())
+    }
+
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
+        Ok(self.lock().rulings.get(institution).cloned())
+    }
+
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
+        Ok(self.lock().rulings.remove(institution).is_some())
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {

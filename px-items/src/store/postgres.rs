@@ -49,6 +49,7 @@ mod notify;
 mod purge;
 mod queues;
 mod reads;
+mod review;
 mod row;
 mod schema;
 mod sealed;
@@ -60,13 +61,15 @@ mod work;
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-    Revocation, RevocationStart, Signals, Store, StoreError, StoreOptions, Ticket, TicketDigest,
-    TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement, digests::DigestKey,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result, Review,
+    Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreOptions, Ticket,
+    TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
+    WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -495,6 +498,39 @@ impl Store for PostgresStore {
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
         daily!(self, |db| self.return_webhooks(db, webhooks))
+    }
+
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>> {
+        daily!(self, |db| self.read_reviews(db, institution, after, limit))
+    }
+
+    async fn evidence(
+        &self,
+        institution: &InstitutionId,
+        since: DateTime<Utc>,
+    ) -> Result<Evidence> {
+        daily!(self, |db| self.read_evidence(db, institution, since))
+    }
+
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
+        daily!(self, |db| self.add_updates(db, counts))
+    }
+
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
+        daily!(self, |db| self.write_ruling(db, ruling))
+    }
+
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
+        daily!(self, |db| self.read_ruling(db, institution))
+    }
+
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
+        daily!(self, |db| self.delete_ruling(db, institution))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {

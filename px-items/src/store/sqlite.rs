@@ -37,6 +37,7 @@ mod plans;
 mod purge;
 mod queues;
 mod reads;
+mod review;
 mod row;
 mod sealed;
 mod shared;
@@ -47,14 +48,15 @@ mod work;
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-    Revocation, RevocationStart, Signals, Store, StoreError, StoreErrorKind, StoreOptions, Ticket,
-    TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
-    digests::DigestKey,
+    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result, Review,
+    Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind, StoreOptions,
+    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
+    WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -472,6 +474,39 @@ impl Store for SqliteStore {
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
         daily!(self, self.return_webhooks(webhooks))
+    }
+
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>> {
+        daily!(self, self.read_reviews(institution, after, limit))
+    }
+
+    async fn evidence(
+        &self,
+        institution: &InstitutionId,
+        since: DateTime<Utc>,
+    ) -> Result<Evidence> {
+        daily!(self, self.read_evidence(institution, since))
+    }
+
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
+        daily!(self, self.add_updates(counts))
+    }
+
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
+        daily!(self, self.write_ruling(ruling))
+    }
+
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
+        daily!(self, self.read_ruling(institution))
+    }
+
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
+        daily!(self, self.delete_ruling(institution))
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {

@@ -1,6 +1,6 @@
 //! What a worker takes, what it stores, and what partners ask for meanwhile.
 
-use super::AccessDigest;
+use super::{AccessDigest, Moves, Review};
 use crate::{
     item::State,
     life::Life,
@@ -9,8 +9,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use px_types::{
-    AccountId, Date, IdentityId, InstitutionId, ItemId, UserId,
-    model::{identity::Identity, security::Security},
+    AccountId, Date, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
+    model::{activity::Activity, identity::Identity, security::Security},
 };
 
 /// The fencing token of a claim: what an earlier holder writes late is refused by it.
@@ -149,6 +149,16 @@ pub struct Commit {
     pub news: News,
     /// Whether the authorization is lost: the tokens of this version go, or the commit is refused.
     pub refused_tokens: Option<u64>,
+    /// What waits for a decision and what can be taken back from then on; `None` if it is as
+    /// stored.
+    pub reviews: Option<Vec<Review>>,
+    /// Transactions that go on under another id of the partner's by a decision: the Item's own id,
+    /// and the partner's before. Of one that went on so before, the first one stays.
+    pub moved: Vec<(TransactionId, TransactionId)>,
+    /// What becomes of the partner's ids that decisions replaced before.
+    pub moves: Moves,
+    /// Entries for the activity log.
+    pub activities: Vec<Activity>,
     /// The lease and the schedule.
     pub then: Then,
 }
@@ -168,6 +178,10 @@ impl Commit {
             transactions: MergedTransactions::default(),
             news: News::default(),
             refused_tokens: None,
+            reviews: None,
+            moved: Vec::new(),
+            moves: Moves::Keep,
+            activities: Vec::new(),
             then,
         }
     }

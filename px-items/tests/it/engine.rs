@@ -4,6 +4,7 @@ pub(crate) mod bank;
 mod initial;
 mod partner;
 mod reading;
+mod review;
 mod tokens;
 mod workers;
 pub(crate) mod world;

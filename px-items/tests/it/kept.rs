@@ -5,7 +5,8 @@ use px_client::Window;
 use px_items::{
     life::Walk,
     merge::{
-        KnownTransaction, MergedTransactions, ReadWindow, TransactionWrite, merge_transactions,
+        KnownTransaction, MergedTransactions, ReadWindow, RowRule, TransactionWrite,
+        merge_transactions,
     },
     plan::{after, next_window},
 };
@@ -146,7 +147,7 @@ impl Kept {
     ) -> MergedTransactions {
         let rows: Vec<_> = rows.into_iter().collect();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
-        let read = |began| ReadWindow::new(window, rows.clone(), hour(began)).renumbered(true);
+        let read = |began| ReadWindow::new(window, rows.clone(), hour(began)).rule(RowRule::Follow);
         let merged = merge_transactions(&self.known(window, &ids), read(began), &self.silent);
         self.store(&merged, began + 1);
         let again = merge_transactions(&self.known(window, &ids), read(began + 1), &self.silent);

@@ -15,12 +15,14 @@ use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
         NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-        Revocation, RevocationStart, Signals, Store, StoreError, StoreErrorKind, Ticket,
-        TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, WebhookSettlement,
+        Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind,
+        Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
+        WebhookSettlement,
     },
 };
 use px_types::{
@@ -498,6 +500,51 @@ impl Store for WatchedStore {
         self.before("hand_back_webhooks").await?;
         let result = self.inner.hand_back_webhooks(webhooks).await;
         self.after("hand_back_webhooks", result).await
+    }
+
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>> {
+        self.before("reviews").await?;
+        let result = self.inner.reviews(institution, after, limit).await;
+        self.after("reviews", result).await
+    }
+
+    async fn evidence(
+        &self,
+        institution: &InstitutionId,
+        since: DateTime<Utc>,
+    ) -> Result<Evidence> {
+        self.before("evidence").await?;
+        let result = self.inner.evidence(institution, since).await;
+        self.after("evidence", result).await
+    }
+
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
+        self.before("count_updates").await?;
+        let result = self.inner.count_updates(counts).await;
+        self.after("count_updates", result).await
+    }
+
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
+        self.before("put_ruling").await?;
+        let result = self.inner.put_ruling(ruling).await;
+        self.after("put_ruling", result).await
+    }
+
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
+        self.before("ruling").await?;
+        let result = self.inner.ruling(institution).await;
+        self.after("ruling", result).await
+    }
+
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
+        self.before("end_ruling").await?;
+        let result = self.inner.end_ruling(institution).await;
+        self.after("end_ruling", result).await
     }
 
     async fn overview(&self, now: DateTime<Utc>) -> Result<Overview> {

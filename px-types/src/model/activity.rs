@@ -49,6 +49,8 @@ open_enum! {
         ItemRemove = "ITEM_REMOVE",
         InvariantCheckerDeletion = "INVARIANT_CHECKER_DELETION",
         ScopesUpdate = "SCOPES_UPDATE",
+        /// It was decided what data on hold is; see `px.md` section 7.2.
+        DataReview = "DATA_REVIEW",
     }
 }
 

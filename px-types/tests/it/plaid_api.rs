@@ -382,7 +382,10 @@ fn every_enum_has_plaids_values() {
         assert_eq!(ours, texts(values), "{}", std::any::type_name::<E>());
     }
     check::<Product>(&enums["Products"]);
-    check::<ActivityType>(&enums["ActivityType"]);
+    let mut activities = enums["ActivityType"].clone();
+    // Section 7.2 (D): Plaid's log is of consent alone.
+    activities.as_array_mut().unwrap().push("DATA_REVIEW".into());
+    check::<ActivityType>(&activities);
     check::<ActivityState>(&enums["ActionState"]);
     check::<ScopesContext>(&enums["ScopesContext"]);
     check::<PlaidErrorType>(&enums["PlaidErrorType"]);

@@ -23,7 +23,9 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
             // The id of a row that is gone is free again.
             Fate::Changed(place) if stock.known[place].removed_at.is_some() => false,
             Fate::New { collides } => collides,
-            Fate::Changed(_) | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => continue,
+            Fate::Changed(_) | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale | Fate::Held => {
+                continue;
+            }
         };
         let Some(waiting) = homeless.get_mut(&row.digest) else { continue };
         // Under an id that nothing was displaced from it can be one that was, but not just any
@@ -48,7 +50,7 @@ fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usi
         match *fate {
             Fate::Changed(place) => displaced.extend([place]),
             Fate::New { collides: true } => displaced.extend(stock.under(&row.row.id)),
-            Fate::New { .. } | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale => {}
+            Fate::New { .. } | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale | Fate::Held => {}
         }
     }
     displaced.retain(|place| {

@@ -98,6 +98,8 @@ impl Inner {
             transactions: BTreeMap::new(),
             activities: Vec::new(),
             reads: BTreeMap::new(),
+            reviews: Vec::new(),
+            moved: BTreeMap::new(),
         };
         let mut connection = None;
         if let NewHolder::Application(joins) = &new.holder {

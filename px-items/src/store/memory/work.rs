@@ -1,6 +1,6 @@
 //! Claims and commits.
 
-use super::{Entry, Inner, Row};
+use super::{Entry, Inner, Row, review::ReviewWrite};
 use crate::{
     item::Event,
     merge::{AccountStanding, MergedTransactions},
@@ -89,7 +89,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, commit: Commit) -> Result<()> {
+    pub(super) fn commit(&mut self, mut commit: Commit) -> Result<()> {
         let Commit { item_id, now, .. } = &commit;
         let (item_id, now) = (item_id.clone(), *now);
         let held = self
@@ -111,6 +111,7 @@ impl Inner {
             rules::take_in(&mut connections, accounts, &present)
         });
         let told = rules::compose(&commit.news, (&item_id, &self.environment), &connections)?;
+        let review = ReviewWrite::of(&mut commit);
         for connection in changed.into_iter().flatten() {
             entry.connections.insert(connection.application_id.clone(), connection);
         }
@@ -119,6 +120,7 @@ impl Inner {
         }
         entry.write_securities(commit.securities);
         entry.write_transactions(commit.transactions, now);
+        entry.write_review(review);
         entry.state = commit.state;
         entry.life = commit.life;
         entry.lost_leases = 0;

@@ -6,7 +6,7 @@
 use super::{
     PostgresStore,
     failure::{Failure, Result},
-    queues, row,
+    queues, review, row,
     time::{Day, Moment},
 };
 use crate::{
@@ -34,13 +34,17 @@ impl PostgresStore {
         let none = AccountsWrite::default();
         let accounts = commit.accounts.as_ref().unwrap_or(&none);
         let takes_in = accounts.is_taken_in();
-        if !takes_in && commit.refused_tokens.is_none() && commit.news.is_silent() {
+        let review = review::is_written(commit);
+        if !takes_in && !review && commit.refused_tokens.is_none() && commit.news.is_silent() {
             return write(db, commit, accounts).await;
         }
         let mut tx = db.begin().await?;
         let taken_in =
             if takes_in { lock_and_take_in(&mut tx, commit, accounts).await? } else { Vec::new() };
         write(&mut *tx, commit, accounts).await?;
+        if review {
+            review::write(&mut tx, commit).await?;
+        }
         if let Some(version) = commit.refused_tokens {
             drop_tokens(&mut tx, &commit.item_id, version).await?;
         }

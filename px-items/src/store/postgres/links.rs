@@ -28,7 +28,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::BTreeMap;
 
 /// Tables with nothing but rows of Items; the Item's own row goes last.
-const DATA: [&str; 9] = [
+const DATA: [&str; 11] = [
     "DELETE FROM access WHERE item_id = $1",
     "DELETE FROM connections WHERE item_id = $1",
     "DELETE FROM tokens WHERE item_id = $1",
@@ -36,6 +36,8 @@ const DATA: [&str; 9] = [
     "DELETE FROM outbox WHERE item_id = $1 AND institution_id IS NULL",
     "DELETE FROM activities WHERE item_id = $1",
     "DELETE FROM reads WHERE item_id = $1",
+    "DELETE FROM reviews WHERE item_id = $1",
+    "DELETE FROM moved WHERE item_id = $1",
     "DELETE FROM accounts WHERE item_id = $1",
     "DELETE FROM identities WHERE item_id = $1",
     "DELETE FROM securities WHERE item_id = $1",

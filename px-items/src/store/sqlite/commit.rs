@@ -1,7 +1,7 @@
 //! A commit: all of it in one transaction, and a statement for each kind of row, not for each row.
 
 use super::{
-    SqliteStore, queues,
+    SqliteStore, queues, review,
     row::{self, Failure, Result, days, hex, micros},
     shared::Size,
 };
@@ -117,6 +117,7 @@ async fn write(
     write_accounts(tx, item, accounts).await?;
     write_securities(tx, &commit, accounts).await?;
     rows.write(tx, &commit, seq).await?;
+    review::write(tx, &commit).await?;
     if let Some(version) = commit.refused_tokens {
         drop_tokens(tx, item, version).await?;
     }

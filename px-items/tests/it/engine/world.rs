@@ -10,13 +10,14 @@ use px_items::{
     engine::{Engine, Observed, Observer, Report, Settings},
     merge::{KnownAccount, KnownTransaction},
     partners::{Budget, FixedPartners, Partner},
+    review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
         NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
-        ResealPosition, Resealed, Result, Revocation, RevocationStart, Signals, Store, StoreError,
-        StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
-        Unlinked, WebhookSettlement,
+        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
+        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
+        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
 };
 use px_types::{
@@ -633,6 +634,57 @@ impl Store for SlowStore {
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {
         self.before("hand_back_webhooks").await?;
         let done = self.inner.hand_back_webhooks(webhooks).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn reviews(
+        &self,
+        institution: Option<&InstitutionId>,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<Review>> {
+        self.before("reviews").await?;
+        let done = self.inner.reviews(institution, after, limit).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn evidence(
+        &self,
+        institution: &InstitutionId,
+        since: DateTime<Utc>,
+    ) -> Result<Evidence> {
+        self.before("evidence").await?;
+        let done = self.inner.evidence(institution, since).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn count_updates(&self, counts: &[UpdateCount]) -> Result<()> {
+        self.before("count_updates").await?;
+        let done = self.inner.count_updates(counts).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn put_ruling(&self, ruling: &Ruling) -> Result<()> {
+        self.before("put_ruling").await?;
+        let done = self.inner.put_ruling(ruling).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn ruling(&self, institution: &InstitutionId) -> Result<Option<Ruling>> {
+        self.before("ruling").await?;
+        let done = self.inner.ruling(institution).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn end_ruling(&self, institution: &InstitutionId) -> Result<bool> {
+        self.before("end_ruling").await?;
+        let done = self.inner.end_ruling(institution).await;
         tokio::task::yield_now().await;
         done
     }

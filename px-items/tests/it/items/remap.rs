@@ -9,9 +9,9 @@ use px_core::Clock;
 use px_items::{
     connection::Connection,
     item::State,
-    items::{Items, ItemsErrorKind, LinkedApplication, TransactionsRequest},
+    items::{Items, ItemsErrorKind, LinkedApplication, ReviewScope, TransactionsRequest},
     life::Suspicion,
-    merge::{AccountIds, AccountStanding, KnownAccount, merge_accounts},
+    merge::{AccountIds, AccountStanding, KnownAccount, RowRule, merge_accounts},
     plan::PlanSettings,
     store::{AccountsWrite, Store},
 };
@@ -166,7 +166,7 @@ async fn case_09_after_a_remap_the_engine_reads_what_was_left_out() {
     assert_eq!((page.added.len(), page.removed.len()), (3, 0));
 }
 
-/// A bank gives all transactions of two years other ids: nothing is imported until a person says
+/// A bank gives all transactions of two years other ids: they are on hold until an operator says
 /// that they are the same, and then nothing is there twice, or gone, and what was made since is in.
 #[tokio::test(start_paused = true)]
 async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_are_the_same() {
@@ -187,7 +187,8 @@ async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_a
     let before = world.stored(item).await;
     assert_eq!(before.len(), 60);
     let page = items.transactions_sync(&linked.access_token, None, Some(500)).await.unwrap().data;
-    let error = items.accept_transaction_ids(item).await.unwrap_err();
+    let scope = ReviewScope::Item(item.clone());
+    let error = items.remap(&scope, "ops").await.unwrap_err();
     assert_eq!(error.kind(), ItemsErrorKind::InvalidField, "nothing waits for it");
 
     let renumber = |prefix: &str| {
@@ -201,22 +202,22 @@ async fn case_07_transactions_under_new_ids_go_on_once_a_person_says_that_they_a
             .collect();
     };
     renumber("other");
-    let made_since = crate::engine::bank::row("made-since", "99.00", world.days_ago(1));
-    world.bank.put(made_since);
-    for _ in 0..2 {
-        world.pass(TimeDelta::days(2)).await;
-        world.engine.work_off().await;
-        assert_eq!(world.stored(item).await, before, "nothing was imported");
-    }
+    world.pass(TimeDelta::days(2)).await;
+    let made_since = crate::engine::bank::row("made-since", "99.00", world.days_ago(0));
+    world.bank.put(made_since.clone());
+    world.engine.work_off().await;
+    let mut meanwhile = before.clone();
+    meanwhile.insert(made_since.id.clone(), made_since);
+    assert_eq!(world.stored(item).await, meanwhile, "nothing but what is new was imported");
 
-    items.accept_transaction_ids(item).await.unwrap();
+    items.remap(&scope, "ops").await.unwrap();
     assert_eq!(world.engine.work_off().await, 1, "it is read at once");
     let mut after = world.stored(item).await;
     let new = after.remove(&px_types::TransactionId::new("made-since").unwrap());
     assert!(new.is_some());
     assert_eq!(after, before, "all of it, under the ids that applications know");
     let record = world.store.item(item).await.unwrap().unwrap();
-    assert_eq!((record.life.suspicion, record.life.renumbered), (None, false));
+    assert_eq!((record.life.suspicion, record.life.review.rule), (None, RowRule::Judge));
     let page = items.transactions_sync(&linked.access_token, Some(&page.next_cursor), Some(500));
     let page = page.await.unwrap().data;
     assert_eq!((page.added.len(), page.removed.len()), (1, 0));
