@@ -12,13 +12,14 @@ use px_core::SystemRandom;
 use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
         NewLink, NotifyBatch, NotifyOutcome, Overview, PostgresStore, QueuedWebhook,
-        ResealPosition, Resealed, Result, Revocation, RevocationStart, Signals, SqliteStore, Store,
-        StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
-        Unlinked, WebhookSettlement,
+        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
+        SqliteStore, Store, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
     testing::postgres,
     vault::FileKeys,
@@ -188,6 +189,14 @@ store! {
     ) -> Vec<QueuedWebhook>;
     fn settle_webhooks(settlements: &[WebhookSettlement]) -> ();
     fn hand_back_webhooks(webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> ();
+    fn reviews(
+        institution: Option<&InstitutionId>, after: Option<&ItemId>, limit: usize,
+    ) -> Vec<Review>;
+    fn evidence(institution: &InstitutionId, since: DateTime<Utc>) -> Evidence;
+    fn count_updates(counts: &[UpdateCount]) -> ();
+    fn put_ruling(ruling: &Ruling) -> ();
+    fn ruling(institution: &InstitutionId) -> Option<Ruling>;
+    fn end_ruling(institution: &InstitutionId) -> bool;
     fn overview(now: DateTime<Utc>) -> Overview;
     fn list(after: Option<&ItemId>, limit: usize) -> Vec<ListedItem>;
     fn purge(removed_before: DateTime<Utc>, limit: usize) -> u64;

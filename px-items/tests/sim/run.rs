@@ -23,6 +23,7 @@ use futures_util::FutureExt as _;
 use px_core::Clock as _;
 use px_items::{
     engine::{Outcome as Ended, Settings},
+    items::ReviewScope,
     life::Suspicion,
     testing::postgres,
 };
@@ -292,7 +293,8 @@ impl Run {
                 continue;
             }
             self.world.trace.note("operator", format_args!("accepts the ids of {item} of {user}"));
-            if let Err(error) = self.world.good_items.accept_transaction_ids(&item).await {
+            let scope = ReviewScope::Item(item.clone());
+            if let Err(error) = self.world.good_items.remap(&scope, "operator").await {
                 self.world.trace.wrong(format!("the ids of {item} cannot be accepted: {error:?}"));
             }
         }
