@@ -218,7 +218,8 @@ async fn nothing_of_what_may_be_another_customers_is_taken_and_nothing_is_gone()
     }
     let item = world.link().await;
     world.engine.work_off().await;
-    let (mine, before) = (world.bank.data().rows.clone(), world.stored(&item).await);
+    let mine = world.bank.data().rows.clone();
+    let before = world.stored(&item).await;
     let fresh = world.record(&item).await.life.fresh;
     // Another customer's transactions.
     world.bank.data().rows.clear();
