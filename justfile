@@ -69,7 +69,8 @@ sim-replay seed *arguments:
 sabotage seeds="60" store="memory":
     #!/usr/bin/env bash
     set -euo pipefail
-    for what in merge fencing outbox revocation; do
+    # Not `revocation`: it is found only with the habit `reuses-tokens`, which is not switched on yet.
+    for what in merge fencing outbox; do
         cargo test --release -p px-items --all-features --test sim -- --sabotage "$what" --seeds {{ seeds }} --store {{ store }} --twice 0
     done
 
