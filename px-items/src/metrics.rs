@@ -6,7 +6,7 @@
 //! | `px_items_due` | gauge | | Items that are due and not taken |
 //! | `px_due_lag_seconds` | gauge | | how long the one that waits longest is due |
 //! | `px_webhooks_waiting` | gauge | | webhooks in the outbox |
-//! | `px_webhook_lag_seconds` | gauge | | how long the oldest of them waits |
+//! | `px_webhook_oldest_seconds` | gauge | | how long the oldest of them waits |
 //! | `px_update_duration_seconds` | histogram | `outcome` | work on an Item, from claim to end |
 //! | `px_update_failures_total` | counter | `institution`, `kind` | failed work, by kind |
 //! | `px_rows_total` | counter | `change` | transactions `added`, `modified`, `removed`; `read` |
@@ -107,7 +107,7 @@ pub(crate) fn overview(overview: &Overview, now: DateTime<Utc>) {
     metrics::gauge!("px_items_due").set(small(overview.due));
     metrics::gauge!("px_due_lag_seconds").set(since(overview.due_since));
     metrics::gauge!("px_webhooks_waiting").set(small(overview.webhooks));
-    metrics::gauge!("px_webhook_lag_seconds").set(since(overview.webhooks_since));
+    metrics::gauge!("px_webhook_oldest_seconds").set(since(overview.webhooks_since));
 }
 
 /// A figure as gauges take it.
