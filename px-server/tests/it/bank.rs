@@ -58,6 +58,7 @@ pub(crate) fn service_with(
 }
 
 /// A bank that does not filter accounts, and counts its calls for transactions.
+#[cfg(feature = "hyper")]
 pub(crate) fn counting_service(calls: Arc<AtomicUsize>) -> PartnerService {
     let bank = Bank(Behaviour::Plain, calls);
     PartnerService::builder(bank).tokens(Arc::new(Tokens)).clock(clock()).build().unwrap()
