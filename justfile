@@ -50,7 +50,7 @@ sim seeds="1000" store="memory" *arguments:
     cargo test --release -p px-items --all-features --test sim -- --seeds {{ seeds }} --store {{ store }} {{ arguments }}
 
 # The simulation over every store, with as many seeds as CI has time for.
-sim-ci: (sim "60" "memory") (sim "8" "sqlite") (sim "4" "postgres")
+sim-ci: (sim "200" "memory") (sim "20" "sqlite") (sim "10" "postgres")
 
 # The same from other seeds each night: `just sim-nightly 20000 $(date +%s)`.
 sim-nightly seeds="20000" from="1000000":

@@ -174,6 +174,19 @@ impl User {
             true => self.link_by_public_token(tokens, connection).await,
             false => self.world.items.link(&self.bank.id, &self.user, tokens, connection).await,
         };
+        self.connected(result);
+    }
+
+    /// The user signs in at the bank again. Unlike a join, this always brings the new tokens.
+    pub(crate) async fn authorize_again(&mut self) {
+        let tokens = self.world.authorize(&self.bank, &self.user, &self.dice).await;
+        self.wait(0, 20).await;
+        let connection = self.connection();
+        let result = self.world.items.link(&self.bank.id, &self.user, tokens, connection).await;
+        self.connected(result);
+    }
+
+    fn connected(&mut self, result: Result<LinkedApplication, ItemsError>) {
         match result {
             Ok(linked) => {
                 self.say(format_args!("connected to {}", linked.item_id));
@@ -263,7 +276,7 @@ impl User {
         let status = self.world.items.status(&link.token).await?;
         if status.item.error.is_some() && self.dice.throw(|dice| dice.chance(600)) {
             self.say(format_args!("authorizes again"));
-            self.connect().await;
+            self.authorize_again().await;
         }
         Ok(())
     }

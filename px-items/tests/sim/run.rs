@@ -252,7 +252,7 @@ impl Run {
                 continue;
             }
             match people.iter_mut().find(|user| user.item() == Some(&item)) {
-                Some(user) => user.connect().await,
+                Some(user) => user.authorize_again().await,
                 None => {
                     let Some(bank) = self.world.witness.bank(&institution) else { continue };
                     let dice = SharedDice::new(self.world.seed, "the end");

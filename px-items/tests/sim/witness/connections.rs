@@ -140,9 +140,15 @@ impl Witness {
         if let Some(application) = application {
             item.choices.remove(application);
         }
+        let was_gone = item.gone;
         item.gone |= unlinked == Unlinked::ItemRemoved;
         let left = item.choices.len();
-        if application.is_some() && (left == 0) != (unlinked == Unlinked::ItemRemoved) {
+        // An Item that another party removed before has nobody to take off.
+        let is_right = match was_gone {
+            true => unlinked == Unlinked::NotConnected,
+            false => application.is_none() || (left == 0) == (unlinked == Unlinked::ItemRemoved),
+        };
+        if !is_right {
             drop(facts);
             self.trace.wrong(format!("unlinking {who} with {left} others left is {unlinked:?}"));
         }
