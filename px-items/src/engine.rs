@@ -32,7 +32,7 @@ use crate::{
     store::{ItemRecord, Store},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use gate::Gates;
+use gate::{Gates, Permits};
 use observe::Nobody;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::ItemId;
@@ -118,8 +118,15 @@ impl EngineBuilder {
     #[must_use]
     pub fn build(self) -> Engine {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let permits = Permits::new(Arc::clone(&self.store), &*random, self.settings.lease);
         Engine(Arc::new(Inner {
-            gates: Gates::new(self.settings.circuit.clone(), self.settings.put_off, clock, random),
+            gates: Gates::new(
+                self.settings.circuit.clone(),
+                self.settings.put_off,
+                clock,
+                random,
+                permits,
+            ),
             store: self.store,
             partners: self.partners,
             clock: self.clock,

@@ -32,7 +32,7 @@ impl Partner {
     }
 }
 
-/// How much a partner is called by one process.
+/// How much a partner is called, by all processes of one database together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {

@@ -22,6 +22,7 @@ mod error;
 mod keys;
 mod link;
 mod memory;
+mod permits;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
@@ -41,6 +42,7 @@ pub use link::{
     Access, AccessDigest, ChangeTo, Changed, ConnectionChange, Linked, NewHolder, NewLink, Unlinked,
 };
 pub use memory::MemoryStore;
+pub use permits::{PermitLease, PermitShare};
 #[cfg(all(feature = "postgres", feature = "testing", unix))]
 pub(crate) use postgres::MIGRATOR;
 #[cfg(feature = "postgres")]
@@ -283,6 +285,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>>;
+
+    /// Leases permits of a partner to a process, in the place of those that it held: as many as it
+    /// wants and the others leave. Leases that ran out do not count.
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare>;
 
     /// Prolongs a lease. `false`: it is no longer held.
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool>;

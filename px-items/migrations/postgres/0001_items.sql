@@ -51,6 +51,21 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id) INCLUDE (state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
+-- Locked by whoever leases permits of a partner.
+CREATE TABLE partners (
+    institution_id text COLLATE "C" PRIMARY KEY
+);
+
+-- How many Items of a partner a process works on at once.
+CREATE TABLE partner_permits (
+    institution_id text COLLATE "C" NOT NULL,
+    holder text COLLATE "C" NOT NULL,
+    permits integer NOT NULL,
+    leased_until timestamptz NOT NULL,
+    PRIMARY KEY (institution_id, holder)
+)
+WITH (fillfactor = 70);
+
 -- The Item of a user. A table of its own, because it is looked for by another key than the
 -- Item's; that it is unique is what keeps two links at once from making two Items.
 CREATE TABLE item_keys (

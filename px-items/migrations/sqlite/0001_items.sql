@@ -47,6 +47,15 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id, state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
+-- How many Items of a partner a process works on at once.
+CREATE TABLE partner_permits (
+    institution_id TEXT    NOT NULL,
+    holder         TEXT    NOT NULL,
+    permits        INTEGER NOT NULL,
+    leased_until   INTEGER NOT NULL,
+    PRIMARY KEY (institution_id, holder)
+) STRICT, WITHOUT ROWID;
+
 -- Which Item is a user's.
 CREATE TABLE item_keys (
     institution_id TEXT NOT NULL,

@@ -5,6 +5,7 @@ use crate::{
     metrics,
     partners::{Budget, Partner},
     schedule::between,
+    store::{PermitLease, Store},
     sync::PartnerLengths,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,6 +24,10 @@ const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
 /// So many Items are given the time in which one ends. Who comes a moment too late must not leave
 /// the partner idle; who comes too early goes to the end of the queue.
 const DENSITY: usize = 2;
+/// How long a share of the rate limit is good while other processes have a part of it.
+const SHARED_FOR: TimeDelta = TimeDelta::seconds(2);
+/// As many permits as shares are reckoned with.
+const MAX_SHARE: usize = 10_000;
 /// Over how long Items are spread once a circuit may be probed.
 const SPREAD: TimeDelta = TimeDelta::seconds(60);
 
@@ -34,12 +39,40 @@ pub(super) struct Gates {
     latest: TimeDelta,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    permits: Permits,
     all: Mutex<BTreeMap<InstitutionId, Gate>>,
+}
+
+/// Where permits are leased: they count over all processes of a database.
+#[derive(Debug)]
+pub(super) struct Permits {
+    store: Arc<dyn Store>,
+    holder: String,
+    lease: TimeDelta,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Permits {
+    pub(super) fn new(store: Arc<dyn Store>, random: &dyn Random, lease: Duration) -> Self {
+        let lease = TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX);
+        let holder = px_core::random::identifier(random);
+        Self { store, holder, lease, turn: tokio::sync::Mutex::new(()) }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     working: usize,
+    /// Permits that this process has leased, until when, and how many others have.
+    held: usize,
+    held_until: DateTime<Utc>,
+    others: usize,
+    /// The most that were used since unused permits were given back last.
+    peak: usize,
+    /// How many there are.
+    at_once: usize,
+    /// When they were leased last.
+    leased_at: DateTime<Utc>,
     circuit: Circuit,
     lengths: PartnerLengths,
     /// When the next request would be on time, by the clock's `elapsed`.
@@ -82,8 +115,110 @@ impl Gates {
         latest: TimeDelta,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        permits: Permits,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, latest, clock, random, all: Mutex::default() })
+        Arc::new(Self { settings, latest, clock, random, permits, all: Mutex::default() })
+    }
+
+    /// Leases permits for so many more Items of a partner, if this process does not hold them yet.
+    pub(super) async fn prepare(&self, institution: &InstitutionId, budget: &Budget, more: usize) {
+        let at_once = budget.at_once.max(1);
+        let wanted = {
+            let now = self.clock.now();
+            let mut all = self.lock();
+            let gate = all.entry(institution.clone()).or_default();
+            gate.at_once = at_once;
+            let held = gate.usable(now);
+            let wanted = (gate.working + more).min(at_once);
+            if wanted <= held {
+                return;
+            }
+            wanted
+        };
+        self.lease(institution, wanted, at_once).await;
+    }
+
+    async fn lease(&self, institution: &InstitutionId, wanted: usize, at_once: usize) {
+        let permits = &self.permits;
+        // One call at a time: the last one that the store does is the last one that is noted here.
+        let _turn = permits.turn.lock().await;
+        let now = self.clock.now();
+        let wanted = {
+            let mut all = self.lock();
+            let gate = all.entry(institution.clone()).or_default();
+            // What began meanwhile is not given back, and what is given back is not used from now on.
+            let wanted = if wanted == 0 { 0 } else { wanted.max(gate.working).min(at_once) };
+            gate.held = gate.held.min(wanted);
+            wanted
+        };
+        let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let count = (small(wanted), small(at_once));
+        let until = now + permits.lease;
+        let lease = PermitLease::new(institution.clone(), &*permits.holder, count, now, until);
+        let share = permits.store.lease_permits(&lease).await;
+        let mut all = self.lock();
+        let gate = all.entry(institution.clone()).or_default();
+        match share {
+            Ok(share) => {
+                let large = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+                (gate.held, gate.others) = (large(share.granted), large(share.others));
+                (gate.held_until, gate.leased_at) = (until, now);
+            }
+            // What is held is held until its lease ends.
+            Err(error) => tracing::warn!(%institution, %error, "permits could not be leased"),
+        }
+    }
+
+    /// Keeps the permits that are used, and gives back the others, for ever.
+    pub(super) async fn keep_permits(&self, every: Duration) {
+        loop {
+            self.clock.sleep(every).await;
+            // Under a clock that never waits, the work goes on nevertheless.
+            tokio::task::yield_now().await;
+            let now = self.clock.now();
+            let due: Vec<_> = {
+                let mut all = self.lock();
+                let held = all.iter_mut().filter(|(_, gate)| gate.held > 0);
+                let due = held.filter_map(|(institution, gate)| {
+                    let wanted = gate.peak.max(gate.working).min(gate.at_once);
+                    gate.peak = gate.working;
+                    let age = now - gate.leased_at;
+                    let shared = gate.others > 0 && age >= SHARED_FOR;
+                    let due = wanted < gate.held || shared || age >= self.permits.lease / 3;
+                    due.then(|| (institution.clone(), wanted, gate.at_once))
+                });
+                due.collect()
+            };
+            for (institution, wanted, at_once) in due {
+                self.lease(&institution, wanted, at_once).await;
+            }
+        }
+    }
+
+    /// Prolongs the permits of a partner while they are used, if they are a third of a lease old.
+    pub(super) async fn prolong_permits(&self, institution: &InstitutionId) {
+        let due = {
+            let now = self.clock.now();
+            let mut all = self.lock();
+            let gate = all.entry(institution.clone()).or_default();
+            let due = gate.held > 0 && now - gate.leased_at >= self.permits.lease / 3;
+            due.then(|| (gate.working.min(gate.at_once).max(1), gate.at_once))
+        };
+        if let Some((wanted, at_once)) = due {
+            self.lease(institution, wanted, at_once).await;
+        }
+    }
+
+    /// Gives all permits back.
+    pub(super) async fn release_permits(&self) {
+        let held: Vec<_> = {
+            let all = self.lock();
+            let held = all.iter().filter(|(_, gate)| gate.held > 0);
+            held.map(|(institution, gate)| (institution.clone(), gate.at_once)).collect()
+        };
+        for (institution, at_once) in held {
+            self.lease(&institution, 0, at_once).await;
+        }
     }
 
     /// Asks for leave to work on an Item.
@@ -98,7 +233,7 @@ impl Gates {
         let now = self.clock.now();
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
-        if gate.working >= budget.at_once.max(1) {
+        if gate.working >= budget.at_once.max(1).min(gate.usable(now)) {
             let until = gate.queue((budget, self.latest), now, &*self.random);
             return Err(PutOff::Crowded(until));
         }
@@ -111,6 +246,7 @@ impl Gates {
             }
         };
         gate.working += 1;
+        gate.peak = gate.peak.max(gate.working);
         drop(all);
         Ok(self.permit(institution, probe))
     }
@@ -145,13 +281,24 @@ impl Gates {
     ///
     /// As many requests as Items may be worked on at once may follow each other without a wait.
     pub(super) async fn request(&self, institution: &InstitutionId, budget: &Budget) {
-        let interval = Duration::from_secs(1) / budget.per_second.max(1);
-        let burst = u32::try_from(budget.at_once.max(1)).unwrap_or(u32::MAX) - 1;
+        let (held, all) = self.share(institution);
+        let interval = Duration::from_secs(1) / budget.per_second.max(1) * all / held;
+        let burst = u32::try_from(budget.at_once.max(1)).unwrap_or(u32::MAX) * held / all;
+        let burst = burst.max(1) - 1;
         let ahead = interval.saturating_mul(burst);
         let wait = self.book(institution, interval).saturating_sub(self.clock.elapsed() + ahead);
         if !wait.is_zero() {
             self.clock.sleep(wait).await;
         }
+    }
+
+    /// The share of the partner's permits in use that this process holds, and of its rate limit.
+    fn share(&self, institution: &InstitutionId) -> (u32, u32) {
+        let mut all = self.lock();
+        let gate = all.entry(institution.clone()).or_default();
+        let small = |count: usize| u32::try_from(count.min(MAX_SHARE)).unwrap_or(1);
+        let held = small(gate.held.max(1));
+        (held, held + small(gate.others))
     }
 
     /// Books a request, and returns when it would be on time.
@@ -186,6 +333,11 @@ impl Gates {
 }
 
 impl Gate {
+    /// How many permits may be used.
+    fn usable(&self, now: DateTime<Utc>) -> usize {
+        if now < self.held_until { self.held } else { 0 }
+    }
+
     /// Puts one more Item at the end of the queue: when its turn comes. So a crowd comes back one
     /// after the other, as fast as it is worked on, and not all of it again and again.
     fn queue(

@@ -91,10 +91,14 @@ impl Inner {
     async fn try_to_revoke(self: &Arc<Self>, revocation: &Revocation) -> Result<Done, Fault> {
         let institution = &revocation.institution_id;
         let partner = self.partners.partner(institution).ok_or(Fault::Partner(None))?;
-        let permit = match self.gates.enter(institution, &partner.budget) {
-            Ok(permit) => permit,
-            Err(put_off @ (PutOff::Crowded(_) | PutOff::Failing(_))) => {
-                return Ok(Done::Deferred(put_off.until()));
+        let mut tries = 0;
+        let permit = loop {
+            self.gates.prepare(institution, &partner.budget, 1).await;
+            match self.gates.enter(institution, &partner.budget) {
+                Ok(permit) => break permit,
+                // Another one may have taken the permit that was leased for this one.
+                Err(PutOff::Crowded(_)) if tries < AT_ONCE => tries += 1,
+                Err(put_off) => return Ok(Done::Deferred(put_off.until())),
             }
         };
         self.gates.request(institution, &partner.budget).await;

@@ -12,7 +12,7 @@ use crate::{
     store::{Fence, ItemRecord, StoreError},
 };
 use chrono::{DateTime, Utc};
-use futures_util::future::join3;
+use futures_util::future::join4;
 use px_types::ItemId;
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,8 @@ type Held = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
 
 /// How long the store is left alone after a claim of which no Item could be worked on.
 const BREATH: Duration = Duration::from_millis(100);
+/// How often unused permits are given back, and used ones prolonged.
+const PERMITS_EVERY: Duration = Duration::from_secs(1);
 /// The most refreshes that are repeated at once.
 const MAX_REFRESHES: usize = 64;
 /// The most that is claimed to get past Items that are put off.
@@ -69,10 +71,11 @@ impl Inner {
         // more would keep its place there.
         let counting = Box::pin(self.keep_counting());
         let purging = Box::pin(self.keep_purging());
+        let keeping = Box::pin(self.gates.keep_permits(PERMITS_EVERY));
         tokio::select! {
             biased;
             () = self.keep_working(workers, stop) => {}
-            _ = join3(&mut revoking, counting, purging) => {}
+            _ = join4(&mut revoking, counting, purging, keeping) => {}
         }
         // A revocation that is cut off waits until its lease has run out.
         self.stopping.store(true, Ordering::Relaxed);
@@ -87,6 +90,7 @@ impl Inner {
             () = revoked => {}
             () = self.clock.sleep(self.settings.grace) => {}
         }
+        self.gates.release_permits().await;
         self.stopping.store(false, Ordering::Relaxed);
     }
 
@@ -263,6 +267,19 @@ impl Inner {
         claimed
     }
 
+    /// Leases permits for what was claimed: at most one row for each partner of it.
+    async fn prepare(&self, records: &[ItemRecord], at_most: usize) {
+        let mut by_partner: BTreeMap<_, usize> = BTreeMap::new();
+        for record in records {
+            *by_partner.entry(&record.institution_id).or_default() += 1;
+        }
+        for (institution, count) in by_partner {
+            if let Some(partner) = self.partners.partner(institution) {
+                self.gates.prepare(institution, &partner.budget, count.min(at_most)).await;
+            }
+        }
+    }
+
     async fn put_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) {
         if !items.is_empty()
             && let Err(error) = self.store.hand_back(items).await
@@ -290,6 +307,7 @@ impl Inner {
         let records = self.store.claim(due_by, until, limit).await?;
         let count = records.len();
         let mut claimed = Claimed { more: count == limit, count, ..Claimed::default() };
+        self.prepare(&records, wanted).await;
         let mut back = Vec::new();
         for record in records {
             if let Some(deferral) = self.deferral(&record) {
@@ -321,6 +339,12 @@ impl Inner {
     }
 
     pub(super) async fn work_off(self: &Arc<Self>) -> usize {
+        let worked = self.work_off_all().await;
+        self.gates.release_permits().await;
+        worked
+    }
+
+    async fn work_off_all(self: &Arc<Self>) -> usize {
         let now = self.clock.now();
         let mut worked = 0;
         for (record, permit) in self.claim_refreshes(now, MAX_REFRESHES).await.admitted {

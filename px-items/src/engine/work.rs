@@ -304,7 +304,10 @@ impl Inner {
             let now = self.clock.now();
             let until = self.lease_end(now);
             match self.store.renew(&record.id, record.fence, until).await {
-                Ok(true) => held_until = until,
+                Ok(true) => {
+                    held_until = until;
+                    self.gates.prolong_permits(&record.institution_id).await;
+                }
                 Ok(false) => return,
                 // The store may be back before the lease has run out.
                 Err(error) if now < held_until => {

@@ -19,6 +19,7 @@ mod faults;
 mod links;
 mod notices;
 mod outbox;
+mod permits;
 mod reads;
 mod reviews;
 mod tickets;
@@ -191,6 +192,9 @@ checks! { ($)
         calls_end_in_time_while_the_database_hangs
         half_a_batch_is_handed_back
         a_unit_may_have_any_character;
+    permits:
+        permits_are_shared_by_all_processes
+        permits_leased_at_once_are_never_too_many;
     notices:
         a_notification_makes_due
         case_32_notifications_during_a_lease_cause_one_more

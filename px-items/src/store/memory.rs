@@ -12,9 +12,10 @@ mod work;
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
     DataRead, Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke,
-    NewLink, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-    Review, Revocation, RevocationStart, Ruling, Signals, Store, Ticket, TicketDigest, TicketKind,
-    TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, rules,
+    NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
+    ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store,
+    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
+    WebhookSettlement, rules,
 };
 use crate::{
     connection::Connection,
@@ -85,6 +86,8 @@ struct Inner {
     /// Updates by institution and hour.
     updates: BTreeMap<(InstitutionId, i64), u64>,
     rulings: BTreeMap<InstitutionId, Ruling>,
+    /// How many permits each process holds of each partner, and until when.
+    permits: BTreeMap<(InstitutionId, String), (u32, DateTime<Utc>)>,
 }
 
 /// Something that waits for a worker.
@@ -154,6 +157,7 @@ impl Inner {
             sent: BTreeMap::new(),
             updates: BTreeMap::new(),
             rulings: BTreeMap::new(),
+            permits: BTreeMap::new(),
         }
     }
 
@@ -393,6 +397,10 @@ impl Store for MemoryStore {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         self.lock().claim_one(item, now, lease_until)
+    }
+
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
+        Ok(self.lock().lease_permits(lease))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {

@@ -46,6 +46,7 @@ mod keys;
 mod links;
 mod log;
 mod notify;
+mod permits;
 mod purge;
 mod queues;
 mod reads;
@@ -61,10 +62,10 @@ mod work;
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result, Review,
-    Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreOptions, Ticket,
-    TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
-    WebhookSettlement, digests::DigestKey,
+    NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
+    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError,
+    StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    UpdateCount, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -406,6 +407,10 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         daily!(self, |db| self.take_one(db, item, now, lease_until))
+    }
+
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
+        daily!(self, |db| self.lease(db, lease))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {

@@ -32,6 +32,7 @@ mod commit;
 mod keys;
 mod links;
 mod log;
+mod permits;
 #[cfg(test)]
 mod plans;
 mod purge;
@@ -48,10 +49,10 @@ mod work;
 use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
-    NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result, Review,
-    Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind, StoreOptions,
-    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
-    WebhookSettlement, digests::DigestKey,
+    NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
+    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError,
+    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+    TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -381,6 +382,10 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
         daily!(self, self.take_one(item, now, lease_until))
+    }
+
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
+        daily!(self, self.lease(lease))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {

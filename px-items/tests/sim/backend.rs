@@ -16,10 +16,10 @@ use px_items::{
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
-        NewLink, NotifyBatch, NotifyOutcome, Overview, PostgresStore, QueuedWebhook,
-        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
-        SqliteStore, Store, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
-        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
+        NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, PostgresStore,
+        QueuedWebhook, ResealPosition, Resealed, Result, Review, Revocation, RevocationStart,
+        Ruling, Signals, SqliteStore, Store, StoreOptions, Ticket, TicketDigest, TicketKind,
+        TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
     testing::postgres,
     vault::FileKeys,
@@ -174,6 +174,7 @@ store! {
     fn claim_one(
         item: &ItemId, now: DateTime<Utc>, lease_until: DateTime<Utc>,
     ) -> Option<ItemRecord>;
+    fn lease_permits(lease: &PermitLease) -> PermitShare;
     fn renew(item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> bool;
     fn hand_back(items: &[(ItemId, Fence, DateTime<Utc>)]) -> ();
     fn tokens(item: &ItemId) -> Option<(TokenSet, u64)>;

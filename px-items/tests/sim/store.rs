@@ -19,10 +19,10 @@ use px_items::{
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
-        NotifyBatch, NotifyOutcome, Overview, QueuedWebhook, ResealPosition, Resealed, Result,
-        Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind,
-        Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
-        WebhookSettlement,
+        NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
+        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
+        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
+        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
 };
 use px_types::{
@@ -361,6 +361,12 @@ impl Store for WatchedStore {
             self.witness.claimed(&self.life, record, lease_until);
         }
         self.after("claim_one", result).await
+    }
+
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
+        self.before("lease_permits").await?;
+        let result = self.inner.lease_permits(lease).await;
+        self.after("lease_permits", result).await
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {

@@ -5,7 +5,8 @@ use crate::{
     item::Event,
     merge::{AccountStanding, MergedTransactions},
     store::{
-        AccountsWrite, Commit, Fence, ItemRecord, Result, StoreError, StoreErrorKind, Then, rules,
+        AccountsWrite, Commit, Fence, ItemRecord, PermitLease, PermitShare, Result, StoreError,
+        StoreErrorKind, Then, rules,
     },
 };
 use chrono::{DateTime, Utc};
@@ -62,6 +63,22 @@ impl Inner {
         let took_over = entry.leased_until.replace(lease_until).is_some();
         entry.lost_leases += u32::from(took_over);
         Ok(Some(ItemRecord { took_over, ..entry.record(item) }))
+    }
+
+    pub(super) fn lease_permits(&mut self, lease: &PermitLease) -> PermitShare {
+        self.permits.retain(|(institution, _), (_, until)| {
+            *institution != lease.institution_id || *until > lease.now
+        });
+        let others = self.permits.iter().filter(|((institution, holder), _)| {
+            *institution == lease.institution_id && *holder != lease.holder
+        });
+        let share = lease.granted(others.map(|(_, (held, _))| held).sum());
+        let key = (lease.institution_id.clone(), lease.holder.clone());
+        match share.granted {
+            0 => drop(self.permits.remove(&key)),
+            granted => drop(self.permits.insert(key, (granted, lease.until))),
+        }
+        share
     }
 
     /// An Item that a worker holds under that fence.

@@ -301,3 +301,47 @@ async fn no_more_items_of_a_partner_at_once_than_it_bears() {
     }
     assert_eq!((most, done), (2, 12));
 }
+
+/// The same over four processes on one store; those of one that stopped are free when its lease ends.
+#[tokio::test(start_paused = true)]
+async fn no_more_items_of_a_partner_at_once_over_all_processes() {
+    let mut budget = Budget::default();
+    budget.at_once = 2;
+    let world = World::with(Settings::default(), budget);
+    for number in 0..16 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    world.bank.data().slow = seconds(3);
+    let banks = [("bank", &world.bank, budget)];
+    let other = || engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
+    // One that was killed holds both for a lease.
+    let killed = other();
+    {
+        let mut run = std::pin::pin!(killed.run(2, std::future::pending()));
+        while world.notes.0.lock().unwrap().len() < 2 {
+            assert!(futures_util::poll!(run.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    world.notes.0.lock().unwrap().clear();
+    let begun = world.now();
+    let engines = [other(), other(), other(), other()];
+    let stop = || {
+        let clock = Arc::clone(&world.clock);
+        async move { clock.sleep(seconds(180)).await }
+    };
+    let runs = engines.iter().map(|engine| engine.run(8, stop()));
+    futures_util::future::join_all(runs).await;
+    assert!(world.now() > begun);
+    let (mut now, mut most, mut done) = (0_i32, 0, 0);
+    for event in &*world.notes.0.lock().unwrap() {
+        match event {
+            Observed::Claimed { .. } => now += 1,
+            Observed::Ended(_) => (now, done) = (now - 1, done + 1),
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    assert_eq!((most, done), (2, 16));
+}

@@ -443,7 +443,8 @@ async fn a_refresh_that_was_cut_off_passes_a_crowd() {
     assert!(world.store.inner.tokens(&victim).await.unwrap().is_some());
     assert_eq!(stored_access(&world, &victim).await, "access-2");
     let done = notes.reports();
-    assert!(done.len() > 2 && done.len() < 20, "the others went on beside it: {}", done.len());
+    // The permit of the worker that died counts as used until its lease ends.
+    assert!(!done.is_empty() && done.len() < 20, "the others went on beside it: {}", done.len());
 }
 
 /// A bank that keeps failing is not called for that either; afterwards the schedule decides.

@@ -14,10 +14,10 @@ use px_items::{
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
         Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, MemoryStore,
-        NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview, QueuedWebhook,
-        ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals,
-        Store, StoreError, StoreErrorKind, Ticket, TicketDigest, TicketKind, TransactionPage,
-        TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
+        NewHolder, NewLink, NotifyAsk, NotifyBatch, NotifyOutcome, Overview, PermitLease,
+        PermitShare, QueuedWebhook, ResealPosition, Resealed, Result, Review, Revocation,
+        RevocationStart, Ruling, Signals, Store, StoreError, StoreErrorKind, Ticket, TicketDigest,
+        TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount, WebhookSettlement,
     },
 };
 use px_types::{
@@ -30,7 +30,10 @@ use px_types::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -241,6 +244,7 @@ pub(crate) fn engine(
     settings: Settings,
     notes: &Arc<Notes>,
 ) -> Engine {
+    static NEXT: AtomicU64 = AtomicU64::new(7);
     let mut partners = FixedPartners::new();
     for (id, bank, budget) in banks {
         let mut partner = Partner::new(bank.client(Arc::clone(clock) as _));
@@ -249,7 +253,8 @@ pub(crate) fn engine(
     }
     Engine::builder(Arc::clone(store) as _, Arc::new(partners))
         .clock(Arc::clone(clock) as _)
-        .random(Arc::new(SeededRandom::new(7)))
+        // Each process draws other numbers: its permits are leased under one of them.
+        .random(Arc::new(SeededRandom::new(NEXT.fetch_add(1, Ordering::Relaxed))))
         .settings(settings)
         .observer(Arc::clone(notes) as _)
         .build()
@@ -502,6 +507,13 @@ impl Store for SlowStore {
     ) -> Result<Option<ItemRecord>> {
         self.before("claim_one").await?;
         let done = self.inner.claim_one(item, now, lease_until).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
+        self.before("lease_permits").await?;
+        let done = self.inner.lease_permits(lease).await;
         tokio::task::yield_now().await;
         done
     }
