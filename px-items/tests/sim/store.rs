@@ -1,5 +1,9 @@
 //! The store as a machine reaches it: slow at times, out of reach at times, before a call took
-//! effect or after. What took effect is told to the witness at that moment.
+//! effect or after.
+//!
+//! A call and what the witness notes of it are one step: no other such call comes between, and a
+//! caller that is dropped does not divide it. Otherwise the witness would see the effects of calls
+//! in another order than a database, or miss one.
 
 use crate::{
     dice::{Dice, SharedDice},
@@ -110,6 +114,27 @@ impl WatchedStore {
         Ok(())
     }
 
+    /// A call that the witness sees: the way there, the call with its note, the way back.
+    async fn step<T: Send + 'static>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.before(what).await?;
+        let turn = self.witness.turn.clone();
+        let step = tokio::spawn(async move {
+            let _turn = turn.lock().await;
+            call.await
+        });
+        let result = step.await.unwrap_or_else(|end| std::panic::resume_unwind(end.into_panic()));
+        self.after(what, result).await
+    }
+
+    /// What a step needs that may outlive its caller.
+    fn watch(&self) -> (Arc<dyn Store>, Arc<Witness>, Arc<Life>) {
+        (self.inner.clone(), self.witness.clone(), self.life.clone())
+    }
+
     /// The way back. An error: the call took effect, and the machine does not learn of it.
     async fn after<T>(&self, what: &str, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
@@ -146,32 +171,37 @@ impl Store for WatchedStore {
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
-        self.before("link").await?;
-        let old = self.witness.before_link(&*self.inner, &new).await;
-        let result = self.inner.link(new.clone()).await;
-        if let Ok(linked) = &result {
-            self.witness.linked(&*self.inner, &self.life, &new, linked, old).await;
-        }
-        self.after("link", result).await
+        let (store, witness, life) = self.watch();
+        self.step("link", async move {
+            let old = witness.before_link(&*store, &new).await;
+            let linked = store.link(new.clone()).await?;
+            witness.linked(&*store, &life, &new, &linked, old).await;
+            Ok(linked)
+        })
+        .await
     }
 
     async fn leave(&self, leave: &Leave) -> Result<Unlinked> {
-        self.before("leave").await?;
-        let result = self.inner.leave(leave).await;
-        if let Ok(unlinked) = &result {
+        let ((store, witness, life), leave) = (self.watch(), leave.clone());
+        self.step("leave", async move {
+            let unlinked = store.leave(&leave).await?;
             let (item, application) = (&leave.item_id, leave.application_id.as_ref());
-            self.witness.unlinked(&self.life, item, application, *unlinked);
-        }
-        self.after("leave", result).await
+            witness.unlinked(&life, item, application, unlinked);
+            Ok(unlinked)
+        })
+        .await
     }
 
     async fn change(&self, change: &ConnectionChange) -> Result<Changed> {
-        self.before("change").await?;
-        let result = self.inner.change(change).await;
-        if let Ok(Changed::Done) = &result {
-            self.witness.connection_changed(&*self.inner, &self.life, change).await;
-        }
-        self.after("change", result).await
+        let ((store, witness, life), change) = (self.watch(), change.clone());
+        self.step("change", async move {
+            let changed = store.change(&change).await?;
+            if changed == Changed::Done {
+                witness.connection_changed(&*store, &life, &change).await;
+            }
+            Ok(changed)
+        })
+        .await
     }
 
     async fn connections(&self, item: &ItemId) -> Result<Vec<Connection>> {
@@ -324,15 +354,16 @@ impl Store for WatchedStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        self.before("claim").await?;
-        let result = self.inner.claim(now, lease_until, limit).await;
-        if let Ok(records) = &result {
-            self.witness.claim_made(&self.life, records);
-        }
-        for record in result.iter().flatten() {
-            self.witness.claimed(&self.life, record, lease_until);
-        }
-        self.after("claim", result).await
+        let (store, witness, life) = self.watch();
+        self.step("claim", async move {
+            let records = store.claim(now, lease_until, limit).await?;
+            witness.claim_made(&life, &records);
+            for record in &records {
+                witness.claimed(&life, record, lease_until);
+            }
+            Ok(records)
+        })
+        .await
     }
 
     async fn claim_refreshes(
@@ -341,12 +372,15 @@ impl Store for WatchedStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        self.before("claim_refreshes").await?;
-        let result = self.inner.claim_refreshes(now, lease_until, limit).await;
-        for record in result.iter().flatten() {
-            self.witness.claimed(&self.life, record, lease_until);
-        }
-        self.after("claim_refreshes", result).await
+        let (store, witness, life) = self.watch();
+        self.step("claim_refreshes", async move {
+            let records = store.claim_refreshes(now, lease_until, limit).await?;
+            for record in &records {
+                witness.claimed(&life, record, lease_until);
+            }
+            Ok(records)
+        })
+        .await
     }
 
     async fn claim_one(
@@ -355,12 +389,15 @@ impl Store for WatchedStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        self.before("claim_one").await?;
-        let result = self.inner.claim_one(item, now, lease_until).await;
-        if let Ok(Some(record)) = &result {
-            self.witness.claimed(&self.life, record, lease_until);
-        }
-        self.after("claim_one", result).await
+        let ((store, witness, life), item) = (self.watch(), item.clone());
+        self.step("claim_one", async move {
+            let record = store.claim_one(&item, now, lease_until).await?;
+            if let Some(record) = &record {
+                witness.claimed(&life, record, lease_until);
+            }
+            Ok(record)
+        })
+        .await
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
@@ -370,23 +407,27 @@ impl Store for WatchedStore {
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
-        self.before("renew").await?;
-        let result = self.inner.renew(item, fence, lease_until).await;
-        if let Ok(true) = result {
-            self.witness.renewed(item, fence, lease_until);
-        }
-        self.after("renew", result).await
+        let ((store, witness, _), item) = (self.watch(), item.clone());
+        self.step("renew", async move {
+            let renewed = store.renew(&item, fence, lease_until).await?;
+            if renewed {
+                witness.renewed(&item, fence, lease_until);
+            }
+            Ok(renewed)
+        })
+        .await
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
-        self.before("hand_back").await?;
-        let result = self.inner.hand_back(items).await;
-        if result.is_ok() {
-            for (item, fence, _) in items {
-                self.witness.released(&self.life, item, *fence);
+        let ((store, witness, life), items) = (self.watch(), items.to_vec());
+        self.step("hand_back", async move {
+            store.hand_back(&items).await?;
+            for (item, fence, _) in &items {
+                witness.released(&life, item, *fence);
             }
-        }
-        self.after("hand_back", result).await
+            Ok(())
+        })
+        .await
     }
 
     async fn known(
@@ -401,13 +442,14 @@ impl Store for WatchedStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        self.before("commit").await?;
-        let before = self.witness.before_commit(&*self.inner, &commit).await;
-        let result = self.inner.commit(commit.clone()).await;
-        if result.is_ok() {
-            self.witness.committed(&*self.inner, &self.life, &commit, before).await;
-        }
-        self.after("commit", result).await
+        let (store, witness, life) = self.watch();
+        self.step("commit", async move {
+            let before = witness.before_commit(&*store, &commit).await;
+            store.commit(commit.clone()).await?;
+            witness.committed(&*store, &life, &commit, before).await;
+            Ok(())
+        })
+        .await
     }
 
     async fn tokens(&self, item: &ItemId) -> Result<Option<(TokenSet, u64)>> {
@@ -417,12 +459,16 @@ impl Store for WatchedStore {
     }
 
     async fn save_tokens(&self, item: &ItemId, version: u64, tokens: &TokenSet) -> Result<bool> {
-        self.before("save_tokens").await?;
-        let result = self.inner.save_tokens(item, version, tokens).await;
-        if let Ok(true) = result {
-            self.witness.saved_tokens(&self.life, item, tokens).await;
-        }
-        let result = self.after("save_tokens", result).await;
+        let ((store, witness, life), item) = (self.watch(), item.clone());
+        let tokens = tokens.clone();
+        let result = self.step("save_tokens", async move {
+            let saved = store.save_tokens(&item, version, &tokens).await?;
+            if saved {
+                witness.saved_tokens(&life, &item, &tokens).await;
+            }
+            Ok(saved)
+        });
+        let result = result.await;
         if result.is_ok() {
             self.spare_next_save.store(false, Ordering::Relaxed);
         }
@@ -492,14 +538,15 @@ impl Store for WatchedStore {
     }
 
     async fn settle_webhooks(&self, settlements: &[WebhookSettlement]) -> Result<()> {
-        self.before("settle_webhooks").await?;
-        let result = self.inner.settle_webhooks(settlements).await;
-        if result.is_ok() {
+        let ((store, witness, life), settlements) = (self.watch(), settlements.to_vec());
+        self.step("settle_webhooks", async move {
+            store.settle_webhooks(&settlements).await?;
             for ended in settlements.iter().filter(|settled| settled.again_at.is_none()) {
-                self.witness.settled(&self.life, &ended.webhook);
+                witness.settled(&life, &ended.webhook);
             }
-        }
-        self.after("settle_webhooks", result).await
+            Ok(())
+        })
+        .await
     }
 
     async fn hand_back_webhooks(&self, webhooks: &[(QueuedWebhook, DateTime<Utc>)]) -> Result<()> {

@@ -34,6 +34,8 @@ pub(crate) struct Witness {
     trace: Arc<Trace>,
     /// How far the clocks of two machines are apart at most.
     skew: TimeDelta,
+    /// Held for as long as a call takes that it sees.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     facts: Mutex<Facts>,
 }
 
@@ -122,7 +124,7 @@ impl Witness {
         skew: TimeDelta,
     ) -> Self {
         let banks = banks.iter().map(|bank| (bank.id.clone(), bank.clone())).collect();
-        Self { banks, clock, trace, skew, facts: Mutex::default() }
+        Self { banks, clock, trace, skew, turn: Arc::default(), facts: Mutex::default() }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
