@@ -155,6 +155,11 @@ fuzz seconds="10":
         cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz "$target" -- -max_total_time={{ seconds }} -verbosity=0
     done
 
+# Attacks the built demo bank and demo Plaid from one address of this machine with large sizes, and prints
+# the results. `just test` does the same with small sizes. Needs 2,400 open files (`ulimit -n`).
+attack:
+    PX_ATTACK_LARGE=1 cargo test -p px-examples --all-features --test attack -- --nocapture
+
 # The pages of both sides in headless Chromium (installs it by apt-get, as root), looked at by axe-core.
 browser: _axe
     #!/usr/bin/env bash

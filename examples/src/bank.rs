@@ -8,10 +8,10 @@ use crate::{
     pages::Pages,
     partner::DemoPartner,
     plaid_side::{Outward, PlaidSide, PlaidSideError},
-    sign_in::{Doors, Outbox},
+    sign_in::{CustomerSignIn, Outbox},
     site::Site,
+    transport_security::transport_security,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use px_client::{notifier::Notifier, portal::Portal};
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_server::{
@@ -20,13 +20,10 @@ use px_server::{
     credentials::CredentialsKit,
     guard::RateLimit,
     oauth::OAuth,
+    visits::Visits,
 };
 use px_types::{ClientId, ClientSecret, Date};
-use std::{fmt, sync::Arc, time::Duration};
-
-/// Verified tokens that are remembered, and for how long.
-const TOKENS: usize = 10_000;
-const TOKEN_TIME: Duration = Duration::from_secs(30);
+use std::{fmt, sync::Arc};
 
 /// What a bank is opened with.
 #[derive(Clone)]
@@ -157,39 +154,49 @@ impl Bank {
         if let Err(error) = oauth.purge().await {
             tracing::warn!(%error, "old grants could not be dropped");
         }
-        let cursors = cursor_key(&ledger, &*random).await?;
+        let cursors = CursorKey::new(&ledger.key_once("cursor key", &*random).await?);
         let outward = config
             .plaid
             .map(|side| Outward::open(side, &ledger, &oauth, own_client.clone(), clock.clone()));
         let outward = outward.transpose()?;
         let partner = DemoPartner::new(ledger.clone(), oauth.clone(), cursors, clock.clone())
             .outward(outward.clone());
-        let doors = Arc::new(Doors::new(ledger.clone(), clock.clone(), config.outbox));
+        let customers = CustomerSignIn::new(ledger.clone(), clock.clone(), config.outbox);
+        // One kit for the API, the pages and the site: locks and attempts count together.
+        let kit = CredentialsKit::new(Arc::new(customers), Arc::new(oauth.clone()))
+            .clock(clock.clone())
+            .random(random.clone());
+        let kit = Arc::new(kit);
+        let page_key = ledger.key_once("page key", &*random).await?;
+        let sealed = Visits::with_key(page_key)
+            .secure(oauth.issuer().starts_with("https:"))
+            .clock(clock.clone())
+            .random(random.clone());
+        let sealed = Arc::new(sealed);
         let pages = Pages::new(
             oauth.clone(),
             ledger.clone(),
-            doors.clone(),
+            kit.clone(),
+            sealed.clone(),
             clock.clone(),
             random.clone(),
             outward.clone(),
         );
         let site = Site::new(
             ledger.clone(),
-            doors.clone(),
+            kit.clone(),
+            sealed,
             outward.clone(),
             oauth.issuer(),
-            own_client,
             clock.clone(),
             random.clone(),
         )?;
-        let kit = CredentialsKit::new(doors, Arc::new(oauth.clone()))
-            .clock(clock.clone())
-            .random(random.clone());
         let mut service = PartnerService::builder(partner)
-            .tokens(oauth.cached_verifier(TOKENS, TOKEN_TIME))
+            // No cache: another process on these books may revoke a token at any moment.
+            .tokens(oauth.verifier())
             .oauth(oauth.clone())
             .pages(Arc::new(pages.clone()))
-            .credentials(Arc::new(kit))
+            .credentials(kit)
             .clock(clock.clone())
             .random(random);
         if let Some(outward) = &outward {
@@ -211,7 +218,9 @@ impl Bank {
     /// The API and the pages.
     pub fn router(&self) -> axum::Router {
         // The API is the fallback: it refuses every path that nobody knows.
-        px_server::axum::router(self.service()).merge(self.pages.router()).merge(self.site.router())
+        let router = px_server::axum::router(self.service());
+        let router = router.merge(self.pages.router()).merge(self.site.router());
+        transport_security(router, self.oauth.issuer())
     }
 
     /// The books.
@@ -266,14 +275,4 @@ impl Bank {
     pub fn notifier(&self) -> Option<&Notifier> {
         self.outward.as_ref().map(Outward::notifier)
     }
-}
-
-/// The key that signs cursors: made once and kept with the books, so that cursors outlive
-/// a restart.
-async fn cursor_key(ledger: &Ledger, random: &dyn Random) -> Result<CursorKey, OpenError> {
-    let mut bytes = [0; 32];
-    random.fill(&mut bytes);
-    let kept = ledger.note_once("cursor key", &BASE64.encode(bytes)).await?;
-    let bytes = BASE64.decode(kept).map_err(|_| LedgerError::NotABank)?;
-    Ok(CursorKey::new(&bytes))
 }

@@ -13,17 +13,19 @@ pub mod import;
 pub mod portal;
 pub mod read;
 pub mod told;
+mod vault;
 mod write;
 
 pub use error::LedgerError;
 
 use crate::seed::{Day, date_of, day_of};
+use px_items::vault::Envelope;
 use px_types::Date;
 use sqlx::{
     ConnectOptions as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 const SCHEMA: &str = include_str!("ledger/schema.sql");
 const PORTAL_SCHEMA: &str = include_str!("ledger/portal.sql");
@@ -35,6 +37,8 @@ pub type Result<T> = std::result::Result<T, LedgerError>;
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pool: SqlitePool,
+    /// Seals tokens.
+    vault: Arc<dyn Envelope>,
 }
 
 /// Where the books are kept.
@@ -72,16 +76,18 @@ impl Ledger {
             Database::Memory => {
                 pool.max_connections(1).min_connections(1).connect_with(options.in_memory(true))
             }
-            Database::File(path) => pool.max_connections(4).connect_with(
-                options
-                    .filename(path)
-                    .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Normal),
-            ),
+            Database::File(path) => {
+                vault::create_private(path)?;
+                pool.max_connections(4).connect_with(
+                    options
+                        .filename(path)
+                        .journal_mode(SqliteJournalMode::Wal)
+                        .synchronous(SqliteSynchronous::Normal),
+                )
+            }
         };
-        let ledger = Self { pool: pool.await? };
-        let mut tx = ledger.write().await?;
+        let pool = pool.await?;
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
         if meta(&mut tx, "clock start").await?.is_none() {
             let tables = "SELECT count(*) FROM sqlite_schema";
             let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *tx).await?;
@@ -94,8 +100,13 @@ impl Ledger {
             set_meta(&mut tx, "changes", "0").await?;
         }
         sqlx::raw_sql(PORTAL_SCHEMA).execute(&mut *tx).await?;
+        if let Database::File(path) = database {
+            // Only now: a file that is no bank's is not changed.
+            vault::make_private(path)?;
+        }
+        let vault = vault::open(&mut tx, database).await?;
         tx.commit().await?;
-        Ok(ledger)
+        Ok(Self { pool, vault })
     }
 
     /// The pool, for what is kept beside the books: grants and passwords.

@@ -3,10 +3,10 @@
 //! - [`bank`]: all of it put together, to be served or called in process;
 //! - [`ledger`]: the books in SQLite; [`seed`]: the made-up customers in them;
 //! - [`partner`]: what the API answers; [`cursor`]: where a walk of a window goes on;
-//! - [`sign_in`], [`pages`]: how users sign in and consent; [`scenario`]: users who misbehave;
+//! - [`sign_in`], [`pages`]: how customers sign in and consent; [`scenario`]: users who misbehave;
 //! - [`plaid_side`]: how the bank calls Plaid; `site`: the site behind the customer's login;
 //! - [`town`]: both sides and two applications on one machine;
-//! - [`signal`]: how its programs end.
+//! - [`listen`]: addresses that only this machine can reach; [`signal`]: how the programs end.
 //!
 //! Everything here is an example: it shows how a bank uses the crates and is not one of them.
 
@@ -14,6 +14,7 @@ pub mod bank;
 pub mod clock;
 pub mod cursor;
 pub mod ledger;
+pub mod listen;
 pub mod pages;
 pub mod partner;
 pub mod password;
@@ -25,6 +26,7 @@ pub mod sign_in;
 pub mod signal;
 mod site;
 pub mod town;
+mod transport_security;
 
 pub use bank::{Bank, BankConfig, OpenError};
 

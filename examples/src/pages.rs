@@ -1,7 +1,8 @@
 //! The bank's own pages: sign-in, choice of accounts, consent. Plain forms, no script.
 //!
-//! `visit` keeps what happens between the pages, `view` draws them. The service has
-//! checked the authorization request before a page is shown.
+//! `visit` holds the state between pages, `view` renders them; the steps of a sign-in are those of
+//! [`sign_in`](crate::sign_in). The service has checked the authorization request before
+//! a page is shown.
 
 mod money;
 mod view;
@@ -11,9 +12,9 @@ pub(crate) use money::readable;
 pub(crate) use view::{CHECK, LOGO, WARNING, details, subtype};
 
 use crate::{
-    ledger::{Ledger, LedgerError},
+    ledger::Ledger,
     plaid_side::Outward,
-    sign_in::{Attempt, Doors},
+    sign_in::steps::{self, Refusal},
 };
 use async_trait::async_trait;
 use axum::{
@@ -24,20 +25,24 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use maud::Markup;
 use px_core::{Clock, Random, random};
 use px_server::{
     Error, PermittedAccounts,
+    credentials::{CredentialsKit, SignInStep},
     oauth::{AuthorizationRequest, AuthorizePages, OAuth, PageRefusal},
+    visits::{VisitError, Visits as SealedVisits},
 };
-use px_types::AccountId;
+use px_types::{AccountId, UserId};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 use visit::{Answered, Found, Step, Visit, Visits};
 
 /// The most bytes of a form.
 pub(crate) const LONGEST_FORM: usize = 64 << 10;
 const STYLE: &str = include_str!("pages/style.css");
+/// Purpose to which the sealed field of a sign-in page is bound.
+const PURPOSE: &str = "sign in and consent";
 
 /// The pages. Cheap to clone.
 #[derive(Clone)]
@@ -46,7 +51,8 @@ pub struct Pages(Arc<Inner>);
 struct Inner {
     oauth: OAuth,
     ledger: Ledger,
-    doors: Arc<Doors>,
+    kit: Arc<CredentialsKit>,
+    sealed: Arc<SealedVisits>,
     visits: Visits,
     random: Arc<dyn Random>,
     outward: Option<Outward>,
@@ -66,20 +72,23 @@ impl Pages {
     pub(crate) fn new(
         oauth: OAuth,
         ledger: Ledger,
-        doors: Arc<Doors>,
+        kit: Arc<CredentialsKit>,
+        sealed: Arc<SealedVisits>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         outward: Option<Outward>,
     ) -> Self {
         let secure = oauth.issuer().starts_with("https:");
         let visits = Visits::new(clock, random.clone());
-        Self(Arc::new(Inner { oauth, ledger, doors, visits, random, outward, secure }))
+        Self(Arc::new(Inner { oauth, ledger, kit, sealed, visits, random, outward, secure }))
     }
 
     /// The routes to which the forms post, and the style sheet.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/sign-in", post(sign_in).get(no_entry))
+            .route("/sign-in/code", post(send_code).get(no_entry))
+            .route("/sign-in/answer", post(answer).get(no_entry))
             .route("/consent", post(consent).get(no_entry))
             .route("/style.css", get(style))
             .layer(DefaultBodyLimit::max(LONGEST_FORM))
@@ -135,22 +144,38 @@ impl Pages {
         response
     }
 
-    /// Shows the page of the step at which a visit stands.
-    fn show(
+    /// Renders the sign-in page. Its form carries the sealed authorization request, so an anonymous
+    /// visit takes no memory.
+    fn show_sign_in(
         &self,
-        visit: &Visit,
-        status: StatusCode,
-        message: Option<view::Message>,
+        request: &AuthorizationRequest,
+        sealed: &str,
+        username: &str,
+        refusal: Option<Refusal>,
     ) -> Response<Bytes> {
+        let status = refusal.map_or(StatusCode::OK, Refusal::status);
+        let shown: String = username.chars().take(64).collect();
+        let body = view::sign_in(request, sealed, &shown, refusal);
+        self.page(status, body, Some(&request.redirect_uri))
+    }
+
+    /// Renders the page of a visit's current step.
+    fn show(&self, visit: &Visit, message: Option<view::Message>) -> Response<Bytes> {
         let body = match &visit.step {
-            Step::SignIn { username } => view::sign_in(visit, username, message),
+            Step::Challenge { challenge, sent } => {
+                let refusal = match message {
+                    Some(view::Message::Refused(refusal)) => Some(refusal),
+                    _ => None,
+                };
+                view::challenge(visit, challenge, *sent, refusal)
+            }
             Step::Consent { user, accounts } => {
                 let ends_online = self.0.outward.is_some();
                 view::consent(visit, user, accounts, ends_online, message)
             }
             Step::Answered(_) => view::stop(view::Stop::Answered),
         };
-        let mut response = self.page(status, body, Some(&visit.request.redirect_uri));
+        let mut response = self.page(StatusCode::OK, body, Some(&visit.request.redirect_uri));
         if let Some(secret) = &visit.new_cookie
             && let Ok(cookie) = HeaderValue::try_from(self.cookie(&visit.id, secret))
         {
@@ -168,7 +193,7 @@ impl Pages {
         self.stop(StatusCode::SERVICE_UNAVAILABLE, view::Stop::Unavailable)
     }
 
-    /// What a form gets whose visit cannot go on.
+    /// Renders the response to a form whose visit cannot continue.
     fn refused(&self, found: Found) -> Response<Bytes> {
         match found {
             Found::Answered(Answered { location, .. }) => redirect(&location),
@@ -177,44 +202,100 @@ impl Pages {
         }
     }
 
-    async fn sign_in(
-        &self,
-        headers: &HeaderMap,
-        form: &Form,
-    ) -> Result<Response<Bytes>, LedgerError> {
-        let mut visit = match self.find(form, headers) {
+    /// `POST /sign-in`: checks name and password.
+    async fn sign_in(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
+        let Inner { kit, sealed, visits, .. } = &*self.0;
+        let field = form.one("csrf");
+        let opened = sealed.open::<AuthorizationRequest>(&from.headers, PURPOSE, field);
+        let Ok(opened) = opened else { return Ok(self.refused(Found::Unknown)) };
+        let origin = steps::origin(&from.extensions);
+        match steps::password(kit, &origin, form).await? {
+            Ok(step) => {
+                // A form is good for one sign-in.
+                if sealed.finish(&opened).is_err() {
+                    return Ok(self.refused(Found::Unknown));
+                }
+                let (user, step) = self.step(step).await?;
+                let visit = visits.begin(opened.value, user, step);
+                Ok(self.show(&visit, None))
+            }
+            Err(refusal) => {
+                let username = form.one("username");
+                Ok(self.show_sign_in(&opened.value, field, username, Some(refusal)))
+            }
+        }
+    }
+
+    /// Returns the step of a visit for a step of the kit.
+    async fn step(&self, step: SignInStep) -> Result<(UserId, Step), Error> {
+        match step {
+            SignInStep::Challenge(challenge) => {
+                let user = challenge.user_id.clone();
+                Ok((user, Step::Challenge { challenge: Box::new(challenge), sent: false }))
+            }
+            SignInStep::SignedIn(id) => {
+                let unavailable = |error| Error::unavailable().with_source(error);
+                let user = self.0.ledger.user(&id).await.map_err(unavailable)?;
+                let user = user.ok_or_else(|| Error::internal("a user that the bank has not"))?;
+                let has = self.0.ledger.holdings(&user, |_| true).await.map_err(unavailable)?;
+                Ok((id, Step::Consent { user: Box::new(user), accounts: has.accounts }))
+            }
+            _ => Err(Error::internal("a step of a sign-in that is not known")),
+        }
+    }
+
+    /// `POST /sign-in/code`: sends a code.
+    async fn send_code(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
+        let mut visit = match self.find(form, &from.headers) {
             Found::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
         };
-        // Signed in already: the page was sent twice, or the user went back.
-        if !matches!(visit.step, Step::SignIn { .. }) {
-            return Ok(self.show(&visit, StatusCode::OK, None));
-        }
-        let (username, password) = (form.one("username"), form.one("password"));
-        let message = match self.0.doors.attempt(username, password).await? {
-            Attempt::User(user) => {
-                let has = self.0.ledger.holdings(&user, |_| true).await?;
-                let accounts = has.accounts;
-                if self.0.visits.signed_in(&mut visit, user, accounts).is_none() {
-                    return Ok(self.refused(Found::Unknown));
-                }
-                return Ok(self.show(&visit, StatusCode::OK, None));
-            }
-            Attempt::Wrong => view::Message::Wrong,
-            Attempt::Locked => view::Message::Locked,
-            Attempt::Wait => view::Message::Wait,
+        let Step::Challenge { challenge, .. } = visit.step.clone() else {
+            return Ok(self.show(&visit, None));
         };
-        visit.step = Step::SignIn { username: username.chars().take(64).collect() };
-        Ok(self.show(&visit, StatusCode::OK, Some(message)))
+        let origin = steps::origin(&from.extensions);
+        match steps::send_code(&self.0.kit, &origin, &challenge, form).await? {
+            Ok(()) => {
+                let step = Step::Challenge { challenge, sent: true };
+                match self.0.visits.go_on(&mut visit, step) {
+                    Some(()) => Ok(self.show(&visit, None)),
+                    None => Ok(self.refused(Found::Unknown)),
+                }
+            }
+            Err(refusal) => Ok(self.show(&visit, Some(view::Message::Refused(refusal)))),
+        }
     }
 
-    async fn consent(&self, headers: &HeaderMap, form: &Form) -> Result<Response<Bytes>, Error> {
+    /// `POST /sign-in/answer`: checks the answer to a challenge.
+    async fn answer(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
+        let mut visit = match self.find(form, &from.headers) {
+            Found::Visit(visit) => *visit,
+            other => return Ok(self.refused(other)),
+        };
+        let Step::Challenge { challenge, .. } = &visit.step else {
+            return Ok(self.show(&visit, None));
+        };
+        let origin = steps::origin(&from.extensions);
+        match steps::answer(&self.0.kit, &origin, challenge, form).await? {
+            Ok(step) => {
+                let (_, step) = self.step(step).await?;
+                match self.0.visits.go_on(&mut visit, step) {
+                    Some(()) => Ok(self.show(&visit, None)),
+                    None => Ok(self.refused(Found::Unknown)),
+                }
+            }
+            Err(refusal) => Ok(self.show(&visit, Some(view::Message::Refused(refusal)))),
+        }
+    }
+
+    async fn consent(&self, from: &Requester, form: &Form) -> Result<Response<Bytes>, Error> {
+        let headers = &from.headers;
         let mut visit = match self.find(form, headers) {
             Found::Visit(visit) => *visit,
             other => return Ok(self.refused(other)),
         };
         let Step::Consent { user, accounts } = &visit.step else {
-            return Ok(self.show(&visit, StatusCode::OK, None));
+            return Ok(self.show(&visit, None));
         };
         let picked: BTreeSet<AccountId> = accounts
             .iter()
@@ -224,10 +305,10 @@ impl Pages {
         let allow = match form.one("decision") {
             "allow" => true,
             "deny" => false,
-            _ => return Ok(self.show(&visit, StatusCode::OK, Some(view::Message::Undecided))),
+            _ => return Ok(self.show(&visit, Some(view::Message::Undecided))),
         };
         if allow && picked.is_empty() {
-            return Ok(self.show(&visit, StatusCode::OK, Some(view::Message::NonePicked)));
+            return Ok(self.show(&visit, Some(view::Message::NonePicked)));
         }
         // From here on the visit is this call's alone, so that no two codes come of it.
         let user_id = user.user_id.clone();
@@ -259,8 +340,18 @@ impl Pages {
 
 #[async_trait]
 impl AuthorizePages for Pages {
-    async fn ask(&self, request: AuthorizationRequest, _: &Parts) -> Response<Bytes> {
-        self.show(&self.0.visits.begin(request), StatusCode::OK, None)
+    async fn ask(&self, request: AuthorizationRequest, parts: &Parts) -> Response<Bytes> {
+        let sealed = &self.0.sealed;
+        let page = || {
+            let browser = sealed.browser(&parts.headers);
+            let field = sealed.seal(&browser, PURPOSE, &request)?;
+            let mut page = self.show_sign_in(&request, &field, "", None);
+            if let Some(cookie) = browser.set_cookie() {
+                page.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            Ok::<_, VisitError>(page)
+        };
+        page().unwrap_or_else(|error| self.failed(&error))
     }
 
     async fn refuse(&self, refusal: PageRefusal) -> Response<Bytes> {
@@ -268,20 +359,42 @@ impl AuthorizePages for Pages {
     }
 }
 
-async fn sign_in(State(pages): State<Pages>, headers: HeaderMap, body: Bytes) -> AxumResponse {
-    let answer = match Form::read(&headers, &body) {
-        Some(form) => pages.sign_in(&headers, &form).await,
-        None => Ok(pages.stop(StatusCode::BAD_REQUEST, view::Stop::Expired)),
-    };
-    answer.unwrap_or_else(|error| pages.failed(&error)).map(Into::into)
+/// The headers and the connection of a form.
+struct Requester {
+    headers: HeaderMap,
+    extensions: Extensions,
 }
 
-async fn consent(State(pages): State<Pages>, headers: HeaderMap, body: Bytes) -> AxumResponse {
-    let answer = match Form::read(&headers, &body) {
-        Some(form) => pages.consent(&headers, &form).await,
+/// Reads a form and responds to it.
+async fn form_of(
+    pages: Pages,
+    request: Request,
+    act: impl AsyncFnOnce(&Pages, &Requester, &Form) -> Result<Response<Bytes>, Error>,
+) -> AxumResponse {
+    let (parts, body) = request.into_parts();
+    let from = Requester { headers: parts.headers, extensions: parts.extensions };
+    let body = axum::body::to_bytes(body, LONGEST_FORM).await.ok();
+    let page = match body.and_then(|body| Form::read(&from.headers, &body)) {
+        Some(form) => act(&pages, &from, &form).await,
         None => Ok(pages.stop(StatusCode::BAD_REQUEST, view::Stop::Expired)),
     };
-    answer.unwrap_or_else(|error| pages.failed(&error)).map(Into::into)
+    page.unwrap_or_else(|error| pages.failed(&error)).map(Into::into)
+}
+
+async fn sign_in(State(pages): State<Pages>, request: Request) -> AxumResponse {
+    form_of(pages, request, async |pages, from, form| pages.sign_in(from, form).await).await
+}
+
+async fn send_code(State(pages): State<Pages>, request: Request) -> AxumResponse {
+    form_of(pages, request, async |pages, from, form| pages.send_code(from, form).await).await
+}
+
+async fn answer(State(pages): State<Pages>, request: Request) -> AxumResponse {
+    form_of(pages, request, async |pages, from, form| pages.answer(from, form).await).await
+}
+
+async fn consent(State(pages): State<Pages>, request: Request) -> AxumResponse {
+    form_of(pages, request, async |pages, from, form| pages.consent(from, form).await).await
 }
 
 /// Someone typed the address, or reloaded: there is nothing without a request.

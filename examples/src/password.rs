@@ -7,7 +7,7 @@ use crate::ledger::{Ledger, Result};
 use aws_lc_rs::pbkdf2;
 use px_core::{Random, SystemRandom};
 use sqlx::SqliteConnection;
-use std::num::NonZeroU32;
+use std::{fmt, num::NonZeroU32};
 
 /// The password of every user of the demo bank.
 pub const PASSWORD: &str = "pass_good";
@@ -33,25 +33,43 @@ pub(crate) async fn store(connection: &mut SqliteConnection) -> Result<()> {
     Ok(())
 }
 
+/// A stored hash.
+#[derive(Clone)]
+pub struct PasswordHash {
+    salt: Vec<u8>,
+    rounds: NonZeroU32,
+    hash: Vec<u8>,
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(***)")
+    }
+}
+
+impl PasswordHash {
+    /// Whether a password is right. Takes some milliseconds of a processor, and the same time for
+    /// any that is wrong.
+    #[must_use]
+    pub fn matches(&self, password: &str) -> bool {
+        let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+        let password = password.as_bytes();
+        pbkdf2::verify(algorithm, self.rounds, &self.salt, password, &self.hash).is_ok()
+    }
+}
+
 impl Ledger {
-    /// Whether a password is right. Takes the same time for any that is wrong.
+    /// The hash of the customers' password. Returns `None` for books that have none.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn check_password(&self, password: &str) -> Result<bool> {
+    /// If the database fails.
+    pub async fn password_hash(&self) -> Result<Option<PasswordHash>> {
         let sql = "SELECT salt, rounds, hash FROM passwords ORDER BY n LIMIT 1";
         let found: Option<(Vec<u8>, i64, Vec<u8>)> =
             sqlx::query_as(sql).fetch_optional(self.pool()).await?;
-        let Some((salt, rounds, hash)) = found else {
-            return Ok(false);
-        };
-        let rounds = u32::try_from(rounds).ok().and_then(NonZeroU32::new).unwrap_or(ROUNDS);
-        let password = password.to_owned();
-        // Some milliseconds of arithmetic, which must not hold up other calls.
-        let right = tokio::task::spawn_blocking(move || {
-            let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
-            pbkdf2::verify(algorithm, rounds, &salt, password.as_bytes(), &hash).is_ok()
-        });
-        Ok(right.await.unwrap_or(false))
+        Ok(found.map(|(salt, rounds, hash)| {
+            let rounds = u32::try_from(rounds).ok().and_then(NonZeroU32::new).unwrap_or(ROUNDS);
+            PasswordHash { salt, rounds, hash }
+        }))
     }
 }

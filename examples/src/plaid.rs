@@ -21,8 +21,11 @@ mod logo;
 pub mod ops;
 mod order;
 mod web;
+mod webhooks;
 
 pub use config::Config;
+
+use crate::transport_security::transport_security;
 
 use self::{
     api::Api, banks::Banks, clients::Registry, desk::Desk, developer::Developer,
@@ -70,16 +73,20 @@ impl Parts {
     /// # Errors
     /// When the network cannot be set up.
     pub fn system(config: &Config) -> Result<Self, TransportError> {
-        let webhooks = if config.private_webhooks {
-            ReqwestTransport::builder().allow_plain_http()
+        let anywhere = || ReqwestTransport::builder().allow_plain_http().build();
+        let public = ReqwestTransport::builder().public_addresses_only().build()?;
+        let webhooks: Arc<dyn HttpTransport> = if config.private_webhooks {
+            Arc::new(anywhere()?)
+        } else if config.local_webhooks {
+            Arc::new(webhooks::LocalOrPublic::new(anywhere()?, public))
         } else {
-            ReqwestTransport::builder().public_addresses_only()
+            Arc::new(public)
         };
         Ok(Self {
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             banks: Arc::new(ReqwestTransport::new()?),
-            webhooks: Arc::new(webhooks.build()?),
+            webhooks,
             figures: None,
         })
     }
@@ -145,6 +152,7 @@ struct Inner {
     link: Link,
     developer: Developer,
     service: PlaidService,
+    app_password: String,
 }
 
 impl DemoPlaid {
@@ -204,16 +212,35 @@ impl DemoPlaid {
         let service = service.random(random.clone()).build()?;
         // What applications read is counted with what they call.
         let developer = Developer::new(items.clone(), registry, service.clone(), random);
-        let inner = Inner { config, parts, store, items, engine, sender, link, developer, service };
+        let app_password = px_core::random::identifier(&*parts.random);
+        let inner = Inner {
+            config,
+            parts,
+            store,
+            items,
+            engine,
+            sender,
+            link,
+            developer,
+            service,
+            app_password,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
     /// API and pages.
     pub fn router(&self) -> Router {
         // The API is the fallback: it refuses every path that nobody knows.
-        px_server::axum::router(self.0.service.clone())
+        let router = px_server::axum::router(self.0.service.clone())
             .merge(self.0.developer.router())
-            .merge(self.0.link.router())
+            .merge(self.0.link.router());
+        transport_security(router, &self.0.config.public_url)
+    }
+
+    /// The password of the example applications' household; a new one for each start.
+    #[must_use]
+    pub fn app_password(&self) -> &str {
+        &self.0.app_password
     }
 
     /// Health and figures, for an address of their own.
@@ -234,13 +261,15 @@ impl DemoPlaid {
             clock: self.0.parts.clock.clone(),
             random: self.0.parts.random.clone(),
         };
+        let password = self.app_password();
         let origin = |url: &str| url::Url::parse(url).map(|url| url.origin()).ok();
         let mut router = Router::new();
         let mut first = None;
         for app in &self.0.config.applications {
             let Some(at) = app.url.as_deref().and_then(origin) else { continue };
             if *first.get_or_insert_with(|| at.clone()) == at {
-                router = router.merge(ExampleApp::new(app.clone(), plaid.clone())?.router());
+                router =
+                    router.merge(ExampleApp::new(app.clone(), plaid.clone(), password)?.router());
             }
         }
         Ok(router)

@@ -6,12 +6,13 @@
 
 mod tokens;
 
-pub(crate) use tokens::Asked;
+pub(crate) use tokens::Consent;
 
 use crate::{
     clock::pause,
     ledger::{Ledger, LedgerError, portal::SqlitePortal, told::SqliteNotifications},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{
     PlaidClient, RetryPolicy,
     notifier::{NotKept, Notifier},
@@ -38,6 +39,10 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// How often it looks for what another process booked.
 const LOOK: Duration = Duration::from_secs(1);
+/// Time limit of a visit at Plaid's page if the expiry of its link token is unknown.
+const LONGEST_VISIT: TimeDelta = TimeDelta::hours(4);
+/// Delay before the next attempt to give up an Item.
+const GIVE_UP_RETRY_DELAY: TimeDelta = TimeDelta::minutes(1);
 /// How many booked transactions are taken to the notifier at once.
 const AT_ONCE: u32 = 2000;
 
@@ -106,6 +111,7 @@ struct Inner {
     notifier: Notifier,
     verifier: Arc<Verifier>,
     tokens: Arc<OurTokens>,
+    clock: Arc<dyn Clock>,
     link_page: url::Url,
     origins: Vec<String>,
     offers: Vec<Offer>,
@@ -191,8 +197,9 @@ impl Outward {
         let outward = Self(Arc::new(Inner {
             portal,
             notifier,
-            verifier: Arc::new(Verifier::new(Arc::new(keys)).clock(clock)),
+            verifier: Arc::new(Verifier::new(Arc::new(keys)).clock(clock.clone())),
             tokens,
+            clock,
             link_page,
             origins,
             offers: side.offers,
@@ -206,6 +213,14 @@ impl Outward {
     fn start(&self) {
         let portal = self.0.portal.clone();
         self.spawn(async move { portal.run().await });
+        let (portal, tokens) = (self.0.portal.clone(), self.0.tokens.clone());
+        let clock = self.0.clock.clone();
+        self.spawn(async move {
+            loop {
+                end_expired_links(&portal, &tokens, clock.now()).await;
+                pause(LOOK).await;
+            }
+        });
         let (tokens, notifier) = (self.0.tokens.clone(), self.0.notifier.clone());
         self.spawn(async move {
             loop {
@@ -253,10 +268,25 @@ impl Outward {
         page
     }
 
-    /// The customer asks to share: while the answer is kept, a token is made for one who has
-    /// shared nothing before.
-    pub(crate) fn asked_by(&self, user: &UserId) -> Asked {
-        self.0.tokens.asked_by(user)
+    /// Records that the customer consents to share these accounts. Until the result is dropped, a
+    /// token over them is made for a customer who shared nothing before.
+    pub(crate) fn consent_of(&self, user: &UserId, accounts: PermittedAccounts) -> Consent {
+        self.0.tokens.consent_of(user, accounts)
+    }
+
+    /// Stores that a customer who consented here is sent to Plaid's page, until `ends` at the latest.
+    pub(crate) async fn sent_to_plaid(
+        &self,
+        user: &UserId,
+        ends: Option<DateTime<Utc>>,
+    ) -> Result<(), LedgerError> {
+        let ends = ends.unwrap_or_else(|| self.0.clock.now() + LONGEST_VISIT);
+        self.0.tokens.ledger().note_pending_link(user, ends).await
+    }
+
+    /// Ends the visit of a customer who came back from Plaid's page without connecting an application.
+    pub(crate) async fn abandon_link(&self, user: &UserId) {
+        end_unused_link(&self.0.portal, &self.0.tokens, user, self.0.clock.now()).await;
     }
 
     /// What Plaid may read of a user.
@@ -292,6 +322,37 @@ pub(crate) enum TellError {
     Grants(#[source] StoreError),
     #[error(transparent)]
     NotKept(#[from] NotKept),
+}
+
+/// Ends visits at Plaid's page whose link tokens have expired.
+async fn end_expired_links(portal: &Portal, tokens: &OurTokens, now: DateTime<Utc>) {
+    match tokens.ledger().ended_links(now).await {
+        Ok(users) => {
+            for user in users {
+                end_unused_link(portal, tokens, &user, now).await;
+            }
+        }
+        Err(error) => tracing::warn!(%error, "expired link tokens are looked for later"),
+    }
+}
+
+/// Gives the Item up if no application is connected, and revokes the tokens that were made for it.
+async fn end_unused_link(portal: &Portal, tokens: &OurTokens, user: &UserId, now: DateTime<Utc>) {
+    let ended = async {
+        // Plaid says whether an application is connected, and the list here follows.
+        portal.give_up(user).await?;
+        portal.applications(user).await?;
+        tokens.end_unused(user).await?;
+        tokens.ledger().forget_pending_link(user).await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(error = &*error, "an Item without applications is given up later");
+        let again = tokens.ledger().note_pending_link(user, now + GIVE_UP_RETRY_DELAY).await;
+        if let Err(error) = again {
+            tracing::warn!(%error, "the time of the next attempt cannot be stored");
+        }
+    }
 }
 
 async fn tell_booked(tokens: &OurTokens, notifier: &Notifier) -> Result<(), TellError> {

@@ -1,111 +1,84 @@
-//! Who may sign in, with what: for the pages and for credentials mode.
+//! Signing in: one set of checks for the site, for the pages of OAuth and for credentials mode.
+//!
+//! - [`CustomerSignIn`]: the customers, as
+//!   [`CredentialsKit`](px_server::credentials::CredentialsKit) checks them;
+//! - `throttle`: the limit of wrong passwords; `queue`: the limit of passwords hashed at once;
+//! - `steps`: a sign-in on pages, step by step; `view`: the forms of these steps.
+
+mod queue;
+pub(crate) mod steps;
+mod throttle;
+pub(crate) mod view;
 
 use crate::{
     ledger::{Ledger, LedgerError, read::User},
     scenario::{self, Factor as Needs, QUESTIONS, TOTP_SECRET},
 };
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use lru::LruCache;
+use chrono::TimeDelta;
 use px_core::Clock;
 use px_server::{
     Error,
-    credentials::{Factor, SignInMethods, TotpSecret},
+    credentials::{Factor, SignInMethods, SignInOrigin, TotpSecret},
 };
 use px_types::{
-    DeliveryId, OneTimeCode, Password, QuestionId, UserId, Username,
+    DeliveryId, OneTimeCode, Password, QuestionId, Timestamp, UserId, Username,
     model::sign_in::{Delivery, DeliveryMethod, Question},
     partner::KbaAnswerEntry,
 };
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-};
+use queue::FairQueue;
+use std::{fmt, sync::Arc};
 use subtle::{Choice, ConstantTimeEq as _};
+use throttle::{Origin, Throttle};
 
-/// Wrong passwords in a row after which a name has to wait.
-const TRIES: u32 = 10;
-/// How long it waits, from the last of them.
-const WAIT: TimeDelta = TimeDelta::minutes(1);
-/// The names whose tries are remembered.
-const NAMES: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Maximum length of a username and of a password, in bytes. Longer ones are wrong.
+const MAX_INPUT_BYTES: usize = 1024;
+/// Delay after which a caller may try again if the queue is full.
+const BUSY_DELAY: TimeDelta = TimeDelta::seconds(2);
 
 /// Takes lines that the bank "sends" to its users.
 pub type Outbox = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// How a sign-in with a password ended.
-#[derive(Clone, Debug)]
-pub enum Attempt {
-    /// It is the user.
-    User(User),
-    /// The name or the password is wrong.
-    Wrong,
-    /// The user is locked out.
-    Locked,
-    /// Too many wrong passwords; the name has to wait a minute.
-    Wait,
-}
-
-/// Who may sign in, with what.
-pub struct Doors {
+/// The bank's customers, as the credentials kit checks them.
+pub struct CustomerSignIn {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     outbox: Outbox,
-    tries: Mutex<LruCache<String, (u32, DateTime<Utc>)>>,
+    throttle: Throttle,
+    queue: FairQueue<Origin>,
 }
 
-impl fmt::Debug for Doors {
+impl fmt::Debug for CustomerSignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Doors").finish_non_exhaustive()
+        f.debug_struct("CustomerSignIn").finish_non_exhaustive()
     }
 }
 
-impl Doors {
-    /// The doors of a ledger's users.
+impl CustomerSignIn {
+    /// Creates the sign-in for the customers of a ledger.
     #[must_use]
     pub fn new(ledger: Ledger, clock: Arc<dyn Clock>, outbox: Outbox) -> Self {
-        Self { ledger, clock, outbox, tries: Mutex::new(LruCache::new(NAMES)) }
+        // Hashing may use half of the processors; the other half serves data.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let queue = FairQueue::new((processors / 2).max(1));
+        Self { ledger, clock, outbox, throttle: Throttle::default(), queue }
     }
 
-    /// Tries a name and a password. Unknown names are counted, and cost time, like known ones.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn attempt(&self, username: &str, password: &str) -> Result<Attempt, LedgerError> {
-        let now = self.clock.now();
-        if self.has_to_wait(username, now) {
-            return Ok(Attempt::Wait);
-        }
-        let right = self.ledger.check_password(password).await?;
-        let user = self.ledger.user_by_name(username).await?;
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        match user.filter(|_| right) {
-            None => {
-                let (count, last) = tries.get_or_insert_mut(username.to_owned(), || (0, now));
-                (*count, *last) = (*count + 1, now);
-                Ok(Attempt::Wrong)
-            }
-            Some(user) if scenario::is_locked(&user.username) => Ok(Attempt::Locked),
-            Some(user) => {
-                tries.pop(username);
-                Ok(Attempt::User(user))
-            }
-        }
-    }
-
-    fn has_to_wait(&self, username: &str, now: DateTime<Utc>) -> bool {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        match tries.get(username) {
-            Some((count, last)) if *count >= TRIES => {
-                let waits = now - *last < WAIT;
-                if !waits {
-                    tries.pop(username);
-                }
-                waits
-            }
-            _ => false,
-        }
+    /// Checks a password. An unknown username takes the same time as a known one.
+    async fn is_right(&self, origin: Origin, password: &Password) -> Result<bool, Error> {
+        let hash = self.ledger.password_hash().await.map_err(unavailable)?;
+        let turn = self.queue.turn(origin).await.map_err(|_| {
+            // A full queue is no failure of the bank, so it is not logged.
+            Error::unavailable().retry_at(Timestamp::from(self.clock.now() + BUSY_DELAY))
+        })?;
+        let password = password.clone();
+        // Hashing takes some milliseconds and must not block other requests. The turn ends with the
+        // hash, even if the caller has gone meanwhile.
+        let checked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            hash.is_some_and(|hash| hash.matches(password.expose()))
+        });
+        checked.await.map_err(Error::internal)
     }
 
     async fn user(&self, id: &UserId) -> Result<User, Error> {
@@ -115,17 +88,36 @@ impl Doors {
 }
 
 #[async_trait]
-impl SignInMethods for Doors {
+impl SignInMethods for CustomerSignIn {
     async fn check_password(
         &self,
+        origin: &SignInOrigin,
         username: &Username,
         password: &Password,
     ) -> Result<Option<UserId>, Error> {
-        let attempt = self.attempt(username.expose(), password.expose()).await;
-        match attempt.map_err(unavailable)? {
-            Attempt::User(user) => Ok(Some(user.user_id)),
-            Attempt::Wrong => Ok(None),
-            Attempt::Locked | Attempt::Wait => Err(Error::user_locked()),
+        let (origin, username) = (Origin::of(origin), username.expose());
+        // Counted before the check, so that guesses at the same time cannot share one attempt.
+        let attempt = self.throttle.begin(&origin, username, self.clock.now());
+        let attempt = attempt.map_err(Error::too_many_requests)?;
+        if username.len() > MAX_INPUT_BYTES || password.expose().len() > MAX_INPUT_BYTES {
+            return Ok(None);
+        }
+        let checked = async {
+            let is_right = self.is_right(origin, password).await?;
+            let user = self.ledger.user_by_name(username).await.map_err(unavailable)?;
+            // For a locked customer, the right password must look like a wrong one.
+            Ok(user.filter(|user| is_right && !scenario::is_locked(&user.username)))
+        };
+        match checked.await {
+            Ok(Some(user)) => {
+                self.throttle.right(&attempt);
+                Ok(Some(user.user_id))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.throttle.unchecked(&attempt);
+                Err(error)
+            }
         }
     }
 
@@ -153,7 +145,7 @@ impl SignInMethods for Doors {
 
     async fn send_otp(&self, user: &UserId, _: &Delivery, code: &OneTimeCode) -> Result<(), Error> {
         let user = self.user(user).await?;
-        // The demo's way of sending: whoever runs the bank reads it there.
+        // The demo's way of sending: the operator of the bank reads it there.
         (self.outbox)(&format!("sent to {}: {}", user.username, code.expose()));
         Ok(())
     }

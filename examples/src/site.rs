@@ -21,7 +21,7 @@ use crate::{
     },
     pages::{Form, LONGEST_FORM, redirect, with_request_id},
     plaid_side::Outward,
-    sign_in::Doors,
+    sign_in::steps,
 };
 use axum::{
     Router,
@@ -32,12 +32,12 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::TimeDelta;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, header};
 use maud::Markup;
 use px_client::portal::PortalError;
 use px_core::{Clock, Random};
-use px_server::{Error, credentials::CredentialsKit};
-use px_types::{ApplicationId, ClientId};
+use px_server::{Error, credentials::CredentialsKit, visits::Visits};
+use px_types::ApplicationId;
 use serde::Deserialize;
 use session::{Session, Sessions};
 use std::{fmt, sync::Arc};
@@ -61,9 +61,8 @@ pub(crate) struct Site(Arc<Inner>);
 struct Inner {
     ledger: Ledger,
     outward: Option<Outward>,
-    kit: CredentialsKit,
-    /// As whom the kit sees the site.
-    client: ClientId,
+    kit: Arc<CredentialsKit>,
+    sealed: Arc<Visits>,
     sessions: Sessions,
     random: Arc<dyn Random>,
     /// Whether the bank is reached by https, so that cookies must be too.
@@ -82,16 +81,13 @@ impl fmt::Debug for Site {
 impl Site {
     pub(crate) fn new(
         ledger: Ledger,
-        doors: Arc<Doors>,
+        kit: Arc<CredentialsKit>,
+        sealed: Arc<Visits>,
         outward: Option<Outward>,
         issuer: &str,
-        client: ClientId,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, Error> {
-        let kit = CredentialsKit::new(doors, Arc::new(door::NoToken))
-            .clock(clock.clone())
-            .random(random.clone());
         let origins = outward.iter().flat_map(Outward::origins);
         let origins: String = origins.map(|origin| format!(" {origin}")).collect();
         let policy = format!(
@@ -103,7 +99,7 @@ impl Site {
         let secure = issuer.starts_with("https:");
         let sessions = Sessions::new(clock, random.clone());
         let open = watch::Sender::new(true);
-        let inner = Inner { ledger, outward, kit, client, sessions, random, secure, policy, open };
+        let inner = Inner { ledger, outward, kit, sealed, sessions, random, secure, policy, open };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -279,19 +275,37 @@ async fn enter(
     site.answer_with(site.enter(&headers, &at.next))
 }
 
-async fn sign_in(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> AxumResponse {
+async fn sign_in(
+    State(site): State<Site>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Bytes,
+) -> AxumResponse {
     let form = Form::read(&headers, &body).unwrap_or_default();
-    site.answer_with(site.sign_in(&headers, &form).await)
+    let origin = steps::origin(&extensions);
+    site.answer_with(site.sign_in(&headers, &origin, &form).await)
 }
 
-async fn send_code(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> AxumResponse {
+async fn send_code(
+    State(site): State<Site>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Bytes,
+) -> AxumResponse {
     let form = Form::read(&headers, &body).unwrap_or_default();
-    site.answer_with(site.send_code(&headers, &form).await)
+    let origin = steps::origin(&extensions);
+    site.answer_with(site.send_code(&headers, &origin, &form).await)
 }
 
-async fn answer(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> AxumResponse {
+async fn answer(
+    State(site): State<Site>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Bytes,
+) -> AxumResponse {
     let form = Form::read(&headers, &body).unwrap_or_default();
-    site.answer_with(site.answer(&headers, &form).await)
+    let origin = steps::origin(&extensions);
+    site.answer_with(site.answer(&headers, &origin, &form).await)
 }
 
 async fn sign_out(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> AxumResponse {

@@ -19,6 +19,10 @@ mod pages;
 mod plaid_side;
 #[path = "bank/program.rs"]
 mod program;
+#[path = "bank/safety.rs"]
+mod safety;
+#[path = "bank/sign_in.rs"]
+mod sign_in;
 #[path = "bank/site.rs"]
 mod site;
 #[path = "bank/support.rs"]

@@ -169,7 +169,7 @@ async fn walk(
     driver.fill("[name=username]", "user_locked").await;
     driver.fill("[name=password]", "pass_good\u{e007}").await;
     driver.wait_for("[role=alert]").await;
-    shot("6-locked").await;
+    shot("6-locked-looks-like-wrong").await;
     driver.fill("[name=username]", "").await;
     driver.clear("[name=username]").await;
     driver.fill("[name=username]", "user_good").await;

@@ -7,7 +7,7 @@ mod kit;
 mod state;
 mod totp;
 
-pub use kit::{CredentialsKit, Factor, SignInMethods, TokenIssuer};
+pub use kit::{CredentialsKit, Factor, SignInMethods, SignInOrigin, SignInStep, TokenIssuer};
 pub use totp::TotpSecret;
 
 use crate::Error;

@@ -6,6 +6,7 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use demo_bank::{
     Bank, BankConfig, OpenError,
     ledger::{Database, Ledger, fill::Filling, import::Progress},
+    listen::is_loopback,
     password::PASSWORD,
     plaid_side::{Offer, PlaidSide},
     scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
@@ -13,7 +14,7 @@ use demo_bank::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use px_core::{Clock as _, ReqwestTransport, SystemClock};
-use px_server::hyper::Server;
+use px_server::{clients::MIN_SECRET_BYTES, hyper::Server};
 use px_types::{ApplicationId, ClientId, ClientSecret, Date, TargetApplicationToken};
 use std::{
     error::Error,
@@ -27,7 +28,7 @@ use tokio::net::TcpListener;
 
 const EXAMPLES: &str = "\
 Examples:
-  printf 'a long random secret' > secret.txt
+  head -c 24 /dev/urandom | base64 > secret.txt
   demo-bank serve --listen 127.0.0.1:8080 --database bank.sqlite \\
       --client-id plaid --client-secret-file secret.txt \\
       --redirect-uri http://127.0.0.1:9000/back
@@ -81,13 +82,16 @@ struct Serve {
     /// Where to listen; port 0 lets the system choose.
     #[arg(long, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: String,
+    /// Listen where others can reach it, although the passwords of its customers are published.
+    #[arg(long)]
+    allow_insecure: bool,
     /// The bank's database, made if it is not there; `:memory:` keeps nothing.
     #[arg(long)]
     database: PathBuf,
     /// The id of the client that the bank knows: Plaid's.
     #[arg(long)]
     client_id: ClientId,
-    /// The file with its secret; a newline at its end does not count.
+    /// The file with its secret, of at least 16 characters; a newline at its end does not count.
     #[arg(long)]
     client_secret_file: PathBuf,
     /// The name of the client that users see.
@@ -170,6 +174,13 @@ fn secret(file: &Path) -> Result<ClientSecret, String> {
     let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("{}: the secret is empty", file.display())),
+        secret if secret.len() < MIN_SECRET_BYTES => {
+            let error = format!(
+                "{}: the secret has fewer than {MIN_SECRET_BYTES} characters and can be guessed; make a random one",
+                file.display()
+            );
+            Cli::command().error(ErrorKind::ValueValidation, error).exit()
+        }
         secret => Ok(ClientSecret::new(secret)),
     }
 }
@@ -208,6 +219,14 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
+    if !options.allow_insecure && !is_loopback(&options.listen) {
+        let error = format!(
+            "--listen {}: others can reach this address, and the password of every customer of this bank is \
+             published ({PASSWORD}). Listen on 127.0.0.1, or insist with --allow-insecure",
+            options.listen
+        );
+        Cli::command().error(ErrorKind::ValueValidation, error).exit();
+    }
     let secret = secret(&options.client_secret_file)?;
     let plaid = options.plaid.side()?;
     // Before the bank opens, which takes a while: whoever asks it to end then is heard too.

@@ -195,6 +195,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
             "listening": address.to_string(), "public_url": plaid.config().public_url,
             "metrics": metrics_at.map(|at| format!("http://{at}/metrics")),
             "application": app_at.map(|at| format!("http://{at}")),
+            "application_password": app_at.map(|_| plaid.app_password()),
         })
         .to_string());
     } else {
@@ -203,7 +204,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
             say(&format!("Health and metrics: http://{at}/healthz, http://{at}/metrics"));
         }
         if let Some(at) = app_at {
-            say(&format!("Example application: http://{at}"));
+            say(&format!("Example application: http://{at}, password {}", plaid.app_password()));
         }
         say(&format!("Listening on {address}"));
     }

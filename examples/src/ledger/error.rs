@@ -26,6 +26,12 @@ pub enum LedgerError {
     /// The file to import has bad lines; nothing was imported.
     #[error("{0}")]
     Import(ImportReport),
+    /// The books have sealed tokens and their key file is missing.
+    #[error("{}: the key that opens the tokens in the database is missing; restore it", .0.display())]
+    NoKey(std::path::PathBuf),
+    /// A sealed token cannot be opened, or the key cannot be used.
+    #[error("the key of the books: {0}")]
+    Vault(#[from] px_items::vault::VaultError),
     /// The clock cannot be moved that far.
     #[error("the clock moves by 1 to {0} days at a time")]
     Days(i64),

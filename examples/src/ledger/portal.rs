@@ -66,6 +66,57 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Stores the time until which a customer who was sent to Plaid's page can consent there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn note_pending_link(&self, user: &UserId, ends: DateTime<Utc>) -> super::Result<()> {
+        let sql = "INSERT INTO pending_links (user_id, ends) VALUES (?, ?)
+            ON CONFLICT (user_id) DO UPDATE SET ends = excluded.ends";
+        let query = sqlx::query(sql).bind(user.as_str()).bind(ends.timestamp_millis());
+        query.execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Deletes the entry of a customer who was sent to Plaid's page.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn forget_pending_link(&self, user: &UserId) -> super::Result<()> {
+        let query = sqlx::query("DELETE FROM pending_links WHERE user_id = ?").bind(user.as_str());
+        query.execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Returns at most 100 customers whose link tokens have expired.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn ended_links(&self, now: DateTime<Utc>) -> super::Result<Vec<UserId>> {
+        let sql = "SELECT user_id FROM pending_links WHERE ends <= ? ORDER BY ends LIMIT 100";
+        let query = sqlx::query_scalar(sql).bind(now.timestamp_millis());
+        let ids: Vec<String> = query.fetch_all(self.pool()).await?;
+        ids.into_iter().map(|id| UserId::new(id).map_err(|_| LedgerError::NotABank)).collect()
+    }
+}
+
+/// Row name to which a customer's sealed token is bound.
+fn token_row(user: &UserId) -> String {
+    format!("the token of {user}")
+}
+
+impl Ledger {
+    /// Opens the sealed token of a customer's Item.
+    pub(super) fn unseal_token(
+        &self,
+        user: &UserId,
+        sealed: &str,
+    ) -> super::Result<ItemAccessToken> {
+        self.unseal(sealed, &token_row(user)).map(ItemAccessToken::new)
+    }
+}
+
 /// A row's body. What it says stays out of the error: it is a customer's.
 fn read<T: DeserializeOwned>(body: &str) -> Answer<T> {
     serde_json::from_str(body)
@@ -86,21 +137,29 @@ impl PortalStore for SqlitePortal {
         let sql = "SELECT token FROM plaid_tokens WHERE user_id = ?";
         let found: Option<String> =
             sqlx::query_scalar(sql).bind(user.as_str()).fetch_optional(self.0.pool()).await?;
-        Ok(found.map(ItemAccessToken::new))
+        Ok(found.map(|sealed| self.0.unseal_token(user, &sealed)).transpose()?)
     }
 
     async fn keep_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<ItemAccessToken> {
         let sql = "INSERT INTO plaid_tokens (user_id, token) VALUES (?, ?)
             ON CONFLICT (user_id) DO UPDATE SET token = token RETURNING token";
-        let query = sqlx::query_scalar(sql).bind(user.as_str()).bind(token.expose());
+        let sealed = self.0.seal(token.expose(), &token_row(user))?;
+        let query = sqlx::query_scalar(sql).bind(user.as_str()).bind(sealed);
         let kept: String = query.fetch_one(self.0.pool()).await?;
-        Ok(ItemAccessToken::new(kept))
+        Ok(self.0.unseal_token(user, &kept)?)
     }
 
     async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Answer<()> {
-        let sql = "DELETE FROM plaid_tokens WHERE user_id = ? AND token = ?";
-        let query = sqlx::query(sql).bind(user.as_str()).bind(token.expose());
-        query.execute(self.0.pool()).await?;
+        let mut tx = self.tx().await?;
+        let sql = "SELECT token FROM plaid_tokens WHERE user_id = ?";
+        let found: Option<String> =
+            sqlx::query_scalar(sql).bind(user.as_str()).fetch_optional(&mut *tx).await?;
+        let Some(sealed) = found else { return Ok(()) };
+        if self.0.unseal_token(user, &sealed)? == *token {
+            let query = sqlx::query("DELETE FROM plaid_tokens WHERE user_id = ?");
+            query.bind(user.as_str()).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use std::{
 
 type Answer<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 
+/// Row name to which the sealed body of a notification is bound.
+const NOTIFICATION: &str = "notification";
+
 /// Who shares, or is about to: with a token at Plaid, or with a grant that was not revoked.
 const SHARES: &str = "SELECT user_id FROM plaid_tokens
     UNION SELECT principal FROM grants WHERE json_extract(body, '$.revoked_at') IS NULL";
@@ -68,7 +71,8 @@ impl Ledger {
         let row = |(n, user, account, since, token): (i64, String, String, Day, String)| {
             let user = UserId::new(user).map_err(|_| LedgerError::NotABank)?;
             let account = AccountId::new(account).map_err(|_| LedgerError::NotABank)?;
-            Ok(Row { n, user, account, since, token: ItemAccessToken::new(token) })
+            let token = self.unseal_token(&user, &token)?;
+            Ok(Row { n, user, account, since, token })
         };
         let rows: Vec<Row> = rows.into_iter().map(row).collect::<Result<_>>()?;
         Ok((!rows.is_empty()).then_some(Booked(rows)))
@@ -144,7 +148,9 @@ impl NotificationStore for SqliteNotifications {
         let mut tx = self.0.write().await?;
         for entry in entries {
             let query = sqlx::query("INSERT INTO notifications (lane, body) VALUES (?, ?)");
-            let query = query.bind(entry.lane().as_str()).bind(serde_json::to_string(entry)?);
+            let query = query.bind(entry.lane().as_str());
+            // It holds a token.
+            let query = query.bind(self.0.seal(&serde_json::to_string(entry)?, NOTIFICATION)?);
             query.execute(&mut *tx).await?;
         }
         Ok(tx.commit().await?)
@@ -155,7 +161,8 @@ impl NotificationStore for SqliteNotifications {
         let query = sqlx::query_as(sql).bind(lane.as_str()).bind(i64::try_from(at_most)?);
         let rows: Vec<(i64, String)> = query.fetch_all(self.0.pool()).await?;
         let kept = |(n, body): &(i64, String)| {
-            let entry = serde_json::from_str(body);
+            let body = self.0.unseal(body, NOTIFICATION)?;
+            let entry = serde_json::from_str(&body);
             // The row holds a token: where it is damaged is not told.
             let entry = entry.map_err(|_| "a notification cannot be read")?;
             Ok(Kept::new(u64::try_from(*n)?, entry))

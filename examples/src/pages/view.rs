@@ -1,22 +1,28 @@
 //! What the pages look like. Everything that came from outside is escaped by maud.
 
 use super::{money::readable, visit::Visit};
-use crate::ledger::read::User;
+use crate::{
+    ledger::read::User,
+    sign_in::{
+        steps::Refusal,
+        view::{self as sign_in_forms, Forms, alert},
+    },
+};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use px_server::oauth::AuthorizationRequest;
 use px_types::{
     Scope,
-    model::account::{Account, AccountType},
+    model::{
+        account::{Account, AccountType},
+        sign_in::Challenge,
+    },
 };
 
 /// What a form is shown again with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Message {
-    /// The name or the password is wrong.
-    Wrong,
-    /// The user is locked out.
-    Locked,
-    /// Too many wrong passwords.
-    Wait,
+    /// A step of the sign-in was refused.
+    Refused(Refusal),
     /// No account is picked.
     NonePicked,
     /// Neither button was pressed.
@@ -41,11 +47,7 @@ pub(super) enum Stop {
 impl Message {
     fn text(self) -> &'static str {
         match self {
-            Self::Wrong => "The username or password is not right. Please try again.",
-            Self::Locked => {
-                "This profile is locked. Nobody can sign in with it until it is unlocked in a branch or by phone."
-            }
-            Self::Wait => "Too many attempts. Please wait a minute, then try again.",
+            Self::Refused(refusal) => refusal.text(),
             Self::NonePicked => "Select at least one account to share, or choose “Don’t allow”.",
             Self::Undecided => "Choose “Allow” or “Don’t allow”.",
         }
@@ -85,14 +87,6 @@ fn layout(title: &str, narrow: bool, content: &Markup) -> Markup {
     }
 }
 
-fn alert(message: Option<Message>) -> Markup {
-    html! {
-        @if let Some(message) = message {
-            div class="alert" id="message" role="alert" { (PreEscaped(WARNING)) p { (message.text()) } }
-        }
-    }
-}
-
 fn hidden(visit: &Visit) -> Markup {
     html! {
         input type="hidden" name="visit" value=(visit.id);
@@ -101,14 +95,20 @@ fn hidden(visit: &Visit) -> Markup {
 }
 
 /// Who asks, as the user knows it.
-fn asker(visit: &Visit) -> &str {
-    visit.request.application_name.as_deref().unwrap_or(&visit.request.client_name)
+fn asker(request: &AuthorizationRequest) -> &str {
+    request.application_name.as_deref().unwrap_or(&request.client_name)
 }
 
 /// The page to sign in on.
-pub(super) fn sign_in(visit: &Visit, username: &str, message: Option<Message>) -> Markup {
-    let wrong = message.is_some();
-    let app = asker(visit);
+pub(super) fn sign_in(
+    request: &AuthorizationRequest,
+    sealed: &str,
+    username: &str,
+    refusal: Option<Refusal>,
+) -> Markup {
+    let app = asker(request);
+    let hidden = html! { input type="hidden" name="csrf" value=(sealed); };
+    let forms = Forms { action: "/sign-in", hidden };
     layout(
         "Sign in",
         true,
@@ -116,30 +116,34 @@ pub(super) fn sign_in(visit: &Visit, username: &str, message: Option<Message>) -
             section class="card" {
                 h1 { "Sign in" }
                 p class="lead" { "to continue to " strong { (app) } }
-                (alert(message))
-                form method="post" action="/sign-in" {
-                    (hidden(visit))
-                    div class="field" {
-                        label for="username" { "Username" }
-                        input id="username" name="username" type="text" value=(username) autocomplete="username"
-                            autocapitalize="none" spellcheck="false" required maxlength="255"
-                            autofocus[username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
-                    }
-                    div class="field" {
-                        label for="password" { "Password" }
-                        input id="password" name="password" type="password" autocomplete="current-password"
-                            required maxlength="1024"
-                            autofocus[!username.is_empty()] aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
-                    }
-                    button type="submit" class="primary" { "Sign in" }
-                }
+                (sign_in_forms::password(&forms, username, refusal))
                 p class="note" {
                     "You are signing in at Larkfield Bank. "
-                    @if visit.request.application_name.is_some() {
-                        (app) " connects through " (visit.request.client_name) ". "
+                    @if request.application_name.is_some() {
+                        (app) " connects through " (request.client_name) ". "
                     }
                     "Your username and password are never shared."
                 }
+            }
+        },
+    )
+}
+
+/// The page of a challenge.
+pub(super) fn challenge(
+    visit: &Visit,
+    challenge: &Challenge,
+    sent: bool,
+    refusal: Option<Refusal>,
+) -> Markup {
+    let forms = Forms { action: "/sign-in", hidden: hidden(visit) };
+    layout(
+        "One more step",
+        true,
+        &html! {
+            section class="card" {
+                (sign_in_forms::challenge(&forms, challenge, sent, refusal))
+                p class="note" { "You are signing in to continue to " (asker(&visit.request)) "." }
             }
         },
     )
@@ -153,7 +157,7 @@ pub(super) fn consent(
     ends_online: bool,
     message: Option<Message>,
 ) -> Markup {
-    let app = asker(visit);
+    let app = asker(&visit.request);
     let through = visit.request.application_name.is_some();
     layout(
         "Share your accounts",
@@ -167,7 +171,7 @@ pub(super) fn consent(
                     @if through {
                         p class="lead" { "The connection runs through " strong { (visit.request.client_name) } "." }
                     }
-                    (alert(message))
+                    (alert(message.map(Message::text)))
                 }
                 fieldset class="accounts" {
                     legend { "Which accounts do you want to share?" }

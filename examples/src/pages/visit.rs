@@ -1,32 +1,41 @@
-//! Visits: one authorization request on its way through the pages, in one browser tab.
+//! Visits after the password: one authorization request on its way through the pages, in one browser
+//! tab.
+//!
+//! Before the password, the sign-in page carries its request sealed ([`px_server::visits`]) and no
+//! visit exists. Visits are bounded per user, so that one user cannot evict another's.
 
 use crate::ledger::read::User;
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
 use px_core::{Clock, Random, random};
 use px_server::oauth::AuthorizationRequest;
-use px_types::model::account::Account;
+use px_types::{
+    UserId,
+    model::{account::Account, sign_in::Challenge},
+};
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use subtle::ConstantTimeEq as _;
 
-/// How long a visit lives from its latest step.
+/// Lifetime of a visit, from its latest step.
 pub(super) const LIFE: TimeDelta = TimeDelta::minutes(10);
-/// How long an answer is given again to a form that was sent twice.
+/// Time during which a form that is sent twice gets the same response.
 const TWICE: TimeDelta = TimeDelta::seconds(10);
-/// The visits that are kept; the oldest goes first.
-const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Maximum number of visits; the oldest is evicted first.
+const MAX_VISITS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Maximum number of visits of one user; the user's oldest is evicted first.
+const MAX_VISITS_OF_USER: usize = 5;
 
-/// Where a visit stands.
+/// The current step of a visit.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// The user has yet to sign in.
-    SignIn { username: String },
-    /// The user has signed in and is asked.
+    /// The user must answer a challenge. `sent` says whether a code was sent.
+    Challenge { challenge: Box<Challenge>, sent: bool },
+    /// The user has signed in and decides.
     Consent { user: Box<User>, accounts: Vec<Account> },
-    /// The user was answered.
+    /// The user has decided.
     Answered(Answered),
 }
 
@@ -44,11 +53,12 @@ pub(super) struct Visit {
     pub(super) csrf: String,
     pub(super) request: AuthorizationRequest,
     pub(super) step: Step,
-    /// The secret of the browser's cookie, where it must be set anew.
+    /// The secret of the browser's cookie, if the page must set it.
     pub(super) new_cookie: Option<String>,
+    user: UserId,
     secret: String,
     until: DateTime<Utc>,
-    /// Whether a call is answering it at the moment.
+    /// Whether a request is deciding it at the moment.
     taken: bool,
 }
 
@@ -57,9 +67,9 @@ pub(super) struct Visit {
 pub(super) enum Found {
     /// It goes on.
     Visit(Box<Visit>),
-    /// It was answered a moment ago; the same answer is due.
+    /// It was decided a moment ago; the same response is due.
     Answered(Answered),
-    /// It was answered long ago, or is being answered.
+    /// It was decided long ago, or is being decided.
     Over,
     /// There is none, it is over, or the form is not from its page.
     Unknown,
@@ -74,7 +84,7 @@ pub(super) struct Visits {
 
 impl Visits {
     pub(super) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random, visits: Mutex::new(LruCache::new(MOST)) }
+        Self { clock, random, visits: Mutex::new(LruCache::new(MAX_VISITS)) }
     }
 
     fn visits(&self) -> MutexGuard<'_, LruCache<String, Visit>> {
@@ -82,19 +92,28 @@ impl Visits {
         self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(&self, request: AuthorizationRequest) -> Visit {
+    /// Begins the visit of a user who gave the right password.
+    pub(super) fn begin(&self, request: AuthorizationRequest, user: UserId, step: Step) -> Visit {
         let secret = random::secret(&*self.random);
         let visit = Visit {
             id: random::secret(&*self.random),
             csrf: random::secret(&*self.random),
             request,
-            step: Step::SignIn { username: String::new() },
+            step,
             new_cookie: Some(secret.clone()),
+            user,
             secret,
             until: self.clock.now() + LIFE,
             taken: false,
         };
-        self.visits().put(visit.id.clone(), visit.clone());
+        let mut visits = self.visits();
+        // The latest ones come first.
+        let of_user = visits.iter().filter(|(_, other)| other.user == visit.user);
+        let oldest = of_user.skip(MAX_VISITS_OF_USER - 1).map(|(id, _)| id.clone());
+        for id in oldest.collect::<Vec<_>>() {
+            visits.pop(&id);
+        }
+        visits.put(visit.id.clone(), visit.clone());
         visit
     }
 
@@ -124,26 +143,21 @@ impl Visits {
         }
     }
 
-    /// The user signed in: the visit goes on with a new cookie and a new token, so that
-    /// neither is one that was known before.
-    pub(super) fn signed_in(
-        &self,
-        visit: &mut Visit,
-        user: User,
-        accounts: Vec<Account>,
-    ) -> Option<()> {
+    /// Moves a visit to its next step, with a new cookie and a new token: those of the step before
+    /// are worth nothing. Returns `None` if the visit is over.
+    pub(super) fn go_on(&self, visit: &mut Visit, step: Step) -> Option<()> {
         visit.secret = random::secret(&*self.random);
         visit.csrf = random::secret(&*self.random);
         visit.new_cookie = Some(visit.secret.clone());
         visit.until = self.clock.now() + LIFE;
-        visit.step = Step::Consent { user: Box::new(user), accounts };
+        visit.step = step;
         let mut visits = self.visits();
         let stored = visits.get_mut(&visit.id)?;
         *stored = visit.clone();
         Some(())
     }
 
-    /// Makes an answer this call's alone; `false` when another call has it.
+    /// Claims the decision for this request. Returns `false` if another request has it.
     pub(super) fn take(&self, visit: &mut Visit) -> bool {
         let mut visits = self.visits();
         let free =
@@ -157,7 +171,7 @@ impl Visits {
         }
     }
 
-    /// The answer failed; the user may try again.
+    /// The decision could not be stored; the user may try again.
     pub(super) fn give_back(&self, visit: &Visit) {
         if let Some(stored) = self.visits().get_mut(&visit.id) {
             stored.taken = false;

@@ -90,8 +90,12 @@ pub struct Config {
     pub webhook_key_file: Option<PathBuf>,
     /// How TLS is spoken.
     pub tls: Tls,
-    /// Whether webhooks may go to this machine and its networks, and over plain http.
+    /// Whether webhooks may go to this machine, over plain http.
+    pub local_webhooks: bool,
+    /// Whether webhooks may go to any private address, over plain http.
     pub private_webhooks: bool,
+    /// Whether the program starts although others can reach what is fit for a demo only.
+    pub allow_insecure: bool,
     /// The environment that tokens and webhooks name.
     pub environment: Environment,
     /// Items that are worked on at once.

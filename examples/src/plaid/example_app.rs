@@ -1,8 +1,9 @@
 //! An application of a developer, with a page of its own: starts Link, reads, takes webhooks.
 //!
-//! As small as one can be, and for one household: whoever opens it sees the same. What it does
-//! right: a return from Link is taken only in the browser that was sent there, a webhook only with
-//! a good signature, and both as a hint to read. It knows of Plaid what any client does.
+//! It is as small as possible and serves one household, which signs in with a password that the
+//! program prints. It shows nothing before the sign-in, accepts a return from Link only in the
+//! browser that was sent there, accepts webhooks only with a valid signature, and takes both as a
+//! hint to read. It knows of Plaid what any client does.
 
 mod view;
 
@@ -18,9 +19,11 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, Request, StatusCode, header};
+use lru::LruCache;
 use px_client::PlaidClient;
-use px_core::{Clock, HttpLimits, HttpTransport, Random, digest::constant_time_eq, random};
+use px_core::{Clock, Digest, HttpLimits, HttpTransport, Random, digest::constant_time_eq, random};
 use px_server::webhook::{AskedKeys, Verifier};
 use px_types::{
     ItemAccessToken, ItemId, LinkToken, PublicToken,
@@ -36,14 +39,17 @@ use serde_json::json;
 use std::{
     collections::VecDeque,
     fmt,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 const STYLE: &str = include_str!("example_app/style.css");
 /// The webhooks that the page lists; what comes twice in a row is listed once.
 const LATEST: usize = 12;
-/// How long the browser may be away.
-const AWAY: i64 = 4 * 60 * 60;
+/// Lifetime of a session, in which the browser may be away at Plaid and its bank.
+const SESSION_LIFETIME: TimeDelta = TimeDelta::hours(4);
+/// Maximum number of sessions; the oldest is evicted first. Only the right password begins one.
+const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -79,7 +85,25 @@ struct Inner {
     plaid: Plaid,
     client: PlaidClient,
     verifier: Verifier,
+    password: String,
+    /// Start of each session, by the digest of its cookie's secret.
+    sessions: Mutex<LruCache<[u8; 32], DateTime<Utc>>>,
     book: Mutex<Book>,
+}
+
+/// A browser that has signed in.
+struct Session {
+    /// Secret of its cookie.
+    secret: String,
+    /// Link token with which the browser was sent to Plaid; empty before that.
+    link_token: String,
+}
+
+impl Session {
+    /// Returns the token of its forms. It is derived from the cookie's secret and is no cookie itself.
+    fn csrf(&self) -> String {
+        Digest::of(format!("form {}", self.secret)).to_string()
+    }
 }
 
 #[derive(Default)]
@@ -115,11 +139,15 @@ impl fmt::Debug for ExampleApp {
 }
 
 impl ExampleApp {
-    /// An application of a registry, at its own address.
+    /// Creates the site of a registered application. Its household signs in with `password`.
     ///
     /// # Errors
     /// When Plaid's address is none.
-    pub fn new(app: Application, plaid: Plaid) -> Result<Self, px_client::Error> {
+    pub fn new(
+        app: Application,
+        plaid: Plaid,
+        password: impl Into<String>,
+    ) -> Result<Self, px_client::Error> {
         let client = PlaidClient::builder(plaid.api.clone(), plaid.transport.clone())
             .client(app.client_id.clone(), app.secret.clone())
             .clock(plaid.clock.clone())
@@ -139,7 +167,10 @@ impl ExampleApp {
         let verifier = Verifier::new(Arc::new(keys)).clock(plaid.clock.clone());
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
-        Ok(Self(Arc::new(Inner { app, path, plaid, client, verifier, book: Mutex::default() })))
+        let (password, book) = (password.into(), Mutex::default());
+        let sessions = Mutex::new(LruCache::new(MAX_SESSIONS));
+        let inner = Inner { app, path, plaid, client, verifier, password, sessions, book };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Its page and its webhooks.
@@ -148,6 +179,7 @@ impl ExampleApp {
         let home = if self.0.path.is_empty() { "/".to_owned() } else { self.0.path.clone() };
         Router::new()
             .route(&home, get(show))
+            .route(&at("/enter"), post(enter).get(to_home))
             .route(&at("/connect"), post(connect))
             .route(&at("/linked"), get(linked))
             .route(&at("/disconnect"), post(disconnect))
@@ -168,6 +200,32 @@ impl ExampleApp {
 
     fn cookie(&self) -> String {
         format!("{}-session", self.0.app.id)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, LruCache<[u8; 32], DateTime<Utc>>> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the session of a browser that has signed in. Its cookie holds the session's secret and,
+    /// after a dot, the link token with which the browser was sent to Plaid.
+    fn session(&self, headers: &HeaderMap) -> Option<Session> {
+        let cookie = web::cookie_of(headers, &self.cookie())?;
+        let (secret, link_token) = cookie.split_once('.')?;
+        let began = self.sessions().get(Digest::of(secret).as_bytes()).copied()?;
+        let lives = self.0.plaid.clock.now() - began < SESSION_LIFETIME;
+        let (secret, link_token) = (secret.to_owned(), link_token.to_owned());
+        lives.then_some(Session { secret, link_token })
+    }
+
+    fn with_session(&self, response: Response, session: &Session) -> Response {
+        let value = format!("{}.{}", session.secret, session.link_token);
+        let seconds = SESSION_LIFETIME.num_seconds();
+        web::with_cookie(response, &web::cookie(&self.cookie(), &value, seconds, false))
+    }
+
+    fn sign_in_page(&self, status: StatusCode, wrong: bool) -> Response {
+        let link = self.0.plaid.link.as_str();
+        web::page(status, view::sign_in(&self.0.app, &self.0.path, wrong, link), [])
     }
 
     /// Asks the developer's side.
@@ -239,6 +297,9 @@ impl ExampleApp {
 }
 
 async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
+    let Some(session) = app.session(&headers) else {
+        return app.sign_in_page(StatusCode::OK, false);
+    };
     let (connected, webhooks) = {
         let book = app.book();
         (book.connected.clone(), book.webhooks.iter().cloned().collect::<Vec<_>>())
@@ -250,33 +311,42 @@ async fn show(State(app): State<ExampleApp>, headers: HeaderMap) -> Response {
             Err(error) => return app.failed(&*error),
         }
     }
-    let session = web::cookie_of(&headers, &app.cookie());
-    let (session, is_new) = match session.filter(|session| session.contains('.')) {
-        Some(session) => (session, false),
-        None => (format!("{}.", random::identifier(&*app.0.plaid.random)), true),
-    };
-    let csrf = session.split('.').next().unwrap_or_default();
-    let page = view::home(&app.0.app, &app.0.path, csrf, &shown, &webhooks, &app.0.plaid.link);
-    let page = web::page(StatusCode::OK, page, [app.0.plaid.link.as_str()]);
-    if is_new {
-        web::with_cookie(page, &web::cookie(&app.cookie(), &session, AWAY, false))
-    } else {
-        page
-    }
+    let (csrf, link) = (session.csrf(), app.0.plaid.link.as_str());
+    let page = view::home(&app.0.app, &app.0.path, &csrf, &shown, &webhooks, link);
+    web::page(StatusCode::OK, page, [link])
 }
 
-/// A form of the page: whether it came from there.
-fn is_own(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<Form> {
-    let form = Form::read(headers, body)?;
-    let session = web::cookie_of(headers, &app.cookie())?;
-    let csrf = session.split('.').next().unwrap_or_default();
-    let right = constant_time_eq(csrf.as_bytes(), form.one("csrf").as_bytes());
-    (right && !csrf.is_empty()).then_some(form)
+/// Signs the household in. Its password is random, so attempts need no limit.
+async fn enter(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
+    let form = Form::read(&headers, &body);
+    let given = form.as_ref().map(|form| form.one("password").trim()).unwrap_or_default();
+    let is_right = constant_time_eq(given.as_bytes(), app.0.password.as_bytes());
+    if !is_right || web::is_cross_site(&headers) {
+        return app.sign_in_page(StatusCode::FORBIDDEN, true);
+    }
+    let secret = random::secret(&*app.0.plaid.random);
+    app.sessions().put(*Digest::of(&secret).as_bytes(), app.0.plaid.clock.now());
+    let session = Session { secret, link_token: String::new() };
+    app.with_session(web::redirect(&app.home()), &session)
+}
+
+async fn to_home(State(app): State<ExampleApp>) -> Response {
+    web::redirect(&app.home())
+}
+
+/// Returns the session and the fields of a form from one of the household's pages. Returns `None`
+/// for any other form.
+fn own_form(app: &ExampleApp, headers: &HeaderMap, body: &[u8]) -> Option<(Session, Form)> {
+    let (session, form) = (app.session(headers)?, Form::read(headers, body)?);
+    let is_own = constant_time_eq(session.csrf().as_bytes(), form.one("csrf").as_bytes());
+    is_own.then_some((session, form))
 }
 
 /// Sends the household to Link. The cookie remembers with which link token.
 async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
-    let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
+    let Some((mut session, _)) = own_form(&app, &headers, &body) else {
+        return web::redirect(&app.home());
+    };
     let user = LinkTokenUser::new("the-household");
     let mut request =
         CreateLinkToken::new(app.0.app.name.clone(), "en", vec!["US".to_owned()], user);
@@ -285,11 +355,11 @@ async fn connect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes)
     match app.0.client.create_link_token(request).await {
         Ok(created) => {
             let token: LinkToken = created.link_token;
-            let session = format!("{}.{}", form.one("csrf"), token.expose());
+            session.link_token = token.expose().to_owned();
             let to = url::form_urlencoded::Serializer::new(format!("{}/link?", app.0.plaid.link))
                 .append_pair("token", token.expose())
                 .finish();
-            web::with_cookie(web::redirect(&to), &web::cookie(&app.cookie(), &session, AWAY, false))
+            app.with_session(web::redirect(&to), &session)
         }
         Err(error) => app.failed(&error),
     }
@@ -308,8 +378,8 @@ async fn linked(
     };
     // Only in the browser that went there with this token: else a stranger's bank could be
     // slipped to this household.
-    let session = web::cookie_of(&headers, &app.cookie()).unwrap_or_default();
-    let sent = session.split_once('.').map(|(_, token)| token).unwrap_or_default();
+    let Some(session) = app.session(&headers) else { return web::redirect(&app.home()) };
+    let sent = &session.link_token;
     let came = field("link_token").unwrap_or_default();
     let same = constant_time_eq(sent.as_bytes(), came.as_bytes());
     if let Some(token) = field("public_token").filter(|_| same && !sent.is_empty())
@@ -321,7 +391,9 @@ async fn linked(
 }
 
 async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> Response {
-    let Some(form) = is_own(&app, &headers, &body) else { return web::redirect(&app.home()) };
+    let Some((_, form)) = own_form(&app, &headers, &body) else {
+        return web::redirect(&app.home());
+    };
     let left = {
         let mut book = app.book();
         let found =

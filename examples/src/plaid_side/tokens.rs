@@ -1,8 +1,8 @@
 //! The bank's own tokens for Plaid: for whom they are made, and when they end.
 //!
-//! A token is made for a customer who shares, by a consent or by asking for it here, and for
-//! nobody else: looking at a page is no consent. What Plaid does with one is its matter, so the
-//! bank ends what it made as soon as its customer shares nothing.
+//! A token is made for a customer who shares, by a consent at an application's request or on the
+//! bank's own site, and for nobody else: looking at a page is no consent. What Plaid does with one
+//! is its matter, so the bank ends what it made as soon as its customer shares nothing.
 
 use crate::ledger::{Ledger, grants::SqliteGrants, portal::SqlitePortal};
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use px_server::{
     PermittedAccounts,
     oauth::{GrantRecord, GrantStore as _, OAuth, StoreError},
 };
-use px_types::{AccessToken, ClientId, UserId};
+use px_types::{AccessToken, ClientId, ScopeSet, UserId};
 use std::{
     collections::HashMap,
     error::Error,
@@ -38,8 +38,8 @@ pub(super) struct OurTokens {
     oauth: OAuth,
     client: ClientId,
     clock: Arc<dyn Clock>,
-    /// Who asks to share just now, and in how many calls.
-    asked: Mutex<HashMap<UserId, usize>>,
+    /// The consents that are being carried out, with the accounts of each.
+    consents: Mutex<HashMap<UserId, Arc<PermittedAccounts>>>,
     /// The latest token of each user. Without it every import that fails would leave a grant.
     made: Mutex<LruCache<UserId, AccessToken>>,
 }
@@ -50,20 +50,20 @@ impl fmt::Debug for OurTokens {
     }
 }
 
-/// As long as it is kept, its user asks to share.
-pub(crate) struct Asked {
+/// A customer's consent on the bank's own site. Until it is dropped, a token over its accounts is
+/// made for the customer. Of several consents of one customer, the latest counts.
+pub(crate) struct Consent {
     user: UserId,
+    accounts: Arc<PermittedAccounts>,
     tokens: Arc<OurTokens>,
 }
 
-impl Drop for Asked {
+impl Drop for Consent {
     fn drop(&mut self) {
-        let mut asked = locked(&self.tokens.asked);
-        if let Some(count) = asked.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                asked.remove(&self.user);
-            }
+        let mut consents = locked(&self.tokens.consents);
+        // A later consent of the same customer stays.
+        if consents.get(&self.user).is_some_and(|latest| Arc::ptr_eq(latest, &self.accounts)) {
+            consents.remove(&self.user);
         }
     }
 }
@@ -82,21 +82,26 @@ impl OurTokens {
     ) -> Self {
         let grants = SqliteGrants::new(ledger.clone());
         let records = SqlitePortal::new(ledger.clone());
-        let (asked, made) = (Mutex::default(), Mutex::new(LruCache::new(MADE)));
-        Self { ledger, grants, records, oauth, client, clock, asked, made }
+        let (consents, made) = (Mutex::default(), Mutex::new(LruCache::new(MADE)));
+        Self { ledger, grants, records, oauth, client, clock, consents, made }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    pub(super) fn asked_by(self: &Arc<Self>, user: &UserId) -> Asked {
-        *locked(&self.asked).entry(user.clone()).or_default() += 1;
-        Asked { user: user.clone(), tokens: self.clone() }
+    pub(super) fn consent_of(
+        self: &Arc<Self>,
+        user: &UserId,
+        accounts: PermittedAccounts,
+    ) -> Consent {
+        let accounts = Arc::new(accounts);
+        locked(&self.consents).insert(user.clone(), accounts.clone());
+        Consent { user: user.clone(), accounts, tokens: self.clone() }
     }
 
-    fn asks(&self, user: &UserId) -> bool {
-        locked(&self.asked).contains_key(user)
+    fn current_consent(&self, user: &UserId) -> Option<PermittedAccounts> {
+        locked(&self.consents).get(user).map(|accounts| (**accounts).clone())
     }
 
     /// What Plaid may read of a user: the accounts of every grant that holds.
@@ -126,9 +131,9 @@ impl OurTokens {
         Ok(ended.is_none_or(|ended| latest.granted_at > ended).then_some(latest))
     }
 
-    /// What the user shares by having asked for it here: the latest grant made for Plaid that
-    /// holds. As long as there is one, it cannot be said that nothing is shared.
-    async fn asked_before(&self, user: &UserId) -> Result<Option<Arc<GrantRecord>>, Failed> {
+    /// Returns the latest grant in force that was made by a consent on the bank's site. As long as
+    /// there is one, the user shares something.
+    async fn consented_here(&self, user: &UserId) -> Result<Option<Arc<GrantRecord>>, Failed> {
         let minted = self.ledger.minted(user).await?;
         let grants = self.grants_of(user).await?.into_iter();
         let ours = grants.filter(|grant| minted.contains(&grant.id));
@@ -158,17 +163,22 @@ impl OurTokens {
     async fn made_before(
         &self,
         user: &UserId,
-        consent: Option<&GrantRecord>,
+        (scopes, accounts): (&ScopeSet, &PermittedAccounts),
     ) -> Result<Option<AccessToken>, Failed> {
         let made = locked(&self.made).get(user).cloned();
         let Some(token) = made else { return Ok(None) };
         let found = self.grants.find(&Digest::of(token.expose())).await?;
-        let same = |grant: &GrantRecord| match consent {
-            Some(consent) => grant.accounts == consent.accounts && grant.scopes == consent.scopes,
-            None => grant.accounts == PermittedAccounts::All,
-        };
+        let same = |grant: &GrantRecord| grant.accounts == *accounts && grant.scopes == *scopes;
         let good = |grant: &GrantRecord| holds(grant, self.clock.now()) && same(grant);
         Ok(found.is_some_and(|found| good(&found.record)).then_some(token))
+    }
+
+    /// Revokes the tokens that were made for a user, unless an application is connected.
+    pub(super) async fn end_unused(&self, user: &UserId) -> Result<(), Failed> {
+        if !self.has_applications(user).await? {
+            self.end_all(user).await?;
+        }
+        Ok(())
     }
 
     /// The user shares nothing: what was made for Plaid ends.
@@ -192,20 +202,20 @@ impl MintToken for OurTokens {
         let shared = match self.consent(user).await? {
             Some(consent) => Some(consent),
             // An application that is still there reads by what was made when it was connected.
-            None if self.has_applications(user).await? => self.asked_before(user).await?,
+            None if self.has_applications(user).await? => self.consented_here(user).await?,
             None => None,
         };
-        if shared.is_none() && !self.asks(user) {
-            self.end_all(user).await?;
-            return Ok(None);
-        }
-        if let Some(token) = self.made_before(user, shared.as_deref()).await? {
+        let (scopes, accounts) = match (shared, self.current_consent(user)) {
+            (Some(grant), _) => (grant.scopes.clone(), grant.accounts.clone()),
+            (None, Some(accounts)) => (self.oauth.scopes().clone(), accounts),
+            (None, None) => {
+                self.end_all(user).await?;
+                return Ok(None);
+            }
+        };
+        if let Some(token) = self.made_before(user, (&scopes, &accounts)).await? {
             return Ok(Some(token));
         }
-        let (scopes, accounts) = match shared {
-            Some(grant) => (grant.scopes.clone(), grant.accounts.clone()),
-            None => (self.oauth.scopes().clone(), PermittedAccounts::All),
-        };
         let token = self.oauth.issue_for(&self.client, user.clone(), scopes, accounts).await?;
         if let Some(made) = self.grants.find(&Digest::of(token.expose())).await? {
             self.ledger.note_minted(user, &made.record.id).await?;

@@ -7,19 +7,20 @@ use super::{
 };
 use crate::{
     pages::{Form, redirect},
-    plaid_side::Outward,
+    plaid_side::{Offer, Outward},
 };
 use http::StatusCode;
 use px_client::portal::{ConnectedApp, Disconnected, PortalError, PortalErrorKind};
-use px_server::Error;
+use px_server::{Error, PermittedAccounts};
 use px_types::{
-    ApplicationId,
+    AccountId, ApplicationId,
     model::{
         account::Account,
         scopes::{AccountAccess, ProductAccess, Scopes},
     },
 };
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 /// The messages on a page.
 const MESSAGES: usize = 50;
@@ -211,21 +212,71 @@ impl Site {
         // Which of the bank's offers, by number: what stands for them at Plaid stays here.
         let offer = form.one("offer").parse().ok().and_then(|n: usize| outward.offers().get(n));
         let Some(offer) = offer else { return self.unknown(session).await };
-        let _asked = outward.asked_by(&session.user);
-        match outward.portal().connect(&session.user, &offer.target, None).await {
+        let consent = match form.one("decision") {
+            "allow" => {
+                let picked = self.picked(session, form).await?;
+                if picked.is_empty() {
+                    let why = Some(view::apps::Trouble::NothingToShare);
+                    return self.ask_to_share(session, offer, form, why).await;
+                }
+                // Stored before a token is made, so that the token ends even if this call does not return.
+                outward.sent_to_plaid(&session.user, None).await.map_err(failed)?;
+                Some(outward.consent_of(&session.user, PermittedAccounts::Only(picked)))
+            }
+            "deny" => return Ok(redirect("/apps")),
+            _ => None,
+        };
+        let connected = outward.portal().connect(&session.user, &offer.target, None).await;
+        let has_consented = consent.is_some();
+        drop(consent);
+        match connected {
             Ok(link) => {
+                if has_consented {
+                    let ends = Some(link.expires_at.utc());
+                    outward.sent_to_plaid(&session.user, ends).await.map_err(failed)?;
+                }
                 self.0.sessions.sent_to_plaid(session, &link.link_token);
                 Ok(redirect(outward.link_page(&link.link_token).as_str()))
             }
-            Err(error) if error.kind() == PortalErrorKind::Plaid => {
+            // Plaid reads nothing of a customer who has not consented.
+            Err(error) if error.kind() == PortalErrorKind::NotShared => {
+                self.ask_to_share(session, offer, form, None).await
+            }
+            Err(error) => {
+                if has_consented {
+                    outward.abandon_link(&session.user).await;
+                }
+                if error.kind() != PortalErrorKind::Plaid {
+                    return Err(shared(error));
+                }
                 tracing::warn!(%error, cause = error.plaid().map(tracing::field::display),
                     "Plaid's page cannot be opened");
                 let frame = self.frame(session, view::Tab::Apps).await?;
                 let page = view::apps::cannot_connect(&frame, &offer.name);
                 Ok(self.page(StatusCode::SERVICE_UNAVAILABLE, page))
             }
-            Err(error) => Err(shared(error)),
         }
+    }
+
+    /// Returns the customer's accounts that a form names.
+    async fn picked(&self, session: &Session, form: &Form) -> Result<BTreeSet<AccountId>, Error> {
+        let accounts = self.accounts(session).await?.into_iter().map(|account| account.id);
+        let is_picked = |id: &AccountId| form.all("account_id").any(|given| given == id.as_str());
+        Ok(accounts.filter(is_picked).collect())
+    }
+
+    /// Renders the consent page for a customer who shares nothing yet.
+    async fn ask_to_share(
+        &self,
+        session: &Session,
+        offer: &Offer,
+        form: &Form,
+        trouble: Option<view::apps::Trouble>,
+    ) -> Result<Html, Error> {
+        let accounts = self.accounts(session).await?;
+        let frame = self.frame(session, view::Tab::Apps).await?;
+        let body = view::change::share(&frame, offer, form.one("offer"), &accounts, trouble);
+        Ok(self.page(StatusCode::OK, body))
     }
 
     /// `GET /apps/connected`: back from Plaid's page. Who did not consent there leaves nothing behind.
@@ -235,9 +286,8 @@ impl Site {
         }
         if said.error.is_some()
             && let Ok(outward) = self.outward()
-            && let Err(error) = outward.portal().give_up(&session.user).await
         {
-            tracing::warn!(%error, "an Item without applications stays for now");
+            outward.abandon_link(&session.user).await;
         }
         self.0.sessions.say(session, Said::Back { connected: said.error.is_none() });
         redirect("/apps")

@@ -1,39 +1,28 @@
-//! Signing in and out: name and password, then what else the bank asks of a customer.
+//! Signing in and out: name and password, then the customer's second factor.
 //!
-//! The checks are those of credentials mode, so that a customer has one set of locks.
+//! The steps are those of [`sign_in`](crate::sign_in), with the bank's one kit.
 
 use super::{Html, Site, session::SigningIn, view::door as view};
-use crate::pages::{Form, redirect};
-use async_trait::async_trait;
+use crate::{
+    pages::{Form, redirect},
+    sign_in::steps::{self, Refusal},
+};
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, header};
 use px_server::{
-    Error, Kind,
-    credentials::{Credentials as _, TokenIssuer},
+    Error,
+    credentials::{SignInOrigin, SignInStep},
 };
-use px_types::{
-    AccessToken, ClientId, DeliveryId, KbaAnswer, OneTimeCode, Password, UserId, Username,
-    model::sign_in::{ChallengeKind, SignIn},
-    partner::{
-        AuthTokenRequest, KbaAnswerEntry, KbaValidationRequest, OtpValidationRequest,
-        RequestAuthToken, SendOtp, SendOtpRequest, TwoFactorRequest, ValidateTwoFactor,
-    },
-};
+use px_types::UserId;
 
-/// The longest name and password that are looked at.
-const LONGEST: usize = 1024;
+/// Purpose to which the sealed field of a sign-in page is bound.
+const PURPOSE: &str = "sign in to the site";
 
 /// Where a sign-in may lead.
 const NEXT: [&str; 4] = ["/home", "/apps", "/apps/activity", "/messages"];
 
-/// Ends a sign-in in the browser, where a session takes the place of a token.
-pub(super) struct NoToken;
-
-#[async_trait]
-impl TokenIssuer for NoToken {
-    async fn issue(&self, _: &ClientId, _: &UserId) -> Result<AccessToken, Error> {
-        Ok(AccessToken::new("a session"))
-    }
+fn known(next: &str) -> &'static str {
+    NEXT.into_iter().find(|known| *known == next).unwrap_or("/home")
 }
 
 impl Site {
@@ -42,10 +31,14 @@ impl Site {
         if self.session(headers).is_some() {
             return Ok(redirect("/home"));
         }
-        let next = NEXT.into_iter().find(|known| *known == next).unwrap_or("/home");
-        let (entry, secret) = self.0.sessions.enter(next);
-        let page = self.page(StatusCode::OK, view::sign_in(&entry, "", None));
-        Ok(self.with_cookie(page, &self.entry_cookie(), &secret, super::session::SIGN_IN))
+        let sealed = &self.0.sealed;
+        let browser = sealed.browser(headers);
+        let field = sealed.seal(&browser, PURPOSE, &known(next)).map_err(Error::internal)?;
+        let mut page = self.page(StatusCode::OK, view::sign_in(&field, "", None));
+        if let Some(cookie) = browser.set_cookie() {
+            page.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        Ok(page)
     }
 
     fn entry_of(&self, headers: &HeaderMap, form: &Form) -> Option<SigningIn> {
@@ -58,111 +51,91 @@ impl Site {
     }
 
     /// `POST /login`
-    pub(super) async fn sign_in(&self, headers: &HeaderMap, form: &Form) -> Result<Html, Error> {
-        let Some(entry) = self.entry_of(headers, form) else { return Ok(self.expired()) };
-        let (name, password) = (form.one("username"), form.one("password"));
-        let shown: String = name.chars().take(64).collect();
-        let again = |why| {
-            let page = view::sign_in(&entry, &shown, Some(why));
-            Ok(self.page(StatusCode::OK, page))
+    pub(super) async fn sign_in(
+        &self,
+        headers: &HeaderMap,
+        origin: &SignInOrigin,
+        form: &Form,
+    ) -> Result<Html, Error> {
+        let (sealed, field) = (&self.0.sealed, form.one("csrf"));
+        let Ok(opened) = sealed.open::<String>(headers, PURPOSE, field) else {
+            return Ok(self.expired());
         };
-        if name.len() > LONGEST || password.len() > LONGEST {
-            return again(view::Why::Wrong);
-        }
-        let request = AuthTokenRequest::new(Username::new(name), Password::new(password));
-        let request = RequestAuthToken::new(request);
-        match self.0.kit.auth_token(&self.0.client, request).await {
-            Ok(sign_in) => self.go_on(entry.clone(), sign_in).await,
-            Err(error) if error.kind() == Kind::SignInRefused => again(why(&error)),
-            Err(error) if error.kind() == Kind::TooManyRequests => again(view::Why::Wait),
-            Err(error) => Err(error),
+        match steps::password(&self.0.kit, origin, form).await? {
+            Ok(step) => {
+                // A form is good for one sign-in.
+                if sealed.finish(&opened).is_err() {
+                    return Ok(self.expired());
+                }
+                self.go_on(known(&opened.value), step).await
+            }
+            Err(refusal) => {
+                let shown: String = form.one("username").chars().take(64).collect();
+                let page = view::sign_in(field, &shown, Some(refusal));
+                Ok(self.page(refusal.status(), page))
+            }
         }
     }
 
-    /// `POST /login/code`: has the code sent.
-    pub(super) async fn send_code(&self, headers: &HeaderMap, form: &Form) -> Result<Html, Error> {
+    /// `POST /login/code`: sends a code.
+    pub(super) async fn send_code(
+        &self,
+        headers: &HeaderMap,
+        origin: &SignInOrigin,
+        form: &Form,
+    ) -> Result<Html, Error> {
         let Some(mut entry) = self.entry_of(headers, form) else { return Ok(self.expired()) };
-        let Some(challenge) = entry.challenge.clone() else { return Ok(self.expired()) };
-        let Ok(delivery) = DeliveryId::new(form.one("delivery")) else {
-            return Ok(self.page(StatusCode::OK, view::challenge(&entry, &challenge, None)));
-        };
-        let request = SendOtpRequest::new(challenge.challenge_id.clone(), delivery);
-        let request = SendOtp::new(challenge.user_id.clone(), request);
-        let said = match self.0.kit.send_otp(&self.0.client, request).await {
-            Ok(_) => {
+        match steps::send_code(&self.0.kit, origin, &entry.challenge, form).await? {
+            Ok(()) => {
                 entry.sent = true;
                 self.0.sessions.go_on(&entry);
-                None
+                Ok(self.challenge(&entry, None))
             }
-            Err(error) => Some(self.refused(error)?),
-        };
-        Ok(self.page(StatusCode::OK, view::challenge(&entry, &challenge, said)))
+            Err(refusal) => Ok(self.challenge(&entry, Some(refusal))),
+        }
     }
 
     /// `POST /login/answer`
-    pub(super) async fn answer(&self, headers: &HeaderMap, form: &Form) -> Result<Html, Error> {
+    pub(super) async fn answer(
+        &self,
+        headers: &HeaderMap,
+        origin: &SignInOrigin,
+        form: &Form,
+    ) -> Result<Html, Error> {
         let Some(entry) = self.entry_of(headers, form) else { return Ok(self.expired()) };
-        let Some(challenge) = entry.challenge.clone() else { return Ok(self.expired()) };
-        let id = challenge.challenge_id.clone();
-        let answer = match &challenge.kind {
-            ChallengeKind::Kba(kba) => {
-                let answers = kba.questions.iter().enumerate().map(|(n, question)| {
-                    let given = form.one(&format!("answer-{n}")).to_owned();
-                    KbaAnswerEntry::new(question.id.clone(), KbaAnswer::new(given))
-                });
-                let answers: Vec<_> = answers.collect();
-                TwoFactorRequest::Answers(KbaValidationRequest::new(id, answers))
-            }
-            _ => {
-                let code: String = form.one("code").split_whitespace().collect();
-                TwoFactorRequest::Code(OtpValidationRequest::new(id, OneTimeCode::new(code)))
-            }
-        };
-        let request = ValidateTwoFactor::new(challenge.user_id.clone(), answer);
-        match self.0.kit.two_factor(&self.0.client, request).await {
-            Ok(sign_in) => self.go_on(entry, sign_in).await,
-            Err(error) => {
-                let why = self.refused(error)?;
-                Ok(self.page(StatusCode::OK, view::challenge(&entry, &challenge, Some(why))))
-            }
+        match steps::answer(&self.0.kit, origin, &entry.challenge, form).await? {
+            // Each step has a cookie of its own.
+            Ok(step) if self.0.sessions.leave(&entry) => self.go_on(entry.next, step).await,
+            Ok(_) => Ok(self.expired()),
+            Err(refusal) => Ok(self.challenge(&entry, Some(refusal))),
         }
     }
 
-    /// The next question, or the session.
-    async fn go_on(&self, mut entry: SigningIn, sign_in: SignIn) -> Result<Html, Error> {
-        match sign_in {
-            SignIn::Challenge(challenge) => {
-                (entry.challenge, entry.sent) = (Some(challenge.clone()), false);
-                self.0.sessions.go_on(&entry);
-                Ok(self.page(StatusCode::OK, view::challenge(&entry, &challenge, None)))
+    fn challenge(&self, entry: &SigningIn, refusal: Option<Refusal>) -> Html {
+        self.page(StatusCode::OK, view::challenge(entry, refusal))
+    }
+
+    /// Asks the next challenge, or opens the session.
+    async fn go_on(&self, next: &'static str, step: SignInStep) -> Result<Html, Error> {
+        match step {
+            SignInStep::Challenge(challenge) => {
+                let (entry, secret) = self.0.sessions.enter(next, challenge);
+                let page = self.challenge(&entry, None);
+                let age = super::session::SIGN_IN;
+                Ok(self.with_cookie(page, &self.entry_cookie(), &secret, age))
             }
-            SignIn::Token(done) => {
-                let found = self.0.ledger.user(&done.user_id).await.map_err(super::failed)?;
-                let user = found.ok_or_else(|| Error::internal("a user who is none"))?;
-                let secret = self.0.sessions.signed_in(&entry, done.user_id, user.username);
-                let Some(secret) = secret else {
-                    return Ok(self.expired());
-                };
-                let to = self.with_cookie(
-                    redirect(entry.next),
-                    &self.session_cookie(),
-                    &secret,
-                    super::session::LIFE,
-                );
-                Ok(self.without_cookie(to, &self.entry_cookie()))
-            }
+            SignInStep::SignedIn(user) => self.open_session(next, user).await,
             _ => Err(Error::internal("a step of a sign-in that is not known")),
         }
     }
 
-    /// What a refusal says; what is no refusal stays an error.
-    fn refused(&self, error: Error) -> Result<view::Why, Error> {
-        match error.kind() {
-            Kind::SignInRefused => Ok(why(&error)),
-            Kind::TooManyRequests => Ok(view::Why::TooManyCodes),
-            Kind::InvalidRequest => Ok(view::Why::Answer),
-            _ => Err(error),
-        }
+    async fn open_session(&self, next: &str, id: UserId) -> Result<Html, Error> {
+        let user = self.0.ledger.user(&id).await.map_err(super::failed)?;
+        let user = user.ok_or_else(|| Error::internal("a user that the bank has not"))?;
+        let secret = self.0.sessions.signed_in(id, user.username);
+        let (name, age) = (self.session_cookie(), super::session::LIFE);
+        let to = self.with_cookie(redirect(next), &name, &secret, age);
+        Ok(self.without_cookie(to, &self.entry_cookie()))
     }
 
     /// `POST /logout`
@@ -173,13 +146,5 @@ impl Site {
         }
         self.0.sessions.sign_out(&session);
         self.without_cookie(redirect("/login"), &self.session_cookie())
-    }
-}
-
-fn why(error: &Error) -> view::Why {
-    match error.id() {
-        "user_locked" => view::Why::Locked,
-        "invalid_challenge" => view::Why::Answer,
-        _ => view::Why::Wrong,
     }
 }

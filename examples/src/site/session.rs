@@ -1,8 +1,9 @@
 //! Sessions: who is signed in, in which browser. Kept at the bank; the browser has a secret.
 //!
 //! A sign-in under way and a session are two things with two cookies: what a browser was given
-//! before the sign-in is worth nothing after it. Sessions are in memory, so a restart signs
-//! everyone out.
+//! before the sign-in is worth nothing after it. Until the password was right, the sign-in page
+//! carries its state sealed ([`px_server::visits`]) and takes no memory. Sessions are in memory, so
+//! a restart signs everyone out.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lru::LruCache;
@@ -20,6 +21,9 @@ const IDLE: TimeDelta = TimeDelta::minutes(15);
 pub(super) const LIFE: TimeDelta = TimeDelta::hours(8);
 /// How long a sign-in may take.
 pub(super) const SIGN_IN: TimeDelta = TimeDelta::minutes(10);
+/// Maximum number of sessions, and of sign-ins under way, of one user; the user's oldest is evicted
+/// first.
+const MAX_OF_USER: usize = 10;
 /// The sessions that are kept, and the sign-ins; the oldest goes first.
 const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
@@ -76,14 +80,14 @@ impl Session {
     }
 }
 
-/// A sign-in under way.
+/// A sign-in under way: the password was right.
 #[derive(Clone, Debug)]
 pub(super) struct SigningIn {
     pub(super) csrf: String,
-    /// Where to go on.
+    /// Page to which the sign-in leads.
     pub(super) next: &'static str,
-    /// What the user must answer yet.
-    pub(super) challenge: Option<Challenge>,
+    /// Challenge that the user must answer.
+    pub(super) challenge: Challenge,
     /// Whether a code was sent.
     pub(super) sent: bool,
     key: Key,
@@ -95,7 +99,6 @@ pub(super) struct Sessions {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     sessions: Mutex<LruCache<Key, Session>>,
-    // Apart from the sessions, so that pages that anyone may open push nobody out.
     entries: Mutex<LruCache<Key, SigningIn>>,
 }
 
@@ -113,13 +116,16 @@ impl Sessions {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a sign-in; gives the secret of its cookie.
-    pub(super) fn enter(&self, next: &'static str) -> (SigningIn, String) {
+    /// Begins the sign-in of a user who has to answer a challenge. Returns the secret of its cookie.
+    pub(super) fn enter(&self, next: &'static str, challenge: Challenge) -> (SigningIn, String) {
         let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
         let until = self.clock.now() + SIGN_IN;
         let key = key(&secret);
-        let entry = SigningIn { csrf, next, challenge: None, sent: false, key, until };
-        self.entries().put(key, entry.clone());
+        let entry = SigningIn { csrf, next, challenge, sent: false, key, until };
+        let mut entries = self.entries();
+        let user = &entry.challenge.user_id;
+        make_room(&mut entries, |other| other.challenge.user_id == *user);
+        entries.put(key, entry.clone());
         (entry, secret)
     }
 
@@ -135,29 +141,29 @@ impl Sessions {
         constant_time_eq(entry.csrf.as_bytes(), csrf.as_bytes()).then_some(entry)
     }
 
-    /// The sign-in goes on.
+    /// Stores the state of a sign-in.
     pub(super) fn go_on(&self, entry: &SigningIn) {
         if let Some(kept) = self.entries().get_mut(&entry.key) {
             *kept = entry.clone();
         }
     }
 
-    /// The user is signed in: a session that no secret from before opens. Gives its secret;
-    /// `None` when the sign-in is over, or another call was faster.
-    pub(super) fn signed_in(
-        &self,
-        entry: &SigningIn,
-        user: UserId,
-        username: String,
-    ) -> Option<String> {
+    /// Ends a sign-in under way. Returns `false` if it is over, or another request was faster.
+    pub(super) fn leave(&self, entry: &SigningIn) -> bool {
+        self.entries().pop(&entry.key).is_some()
+    }
+
+    /// Opens a session with a new secret, which it returns.
+    pub(super) fn signed_in(&self, user: UserId, username: String) -> String {
         let (secret, csrf) = (random::secret(&*self.random), random::secret(&*self.random));
-        self.entries().pop(&entry.key)?;
         let (now, key) = (self.clock.now(), key(&secret));
         let (began, used, open) = (now, now, watch::Sender::new(true));
         let (said, sent_with) = (None, None);
         let session = Session { user, username, csrf, key, began, used, said, sent_with, open };
-        self.sessions().put(key, session);
-        Some(secret)
+        let mut sessions = self.sessions();
+        make_room(&mut sessions, |other| other.user == session.user);
+        sessions.put(key, session);
+        secret
     }
 
     /// The session of a cookie.
@@ -212,5 +218,15 @@ impl Sessions {
     pub(super) fn sign_out(&self, session: &Session) {
         self.sessions().pop(&session.key);
         session.open.send_replace(false);
+    }
+}
+
+/// Evicts the oldest entries of a user who has the maximum number.
+fn make_room<T>(all: &mut LruCache<Key, T>, is_users: impl Fn(&T) -> bool) {
+    // The latest ones come first.
+    let of_user = all.iter().filter(|(_, one)| is_users(one));
+    let oldest: Vec<Key> = of_user.skip(MAX_OF_USER - 1).map(|(key, _)| *key).collect();
+    for key in oldest {
+        all.pop(&key);
     }
 }

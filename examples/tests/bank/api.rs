@@ -206,7 +206,7 @@ async fn credentials_mode_signs_each_user_in() {
     let locked = sign_in(&world, "user_locked").await;
     assert_eq!(
         (locked.status.as_u16(), &locked.json()["error"]["id"]),
-        (403, &json!("user_locked"))
+        (401, &json!("invalid_credentials"))
     );
 
     let otp = sign_in(&world, "user_otp").await.json();

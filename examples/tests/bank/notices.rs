@@ -76,7 +76,7 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
     let page = browser.open("/apps").await;
     assert!(page.text.contains("No app is connected") && page.text.contains("Connect to Tax App"));
     assert!(!page.text.contains("target-tax") && plaid.state().imported_with.is_empty());
-    let to = browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    let to = crate::site::connects(&mut browser, "0").await;
     assert_eq!(
         (to.status.as_u16(), to.header("location")),
         (303, "https://plaid.example/link?token=link-1")
@@ -108,8 +108,7 @@ async fn a_user_connects_an_app_from_the_banks_own_site() {
 async fn an_app_that_was_connected_here_is_disconnected_though_the_token_is_dead() {
     let (world, plaid) = world().await;
     let mut browser = signed_in(&world, "user_good").await;
-    let page = browser.open("/apps").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
     let user = user_id(&world, "user_good").await;
     plaid.link(&user, app("tax-app", "Tax App", &world.clock));
     browser.open("/apps").await;
@@ -153,8 +152,7 @@ async fn a_late_notification_of_a_link_brings_nothing_back() {
 async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
     let (world, plaid) = world().await;
     let mut browser = signed_in(&world, "user_good").await;
-    let page = browser.open("/apps").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
     assert_eq!(plaid.state().items.len(), 1);
     browser.open("/apps/connected?error=user_cancelled&link_token=link-1").await;
     assert!(plaid.state().items.is_empty());
@@ -163,8 +161,7 @@ async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
     assert!(plaid.state().items.is_empty());
 
     // With an application connected the Item stays.
-    let page = browser.open("/apps").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
     let user = user_id(&world, "user_good").await;
     plaid.link(&user, app("tax-app", "Tax App", &world.clock));
     browser.open("/apps/connected?error=user_cancelled&link_token=link-2").await;
@@ -175,8 +172,7 @@ async fn whoever_does_not_consent_at_plaid_leaves_nothing_there() {
 async fn a_link_of_a_stranger_to_the_way_back_ends_nothing() {
     let (world, plaid) = world().await;
     let mut browser = signed_in(&world, "user_good").await;
-    let page = browser.open("/apps").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
     // A top-level link brings the cookie along, but not the token of this customer's trip.
     for query in ["error=x", "error=x&link_token=", "error=x&link_token=link-0", ""] {
         let to = browser.open(&format!("/apps/connected?{query}")).await;
@@ -299,8 +295,7 @@ async fn no_log_holds_a_secret() {
     let page = browser.post(&page, "/login/code", &[("delivery", "sms-1")]).await;
     let code = world.sent.lock().unwrap().last().unwrap().rsplit(' ').next().unwrap().to_owned();
     browser.post(&page, "/login/answer", &[("code", &code)]).await;
-    let page = browser.open("/apps").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
     let notice = linked(&user, "tax-app", "Tax App", &world.clock);
     let body = serde_json::to_string(&notice).unwrap();
     let signature = plaid.signer.sign(body.as_bytes(), world.clock.now()).unwrap();
@@ -310,7 +305,8 @@ async fn no_log_holds_a_secret() {
     plaid.state().down = true;
     world.bank.advance(2).await.unwrap();
     browser.open("/apps/activity").await;
-    browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
+    crate::site::connects(&mut browser, "0").await;
+    let page = browser.open("/home").await;
     browser.post(&page, "/apps/app/budget-app/disconnect", &[]).await;
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("an application is not disconnected yet"), "nothing was logged");

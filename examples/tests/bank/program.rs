@@ -5,6 +5,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+/// A secret that cannot be guessed.
+const SECRET: &str = "s3cret-of-plaid-at-the-bank";
+
 fn demo_bank() -> Command {
     Command::new(env!("CARGO_BIN_EXE_demo-bank"))
 }
@@ -42,7 +45,7 @@ fn exit_codes_tell_wrong_usage_from_failure() {
 fn a_setting_that_is_not_sound_is_wrong_usage() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret.txt");
-    std::fs::write(&secret, "s3cret-of-plaid-at-the-bank").unwrap();
+    std::fs::write(&secret, SECRET).unwrap();
     let secret = secret.to_str().unwrap();
     let good = [
         ("--listen", "127.0.0.1:0"),
@@ -76,7 +79,7 @@ fn a_setting_that_is_not_sound_is_wrong_usage() {
 fn serve_says_where_it_listens_and_stops_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret.txt");
-    std::fs::write(&secret, "s3cret-of-plaid-at-the-bank\n").unwrap();
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
     let mut bank = demo_bank()
         .args(["serve", "--listen", "127.0.0.1:0", "--database", ":memory:", "--users", "0"])
         .args(["--client-id", "plaid", "--redirect-uri", "http://127.0.0.1:9/back"])
@@ -92,4 +95,43 @@ fn serve_says_where_it_listens_and_stops_when_told() {
     assert!(told.success());
     assert_eq!(lines.last().as_deref(), Some("Stopped."));
     assert_eq!(bank.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_others_could_reach_or_guess_is_refused_with_a_clear_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = |listen: &str, secret: &str, more: &[&str]| {
+        let file = dir.path().join("secret.txt");
+        std::fs::write(&file, secret).unwrap();
+        let mut bank = demo_bank();
+        bank.args(["serve", "--listen", listen, "--database", ":memory:", "--users", "0"])
+            .args(["--client-id", "plaid", "--redirect-uri", "http://127.0.0.1:9/back"])
+            .arg("--client-secret-file")
+            .arg(&file)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut bank = bank.spawn().unwrap();
+        // A bank that opens says so; one that refuses says nothing there.
+        let out = BufReader::new(bank.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let opened = out.into_iter().any(|line| line.starts_with("Listening on "));
+        let _ = bank.kill();
+        let Output { status, stderr, .. } = bank.wait_with_output().unwrap();
+        (opened, status.code(), String::from_utf8(stderr).unwrap())
+    };
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let (opened, code, error) = serve(listen, SECRET, &[]);
+        assert!(!opened, "a bank with published passwords listens on {listen}");
+        assert_eq!(code, Some(2));
+        assert!(error.contains("--allow-insecure") && error.contains("published"), "{error}");
+    }
+    // Behind a proxy that speaks TLS, for instance.
+    let insists = ["--allow-insecure", "--issuer", "https://bank.example"];
+    let (opened, _, error) = serve("0.0.0.0:0", SECRET, &insists);
+    assert!(opened, "{error}");
+    let (opened, code, error) = serve("127.0.0.1:0", "x", &[]);
+    assert!(!opened, "a secret of one letter is taken");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("fewer than 16 characters"), "{error}");
+    assert!(serve("127.0.0.1:0", SECRET, &[]).0);
 }

@@ -56,6 +56,19 @@ pub(crate) async fn signed_in<'w>(world: &'w World, name: &str) -> Browser<'w> {
     browser
 }
 
+/// A signed-in user connects an offer of the bank and shares all accounts; where that leads.
+pub(crate) async fn connects(browser: &mut Browser<'_>, offer: &str) -> Answer {
+    let page = browser.open("/apps").await;
+    let page = browser.post(&page, "/apps/connect", &[("offer", offer)]).await;
+    if page.status == 303 {
+        return page;
+    }
+    let accounts = accounts_of(&page);
+    let mut fields = vec![("offer", offer), ("decision", "allow")];
+    fields.extend(accounts.iter().map(|id| ("account_id", id.as_str())));
+    browser.post(&page, "/apps/connect", &fields).await
+}
+
 /// The user shares with Plaid, and has these applications.
 pub(crate) async fn shares(
     world: &World,
@@ -194,7 +207,7 @@ async fn a_session_is_new_at_sign_in_and_ends_at_sign_out() {
     attacker.cookies = planted;
     attacker.cookies.insert("larkfield-session".into(), "planted".into());
     assert!(attacker.open("/home").await.header("location").starts_with("/login"));
-    let entry = attacker.cookies["larkfield-entry"].clone();
+    let entry = attacker.cookies["px-visit"].clone();
     attacker.cookies.insert("larkfield-session".into(), entry);
     assert!(attacker.open("/home").await.header("location").starts_with("/login"));
     assert_eq!(attacker.post(&page, "/login", &fields).await.status, 403);
@@ -219,10 +232,7 @@ async fn over_https_the_cookie_of_a_session_is_bound_to_the_host() {
     let world = World::with(|config| config.issuer = "https://bank.example".into()).await;
     let page = Browser::new(&world).open("/login").await;
     let cookie = page.header("set-cookie");
-    assert!(
-        cookie.starts_with("__Host-larkfield-entry=") && cookie.contains("; Secure"),
-        "{cookie}"
-    );
+    assert!(cookie.starts_with("__Host-px-visit=") && cookie.contains("; Secure"), "{cookie}");
 }
 
 #[tokio::test]

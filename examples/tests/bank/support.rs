@@ -10,11 +10,13 @@ use demo_bank::{
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use px_core::ManualClock;
+use px_server::guard::PeerAddr;
 use px_types::{ClientId, ClientSecret};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 use tower::ServiceExt as _;
@@ -148,6 +150,15 @@ impl World {
         let mut browser = Browser::new(self);
         let page = browser.open(&authorize("")).await;
         let page = browser.sign_in(&page, username, "pass_good").await;
+        let page = match username {
+            "user_otp" => {
+                let page = browser.submit(&page, &[("delivery", "sms-1")]).await;
+                let sent = self.sent.lock().unwrap().last().unwrap().clone();
+                let code = sent.rsplit(' ').next().unwrap().to_owned();
+                browser.submit(&page, &[("code", &code)]).await
+            }
+            _ => page,
+        };
         let picked = accounts_of(&page);
         let page = browser.decide(&page, &picked, "allow").await;
         let code = code_of(&page);
@@ -191,14 +202,22 @@ pub(crate) fn accounts_of(page: &Answer) -> Vec<String> {
 }
 
 /// A browser: keeps cookies and sends forms.
+#[derive(Clone)]
 pub(crate) struct Browser<'a> {
     pub(crate) world: &'a World,
     pub(crate) cookies: BTreeMap<String, String>,
+    address: SocketAddr,
 }
 
 impl<'a> Browser<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
-        Self { world, cookies: BTreeMap::new() }
+        Self::at(world, "192.0.2.1")
+    }
+
+    /// A browser at an address.
+    pub(crate) fn at(world: &'a World, address: &str) -> Self {
+        let address = SocketAddr::new(address.parse().unwrap(), 40_000);
+        Self { world, cookies: BTreeMap::new(), address }
     }
 
     pub(crate) async fn send(&mut self, request: http::request::Builder, body: String) -> Answer {
@@ -206,6 +225,7 @@ impl<'a> Browser<'a> {
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request =
             request.header(header::HOST, "bank.example").header(header::COOKIE, cookies.join("; "));
+        let request = request.extension(PeerAddr(self.address));
         let answer = self.world.call(request.body(Body::from(body)).unwrap()).await;
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
@@ -225,7 +245,9 @@ impl<'a> Browser<'a> {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         for name in ["visit", "csrf"] {
             let start = format!("name=\"{name}\" value=\"");
-            form.append_pair(name, between(&page.text, &start, "\"")[0]);
+            if let Some(value) = between(&page.text, &start, "\"").first() {
+                form.append_pair(name, value);
+            }
         }
         form.extend_pairs(fields);
         let request = Request::post(action[0])

@@ -21,6 +21,8 @@ const ENTER: &str = "\u{e007}";
 struct Tour<'t> {
     driver: &'t Driver,
     at: &'t Addresses,
+    /// The password of the applications' household.
+    password: &'t str,
     /// What the bank sent by text message and by mail.
     sent: &'t Mutex<Vec<String>>,
     size: (u32, u32),
@@ -48,6 +50,10 @@ impl Tour<'_> {
             }
         };
         driver.open(&format!("{}{path}", self.at.applications)).await;
+        if driver.count("form[action$='/enter']").await > 0 {
+            driver.fill("[name=password]", &format!("{}{ENTER}", self.password)).await;
+            driver.wait_for("form[action$='/connect'] button").await;
+        }
         look("01-application").await;
         driver.click("form[action$='/connect'] button").await;
         driver.wait_for("form[action$='/begin'] button").await;
@@ -234,13 +240,22 @@ async fn two_applications_are_linked_seen_and_ended() {
             bank.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
         });
         let town = town.await.unwrap();
-        let addresses = town.addresses.clone();
+        let (addresses, password) = (town.addresses.clone(), town.plaid.app_password().to_owned());
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(town.serve(async { drop(stopped.await) }));
         driver.forget_cookies().await;
         driver.resize(size).await;
         let axe = axe.as_deref();
-        walk(&Tour { driver: &driver, at: &addresses, sent: &sent, size, name, axe }).await;
+        let tour = Tour {
+            driver: &driver,
+            at: &addresses,
+            password: &password,
+            sent: &sent,
+            size,
+            name,
+            axe,
+        };
+        walk(&tour).await;
         stop.send(()).unwrap();
         serving.await.unwrap().unwrap();
     }

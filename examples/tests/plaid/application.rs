@@ -15,6 +15,13 @@ async fn serve(world: &World) -> String {
     address
 }
 
+/// Signs the household in at an application.
+async fn enter(world: &World, browser: &mut Browser, home: &str) -> Page {
+    let page = browser.open(home).await;
+    let typed = [("password", world.plaid.app_password())];
+    browser.submit(&page, "/enter", &typed).await
+}
+
 /// From Link's first page to the address to which it sends the browser back.
 async fn through_link(browser: &mut Browser, page: &Page) -> Page {
     let page = browser.submit(page, "/begin", &[]).await;
@@ -42,8 +49,9 @@ async fn the_applications_forms_want_their_token_and_its_return_its_browser() {
     let world = World::new().await;
     let home = serve(&world).await;
     let (mut browser, mut stranger) = (Browser::new(), Browser::new());
-    let page = browser.open(&home).await;
-    let others = stranger.open(&home).await.values("csrf")[0].clone();
+    let page = enter(&world, &mut browser, &home).await;
+    let mut other = Browser::new();
+    let others = enter(&world, &mut other, &home).await.values("csrf")[0].clone();
     for csrf in [None, Some(""), Some("forged"), Some(&*others)] {
         let to = forge(&mut browser, &page, "/connect", csrf).await;
         assert_eq!(to.url.as_str(), format!("{home}/"), "nobody is sent to Link for {csrf:?}");
@@ -52,9 +60,11 @@ async fn the_applications_forms_want_their_token_and_its_return_its_browser() {
     assert!(link.url.as_str().starts_with(&format!("{}/link/visit/", world.url)), "{}", link.url);
     let back = through_link(&mut browser, &link).await;
     let back = format!("{home}/linked?{}", back.url.query().unwrap());
-    // A stranger's bank is not slipped to whoever follows a link.
-    let to = stranger.open(&back).await;
-    assert!(!to.html.contains("/disconnect"), "{}", to.html);
+    // A stranger's bank is not slipped to a household that follows a link.
+    for browser in [&mut stranger, &mut other] {
+        let to = browser.open(&back).await;
+        assert!(!to.html.contains("/disconnect"), "{}", to.html);
+    }
     let page = browser.open(&back).await;
     assert!(page.html.contains("<h2>Larkfield Bank</h2>"), "{}", page.html);
     for csrf in [None, Some(""), Some("forged"), Some(&*others)] {
@@ -80,7 +90,7 @@ async fn what_banks_and_merchants_write_is_escaped_on_the_applications_page() {
     query.execute(world.bank.ledger().pool()).await.unwrap();
     let home = serve(&world).await;
     let mut browser = Browser::new();
-    let page = browser.open(&home).await;
+    let page = enter(&world, &mut browser, &home).await;
     let link = browser.submit(&page, "/connect", &[]).await;
     let back = through_link(&mut browser, &link).await;
     let mut page = browser.open(&format!("{home}/linked?{}", back.url.query().unwrap())).await;
@@ -99,5 +109,32 @@ async fn what_banks_and_merchants_write_is_escaped_on_the_applications_page() {
     for raw in ["<script", "<img", "onerror=alert(1)>"] {
         assert!(!page.html.contains(raw), "{raw}: {}", page.html);
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_without_a_cookie_sees_no_account() {
+    let world = World::new().await;
+    let home = serve(&world).await;
+    let mut browser = Browser::new();
+    let page = enter(&world, &mut browser, &home).await;
+    let link = browser.submit(&page, "/connect", &[]).await;
+    let back = through_link(&mut browser, &link).await;
+    let page = browser.open(&format!("{home}/linked?{}", back.url.query().unwrap())).await;
+    assert!(page.html.contains("<h2>Larkfield Bank</h2>"), "{}", page.html);
+    let mut stranger = Browser::new();
+    let seen = stranger.open(&home).await;
+    assert!(!seen.html.contains("Larkfield Bank"), "a stranger sees the household's accounts");
+    for password in ["", "guess", "pass_good"] {
+        let refused = stranger.submit(&seen, "/enter", &[("password", password)]).await;
+        assert_eq!(refused.status, 403);
+        assert!(
+            !refused.html.contains("Larkfield Bank") && refused.html.contains("role=\"alert\"")
+        );
+    }
+    assert!(!stranger.open(&home).await.html.contains("Larkfield Bank"));
+    // A session of the household ends.
+    world.clock.advance(chrono::TimeDelta::hours(4));
+    assert!(!browser.open(&home).await.html.contains("Larkfield Bank"));
     world.stop().await;
 }

@@ -224,7 +224,7 @@ async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_kee
     let ask = link_request(
         json!({ "access_token": access, "redirect_uri": format!("{AWAY}budget-app") }),
     );
-    let mut names = ["user_otp", "user_good"].into_iter();
+    let mut names = ["user_empty", "user_good"].into_iter();
     for name in names.by_ref() {
         let made = world.ok("budget-app", "/link/token/create", ask.clone()).await;
         let mut browser = Browser::new();
@@ -237,7 +237,7 @@ async fn an_item_that_lost_its_authorization_is_repaired_by_its_own_user_and_kee
         let mut typed: Vec<_> = accounts.iter().map(|id| ("account_id", id.as_str())).collect();
         typed.push(("decision", "allow"));
         let page = browser.submit(&page, "/consent", &typed).await;
-        if name == "user_otp" {
+        if name == "user_empty" {
             assert!(page.html.contains("another customer"), "{}", page.html);
             continue;
         }

@@ -68,7 +68,7 @@ fn production_does_not_start_with_what_is_fit_for_a_demo() {
     for what in [
         "tls:",
         "secret of budget-app: is the demo's",
-        "private_webhooks:",
+        "local_webhooks:",
         "public_url: must be https",
         // The example is copied, and says what it is.
         "environment: must be production",

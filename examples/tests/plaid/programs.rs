@@ -359,7 +359,7 @@ fn settings(bank: &str, app: &str) -> String {
     };
     let target = format!("{{ application_id = \"budget-app\", token = \"{TARGET}\" }}");
     [
-        "private_webhooks = true\napp_listen = ''\n".to_owned(),
+        "local_webhooks = true\napp_listen = ''\n".to_owned(),
         institution("ins_pages", "the-bank", "oauth", &target),
         institution("ins_here", "the-bank-too", "credentials", ""),
         application("budget-app"),

@@ -353,7 +353,7 @@ async fn of_two_unlinks_at_once_one_is_done_and_one_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_do_not_go_inside() {
     let world = World::with(|config| {
-        config.private_webhooks = false;
+        config.local_webhooks = false;
         for app in &mut config.applications {
             app.webhook = None;
         }
@@ -400,7 +400,7 @@ async fn a_webhook_whose_host_resolves_inside_is_not_sent() {
             |config| config.applications[0].webhook = Some(hook.clone()),
             |parts| {
                 let mut config = Config::demo().unwrap();
-                config.private_webhooks = !guarded;
+                config.local_webhooks = !guarded;
                 let transport = Parts::system(&config).unwrap().webhooks;
                 parts.webhooks = Arc::new(Noted { transport, log: log.clone() });
             },

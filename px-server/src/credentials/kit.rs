@@ -5,7 +5,7 @@ use super::{
     state::{CHALLENGE_LIFE, Closed, State},
     totp::TotpSecret,
 };
-use crate::{Error, PermittedAccounts, oauth::OAuth};
+use crate::{Error, PermittedAccounts, guard::CallerAddr, oauth::OAuth};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use px_core::{Clock, Random, SystemClock, SystemRandom, random};
@@ -42,6 +42,41 @@ pub enum Factor {
     Totp,
 }
 
+/// The origin of a sign-in.
+///
+/// A challenge can be answered only where it was given: by the client that got it, or on the
+/// institution's own pages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignInOrigin {
+    /// The endpoints of credentials mode, called by this client. The address of the call is the
+    /// client's and says nothing of the user.
+    Client(ClientId),
+    /// The institution's own pages, with the address of the browser if it is known.
+    OwnPages(Option<CallerAddr>),
+}
+
+impl SignInOrigin {
+    /// Returns the party to which a challenge is bound: the client, or `None` for the institution's
+    /// own pages, since a browser's address may change between two steps.
+    fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::OwnPages(_) => None,
+        }
+    }
+}
+
+/// A step of a sign-in, for the institution's own pages.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SignInStep {
+    /// The user must answer this next.
+    Challenge(Challenge),
+    /// The user has signed in.
+    SignedIn(UserId),
+}
+
 /// What the bank brings: its users, their passwords and their factors.
 #[async_trait]
 pub trait SignInMethods: Send + Sync + 'static {
@@ -50,13 +85,18 @@ pub trait SignInMethods: Send + Sync + 'static {
     ///
     /// The bank sees to it that both take the same time, for instance by hashing the
     /// password against a fixed hash where there is no user, and that passwords cannot be
-    /// guessed without end. Neither name nor password may be kept or logged.
+    /// guessed without end. Neither name nor password may be kept or logged. Count attempts by
+    /// `origin` and name together: a count by name alone lets anybody keep the user out.
+    ///
+    /// For a user whom the bank itself has locked out it returns `None` whatever the password
+    /// is. Another response to the right password would confirm it.
     ///
     /// # Errors
-    /// [`Error::user_locked`] for a user whom the bank itself has locked out;
-    /// [`Error::unavailable`] when it cannot tell.
+    /// [`Error::too_many_requests`] after too many wrong passwords, [`Error::unavailable`] when
+    /// it cannot tell.
     async fn check_password(
         &self,
+        origin: &SignInOrigin,
         username: &Username,
         password: &Password,
     ) -> Result<Option<UserId>, Error>;
@@ -133,6 +173,10 @@ impl TokenIssuer for OAuth {
 /// new sign-in too, until no answer was given for 15 minutes. Only a finished sign-in resets
 /// that count.
 ///
+/// A bank whose own pages sign users in as well uses the same kit there ([`begin`](Self::begin),
+/// [`send_code`](Self::send_code), [`answer`](Self::answer)): with two kits, each would have locks
+/// of its own, and a code of a device would serve once at each.
+///
 /// Challenges and tries are kept in memory. Where several processes serve one bank, each
 /// counts its own, and a challenge must come back to the process that made it.
 ///
@@ -191,17 +235,99 @@ impl CredentialsKit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next challenge, or the token when nothing is left to ask.
-    async fn go_on(
+    /// Checks a name and a password, on the institution's own pages or for a client.
+    ///
+    /// # Errors
+    /// `invalid_credentials` if they are not right, `user_locked` if the user's tries are spent,
+    /// and those of [`SignInMethods::check_password`].
+    pub async fn begin(
         &self,
-        client: &ClientId,
+        origin: &SignInOrigin,
+        username: &Username,
+        password: &Password,
+    ) -> Result<SignInStep, Error> {
+        let user = self.methods.check_password(origin, username, password).await?;
+        let user = user.ok_or_else(Error::invalid_credentials)?;
+        if self.state().locked(&user, self.clock.now()) {
+            return Err(Error::user_locked());
+        }
+        let factors = self.methods.factors(&user).await?;
+        self.go_on(origin, user, factors.into())
+    }
+
+    /// Sends a one-time code.
+    ///
+    /// # Errors
+    /// `invalid_challenge` or `user_locked`; too many requests after the fifth code of a
+    /// challenge; when the code cannot be sent.
+    pub async fn send_code(&self, origin: &SignInOrigin, request: &SendOtp) -> Result<(), Error> {
+        let (user, id) = (&request.user_id, &request.request.challenge_id);
+        let client = origin.client();
+        let open = self.state().look(id, user, client, self.clock.now())?;
+        let Some(Factor::Otp(deliveries)) = open.factors.front() else {
+            return Err(Error::invalid_challenge());
+        };
+        let wanted = &request.request.delivery_id;
+        let delivery = deliveries.iter().find(|delivery| delivery.id == *wanted);
+        let delivery = delivery.ok_or_else(|| {
+            Error::invalid_request("`delivery_id` is not one of the challenge's deliveries.")
+        })?;
+        let (code, now) = (self.one_time_code()?, self.clock.now());
+        self.state().sending(id, user, client, &code, now)?;
+        let sent = self.methods.send_otp(user, delivery, &code).await;
+        if sent.is_err() {
+            self.state().not_sent(id, &code);
+        }
+        sent
+    }
+
+    /// Checks the answer to a challenge.
+    ///
+    /// # Errors
+    /// `invalid_challenge` or `user_locked`; when the bank cannot tell.
+    pub async fn answer(
+        &self,
+        origin: &SignInOrigin,
+        request: ValidateTwoFactor,
+    ) -> Result<SignInStep, Error> {
+        let (user, answer) = (request.user_id, request.request);
+        let (id, client) = (answer.challenge_id(), origin.client());
+        let now = self.clock.now();
+        let mut open = self.state().look(id, &user, client, now)?;
+        if matches!(open.factors.front(), Some(Factor::Otp(_))) && open.code.is_none() {
+            // Nothing was sent, so nothing was guessed.
+            return Err(Error::invalid_challenge());
+        }
+        open = self.state().take_try(id, &user, client, now)?;
+        let Some(factor) = open.factors.pop_front() else {
+            return Err(Error::invalid_challenge());
+        };
+        let right = self.right(&user, &factor, open.code.as_ref(), &answer).await;
+        if !matches!(right, Ok(false)) {
+            self.state().give_back(id, &user);
+        }
+        if !right? {
+            if self.state().locked(&user, now) {
+                self.methods.locked_out(&user).await;
+            }
+            return Err(Error::invalid_challenge());
+        }
+        if !self.state().spend(id) {
+            return Err(Error::invalid_challenge());
+        }
+        self.go_on(origin, user, open.factors)
+    }
+
+    /// Returns the next challenge, or the end of the sign-in if every factor was answered.
+    fn go_on(
+        &self,
+        origin: &SignInOrigin,
         user: UserId,
         factors: VecDeque<Factor>,
-    ) -> Result<SignIn, Error> {
+    ) -> Result<SignInStep, Error> {
         let Some(factor) = factors.front() else {
-            let token = self.tokens.issue(client, &user).await?;
             self.state().signed_in(&user);
-            return Ok(SignIn::Token(UserToken::new(user, token)));
+            return Ok(SignInStep::SignedIn(user));
         };
         let kind = match factor {
             Factor::Otp(deliveries) => ChallengeKind::Otp(Otp::new(deliveries.clone())),
@@ -211,9 +337,9 @@ impl CredentialsKit {
         let id = random::secret(&*self.random);
         let id = ChallengeId::new(id).map_err(Error::internal)?;
         let now = self.clock.now();
-        let (for_state, client) = (user.clone(), client.clone());
+        let (for_state, client) = (user.clone(), origin.client().cloned());
         self.state().open(id.clone(), for_state, client, factors, now);
-        Ok(SignIn::Challenge(Challenge::new(user, id, kind)))
+        Ok(SignInStep::Challenge(Challenge::new(user, id, kind)))
     }
 
     /// Checks the answer to a challenge; the try is taken already.
@@ -264,6 +390,19 @@ impl CredentialsKit {
     }
 }
 
+impl CredentialsKit {
+    /// Returns a client's response for a step: a challenge, or its token.
+    async fn for_client(&self, client: &ClientId, step: SignInStep) -> Result<SignIn, Error> {
+        match step {
+            SignInStep::Challenge(challenge) => Ok(SignIn::Challenge(challenge)),
+            SignInStep::SignedIn(user) => {
+                let token = self.tokens.issue(client, &user).await?;
+                Ok(SignIn::Token(UserToken::new(user, token)))
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Credentials for CredentialsKit {
     async fn auth_token(
@@ -271,17 +410,9 @@ impl Credentials for CredentialsKit {
         client: &ClientId,
         request: RequestAuthToken,
     ) -> Result<SignIn, Error> {
-        let request = request.request;
-        let user = self
-            .methods
-            .check_password(&request.username, &request.password)
-            .await?
-            .ok_or_else(Error::invalid_credentials)?;
-        if self.state().locked(&user, self.clock.now()) {
-            return Err(Error::user_locked());
-        }
-        let factors = self.methods.factors(&user).await?;
-        self.go_on(client, user, factors.into()).await
+        let (origin, request) = (SignInOrigin::Client(client.clone()), request.request);
+        let step = self.begin(&origin, &request.username, &request.password).await?;
+        self.for_client(client, step).await
     }
 
     async fn send_otp(
@@ -289,23 +420,8 @@ impl Credentials for CredentialsKit {
         client: &ClientId,
         request: SendOtp,
     ) -> Result<SendOtpResponse, Error> {
-        let (user, id) = (&request.user_id, &request.request.challenge_id);
-        let open = self.state().look(id, user, client, self.clock.now())?;
-        let Some(Factor::Otp(deliveries)) = open.factors.front() else {
-            return Err(Error::invalid_challenge());
-        };
-        let wanted = &request.request.delivery_id;
-        let delivery = deliveries.iter().find(|delivery| delivery.id == *wanted);
-        let delivery = delivery.ok_or_else(|| {
-            Error::invalid_request("`delivery_id` is not one of the challenge's deliveries.")
-        })?;
-        let (code, now) = (self.one_time_code()?, self.clock.now());
-        self.state().sending(id, user, client, &code, now)?;
-        let sent = self.methods.send_otp(user, delivery, &code).await;
-        if sent.is_err() {
-            self.state().not_sent(id, &code);
-        }
-        sent.map(|()| SendOtpResponse::new())
+        let origin = SignInOrigin::Client(client.clone());
+        self.send_code(&origin, &request).await.map(|()| SendOtpResponse::new())
     }
 
     async fn two_factor(
@@ -313,32 +429,8 @@ impl Credentials for CredentialsKit {
         client: &ClientId,
         request: ValidateTwoFactor,
     ) -> Result<SignIn, Error> {
-        let (user, answer) = (request.user_id, request.request);
-        let id = answer.challenge_id();
-        let now = self.clock.now();
-        let mut open = self.state().look(id, &user, client, now)?;
-        if matches!(open.factors.front(), Some(Factor::Otp(_))) && open.code.is_none() {
-            // Nothing was sent, so nothing was guessed.
-            return Err(Error::invalid_challenge());
-        }
-        open = self.state().take_try(id, &user, client, now)?;
-        let Some(factor) = open.factors.pop_front() else {
-            return Err(Error::invalid_challenge());
-        };
-        let right = self.right(&user, &factor, open.code.as_ref(), &answer).await;
-        if !matches!(right, Ok(false)) {
-            self.state().give_back(id, &user);
-        }
-        if !right? {
-            if self.state().locked(&user, now) {
-                self.methods.locked_out(&user).await;
-            }
-            return Err(Error::invalid_challenge());
-        }
-        if !self.state().spend(id) {
-            return Err(Error::invalid_challenge());
-        }
-        self.go_on(client, user, open.factors).await
+        let step = self.answer(&SignInOrigin::Client(client.clone()), request).await?;
+        self.for_client(client, step).await
     }
 }
 

@@ -25,7 +25,8 @@ const MAX_OPEN: usize = 5;
 #[derive(Clone, Debug)]
 pub(super) struct Open {
     pub(super) user: UserId,
-    pub(super) client: ClientId,
+    /// Client that began the sign-in. `None` for the institution's own pages.
+    pub(super) client: Option<ClientId>,
     /// What is asked now, and after that.
     pub(super) factors: VecDeque<Factor>,
     pub(super) ends: DateTime<Utc>,
@@ -84,7 +85,7 @@ impl State {
         &mut self,
         id: ChallengeId,
         user: UserId,
-        client: ClientId,
+        client: Option<ClientId>,
         factors: VecDeque<Factor>,
         now: DateTime<Utc>,
     ) {
@@ -112,14 +113,14 @@ impl State {
         &mut self,
         id: &ChallengeId,
         user: &UserId,
-        client: &ClientId,
+        client: Option<&ClientId>,
         now: DateTime<Utc>,
     ) -> Result<&mut Open, Closed> {
         let locked = self.locked(user, now);
         let Some(open) = self.challenges.get_mut(id) else {
             return Err(Closed::NoSuch);
         };
-        if open.user != *user || open.client != *client || now >= open.ends {
+        if open.user != *user || open.client.as_ref() != client || now >= open.ends {
             return Err(Closed::NoSuch);
         }
         if locked || open.wrong >= MAX_WRONG {
@@ -133,7 +134,7 @@ impl State {
         &mut self,
         id: &ChallengeId,
         user: &UserId,
-        client: &ClientId,
+        client: Option<&ClientId>,
         code: &OneTimeCode,
         now: DateTime<Utc>,
     ) -> Result<(), Closed> {
@@ -160,7 +161,7 @@ impl State {
         &mut self,
         id: &ChallengeId,
         user: &UserId,
-        client: &ClientId,
+        client: Option<&ClientId>,
         now: DateTime<Utc>,
     ) -> Result<Open, Closed> {
         self.usable(id, user, client, now).cloned()
@@ -171,7 +172,7 @@ impl State {
         &mut self,
         id: &ChallengeId,
         user: &UserId,
-        client: &ClientId,
+        client: Option<&ClientId>,
         now: DateTime<Utc>,
     ) -> Result<Open, Closed> {
         let open = self.usable(id, user, client, now)?;

@@ -8,7 +8,7 @@ use http_body_util::{Full, StreamBody};
 use px_server::{
     Error, PartnerService, PermittedAccounts,
     clients::{Client, MemoryClients},
-    credentials::{CredentialsKit, Factor, SignInMethods},
+    credentials::{CredentialsKit, Factor, SignInMethods, SignInOrigin},
     oauth::{AuthorizationRequest, AuthorizePages, MemoryGrantStore, OAuth, PageRefusal},
 };
 use px_types::{ClientId, ClientSecret, Password, UserId, Username};
@@ -49,6 +49,7 @@ struct Users;
 impl SignInMethods for Users {
     async fn check_password(
         &self,
+        _: &SignInOrigin,
         username: &Username,
         password: &Password,
     ) -> Result<Option<UserId>, Error> {

@@ -5,7 +5,8 @@ use px_core::{Clock as _, ManualClock};
 use px_server::{
     Error,
     credentials::{
-        Credentials as _, CredentialsKit, Factor, SignInMethods, TokenIssuer, TotpSecret,
+        Credentials as _, CredentialsKit, Factor, SignInMethods, SignInOrigin, TokenIssuer,
+        TotpSecret,
     },
 };
 use px_types::{
@@ -55,6 +56,7 @@ impl Users {
 impl SignInMethods for Users {
     async fn check_password(
         &self,
+        _: &SignInOrigin,
         username: &Username,
         password: &Password,
     ) -> Result<Option<UserId>, Error> {

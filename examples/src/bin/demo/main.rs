@@ -123,6 +123,7 @@ async fn serve(books: Option<&Path>) -> Result<(), Failure> {
     let Addresses { bank, plaid, ops, applications } = &town.addresses;
     say!("   the bank's site    {bank}/");
     say!("   the Link page      {applications}/  (an application that opens {plaid}/link)");
+    say!("                      whose household signs in with {}", town.plaid.app_password());
     say!("   the metrics        {ops}/metrics");
     say!("   sign in as {user} with the password {PASSWORD}; Ctrl-C ends everything");
     town.serve(stop).await

@@ -1,6 +1,7 @@
 //! What is not sound in a configuration. Pure.
 
 use super::{Config, Database, Profile, Tls, layer::DEMO};
+use crate::listen::is_loopback;
 use px_items::webhook::{Allow, check_url};
 use px_types::webhook::Environment;
 use std::{collections::BTreeSet, fmt};
@@ -31,8 +32,10 @@ impl Config {
         let mut found = Findings::default();
         self.check_addresses(&mut found);
         self.check_parties(&mut found);
-        if self.profile == Profile::Production {
-            self.check_production(&mut found);
+        match self.profile {
+            Profile::Production => self.check_production(&mut found),
+            Profile::Demo if !self.allow_insecure => self.check_demo(&mut found),
+            Profile::Demo => {}
         }
         found.0
     }
@@ -40,7 +43,32 @@ impl Config {
     /// Which addresses of webhooks are accepted.
     #[must_use]
     pub fn allow(&self) -> Allow {
-        if self.private_webhooks { Allow::Anywhere } else { Allow::Public }
+        match self.private_webhooks || self.local_webhooks {
+            true => Allow::Anywhere,
+            false => Allow::Public,
+        }
+    }
+
+    /// Checks that only this machine can reach a demo: its secrets are published and it has no TLS.
+    fn check_demo(&self, found: &mut Findings) {
+        let listeners = [
+            ("listen", Some(&self.listen)),
+            ("metrics_listen", self.metrics_listen.as_ref()),
+            ("app_listen", self.app_listen.as_ref()),
+        ];
+        for (setting, address) in listeners {
+            let Some(address) = address.filter(|address| !is_loopback(address)) else { continue };
+            let what = format!(
+                "others can reach {address}, and the secrets of the profile demo are published: listen on \
+                 127.0.0.1, take the profile production, or insist with allow_insecure"
+            );
+            found.add(setting, what);
+        }
+        if self.private_webhooks {
+            let what = "webhooks could be sent into the network of this machine, 169.254.169.254 \
+                        included: local_webhooks is enough for a demo; or insist with allow_insecure";
+            found.add("private_webhooks", what);
+        }
     }
 
     fn check_addresses(&self, found: &mut Findings) {
@@ -135,8 +163,15 @@ impl Config {
             let what = "must be production in production: tokens and webhooks name it";
             found.add("environment", what);
         }
-        if self.private_webhooks {
-            found.add("private_webhooks", "webhooks to private addresses are for a demo");
+        for (name, given) in
+            [("private_webhooks", self.private_webhooks), ("local_webhooks", self.local_webhooks)]
+        {
+            if given {
+                found.add(name, "webhooks to private addresses are for a demo");
+            }
+        }
+        if self.allow_insecure {
+            found.add("allow_insecure", "is for a demo: production refuses what is insecure");
         }
         if self.database == Database::Memory {
             found.add("database", "in memory everything ends with the program");
@@ -237,7 +272,7 @@ mod tests {
         config.profile = Profile::Production;
         config.database = Database::Sqlite("plaid.sqlite".into());
         config.app_listen = None;
-        config.private_webhooks = false;
+        config.local_webhooks = false;
         config.tls = Tls::Proxy;
         config.environment = Environment::Production;
         let long = |name: &str| ClientSecret::new(format!("{name}-0123456789abcdefghijklmnop"));
@@ -266,7 +301,7 @@ mod tests {
         for setting in [
             "public_url",
             "tls",
-            "private_webhooks",
+            "local_webhooks",
             "environment",
             "database",
             "app_listen",
@@ -282,9 +317,29 @@ mod tests {
     }
 
     #[test]
+    fn a_demo_that_others_can_reach_is_refused_unless_its_operator_insists() {
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 4] = [
+            ("listen", |config| config.listen = "0.0.0.0:9000".into()),
+            ("metrics_listen", |config| config.metrics_listen = Some("[::]:9100".into())),
+            ("app_listen", |config| config.app_listen = Some("192.168.1.5:9200".into())),
+            ("private_webhooks", |config| config.private_webhooks = true),
+        ];
+        for (setting, change) in changes {
+            let mut config = Config::demo().unwrap();
+            change(&mut config);
+            assert_eq!(settings(&config), [setting]);
+            config.allow_insecure = true;
+            assert_eq!(settings(&config), [""; 0]);
+        }
+    }
+
+    #[test]
     fn each_thing_alone_is_refused_in_production() {
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 12] = [
+            ("local_webhooks", |config| config.local_webhooks = true),
+            ("allow_insecure", |config| config.allow_insecure = true),
             ("environment", |config| config.environment = Environment::Sandbox),
             ("institutions.ins_larkfield.issuer", |config| {
                 config.institutions[0].issuer = Some("https://user:hunter2@bank.example".into());
@@ -315,7 +370,7 @@ mod tests {
         config.applications[1].client_id = config.applications[0].client_id.clone();
         config.applications[0].redirect_uris = vec!["javascript:alert(1)".into()];
         config.applications[0].color = Some("red;}".into());
-        config.private_webhooks = false;
+        config.local_webhooks = false;
         config.public_url = "http://127.0.0.1:9000/path".into();
         config.environment = Environment::from("sandbx");
         config.applications[0].url = Some("javascript:alert(1)".into());

@@ -75,9 +75,15 @@ pub struct Overrides {
     /// A proxy in front of this program speaks TLS.
     #[arg(long, env = "PX_PLAID_TLS_PROXY", num_args = 0..=1, default_missing_value = "true")]
     pub tls_proxy: Option<bool>,
-    /// Webhooks may go to this machine and its networks, and over plain http.
+    /// Webhooks may go to this machine, over plain http.
+    #[arg(long, env = "PX_PLAID_LOCAL_WEBHOOKS", num_args = 0..=1, default_missing_value = "true")]
+    pub local_webhooks: Option<bool>,
+    /// Webhooks may go to any private address, over plain http; needs `allow_insecure`.
     #[arg(long, env = "PX_PLAID_PRIVATE_WEBHOOKS", num_args = 0..=1, default_missing_value = "true")]
     pub private_webhooks: Option<bool>,
+    /// Start although others can reach what is fit for a demo only.
+    #[arg(long, env = "PX_PLAID_ALLOW_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_insecure: Option<bool>,
     /// The environment that tokens and webhooks name.
     #[arg(long, env = "PX_PLAID_ENVIRONMENT", value_name = "NAME")]
     pub environment: Option<String>,
@@ -167,6 +173,7 @@ impl Config {
         let mut base = built_in.settings;
         if profile == Profile::Production {
             // Nothing of the demo slips in.
+            base.local_webhooks = None;
             base.private_webhooks = None;
             base.app_listen = None;
             base.database = None;
@@ -195,7 +202,9 @@ impl Config {
             key_file: all.key_file,
             webhook_key_file: all.webhook_key_file,
             tls: tls(all.tls_certificate, all.tls_key, all.tls_proxy)?,
+            local_webhooks: all.local_webhooks.unwrap_or(false),
             private_webhooks: all.private_webhooks.unwrap_or(false),
+            allow_insecure: all.allow_insecure.unwrap_or(false),
             environment: Environment::from(all.environment.as_deref().unwrap_or("sandbox")),
             workers: all.workers.unwrap_or(8),
             rate_limit: all.rate_limit.filter(|calls| *calls > 0),
@@ -228,7 +237,9 @@ impl Overrides {
             tls_certificate: self.tls_certificate.or(other.tls_certificate),
             tls_key: self.tls_key.or(other.tls_key),
             tls_proxy: self.tls_proxy.or(other.tls_proxy),
+            local_webhooks: self.local_webhooks.or(other.local_webhooks),
             private_webhooks: self.private_webhooks.or(other.private_webhooks),
+            allow_insecure: self.allow_insecure.or(other.allow_insecure),
             environment: self.environment.or(other.environment),
             workers: self.workers.or(other.workers),
             rate_limit: self.rate_limit.or(other.rate_limit),
@@ -372,7 +383,7 @@ mod tests {
         let over = Overrides { profile: Some(Profile::Production), ..Overrides::default() };
         let none = read("database = 'sqlite:x'", over.clone()).unwrap();
         assert!(none.applications.is_empty() && none.institutions.is_empty());
-        assert!(!none.private_webhooks && none.app_listen.is_none());
+        assert!(!none.private_webhooks && !none.local_webhooks && none.app_listen.is_none());
         assert!(read("", over).unwrap_err().to_string().contains("where Items are kept"));
     }
 

@@ -36,6 +36,30 @@ fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Mark
     }
 }
 
+/// The sign-in page.
+pub(super) fn sign_in(app: &Application, path: &str, wrong: bool, link: &str) -> Markup {
+    layout(
+        app,
+        path,
+        link,
+        false,
+        &html! {
+            section class="hero" {
+                h1 { "All your money on one page" }
+                p { (promise(app)) }
+                @if wrong { p class="ended" id="message" role="alert" { "That is not the password." } }
+                form method="post" action={ (path) "/enter" } class="enter" {
+                    label for="password" { "The password of your household" }
+                    input id="password" name="password" type="password" autocomplete="current-password" required
+                        maxlength="64" autofocus aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                    button type="submit" class="primary" { "Sign in" }
+                }
+                p { small { "It was printed where this demonstration was started." } }
+            }
+        },
+    )
+}
+
 /// The one page.
 pub(super) fn home(
     app: &Application,

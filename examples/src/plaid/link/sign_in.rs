@@ -288,6 +288,7 @@ impl Link {
         let again = again.filter(|_| visit.wrong < WRONG_ANSWERS);
         (visit.step, visit.message) = match (error.error_id(), again) {
             (Some("invalid_credentials"), Some(again)) => (again, Some(Message::Wrong)),
+            (Some("too_many_requests"), Some(again)) => (again, Some(Message::Wait)),
             (Some("invalid_challenge"), Some(again)) => (again, Some(Message::WrongAnswer)),
             (Some("invalid_challenge"), None) => {
                 visit.wrong = 0;

@@ -14,8 +14,10 @@ use std::fmt::Write as _;
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Trouble {
-    /// No account is picked.
+    /// No account is picked for an application that is connected.
     NoAccount,
+    /// No account is picked to be shared.
+    NothingToShare,
     /// Plaid cannot do it now.
     Plaid,
 }
@@ -25,6 +27,9 @@ impl Trouble {
         match self {
             Self::NoAccount => {
                 "Select at least one account. To end all access, disconnect the app instead."
+            }
+            Self::NothingToShare => {
+                "Select at least one account to share, or choose “Don’t share”."
             }
             Self::Plaid => {
                 "We could not change this now. Everything is as it was; please try again."

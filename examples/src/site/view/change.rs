@@ -6,7 +6,11 @@ use super::{
     trouble,
     words::{account_cells, account_line, on, products},
 };
-use crate::pages::{CHECK, details};
+use crate::{
+    PLAID_NAME,
+    pages::{CHECK, details},
+    plaid_side::Offer,
+};
 use maud::{Markup, PreEscaped, html};
 use px_client::portal::ConnectedApp;
 use px_types::model::{account::Account, scopes::Scopes};
@@ -114,6 +118,70 @@ pub(in super::super) fn change(
                     p class="note" {
                         a class="danger-text" href={ (path(&app.application_id)) "/disconnect" } { "Disconnect " (app.name) }
                     }
+                }
+            }
+        },
+    )
+}
+
+/// Renders the consent form for a customer who shares nothing yet. Plaid reads nothing before it is
+/// sent.
+pub(in super::super) fn share(
+    frame: &Frame<'_>,
+    offer: &Offer,
+    number: &str,
+    accounts: &[Account],
+    why: Option<Trouble>,
+) -> Markup {
+    let described = if why.is_some() { "message hint" } else { "hint" };
+    let error = if why.is_some() { "Error: " } else { "" };
+    frame.page(
+        &format!("{error}Share your accounts with {}", offer.name),
+        false,
+        &html! {
+            p class="crumb" { a href="/apps" { "Connected apps" } }
+            div class="heading" {
+                h1 { "Share your accounts with " (offer.name) }
+                p class="lead" {
+                    "The connection runs through " strong { (PLAID_NAME) } ". On the next page you choose what "
+                    (offer.name) " may see of the accounts that you share here."
+                }
+            }
+            @if let Some(why) = why { (trouble(why.text())) }
+            form method="post" action="/apps/connect" class="consent" {
+                (frame.csrf())
+                input type="hidden" name="offer" value=(number);
+                fieldset class="accounts" aria-describedby=(described) {
+                    legend { "Which accounts do you want to share?" }
+                    p class="hint" id="hint" { "Only the accounts that you select, and none that you open later." }
+                    ul {
+                        @for (n, account) in accounts.iter().enumerate() {
+                            li {
+                                label class="account" for={ "account-" (n) } {
+                                    input type="checkbox" id={ "account-" (n) } name="account_id" value=(account.id)
+                                        aria-invalid[why.is_some()] aria-describedby=(described);
+                                    (account_cells(account))
+                                }
+                            }
+                        }
+                    }
+                }
+                div class="scopes" {
+                    h2 { "What " (PLAID_NAME) " will read" }
+                    ul {
+                        li { (PreEscaped(CHECK)) span { "Names, types and balances of these accounts" } }
+                        li { (PreEscaped(CHECK)) span { "Transactions of the last two years and new ones" } }
+                        li { (PreEscaped(CHECK)) span { "Your name, address, phone number and email" } }
+                        li { (PreEscaped(CHECK)) span { "Account and routing numbers" } }
+                        @for detail in details(accounts) {
+                            li { (PreEscaped(CHECK)) span { "Of " (detail.kind) ": " (detail.about) } }
+                        }
+                    }
+                    div class="actions" {
+                        button type="submit" name="decision" value="allow" class="primary" { "Share and continue" }
+                        button type="submit" name="decision" value="deny" class="secondary" { "Don’t share" }
+                    }
+                    p class="note" { "If you do not finish there, nothing stays shared." }
                 }
             }
         },

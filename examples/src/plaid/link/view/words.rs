@@ -11,6 +11,8 @@ pub(in super::super) enum Message {
     WrongAnswer,
     /// The bank locked the user out.
     Locked,
+    /// Too many wrong passwords.
+    Wait,
     /// The challenge is over; the sign-in begins again.
     Again,
     /// Nothing was picked.
@@ -37,6 +39,7 @@ impl Message {
             Self::Locked => {
                 "The bank has locked this profile. Call your bank to have it unlocked.".to_owned()
             }
+            Self::Wait => "Too many attempts. Please wait a minute, then try again.".to_owned(),
             Self::Again => {
                 "That took too long, or too many answers were wrong. Please sign in again."
                     .to_owned()
