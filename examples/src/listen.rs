@@ -1,6 +1,6 @@
 //! Addresses that only this machine can reach.
 
-use std::net::IpAddr;
+use px_core::is_loopback_host;
 
 /// Returns whether only this machine can reach an address with a port, such as `127.0.0.1:8080`.
 ///
@@ -8,16 +8,6 @@ use std::net::IpAddr;
 #[must_use]
 pub fn is_loopback(address: &str) -> bool {
     is_loopback_host(address.rsplit_once(':').map_or(address, |(host, _)| host))
-}
-
-/// Like [`is_loopback`], for a host as in a URL: a name, an IPv4 address, or an IPv6 address in
-/// brackets.
-pub(crate) fn is_loopback_host(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => bare.eq_ignore_ascii_case("localhost"),
-    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,11 @@ use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, header};
 use maud::Markup;
 use px_client::portal::PortalError;
 use px_core::{Clock, Random};
-use px_server::{Error, credentials::CredentialsKit, visits::Visits};
+use px_server::{
+    Error,
+    credentials::{CredentialsKit, SignInOrigin},
+    visits::Visits,
+};
 use px_types::ApplicationId;
 use serde::Deserialize;
 use session::{Session, Sessions};
@@ -275,36 +279,26 @@ async fn enter(
     site.answer_with(site.enter(&headers, &at.next))
 }
 
-async fn sign_in(
-    State(site): State<Site>,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: Bytes,
-) -> AxumResponse {
+/// A form of the sign-in as it came: its headers, its connection and its body.
+type Sent = (HeaderMap, Extensions, Bytes);
+
+fn read((headers, extensions, body): Sent) -> (HeaderMap, SignInOrigin, Form) {
     let form = Form::read(&headers, &body).unwrap_or_default();
-    let origin = steps::origin(&extensions);
+    (headers, steps::origin(&extensions), form)
+}
+
+async fn sign_in(State(site): State<Site>, sent: Sent) -> AxumResponse {
+    let (headers, origin, form) = read(sent);
     site.answer_with(site.sign_in(&headers, &origin, &form).await)
 }
 
-async fn send_code(
-    State(site): State<Site>,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: Bytes,
-) -> AxumResponse {
-    let form = Form::read(&headers, &body).unwrap_or_default();
-    let origin = steps::origin(&extensions);
+async fn send_code(State(site): State<Site>, sent: Sent) -> AxumResponse {
+    let (headers, origin, form) = read(sent);
     site.answer_with(site.send_code(&headers, &origin, &form).await)
 }
 
-async fn answer(
-    State(site): State<Site>,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: Bytes,
-) -> AxumResponse {
-    let form = Form::read(&headers, &body).unwrap_or_default();
-    let origin = steps::origin(&extensions);
+async fn answer(State(site): State<Site>, sent: Sent) -> AxumResponse {
+    let (headers, origin, form) = read(sent);
     site.answer_with(site.answer(&headers, &origin, &form).await)
 }
 

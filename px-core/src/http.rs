@@ -9,7 +9,10 @@ mod reqwest;
 
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::{ReqwestTransport, ReqwestTransportBuilder};
-pub use self::{address::is_public, in_process::InProcessTransport};
+pub use self::{
+    address::{is_loopback_host, is_public},
+    in_process::InProcessTransport,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};

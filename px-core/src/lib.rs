@@ -50,7 +50,8 @@ pub use clock::{Clock, LocalClock, ManualClock, SharedClock, SharedClockError, S
 pub use digest::Digest;
 #[cfg(feature = "http")]
 pub use http::{
-    HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind, is_public,
+    HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind,
+    is_loopback_host, is_public,
 };
 #[cfg(feature = "reqwest")]
 pub use http::{ReqwestTransport, ReqwestTransportBuilder};

@@ -286,8 +286,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>>;
 
-    /// Leases permits of a partner to a process, in the place of those that it held: as many as it
-    /// wants and the others leave. Leases that ran out do not count.
+    /// Leases permits of a partner to a process, in place of those that it held: as many as it requests
+    /// and other processes leave. Expired leases do not count.
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare>;
 
     /// Prolongs a lease. `false`: it is no longer held.

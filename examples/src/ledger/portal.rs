@@ -64,9 +64,7 @@ impl Ledger {
         sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
         Ok(())
     }
-}
 
-impl Ledger {
     /// Stores the time until which a customer who was sent to Plaid's page can consent there.
     ///
     /// # Errors
@@ -99,14 +97,7 @@ impl Ledger {
         let ids: Vec<String> = query.fetch_all(self.pool()).await?;
         ids.into_iter().map(|id| UserId::new(id).map_err(|_| LedgerError::NotABank)).collect()
     }
-}
 
-/// Row name to which a customer's sealed token is bound.
-fn token_row(user: &UserId) -> String {
-    format!("the token of {user}")
-}
-
-impl Ledger {
     /// Opens the sealed token of a customer's Item.
     pub(super) fn unseal_token(
         &self,
@@ -115,6 +106,11 @@ impl Ledger {
     ) -> super::Result<ItemAccessToken> {
         self.unseal(sealed, &token_row(user)).map(ItemAccessToken::new)
     }
+}
+
+/// Row name to which a customer's sealed token is bound.
+fn token_row(user: &UserId) -> String {
+    format!("the token of {user}")
 }
 
 /// A row's body. What it says stays out of the error: it is a customer's.

@@ -1,10 +1,9 @@
 //! Addresses to which a demo sends webhooks: loopback, and public ones.
 
-use crate::listen::is_loopback_host;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use px_core::{HttpLimits, HttpTransport, TransportError};
+use px_core::{HttpLimits, HttpTransport, TransportError, is_loopback_host};
 
 /// Sends to loopback addresses and `localhost` through one transport, and to all other hosts through
 /// another one, which must reach public addresses only.

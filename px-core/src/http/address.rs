@@ -1,6 +1,6 @@
-//! Which addresses belong to the public internet. Pure.
+//! Which addresses belong to the public internet, and which to this machine. Pure.
 //!
-//! The rule that keeps requests to addresses which others chose away from this network.
+//! The rules that keep requests to addresses which others chose away from this network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -30,6 +30,25 @@ const NOT_PUBLIC_V6: &[([u16; 8], u32)] = &[
     ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4 embeds IPv4
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
+
+/// Returns whether a host is this machine: a loopback address, or `localhost`.
+///
+/// `host` is a host as in a URL: a name, an IPv4 address, or an IPv6 address in brackets. Other
+/// names are not resolved.
+///
+/// ```
+/// use px_core::is_loopback_host;
+/// assert!(is_loopback_host("127.0.0.1") && is_loopback_host("[::1]"));
+/// assert!(!is_loopback_host("localhost.example") && !is_loopback_host("0.0.0.0"));
+/// ```
+#[must_use]
+pub fn is_loopback_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => bare.eq_ignore_ascii_case("localhost"),
+    }
+}
 
 /// Returns whether an address belongs to the public internet.
 ///

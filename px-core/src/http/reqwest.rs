@@ -3,11 +3,14 @@
 mod guard;
 
 use self::guard::{Lookup, NotPublic, PublicOnly, System};
-use super::{HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow};
+use super::{
+    HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow,
+    is_loopback_host,
+};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri, header, uri::Scheme};
-use std::{error::Error as StdError, fmt, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 /// Time to connect, unless the builder sets another.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -191,7 +194,7 @@ impl ReqwestTransport {
             }
             return Ok(());
         }
-        if self.allow_plain_http || uri.host().is_some_and(is_loopback) {
+        if self.allow_plain_http || uri.host().is_some_and(is_loopback_host) {
             return Ok(());
         }
         refuse("plain http would show the token to the network; use https")
@@ -289,13 +292,6 @@ fn says(error: &reqwest::Error, text: &str) -> bool {
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
-}
-
-/// Returns whether a host is this machine.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -51,12 +51,12 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id) INCLUDE (state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
--- Locked by whoever leases permits of a partner.
+-- Its rows serialize the leases of a partner's permits.
 CREATE TABLE partners (
     institution_id text COLLATE "C" PRIMARY KEY
 );
 
--- How many Items of a partner a process works on at once.
+-- Permits that processes hold: the Items of a partner that each may work on at once.
 CREATE TABLE partner_permits (
     institution_id text COLLATE "C" NOT NULL,
     holder text COLLATE "C" NOT NULL,

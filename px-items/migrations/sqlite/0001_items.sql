@@ -47,7 +47,7 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id, state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
--- How many Items of a partner a process works on at once.
+-- Permits that processes hold: the Items of a partner that each may work on at once.
 CREATE TABLE partner_permits (
     institution_id TEXT    NOT NULL,
     holder         TEXT    NOT NULL,

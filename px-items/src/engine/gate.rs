@@ -24,9 +24,9 @@ const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
 /// So many Items are given the time in which one ends. Who comes a moment too late must not leave
 /// the partner idle; who comes too early goes to the end of the queue.
 const DENSITY: usize = 2;
-/// How long a share of the rate limit is good while other processes have a part of it.
+/// Time after which a share of the rate limit is computed again while other processes hold permits.
 const SHARED_FOR: TimeDelta = TimeDelta::seconds(2);
-/// As many permits as shares are reckoned with.
+/// Maximum number of permits in the computation of a share.
 const MAX_SHARE: usize = 10_000;
 /// Over how long Items are spread once a circuit may be probed.
 const SPREAD: TimeDelta = TimeDelta::seconds(60);
@@ -43,7 +43,7 @@ pub(super) struct Gates {
     all: Mutex<BTreeMap<InstitutionId, Gate>>,
 }
 
-/// Where permits are leased: they count over all processes of a database.
+/// Leases permits in the store: they count over all processes of its database.
 #[derive(Debug)]
 pub(super) struct Permits {
     store: Arc<dyn Store>,
@@ -63,15 +63,15 @@ impl Permits {
 #[derive(Debug, Default)]
 struct Gate {
     working: usize,
-    /// Permits that this process has leased, until when, and how many others have.
+    /// Permits that this process has leased, the end of their lease, and permits of other processes.
     held: usize,
     held_until: DateTime<Utc>,
     others: usize,
-    /// The most that were used since unused permits were given back last.
+    /// Maximum number in use since unused permits were last given back.
     peak: usize,
-    /// How many there are.
+    /// Permits over all processes.
     at_once: usize,
-    /// When they were leased last.
+    /// Time of the latest lease.
     leased_at: DateTime<Utc>,
     circuit: Circuit,
     lengths: PartnerLengths,
@@ -120,7 +120,7 @@ impl Gates {
         Arc::new(Self { settings, latest, clock, random, permits, all: Mutex::default() })
     }
 
-    /// Leases permits for so many more Items of a partner, if this process does not hold them yet.
+    /// Leases permits for `more` Items of a partner, unless this process holds enough of them.
     pub(super) async fn prepare(&self, institution: &InstitutionId, budget: &Budget, more: usize) {
         let at_once = budget.at_once.max(1);
         let wanted = {
@@ -140,13 +140,13 @@ impl Gates {
 
     async fn lease(&self, institution: &InstitutionId, wanted: usize, at_once: usize) {
         let permits = &self.permits;
-        // One call at a time: the last one that the store does is the last one that is noted here.
+        // One call at a time, so that the results are recorded in the order of the store.
         let _turn = permits.turn.lock().await;
         let now = self.clock.now();
         let wanted = {
             let mut all = self.lock();
             let gate = all.entry(institution.clone()).or_default();
-            // What began meanwhile is not given back, and what is given back is not used from now on.
+            // Permits in use are not given back; permits to be given back are not used from now on.
             let wanted = if wanted == 0 { 0 } else { wanted.max(gate.working).min(at_once) };
             gate.held = gate.held.min(wanted);
             wanted
@@ -164,12 +164,12 @@ impl Gates {
                 (gate.held, gate.others) = (large(share.granted), large(share.others));
                 (gate.held_until, gate.leased_at) = (until, now);
             }
-            // What is held is held until its lease ends.
+            // The permits stay with this process until their lease ends.
             Err(error) => tracing::warn!(%institution, %error, "permits could not be leased"),
         }
     }
 
-    /// Keeps the permits that are used, and gives back the others, for ever.
+    /// Renews the permits in use and gives back the others; never returns.
     pub(super) async fn keep_permits(&self, every: Duration) {
         loop {
             self.clock.sleep(every).await;
@@ -195,7 +195,7 @@ impl Gates {
         }
     }
 
-    /// Prolongs the permits of a partner while they are used, if they are a third of a lease old.
+    /// Renews the permits of a partner that are in use, once a third of their lease has passed.
     pub(super) async fn prolong_permits(&self, institution: &InstitutionId) {
         let due = {
             let now = self.clock.now();
@@ -333,7 +333,7 @@ impl Gates {
 }
 
 impl Gate {
-    /// How many permits may be used.
+    /// Returns the number of permits that may be used.
     fn usable(&self, now: DateTime<Utc>) -> usize {
         if now < self.held_until { self.held } else { 0 }
     }

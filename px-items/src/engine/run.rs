@@ -32,7 +32,7 @@ type Held = Arc<Mutex<BTreeMap<ItemId, Fence>>>;
 
 /// How long the store is left alone after a claim of which no Item could be worked on.
 const BREATH: Duration = Duration::from_millis(100);
-/// How often unused permits are given back, and used ones prolonged.
+/// Interval at which permits in use are renewed and unused ones given back.
 const PERMITS_EVERY: Duration = Duration::from_secs(1);
 /// The most refreshes that are repeated at once.
 const MAX_REFRESHES: usize = 64;
@@ -267,7 +267,7 @@ impl Inner {
         claimed
     }
 
-    /// Leases permits for what was claimed: at most one row for each partner of it.
+    /// Leases permits for claimed Items, with one call for each partner.
     async fn prepare(&self, records: &[ItemRecord], at_most: usize) {
         let mut by_partner: BTreeMap<_, usize> = BTreeMap::new();
         for record in records {

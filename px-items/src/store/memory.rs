@@ -86,7 +86,7 @@ struct Inner {
     /// Updates by institution and hour.
     updates: BTreeMap<(InstitutionId, i64), u64>,
     rulings: BTreeMap<InstitutionId, Ruling>,
-    /// How many permits each process holds of each partner, and until when.
+    /// Permits that each process holds of each partner, and the end of their lease.
     permits: BTreeMap<(InstitutionId, String), (u32, DateTime<Utc>)>,
 }
 

@@ -1,9 +1,9 @@
-//! Permits: how many Items of a partner are worked on at once, over all processes of a database.
+//! Permits: the limit of Items of a partner in work at once, over all processes of a database.
 
 use chrono::{DateTime, Utc};
 use px_types::InstitutionId;
 
-/// Leases permits of a partner to a process, in the place of those that it held.
+/// A lease of permits of a partner to a process. It replaces the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PermitLease {
@@ -11,18 +11,18 @@ pub struct PermitLease {
     pub institution_id: InstitutionId,
     /// The process.
     pub holder: String,
-    /// How many it wants to hold; with 0 it gives all of them back.
+    /// Number of permits that it requests; 0 gives all of them back.
     pub wanted: u32,
-    /// How many there are, over all processes.
+    /// Permits of the partner over all processes.
     pub at_once: u32,
-    /// Now.
+    /// Present time.
     pub now: DateTime<Utc>,
-    /// Until when the lease runs. The permits of a process that stopped count as used until then.
+    /// End of the lease. Permits of a process that has stopped count as used until then.
     pub until: DateTime<Utc>,
 }
 
 impl PermitLease {
-    /// Leases permits to a process.
+    /// Creates a request for `wanted` of `at_once` permits.
     #[must_use]
     pub fn new(
         institution_id: InstitutionId,
@@ -34,18 +34,18 @@ impl PermitLease {
         Self { institution_id, holder: holder.into(), wanted, at_once, now, until }
     }
 
-    /// How many are granted if others hold so many.
+    /// Returns the permits granted while other processes hold `others`.
     pub(super) fn granted(&self, others: u32) -> PermitShare {
         let granted = self.wanted.min(self.at_once.saturating_sub(others));
         PermitShare { granted, others }
     }
 }
 
-/// Who holds the permits of a partner.
+/// The permits of a partner, by holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PermitShare {
-    /// How many the process holds now.
+    /// Permits that the process holds now.
     pub granted: u32,
-    /// How many other processes hold.
+    /// Permits that other processes hold.
     pub others: u32,
 }

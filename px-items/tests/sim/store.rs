@@ -130,7 +130,7 @@ impl WatchedStore {
         self.after(what, result).await
     }
 
-    /// What a step needs that may outlive its caller.
+    /// Owned handles for a step, which may outlive its caller.
     fn watch(&self) -> (Arc<dyn Store>, Arc<Witness>, Arc<Life>) {
         (self.inner.clone(), self.witness.clone(), self.life.clone())
     }

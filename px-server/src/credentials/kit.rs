@@ -388,9 +388,7 @@ impl CredentialsKit {
             }
         }
     }
-}
 
-impl CredentialsKit {
     /// Returns a client's response for a step: a challenge, or its token.
     async fn for_client(&self, client: &ClientId, step: SignInStep) -> Result<SignIn, Error> {
         match step {

@@ -10,7 +10,7 @@ async fn lease(world: &World, holder: &str, wanted: u32, minute: i64) -> (u32, u
     (granted, others)
 }
 
-/// A process gets what the others leave, and those of a process that stopped count until their
+/// A process gets what the others leave. Permits of a process that has stopped count until their
 /// lease ends.
 pub(super) async fn permits_are_shared_by_all_processes(store: Arc<dyn Store>) {
     let world = World::new(store);
@@ -21,7 +21,7 @@ pub(super) async fn permits_are_shared_by_all_processes(store: Arc<dyn Store>) {
     assert_eq!(lease(&world, "one", 1, 3).await, (1, 2), "until minute 13");
     assert_eq!(lease(&world, "three", 9, 3).await, (2, 3));
     assert_eq!(lease(&world, "two", 0, 4).await, (0, 3));
-    assert_eq!(lease(&world, "two", 9, 12).await, (2, 3), "nobody was heard of, their leases run");
+    assert_eq!(lease(&world, "two", 9, 12).await, (2, 3), "the leases of the others still run");
     assert_eq!(lease(&world, "two", 9, 13).await, (5, 0), "they ended");
     let other = PermitLease::new("other".parse().unwrap(), "one", (9, 4), at(13), at(14));
     assert_eq!(world.0.lease_permits(&other).await.unwrap().granted, 4, "another partner's");

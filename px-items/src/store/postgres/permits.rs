@@ -12,7 +12,7 @@ impl PostgresStore {
     ) -> Result<PermitShare> {
         let institution = lease.institution_id.as_str();
         let mut tx = db.begin().await?;
-        // Whoever leases permits of a partner waits for this row, and counts what is held then.
+        // Leases of one partner are serialized by this row, so each counts what the one before left.
         let sql = "SELECT 1 FROM partners WHERE institution_id = $1 FOR UPDATE";
         let locked = sqlx::query(sql).bind(institution).fetch_optional(&mut *tx).await?;
         if locked.is_none() {
