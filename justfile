@@ -151,7 +151,7 @@ fuzz seconds="10":
     fi
     just _cargo-tool cargo-fuzz
     # On the compiler's own library as it is: AddressSanitizer finds little where no `unsafe` is.
-    for target in decode path query token_request; do
+    for target in decode path query token_request tolerant; do
         cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz "$target" -- -max_total_time={{ seconds }} -verbosity=0
     done
 

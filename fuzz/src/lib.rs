@@ -11,9 +11,10 @@ use px_types::{
     },
     error::{ErrorResponse, OAuthErrorResponse},
     partner::{
-        Authorize, ListTransactions, RequestToken, Revoke, TransactionsResponse,
+        Authorize, ListTransactions, RequestToken, Revoke, TokenResponse, TransactionsResponse,
         UserAccountInfoResponse,
     },
+    tolerant::{self, Limits, Tolerant},
     validate::{PageContext, UserContext, check},
     webhook::Webhook,
 };
@@ -35,6 +36,31 @@ pub fn decode(bytes: &[u8]) {
     quotes_nothing(bytes, &report.to_string());
     let report = check(bytes, |page: &TransactionsResponse| page.validate(&PageContext::new()));
     quotes_nothing(bytes, &report.to_string());
+}
+
+/// Reads bytes tolerantly. What a strict reader accepts, a tolerant one reads alike, without a fault.
+pub fn tolerant(bytes: &[u8]) {
+    tolerantly::<UserAccountInfoResponse>(bytes);
+    tolerantly::<TransactionsResponse>(bytes);
+    tolerantly::<TokenResponse>(bytes);
+}
+
+fn tolerantly<T: Tolerant + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let strict = px_types::decode::<T>(bytes);
+    match (tolerant::decode::<T>(bytes, &Limits::default()), strict) {
+        (Ok(read), Ok(strict)) => {
+            assert!(read.message == strict, "it is read otherwise");
+            assert!(read.faults.is_empty(), "a fault where a strict reader finds none");
+        }
+        (Err(error), Ok(_)) => panic!("a strict reader accepts it: {error}"),
+        (Err(error), Err(_)) => quotes_nothing(bytes, &error.to_string()),
+        (Ok(read), Err(_)) => {
+            assert!(!read.faults.is_empty(), "a strict reader refuses it, and there is no fault");
+            for fault in &read.faults {
+                quotes_nothing(bytes, &fault.to_string());
+            }
+        }
+    }
 }
 
 /// Matches bytes as a path against every template.

@@ -5,7 +5,8 @@
 //! - [`model`]: what messages share, one file per model;
 //! - [`primitive`]: amounts, dates, ids, secrets, open enums;
 //! - [`endpoint`]: what an endpoint is, and how it is written as HTTP and read back;
-//! - [`validate`]: the rules between fields and messages.
+//! - [`tolerant`]: reading messages as banks send them; [`fault`]: what was wrong with them;
+//! - [`validate`]: the rules between fields and messages; [`rule`]: all rules in one list.
 //!
 //! ```
 //! use px_types::{partner::ListTransactions, partner::TransactionsQuery, endpoint::codec, Date, UserId};
@@ -19,6 +20,8 @@
 
 pub mod endpoint;
 pub mod error;
+pub mod fault;
+mod json;
 mod message;
 pub mod model;
 #[cfg(feature = "openapi")]
@@ -26,15 +29,18 @@ pub mod openapi;
 pub mod partner;
 pub mod plaid;
 pub mod primitive;
+pub mod rule;
 pub mod scope;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tolerant;
 pub mod validate;
 pub mod webhook;
 pub mod wire;
 
 pub use endpoint::{Auth, Endpoint, Meta, RequiredScope};
 pub use error::{ErrorDetail, ErrorResponse, OAuthErrorResponse, error_id};
+pub use fault::{ElementKind, Fault, FaultSeverity, Faults};
 pub use primitive::{
     amount::{Amount, InvalidNumber, Rate},
     bounded::{AtLeastOne, Bounded, InvalidLength},
@@ -44,5 +50,6 @@ pub use primitive::{
     open_enum::OpenEnum,
     secret::*,
 };
+pub use rule::Rule;
 pub use scope::{InvalidScope, Scope, ScopeSet};
 pub use wire::{DecodeError, decode, encode};

@@ -10,7 +10,8 @@
 /// - `nullable`: must be present, may be `null` (`""` reads as `null`); `Option`;
 /// - `optional`: may be absent, `null` or `""`; omitted when `None`; `Option`;
 /// - `lists`: an optional array; omitted when empty; `Vec`;
-/// - `flat`: required parts whose fields lie flat in this message.
+/// - `flat`: required parts whose fields lie flat in this message;
+/// - `unwritten`: what is known of the message and not part of it on the wire.
 macro_rules! message {
     (
         $(#[$meta:meta])*
@@ -20,6 +21,7 @@ macro_rules! message {
             $(optional { $($(#[$om:meta])* $o:ident: $ot:ty,)* })?
             $(lists { $($(#[$lm:meta])* $l:ident: $lt:ty,)* })?
             $(flat { $($(#[$fm:meta])* $f:ident: $ft:ty,)* })?
+            $(unwritten { $($(#[$um:meta])* $u:ident: $ut:ty,)* })?
         }
     ) => {
         $(#[$meta])*
@@ -53,6 +55,7 @@ macro_rules! message {
                 pub $l: Vec<$lt>,
             )*)?
             $($($(#[$fm])* #[serde(flatten)] pub $f: $ft,)*)?
+            $($($(#[$um])* #[serde(skip)] pub $u: $ut,)*)?
         }
 
         impl $name {
@@ -66,6 +69,7 @@ macro_rules! message {
                     $($($o: None,)*)?
                     $($($l: Vec::new(),)*)?
                     $($($f: $f.into(),)*)?
+                    $($($u: <$ut>::default(),)*)?
                 }
             }
         }

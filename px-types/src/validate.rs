@@ -10,8 +10,10 @@
 mod check;
 mod number;
 mod page;
-pub mod rule;
 mod user;
+mod wide;
+
+pub use crate::rule::{self, Rule};
 
 pub use check::check;
 pub use page::{Known, PageContext};
@@ -25,8 +27,8 @@ use std::{borrow::Cow, fmt};
 pub struct Breach {
     /// Where it is, `accounts[2].owner_identity_ids[0]`; `.` is the whole message.
     pub path: String,
-    /// The id of the rule, one of [`rule`]; it does not change between versions.
-    pub rule: &'static str,
+    /// The rule, one of [`rule`].
+    pub rule: Rule,
     /// What is wrong, for people.
     pub text: Cow<'static, str>,
     /// How bad it is.
@@ -83,7 +85,7 @@ impl Report {
 
     /// Whether a rule was broken at a path.
     #[must_use]
-    pub fn has(&self, rule: &str, path: &str) -> bool {
+    pub fn has(&self, rule: Rule, path: &str) -> bool {
         self.0.iter().any(|b| b.rule == rule && b.path == path)
     }
 
@@ -96,7 +98,7 @@ impl Report {
     // The path comes as `format_args!`, so a good message makes no string at all.
     pub(crate) fn error(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         path: fmt::Arguments<'_>,
         text: impl Into<Cow<'static, str>>,
     ) {
@@ -105,7 +107,7 @@ impl Report {
 
     pub(crate) fn hint(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         path: fmt::Arguments<'_>,
         text: impl Into<Cow<'static, str>>,
     ) {
@@ -114,7 +116,7 @@ impl Report {
 
     pub(crate) fn push(
         &mut self,
-        rule: &'static str,
+        rule: Rule,
         path: String,
         text: impl Into<Cow<'static, str>>,
         severity: Severity,

@@ -3,10 +3,17 @@
 //! - a field that is not required may be absent, `null` or `""`, whatever its type;
 //! - an error names the path and never the value.
 
+mod held;
+pub(crate) mod path;
+
+pub(crate) use self::held::{Held, UNREADABLE};
+
+use self::path::push_key;
 use serde::de::{
     Deserialize, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
     value::{
-        BorrowedStrDeserializer, MapAccessDeserializer, SeqAccessDeserializer, StrDeserializer,
+        BorrowedStrDeserializer, BytesDeserializer, MapAccessDeserializer, SeqAccessDeserializer,
+        StrDeserializer,
     },
 };
 use std::{fmt, marker::PhantomData};
@@ -32,6 +39,18 @@ where
         }
     }
     deserializer.deserialize_str(Text(expected, read, PhantomData))
+}
+
+/// Reads a number by which money finds an account or a bank: never empty, never a JSON number.
+pub(crate) fn identifier<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    from_text(deserializer, "an account identifier (a string)", |text| match text {
+        "" => Err("empty; expected an account identifier (a string)"),
+        _ => Ok(T::from(text.to_owned())),
+    })
 }
 
 /// Reads an optional field: absent (with `#[serde(default)]`), `null` and `""` are alike.
@@ -104,12 +123,42 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
         T::deserialize(value.into_deserializer()).map(Some)
     }
 
+    // JSON has no bytes: the tolerant reader shows what it cannot read in this way.
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        T::deserialize(BytesDeserializer::new(bytes)).map(Some)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(SeqAccessDeserializer::new(seq)).map(Some)
+        T::deserialize(ListDeserializer(seq)).map(Some)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+}
+
+/// A list of which no struct can be made; serde's own would take the values by their order.
+struct ListDeserializer<A>(A);
+
+impl<'de, A: SeqAccess<'de>> Deserializer<'de> for ListDeserializer<A> {
+    type Error = A::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        SeqAccessDeserializer::new(self.0).deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -123,15 +172,25 @@ pub(crate) fn error_at<E: serde::de::Error>(path: &str, text: impl fmt::Display)
 
 /// Reads a part of a message out of a value that was held back, keeping the path of an error.
 pub(crate) fn from_held<'de, T, E>(
-    value: impl Deserializer<'de, Error = serde_json::Error>,
+    held: impl Deserializer<'de, Error = serde_json::Error> + Copy,
 ) -> Result<T, E>
 where
     T: Deserialize<'de>,
     E: serde::de::Error,
 {
+    // As in `decode`, the path is found only where there is an error.
+    T::deserialize(held)
+        .or_else(|_| read(held))
+        .map_err(|error| error_at(&error.path, error.reason))
+}
+
+/// Reads from a value in memory, keeping track of the path.
+pub(crate) fn read<'de, T: Deserialize<'de>>(
+    value: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, text) = locate(&error);
-        error_at(&path, text)
+        let (path, reason) = locate(&error);
+        DecodeError { path, reason }
     })
 }
 
@@ -194,10 +253,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
 pub fn decode_value<'de, T: Deserialize<'de>>(
     value: &'de serde_json::Value,
 ) -> Result<T, DecodeError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, reason) = locate(&error);
-        DecodeError { path, reason }
-    })
+    read(value)
 }
 
 /// Writes a message as JSON bytes.
@@ -237,16 +293,6 @@ fn locate(error: &serde_path_to_error::Error<serde_json::Error>) -> (String, Str
         path.push('.');
     }
     (path, reason)
-}
-
-/// Adds a key to a path; a key that is no plain name could be anything, so it is not repeated.
-pub(crate) fn push_key(path: &mut String, key: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    let plain =
-        key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    path.push_str(if plain { key } else { "?" });
 }
 
 /// The text of a JSON error without the value that it quotes.

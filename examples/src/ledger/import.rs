@@ -18,7 +18,7 @@ use px_types::{
         transaction::Transaction,
     },
     partner::{TransactionsResponse, UserAccountInfoResponse},
-    validate::{PageContext, Report, UserContext},
+    validate::{PageContext, Report, UserContext, rule},
     wire::decode,
 };
 use rust_decimal::Decimal;
@@ -442,7 +442,7 @@ fn rules(parsed: &Parsed, report: &mut ImportReport) {
     let mut add = |line: u64, from: &str, to: &str, found: &Report| {
         for breach in found.errors().filter(|breach| breach.path.starts_with(from)) {
             // Real ledgers hold accounts that no payment network reaches.
-            if breach.rule != "transfer_codes_present" {
+            if breach.rule != rule::TRANSFER_CODES_PRESENT {
                 report.add(line, breach.path.replacen(from, to, 1), breach.text.clone());
             }
         }

@@ -361,7 +361,9 @@ fn depository(plot: &Plot) -> Option<Depository> {
     let number = |text: String| px_types::AccountNumber::new(text);
     let code = if plot.kind == Kind::Euro {
         let iban = codes::iban("DE", &format!("50010517{}", plot.number));
-        TransferCode::International(International::new(number(iban), "LRKFDEFF", true, true))
+        let mut code = International::new(number(iban), true, true);
+        code.bic = Some("LRKFDEFF".to_owned());
+        TransferCode::International(code)
     } else {
         let mut ach = Ach::new(number(plot.number.clone()), codes::routing_number(), true, true);
         ach.tokenized = Some(false);

@@ -9,7 +9,9 @@ use super::{
     path::{PathParameters as _, fill_path},
 };
 use crate::{
+    fault::Fault,
     primitive::id::InvalidId,
+    tolerant::{Limits, Tolerated},
     wire::{self, DecodeError},
 };
 use http::{HeaderValue, Request, header};
@@ -128,6 +130,18 @@ pub trait Reply: Sized + Send {
     /// # Errors
     /// When the bytes are not this answer; the error names the path.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+
+    /// Reads it [tolerantly](crate::tolerant). What is no JSON is read as by
+    /// [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// If it cannot be read even so; the error names the path.
+    fn decode_tolerant(bytes: &[u8], _: &Limits<'_>) -> Result<Tolerated<Self>, DecodeError> {
+        Self::decode(bytes).map(Tolerated::without_faults)
+    }
+
+    /// Adds a fault of the transfer to those that the response notes, if it has a place for them.
+    fn note_fault(&mut self, _: Fault) {}
 }
 
 impl Reply for Empty {
@@ -143,6 +157,10 @@ impl Reply for Empty {
 /// Makes messages the JSON answers of endpoints.
 macro_rules! json_replies {
     ($($message:ty),+ $(,)?) => {$(
+        impl $crate::tolerant::Tolerant for $message {}
+        $crate::endpoint::codec::json_replies!(tolerant: $message);
+    )+};
+    (tolerant: $message:ty) => {
         impl $crate::endpoint::codec::Reply for $message {
             const KIND: $crate::endpoint::codec::ReplyKind = $crate::endpoint::codec::ReplyKind::Json;
             fn encode(&self) -> Vec<u8> {
@@ -151,8 +169,17 @@ macro_rules! json_replies {
             fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::DecodeError> {
                 $crate::wire::decode(bytes)
             }
+            fn decode_tolerant(
+                bytes: &[u8],
+                limits: &$crate::tolerant::Limits<'_>,
+            ) -> Result<$crate::tolerant::Tolerated<Self>, $crate::wire::DecodeError> {
+                $crate::tolerant::decode(bytes, limits)
+            }
+            fn note_fault(&mut self, fault: $crate::fault::Fault) {
+                $crate::tolerant::Tolerant::note_fault(self, fault);
+            }
         }
-    )+};
+    };
 }
 
 pub(crate) use json_replies;

@@ -13,7 +13,7 @@ use crate::{
         id::{AccountId, IdentityId},
         open_enum::open_enum,
     },
-    wire,
+    wire::{self, Held},
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -234,21 +234,20 @@ impl Serialize for AccountKind {
 
 impl<'de> Deserialize<'de> for AccountKind {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let fields = Map::deserialize(d)?;
-        let text = |name: &'static str| match fields.get(name) {
-            Some(Value::String(text)) => Ok(text.as_str()),
-            Some(_) => Err(wire::error_at(name, "expected a string")),
-            None => Err(serde::de::Error::missing_field(name)),
-        };
-        let account_type = AccountType::from(text("type")?);
-        let subtype = text("subtype")?.to_owned();
+        let fields = Held::deserialize(d)?;
+        let account_type = AccountType::from(fields.tag("type")?);
+        let subtype = fields.tag("subtype")?.to_owned();
         Ok(match account_type {
             AccountType::Depository => Self::Depository(wire::from_held(&fields)?),
             AccountType::Credit => Self::Credit(wire::from_held(&fields)?),
             AccountType::Loan => Self::Loan(wire::from_held(&fields)?),
             AccountType::Investment => Self::Investment(wire::from_held(&fields)?),
             AccountType::Other => Self::Other(wire::from_held(&fields)?),
-            account_type => Self::Unknown(UnknownAccountKind { account_type, subtype, fields }),
+            account_type => {
+                let fields =
+                    fields.into_map().ok_or_else(|| serde::de::Error::custom("not JSON"))?;
+                Self::Unknown(UnknownAccountKind { account_type, subtype, fields })
+            }
         })
     }
 }

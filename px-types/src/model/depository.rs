@@ -4,7 +4,7 @@ use crate::{
     message::message,
     model::account_subtype::DepositorySubtype,
     primitive::{open_enum::open_enum, secret::AccountNumber},
-    wire,
+    wire::{self, Held},
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -40,7 +40,7 @@ pub enum TransferCode {
     Eft(Eft),
     /// Bacs, United Kingdom.
     Bacs(Bacs),
-    /// IBAN and BIC.
+    /// An IBAN, with or without a BIC.
     International(International),
     /// A network that this version does not know, kept whole.
     #[cfg_attr(feature = "openapi", schemars(skip))]
@@ -93,7 +93,7 @@ open_enum! {
         Eft = "eft",
         /// Bacs, United Kingdom.
         Bacs = "bacs",
-        /// IBAN and BIC.
+        /// An IBAN, with or without a BIC.
         International = "international",
     }
 }
@@ -103,8 +103,10 @@ message! {
     pub struct Ach {
         required {
             /// The account number, or a token that stands for it.
+            #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
             /// Nine digits with the ABA checksum.
+            #[serde(deserialize_with = "wire::identifier")]
             routing_number: String,
             /// Whether money can be taken from the account.
             debit: bool,
@@ -125,10 +127,13 @@ message! {
     pub struct Eft {
         required {
             /// The account number.
+            #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
             /// Three digits.
+            #[serde(deserialize_with = "wire::identifier")]
             institution_number: String,
             /// Five digits.
+            #[serde(deserialize_with = "wire::identifier")]
             branch_number: String,
             /// Whether money can be taken from the account.
             debit: bool,
@@ -143,8 +148,10 @@ message! {
     pub struct Bacs {
         required {
             /// Eight digits.
+            #[serde(deserialize_with = "wire::identifier")]
             account_number: AccountNumber,
             /// Six digits.
+            #[serde(deserialize_with = "wire::identifier")]
             sort_code: String,
             /// Whether money can be taken from the account.
             debit: bool,
@@ -155,17 +162,20 @@ message! {
 }
 
 message! {
-    /// An IBAN with its BIC.
+    /// An IBAN, with its BIC where the partner gives one.
     pub struct International {
         required {
             /// ISO 13616, with its checksum.
+            #[serde(deserialize_with = "wire::identifier")]
             iban: AccountNumber,
-            /// ISO 9362.
-            bic: String,
             /// Whether money can be taken from the account.
             debit: bool,
             /// Whether money can be sent to the account.
             credit: bool,
+        }
+        optional {
+            /// ISO 9362.
+            bic: String,
         }
     }
 }
@@ -205,18 +215,18 @@ impl Serialize for TransferCode {
 
 impl<'de> Deserialize<'de> for TransferCode {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let fields = Map::deserialize(d)?;
-        let network: PaymentNetwork = match fields.get("network") {
-            Some(Value::String(name)) => name.as_str().into(),
-            Some(_) => return Err(wire::error_at("network", "expected a string")),
-            None => return Err(serde::de::Error::missing_field("network")),
-        };
+        let fields = Held::deserialize(d)?;
+        let network = PaymentNetwork::from(fields.tag("network")?);
         Ok(match network {
             PaymentNetwork::Ach => Self::Ach(wire::from_held(&fields)?),
             PaymentNetwork::Eft => Self::Eft(wire::from_held(&fields)?),
             PaymentNetwork::Bacs => Self::Bacs(wire::from_held(&fields)?),
             PaymentNetwork::International => Self::International(wire::from_held(&fields)?),
-            network => Self::Unknown(UnknownTransferCode { network, fields }),
+            network => {
+                let fields =
+                    fields.into_map().ok_or_else(|| serde::de::Error::custom("not JSON"))?;
+                Self::Unknown(UnknownTransferCode { network, fields })
+            }
         })
     }
 }

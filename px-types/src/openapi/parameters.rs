@@ -7,14 +7,14 @@ use super::path_parameters;
 use crate::{
     endpoint::Meta,
     partner::{AuthorizationAnswer, DEFAULT_LIMIT, MAX_LIMIT},
-    primitive::id::MAX_ID_BYTES,
+    primitive::id::CONTRACT_ID_BYTES,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 /// The parameters of an endpoint.
 pub(super) fn of(meta: &Meta) -> Vec<Value> {
-    let id = json!({ "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES });
+    let id = json!({ "type": "string", "minLength": 1, "maxLength": CONTRACT_ID_BYTES });
     let mut parameters: Vec<Value> = path_parameters(meta)
         .map(|name| {
             json!({

@@ -4,6 +4,7 @@ use crate::{
         codec::{Empty, json_replies},
         parameters::{Pairs, PairsOut, ParameterError, Parameters},
     },
+    fault::{Fault, Faults},
     message::message,
     model::{security::Security, transaction::Transaction},
     primitive::{date::Date, id::UserId},
@@ -152,10 +153,24 @@ message! {
             /// Securities that this page refers to and the user's answer does not list.
             securities: Security,
         }
+        unwritten {
+            /// What a tolerant reader repaired, ignored or set aside in it.
+            faults: Faults,
+        }
     }
 }
 
-json_replies!(TransactionsResponse);
+impl TransactionsResponse {
+    /// Returns what a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
+    ///
+    /// Empty for a response that was built, or that conforms.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+json_replies!(tolerant: TransactionsResponse);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@ use crate::{
         Endpoint, Meta, RequiredScope,
         codec::{Empty, json_replies},
     },
+    fault::{Fault, Faults},
     message::message,
     model::{account::Account, identity::Identity, security::Security},
     primitive::id::{IdentityId, UserId},
@@ -58,7 +59,21 @@ message! {
             /// The accounts that the user owns or has a non-owner interest in.
             accounts: Vec<Account>,
         }
+        unwritten {
+            /// What a tolerant reader repaired, ignored or set aside in it.
+            faults: Faults,
+        }
     }
 }
 
-json_replies!(UserAccountInfoResponse);
+impl UserAccountInfoResponse {
+    /// Returns what a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
+    ///
+    /// Empty for a response that was built, or that conforms.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+json_replies!(tolerant: UserAccountInfoResponse);

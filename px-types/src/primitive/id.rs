@@ -5,8 +5,13 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-/// The most bytes that an id may have.
-pub const MAX_ID_BYTES: usize = 255;
+/// Maximum size of an id that is read, in bytes.
+pub const MAX_ID_BYTES: usize = 1024;
+
+/// Maximum size of an id that a partner may write, in bytes.
+///
+/// Longer ids are read, up to [`MAX_ID_BYTES`], and reported by the validator.
+pub const CONTRACT_ID_BYTES: usize = 255;
 
 /// Why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +21,7 @@ pub enum InvalidId {
     #[error("an id must not be empty")]
     Empty,
     /// The text has more than [`MAX_ID_BYTES`] bytes.
-    #[error("an id has at most 255 bytes")]
+    #[error("an id has at most 1024 bytes")]
     TooLong,
     /// The text has a control character.
     #[error("an id has no control characters")]
@@ -115,7 +120,7 @@ macro_rules! id {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES })
+                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": CONTRACT_ID_BYTES })
             }
         }
     )+};
@@ -165,8 +170,8 @@ mod tests {
         assert_eq!(UserId::new(".."), Err(InvalidId::DotSegment));
         assert_eq!(UserId::new("a\nb"), Err(InvalidId::ControlCharacter));
         assert_eq!(UserId::new("a\u{85}b"), Err(InvalidId::ControlCharacter));
-        assert!(UserId::new("x".repeat(255)).is_ok());
-        assert_eq!(UserId::new("x".repeat(256)), Err(InvalidId::TooLong));
+        assert!(UserId::new("x".repeat(1024)).is_ok());
+        assert_eq!(UserId::new("x".repeat(1025)), Err(InvalidId::TooLong));
     }
 
     #[test]

@@ -56,6 +56,12 @@ macro_rules! secret {
             }
         }
 
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self::new(text)
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!(stringify!($name), "(***)"))
@@ -70,7 +76,7 @@ macro_rules! secret {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                crate::wire::from_text(d, "a string", |text| {
+                crate::wire::from_text(d, "a secret (a string)", |text| {
                     Ok::<_, std::convert::Infallible>(Self::new(text))
                 })
             }

@@ -5,8 +5,11 @@
 //! then the rules over the whole message are applied to it. What a repair itself would
 //! break is not reported.
 
-use super::{Report, Severity, rule};
-use crate::wire::{self, DecodeError};
+use super::{Report, Rule, Severity, rule};
+use crate::wire::{
+    self, DecodeError,
+    path::{self, Step, parse},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -66,13 +69,6 @@ where
         );
     }
     report
-}
-
-/// A step of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
 }
 
 /// A document on its way to being readable.
@@ -179,7 +175,7 @@ impl Repair {
     }
 
     /// Whether a breach of a rule over the whole message comes from a repair.
-    fn caused(&self, broken: &str, path: &str) -> bool {
+    fn caused(&self, broken: Rule, path: &str) -> bool {
         let parent = path.rfind(['.', '[']).map_or("", |at| &path[..at]);
         // What else a rule looks at, beside the place that it names.
         let siblings: &[&str] = match broken {
@@ -226,7 +222,7 @@ fn neighbours(place: &str, path: &str) -> bool {
 /// A fault that the reader named.
 struct Fault {
     path: String,
-    rule: &'static str,
+    rule: Rule,
     text: String,
 }
 
@@ -261,22 +257,6 @@ fn lies_in(path: &str, place: &str) -> bool {
         || path
             .strip_prefix(place)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
-fn parse(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let mut pieces = part.split('[');
-        if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
-            steps.push(Step::Key(key.to_owned()));
-        }
-        for index in pieces {
-            if let Ok(index) = index.trim_end_matches(']').parse() {
-                steps.push(Step::Index(index));
-            }
-        }
-    }
-    steps
 }
 
 /// A path without its indices: the same field of another entry.
@@ -397,12 +377,7 @@ fn report_field(key: &str, beside: &Map<String, Value>, steps: &[Step], report: 
 
 fn text(steps: &[Step]) -> String {
     let mut text = String::new();
-    for step in steps {
-        match step {
-            Step::Key(key) => wire::push_key(&mut text, key),
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
+    path::push(&mut text, steps);
     text
 }
 

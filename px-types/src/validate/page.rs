@@ -4,6 +4,7 @@ use super::number;
 use super::{
     Report, rule,
     user::{check_security, check_unit, unique, unknown_value},
+    wide::Wide,
 };
 use crate::{
     model::{account::AccountType, location::GeoLocation, transaction::Transaction},
@@ -113,6 +114,7 @@ impl TransactionsResponse {
                 );
             }
             before = Some((date, id));
+            Wide::new(&mut report, &at).transaction(transaction);
             check_transaction(&mut report, transaction, &at);
             let Some(known) = context.known else {
                 continue;

@@ -1,6 +1,6 @@
 //! The rules of a user's answer (`px.md` sections 2.1 and 3.1–3.6).
 
-use super::{Report, number, rule};
+use super::{Report, number, rule, wide::Wide};
 use crate::{
     model::{
         account::{Account, AccountKind, AccountStatus},
@@ -71,6 +71,9 @@ impl UserAccountInfoResponse {
                 format_args!("user_identity_id"),
                 "the identity is not in `identities`",
             );
+        }
+        for (i, identity) in self.identities.iter().enumerate() {
+            Wide::new(&mut report, &format_args!("identities[{i}]")).identity(identity);
         }
         for (i, security) in self.securities.iter().enumerate() {
             check_security(&mut report, security, &format_args!("securities[{i}]"));
@@ -178,6 +181,7 @@ fn is_known(unit: &Unit) -> bool {
 }
 
 pub(super) fn check_security(report: &mut Report, security: &Security, at: &fmt::Arguments<'_>) {
+    Wide::new(report, at).security(security);
     check_unit(report, &security.unit, at);
     unknown_value(report, security.kind.is_known(), at, "type");
     if security.isin.as_deref().is_some_and(|isin| !number::is_isin(isin)) {
@@ -211,6 +215,7 @@ fn check_account(
     context: &UserContext,
     at: &fmt::Arguments<'_>,
 ) {
+    Wide::new(report, at).account(account);
     check_unit(report, &account.unit, at);
     unknown_value(report, account.status.is_known(), at, "status");
     if let Some(ownership) = &account.ownership_type {
@@ -371,7 +376,8 @@ fn check_transfer_code(report: &mut Report, code: &TransferCode, at: &fmt::Argum
             let good = number::is_iban(code.iban.expose());
             form(good, rule::IBAN, "iban", text);
             let text = "not a BIC: eight or eleven capital letters and digits (ISO 9362)";
-            form(number::is_bic(&code.bic), rule::BIC, "bic", text);
+            let good = code.bic.as_deref().is_none_or(number::is_bic);
+            form(good, rule::BIC, "bic", text);
         }
         TransferCode::Unknown(_) => report.hint(
             rule::UNKNOWN_NETWORK,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod compile;
+mod damage;
 mod enums;
 mod openapi;
 mod optional;
@@ -12,5 +13,6 @@ mod plaid_vectors;
 mod round_trip;
 mod secrets;
 mod smoke;
+mod tolerant;
 mod validate;
 mod wire;

@@ -30,6 +30,10 @@ fn mutate(seed: &mut Seed, text: &[u8]) -> Vec<u8> {
         b"..",
         b"0.0000001",
         b"true",
+        b"NaN",
+        b"\\ud83d",
+        b"\xef\xbb\xbf",
+        b"\0",
     ];
     let mut bytes = text.to_vec();
     for _ in 0..=seed.below(4) {
@@ -66,7 +70,9 @@ fn mutated_messages() {
     let mut seed = Seed::new(1);
     for _ in 0..6_000 {
         let text = seed.pick(&corpus).clone();
-        fuzz::decode(&mutate(&mut seed, text.as_bytes()));
+        let bytes = mutate(&mut seed, text.as_bytes());
+        fuzz::decode(&bytes);
+        fuzz::tolerant(&bytes);
     }
 }
 

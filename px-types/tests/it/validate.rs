@@ -5,7 +5,7 @@ use px_types::{
     partner::*,
     scope::{Scope, ScopeSet},
     testing::{PAGE, USER},
-    validate::{Known, PageContext, Report, Severity, UserContext, check, rule},
+    validate::{Known, PageContext, Report, Rule, Severity, UserContext, check, rule},
 };
 use serde_json::{Value, json};
 
@@ -37,11 +37,11 @@ fn of_page(page: &TransactionsResponse) -> Report {
     page.validate(&PageContext::new().query(&query).known(&known))
 }
 
-fn errors(report: &Report) -> Vec<(&str, &str)> {
+fn errors(report: &Report) -> Vec<(Rule, &str)> {
     report.errors().map(|b| (b.rule, b.path.as_str())).collect()
 }
 
-fn hints(report: &Report) -> Vec<(&str, &str)> {
+fn hints(report: &Report) -> Vec<(Rule, &str)> {
     report
         .breaches()
         .iter()
@@ -60,7 +60,7 @@ fn good_answers_have_no_breach() {
 
 #[test]
 fn rules_of_a_users_answer() {
-    type Case = (&'static str, Value, &'static str, &'static str);
+    type Case = (&'static str, Value, Rule, &'static str);
     let cases: Vec<Case> = vec![
         ("/user_identity_id", json!("nobody"), rule::REFERENCE, "user_identity_id"),
         ("/identities", json!([]), rule::IDENTITIES_PRESENT, "identities"),
@@ -226,7 +226,7 @@ fn without_the_scope_auth_there_are_no_transfer_codes() {
 
 #[test]
 fn rules_of_a_page() {
-    type Case = (&'static str, Value, &'static str, &'static str);
+    type Case = (&'static str, Value, Rule, &'static str);
     let cases: Vec<Case> = vec![
         ("/transactions/1/id", json!("t1"), rule::UNIQUE_ID, "transactions[1].id"),
         (

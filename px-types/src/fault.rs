@@ -1,0 +1,294 @@
+//! What a tolerant reader found wrong with a message, and what it did about it.
+
+use crate::{primitive::id::AccountId, rule::Rule};
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use std::{fmt, ops::Deref};
+
+/// A deviation of a message from the contract, and what the reader did about it.
+///
+/// A fault names a place and a rule and never a value: it can be logged, counted and sent to the
+/// partner. `Display` is a sentence for the partner's engineers:
+///
+/// ```text
+/// accounts[2].student.loan_status.type is null; expected a string; the object was ignored
+/// ```
+///
+/// Serialized it is `{"path", "rule", "severity", "element_id"?, "text"}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    pub(crate) path: Box<str>,
+    pub(crate) rule: Rule,
+    pub(crate) found: &'static str,
+    pub(crate) expected: &'static str,
+    pub(crate) outcome: Outcome,
+    pub(crate) element: Option<Element>,
+}
+
+impl Fault {
+    /// Creates a fault of the message as it was transferred, such as its media type.
+    ///
+    /// `header` is the name of the header.
+    #[must_use]
+    pub fn of_header(header: &str, rule: Rule, expected: &'static str) -> Self {
+        Self {
+            path: format!("headers.{header}").into(),
+            rule,
+            found: "is another",
+            expected,
+            outcome: Outcome::Repaired,
+            element: None,
+        }
+    }
+
+    /// Returns the place, `transactions[3].amount`; `.` is the whole message.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the rule that is broken.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// Returns how much was lost.
+    #[must_use]
+    pub fn severity(&self) -> FaultSeverity {
+        match self.outcome {
+            Outcome::Repaired => FaultSeverity::Repaired,
+            Outcome::MemberIgnored | Outcome::EntryIgnored | Outcome::ObjectIgnored => {
+                FaultSeverity::Ignored
+            }
+            Outcome::ListUnread | Outcome::SetAside => FaultSeverity::SetAside,
+        }
+    }
+
+    /// Returns the element in which the fault is, if it is in one.
+    #[must_use]
+    pub fn element(&self) -> Option<&Element> {
+        self.element.as_ref()
+    }
+
+    /// Returns the id of the element, if it could be read.
+    #[must_use]
+    pub fn element_id(&self) -> Option<&str> {
+        self.element.as_ref()?.id.as_deref()
+    }
+
+    /// Returns the path without indices, `transactions[].amount`, for counts.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.path.len());
+        let digits = |c: &char| c.is_ascii_digit();
+        let mut rest = self.path.chars().peekable();
+        while let Some(c) = rest.next() {
+            pattern.push(c);
+            while c == '[' && rest.next_if(digits).is_some() {}
+        }
+        pattern
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, found, expected, outcome, .. } = self;
+        let path = if &**path == "." { "the message" } else { path };
+        write!(f, "{path} {found}; expected {expected}; {}", outcome.text())
+    }
+}
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let id = self.element_id();
+        let mut out = s.serialize_struct("Fault", 4 + usize::from(id.is_some()))?;
+        out.serialize_field("path", &self.path)?;
+        out.serialize_field("rule", &self.rule)?;
+        out.serialize_field("severity", &self.severity())?;
+        if let Some(id) = id {
+            out.serialize_field("element_id", id)?;
+        }
+        out.serialize_field("text", &self.to_string())?;
+        out.end()
+    }
+}
+
+/// How much of a message a fault cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FaultSeverity {
+    /// Nothing: it was read without loss.
+    Repaired,
+    /// An optional member, or an entry of a list within an element, is absent.
+    Ignored,
+    /// An element, or a whole list of elements, is missing from what was read. It may exist.
+    SetAside,
+}
+
+/// What was done about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Repaired,
+    MemberIgnored,
+    EntryIgnored,
+    ObjectIgnored,
+    ListUnread,
+    SetAside,
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Repaired => "it was read without loss",
+            Self::MemberIgnored => "the member was ignored",
+            Self::EntryIgnored => "the entry was ignored",
+            Self::ObjectIgnored => "the object was ignored",
+            Self::ListUnread => "the list was not read",
+            Self::SetAside => "the element was set aside",
+        }
+    }
+}
+
+/// An element of a message: a part that is read, or set aside, for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Element {
+    /// What it is.
+    pub kind: ElementKind,
+    /// Its index in the list as it was received; `None` if the fault concerns the whole list.
+    pub index: Option<usize>,
+    /// Its id, if that could be read: of a holding that of its security. Transfer codes have none.
+    pub id: Option<Box<str>>,
+    /// The account that it belongs to, if that could be read.
+    pub account_id: Option<AccountId>,
+}
+
+/// The kinds of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ElementKind {
+    /// An account of a user.
+    Account,
+    /// An identity.
+    Identity,
+    /// A security.
+    Security,
+    /// A holding of an account.
+    Holding,
+    /// A transfer code of an account.
+    TransferCode,
+    /// A transaction.
+    Transaction,
+}
+
+impl ElementKind {
+    const ALL: [Self; 6] = [
+        Self::Account,
+        Self::Identity,
+        Self::Security,
+        Self::Holding,
+        Self::TransferCode,
+        Self::Transaction,
+    ];
+
+    /// Returns the name of the list that has elements of this kind.
+    #[must_use]
+    pub fn list(self) -> &'static str {
+        match self {
+            Self::Account => "accounts",
+            Self::Identity => "identities",
+            Self::Security => "securities",
+            Self::Holding => "holdings",
+            Self::TransferCode => "transfer_codes",
+            Self::Transaction => "transactions",
+        }
+    }
+
+    /// Returns the kind of the elements of a list.
+    pub(crate) fn of_list(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.list() == name)
+    }
+}
+
+/// The faults of one message, in the order in which they were found.
+///
+/// Empty for a message that was built, or that a strict reader accepted. It is not part of the
+/// message on the wire.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults(Option<Box<Found>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Found {
+    list: Vec<Fault>,
+    /// Elements that were set aside, by kind; those without a fault of their own among them.
+    set_aside: [u64; ElementKind::ALL.len()],
+}
+
+impl Faults {
+    /// Adds a fault.
+    pub fn push(&mut self, fault: Fault) {
+        self.0.get_or_insert_default().list.push(fault);
+    }
+
+    /// Returns how many elements of a kind were set aside.
+    ///
+    /// More than there are faults if a message had more faults than could be kept.
+    #[must_use]
+    pub fn set_aside(&self, kind: ElementKind) -> u64 {
+        self.0.as_ref().map_or(0, |found| found.set_aside[kind as usize])
+    }
+
+    /// Removes the faults that a condition does not hold for.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Fault) -> bool) {
+        let Some(found) = &mut self.0 else {
+            return;
+        };
+        let set_aside = &mut found.set_aside;
+        found.list.retain(|fault| {
+            let kept = keep(fault);
+            if !kept
+                && fault.outcome == Outcome::SetAside
+                && let Some(element) = &fault.element
+            {
+                let count = &mut set_aside[element.kind as usize];
+                *count = count.saturating_sub(1);
+            }
+            kept
+        });
+        if found.list.is_empty() && found.set_aside.iter().all(|count| *count == 0) {
+            self.0 = None;
+        }
+    }
+
+    pub(crate) fn count_set_aside(&mut self, kind: ElementKind) {
+        self.0.get_or_insert_default().set_aside[kind as usize] += 1;
+    }
+
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Fault> {
+        self.0.as_mut()?.list.get_mut(index)
+    }
+}
+
+impl Deref for Faults {
+    type Target = [Fault];
+    fn deref(&self) -> &[Fault] {
+        self.0.as_ref().map_or(&[], |found| &found.list)
+    }
+}
+
+impl<'a> IntoIterator for &'a Faults {
+    type Item = &'a Fault;
+    type IntoIter = std::slice::Iter<'a, Fault>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Faults {
+    type Item = Fault;
+    type IntoIter = std::vec::IntoIter<Fault>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.map(|found| found.list).unwrap_or_default().into_iter()
+    }
+}

@@ -1,0 +1,236 @@
+//! A value in memory, as it was written.
+
+use super::scan::{MAX_DEPTH, Malformed, Scanner};
+use std::{borrow::Cow, mem::size_of};
+
+/// A value as it was written.
+///
+/// Two nodes are equal if they were written alike; `1.0` and `1` are not.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node<'a> {
+    Null,
+    Bool(bool),
+    /// A number of JSON, by its literal text.
+    Number(Cow<'a, str>),
+    Text(Cow<'a, str>),
+    /// A text with something in it that JSON does not have; how it can be read best.
+    FlawedText(Cow<'a, str>, Flaw),
+    /// A literal that JSON does not have: `NaN`, `+5`, `007`.
+    Word(Cow<'a, str>),
+    List(Vec<Node<'a>>),
+    /// Every member, in order, repeated ones too.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    /// An entry of a list that was taken out; the others keep their index.
+    Gone,
+}
+
+/// What is wrong with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Half a surrogate pair, or bytes that are not UTF-8: U+FFFD stands for it, and what it was
+    /// is lost.
+    Replaced,
+    /// A control character or an escape that JSON does not have; it is kept.
+    Control,
+}
+
+/// The memory that nodes may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    left: usize,
+}
+
+impl Memory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { left: bytes }
+    }
+
+    /// Takes a part. Returns `false` if so much is not left.
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes the room of an entry, twice: a list grows by doubling.
+    fn hold(&mut self, bytes: usize) -> Result<(), Unheld> {
+        self.take(2 * bytes).then_some(()).ok_or(Unheld::TooLarge)
+    }
+}
+
+/// Why a value cannot be held in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheld {
+    Malformed,
+    TooLarge,
+}
+
+impl From<Malformed> for Unheld {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl<'a> Node<'a> {
+    /// Reads a value that stands alone.
+    pub(crate) fn parse(bytes: &'a [u8], memory: Memory) -> Result<Self, Unheld> {
+        let (mut scanner, mut memory) = (Scanner::new(bytes), memory);
+        let node = Self::next(&mut scanner, &mut memory, 0)?;
+        match scanner.peek() {
+            None => Ok(node),
+            Some(_) => Err(Unheld::Malformed),
+        }
+    }
+
+    fn next(scanner: &mut Scanner<'a>, memory: &mut Memory, depth: u32) -> Result<Self, Unheld> {
+        if depth > MAX_DEPTH {
+            return Err(Unheld::Malformed);
+        }
+        match scanner.peek().ok_or(Malformed)? {
+            b'[' => {
+                scanner.take(b'[');
+                let mut entries = Vec::new();
+                let mut more = !scanner.take(b']');
+                while more {
+                    memory.hold(size_of::<Node<'_>>())?;
+                    entries.push(Self::next(scanner, memory, depth + 1)?);
+                    more = scanner.separator(b']')?;
+                }
+                Ok(Self::List(entries))
+            }
+            b'{' => {
+                scanner.take(b'{');
+                let mut members = Vec::new();
+                let mut more = !scanner.take(b'}');
+                while more {
+                    memory.hold(size_of::<(Cow<'_, str>, Node<'_>)>())?;
+                    let (key, _) = scanner.string()?;
+                    if !scanner.take(b':') {
+                        return Err(Unheld::Malformed);
+                    }
+                    members.push((key, Self::next(scanner, memory, depth + 1)?));
+                    more = scanner.separator(b'}')?;
+                }
+                Ok(Self::Object(members))
+            }
+            b'"' => {
+                let (text, flaw) = scanner.string()?;
+                if let Cow::Owned(text) = &text {
+                    memory.hold(text.len())?;
+                }
+                Ok(match flaw {
+                    Some(flaw) => Self::FlawedText(text, flaw),
+                    None => Self::Text(text),
+                })
+            }
+            _ => Ok(match scanner.word()? {
+                b"null" => Self::Null,
+                b"true" => Self::Bool(true),
+                b"false" => Self::Bool(false),
+                word => match String::from_utf8_lossy(word) {
+                    word if is_number(&word) => Self::Number(word),
+                    word => Self::Word(word),
+                },
+            }),
+        }
+    }
+
+    /// Returns the members of that name; empty if this is no object.
+    pub(crate) fn members<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'n Node<'a>> {
+        let members = match self {
+            Self::Object(members) => members.as_slice(),
+            _ => &[],
+        };
+        members.iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Returns the only member of that name, if there is exactly one.
+    pub(crate) fn member<'n>(&'n self, name: &'n str) -> Option<&'n Node<'a>> {
+        let mut members = self.members(name);
+        members.next().filter(|_| members.next().is_none())
+    }
+
+    /// Returns the only member of that name, to be changed.
+    pub(crate) fn member_mut(&mut self, name: &str) -> Option<&mut Node<'a>> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        let mut found = members.iter_mut().filter(|(key, _)| key == name);
+        found.next().filter(|_| found.next().is_none()).map(|(_, value)| value)
+    }
+
+    /// Whether it is `null`, `""`, an empty list or an empty object.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.is_empty(),
+            Self::List(entries) => entries.is_empty(),
+            Self::Object(members) => members.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a word is a number by the grammar of JSON.
+fn is_number(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let unsigned = word.strip_prefix('-').unwrap_or(word);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (integer, fraction) = match mantissa.split_once('.') {
+        Some((integer, fraction)) => (integer, Some(fraction)),
+        None => (mantissa, None),
+    };
+    digits(integer)
+        && (integer == "0" || !integer.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Node<'_>, Unheld> {
+        Node::parse(text.as_bytes(), Memory::new(1 << 16))
+    }
+
+    #[test]
+    fn what_was_written_is_kept() {
+        let node =
+            parse(r#"{"a": 1.50, "a": 1.5, "b": [NaN, +5, 007, 1e5, -0, "x\ud83d", null,]}"#);
+        let number = |text: &'static str| Node::Number(text.into());
+        let word = |text: &'static str| Node::Word(text.into());
+        let entries = vec![
+            word("NaN"),
+            word("+5"),
+            word("007"),
+            number("1e5"),
+            number("-0"),
+            Node::FlawedText("x\u{fffd}".into(), Flaw::Replaced),
+            Node::Null,
+        ];
+        let node = node.unwrap();
+        assert_eq!(node.members("a").cloned().collect::<Vec<_>>(), [number("1.50"), number("1.5")]);
+        assert_eq!((node.member("a"), node.member("b")), (None, Some(&Node::List(entries))));
+        assert!(parse(&"[".repeat(500)).is_err());
+        for bad in ["", "{", "{a:1}", "[1 2]", "{\"a\"}", "1 2", "[,]", "{\"a\":}"] {
+            assert_eq!(parse(bad), Err(Unheld::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory_has_a_limit() {
+        let text = format!("[{}0]", "0,".repeat(10_000));
+        let parsed = Node::parse(text.as_bytes(), Memory::new(4 * text.len()));
+        assert_eq!(parsed, Err(Unheld::TooLarge));
+        let text = format!("[\"{}\"]", "x".repeat(10_000));
+        assert!(Node::parse(text.as_bytes(), Memory::new(4 * text.len())).is_ok());
+    }
+}
