@@ -169,9 +169,12 @@ impl DemoPlaid {
         let (clock, random) = (parts.clock.clone(), parts.random.clone());
         let store = keys::open_store(&config, &*clock, random.clone()).await?;
         let signer = Arc::new(Signer::new(keys::signing_key(&config, clock.now())?));
-        let banks = Banks::new(&config, &parts.banks, &clock, &signer.for_partners(clock.clone()))?;
+        let banks = Banks::new(&config, &parts.banks, &clock, &signer)?;
         let sender = Sender::builder(store.clone(), parts.webhooks.clone(), signer.clone())
             .partners(Arc::new(banks.clone()))
+            .client_ids(
+                config.applications.iter().map(|app| (app.id.clone(), app.client_id.clone())),
+            )
             .clock(clock.clone())
             .random(random.clone())
             .build();

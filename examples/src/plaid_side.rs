@@ -25,8 +25,8 @@ use px_server::{
     webhook::{AskedKeys, Verifier},
 };
 use px_types::{
-    ApplicationId, ClientId, ClientSecret, TargetApplicationToken, UserId, model::product::Product,
-    plaid::GetVerificationKey,
+    ApplicationId, ClientId, ClientSecret, InstitutionId, TargetApplicationToken, UserId,
+    model::product::Product, plaid::GetVerificationKey,
 };
 use std::{
     collections::HashMap,
@@ -54,6 +54,9 @@ pub struct PlaidSide {
     pub base_url: String,
     /// The bank's id there.
     pub client_id: ClientId,
+    /// The bank's institution id there: notifications that are signed for another are refused.
+    /// `None`: a notification for another bank is taken.
+    pub institution_id: Option<InstitutionId>,
     /// The bank's secret there.
     pub client_secret: ClientSecret,
     /// How it is reached.
@@ -77,8 +80,16 @@ impl PlaidSide {
     ) -> Self {
         let base_url = base_url.into();
         let link_page = format!("{}/link", base_url.trim_end_matches('/'));
-        let (offers, clock) = (Vec::new(), None);
-        Self { base_url, client_id, client_secret, transport, link_page, offers, clock }
+        Self {
+            base_url,
+            client_id,
+            institution_id: None,
+            client_secret,
+            transport,
+            link_page,
+            offers: Vec::new(),
+            clock: None,
+        }
     }
 }
 
@@ -194,10 +205,21 @@ impl Outward {
                 }
             }
         });
+        let verifier = Verifier::new(Arc::new(keys)).clock(clock.clone());
+        let verifier = match side.institution_id {
+            Some(id) => verifier.institution(id),
+            None => {
+                tracing::warn!(
+                    "the bank does not name its institution id: what Plaid signs for another bank \
+                     is taken here"
+                );
+                verifier
+            }
+        };
         let outward = Self(Arc::new(Inner {
             portal,
             notifier,
-            verifier: Arc::new(Verifier::new(Arc::new(keys)).clock(clock.clone())),
+            verifier: Arc::new(verifier),
             tokens,
             clock,
             link_page,

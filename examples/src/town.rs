@@ -84,6 +84,7 @@ impl Town {
         let (id, secret) = (institution.client_id.clone(), institution.secret.clone());
         let transport = Arc::new(ReqwestTransport::new()?);
         let mut side = PlaidSide::new(plaid.clone(), id, secret, transport);
+        side.institution_id = Some(institution.id.clone());
         for target in &institution.targets {
             let application = plaid_config.application(&target.application_id);
             side.offers.push(Offer {

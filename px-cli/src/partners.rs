@@ -4,9 +4,12 @@ use crate::{
     cli::Common,
     failure::{Failure, Result},
 };
-use px_client::{PartnerClient, RetryPolicy, SignBody};
-use px_core::{HttpTransport, ReqwestTransport};
-use px_items::partners::{Budget, Partner, Partners};
+use px_client::{PartnerClient, RetryPolicy};
+use px_core::{Clock, HttpTransport, ReqwestTransport};
+use px_items::{
+    partners::{Budget, Partner, Partners},
+    webhook::Signer,
+};
 use px_types::{ClientId, ClientSecret, InstitutionId, ScopeSet};
 use serde::Deserialize;
 use std::{
@@ -58,11 +61,18 @@ impl Listed {
     }
 
     /// The same, for telling institutions of applications: that is signed.
-    pub(crate) fn signing(common: &Common, signer: &Arc<dyn SignBody>) -> Result<Self> {
-        Self::read_with(common, Some(signer))
+    pub(crate) fn signing(
+        common: &Common,
+        signer: &Arc<Signer>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        Self::read_with(common, Some((signer, clock)))
     }
 
-    fn read_with(common: &Common, signer: Option<&Arc<dyn SignBody>>) -> Result<Self> {
+    fn read_with(
+        common: &Common,
+        signing: Option<(&Arc<Signer>, &Arc<dyn Clock>)>,
+    ) -> Result<Self> {
         let file = &common.partners;
         let text = std::fs::read(file).map_err(|e| {
             let what = format!("cannot read the partners file {}", file.display());
@@ -84,7 +94,7 @@ impl Listed {
             let id = entry.institution_id.clone();
             let folder = file.parent().unwrap_or(Path::new(""));
             let institution = entry
-                .institution(folder, &transport, signer)
+                .institution(folder, &transport, signing)
                 .map_err(|e| e.into_usage(format_args!("see {id} in {}", file.display())))?;
             if listed.insert(id.clone(), institution).is_some() {
                 return Err(Failure::usage(format!("{} lists {id} twice", file.display())));
@@ -107,7 +117,7 @@ impl Entry {
         self,
         folder: &Path,
         transport: &Arc<dyn HttpTransport>,
-        signer: Option<&Arc<dyn SignBody>>,
+        signing: Option<(&Arc<Signer>, &Arc<dyn Clock>)>,
     ) -> Result<Institution> {
         let secret = match (&self.client_secret_file, &self.client_secret_env) {
             (Some(file), None) => secret_file(&folder.join(file))?,
@@ -124,8 +134,9 @@ impl Entry {
         let mut client = PartnerClient::builder(self.base_url, Arc::clone(transport))
             .client(self.client_id, ClientSecret::new(secret))
             .retry(retry);
-        if let Some(signer) = signer {
-            client = client.signer(Arc::clone(signer));
+        if let Some((signer, clock)) = signing {
+            let institution = self.institution_id.clone();
+            client = client.signer(signer.for_partner(institution, Arc::clone(clock)));
         }
         let client = client.build()?;
         let mut budget = Budget::default();

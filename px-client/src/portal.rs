@@ -24,19 +24,28 @@
 //! # Examples
 //!
 //! ```
-//! use px_client::{PlaidClient, portal::{MemoryPortalStore, MintToken, Portal}};
+//! use chrono::{DateTime, Utc};
+//! use px_client::{PlaidClient, portal::{Left, MemoryPortalStore, MintReason, MintToken, Portal}};
 //! use px_core::InProcessTransport;
 //! use px_types::{AccessToken, ClientSecret, UserId};
 //! use std::{error::Error, sync::Arc};
 //!
-//! /// Gives a token of the bank's own OAuth server for a customer who has consented.
+//! /// The bank's own OAuth server. With that of `px-server`, take `OAuthTokens`.
 //! #[derive(Debug)]
 //! struct OurTokens;
 //!
 //! #[async_trait::async_trait]
 //! impl MintToken for OurTokens {
-//!     async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Box<dyn Error + Send + Sync>> {
+//!     async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Box<dyn Error + Send + Sync>> {
+//!         // Here everybody has consented.
 //!         Ok(Some(AccessToken::new(format!("a token for {user}"))))
+//!     }
+//!     async fn connected(&self, user: &UserId) -> Result<(), Box<dyn Error + Send + Sync>> {
+//!         Ok(())
+//!     }
+//!     async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Box<dyn Error + Send + Sync>> {
+//!         // The tokens of `user` that were made up to `up_to` are revoked.
+//!         Ok(Left::Nothing)
 //!     }
 //! }
 //!
@@ -76,7 +85,8 @@
 // The parts, for who works on them:
 // - `store`: the bank's own records; `memory`: those of tests;
 // - `view`: what a page shows, made fit to be shown (pure);
-// - `setup`: what a bank says of itself, and how it makes tokens;
+// - `setup`: what a bank says of itself, and how it makes tokens; `oauth_tokens`: with the OAuth kit;
+// - `scopes`: what an application may see, said completely (pure);
 // - `item`: the bank's token for a user's Item, and connecting a further application with it;
 // - `disconnect`: ending an application's access, until it is done;
 // - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
@@ -86,6 +96,9 @@ mod error;
 mod item;
 mod linked;
 mod memory;
+#[cfg(feature = "bank")]
+mod oauth_tokens;
+mod scopes;
 mod setup;
 mod store;
 mod view;
@@ -96,7 +109,8 @@ pub use self::{
     error::{PortalError, PortalErrorKind},
     item::ConnectLink,
     memory::MemoryPortalStore,
-    setup::{MintToken, PortalBuilder},
+    scopes::{AppProducts, AppScopes},
+    setup::{Left, MintReason, MintToken, PortalBuilder},
     store::{Disconnection, DisconnectionState, Noted, Notice, NoticeKind, PortalStore},
     view::{
         AccountsSeen, ActivityEntry, ActivityPage, AppState, Applications, ConnectedApp, DataKind,
@@ -105,15 +119,15 @@ pub use self::{
     watchers::Changes,
 };
 
+#[cfg(feature = "bank")]
+pub use self::oauth_tokens::OAuthTokens;
+
 use crate::plaid::PlaidClient;
 use futures_util::future::join_all;
 use px_core::Clock;
 use px_types::{
     ApplicationId, UserId,
-    model::{
-        application::ConnectedApplication, last_data_access_times::LastDataAccessTimes,
-        scopes::Scopes,
-    },
+    model::{application::ConnectedApplication, last_data_access_times::LastDataAccessTimes},
     plaid::{
         GetApplication, ListActivity, ListApplications, MAX_ACTIVITY_COUNT, ScopesContext,
         UpdateScopes,
@@ -178,17 +192,22 @@ impl Portal {
             self.store().disconnections(user).await.map_err(PortalError::store)?;
         if current {
             self.settle(user, &list, &mut disconnections).await?;
+            if !list.is_empty() {
+                self.keep_tokens(user).await?;
+            }
         }
         list.sort_by_key(|one| std::cmp::Reverse(one.created_at));
         let view = |one: &_| view::connected_app(one, last_access.as_deref(), &disconnections);
         Ok(Applications { list: list.iter().map(view).collect(), current })
     }
 
-    /// Sets what an application may see from now on: all of it, not a change.
+    /// Sets what an application may see from now on: a complete statement, not a change.
     ///
-    /// The accounts are those of the bank's own page for this user; the portal does not know them.
+    /// The accounts are those of the bank's own page for this user. An account that the
+    /// application sees and the statement does not name is withdrawn.
     ///
     /// # Errors
+    /// [`NoAccount`](PortalErrorKind::NoAccount) when the statement names none;
     /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's,
     /// [`Disconnecting`](PortalErrorKind::Disconnecting) when it is being disconnected; when Plaid
     /// cannot do it, and then nothing has changed as far as is known.
@@ -196,16 +215,22 @@ impl Portal {
         &self,
         user: &UserId,
         application: &ApplicationId,
-        scopes: Scopes,
+        scopes: AppScopes,
     ) -> Result<(), PortalError> {
+        if scopes.accounts.is_empty() {
+            return Err(PortalError::new(PortalErrorKind::NoAccount));
+        }
         let _turn = self.lock(user).await;
         self.check_is_connected(user, application).await?;
         let disconnections = self.store().disconnections(user).await.map_err(PortalError::store)?;
         if disconnections.iter().any(|one| one.application_id == *application && one.is_pending()) {
             return Err(PortalError::new(PortalErrorKind::Disconnecting));
         }
+        let known = self.recorded(user).await?;
+        let known = known.iter().find(|one| one.application_id == *application);
+        let scopes = scopes.written(known.and_then(|one| one.scopes.as_ref()));
         let set = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::View, |token| {
                 let (application, scopes) = (application.clone(), scopes.clone());
                 let request = UpdateScopes::new(token, application, scopes, ScopesContext::Portal);
                 async move { self.client().update_scopes(request).await }
@@ -247,7 +272,7 @@ impl Portal {
     ) -> Result<ActivityPage, PortalError> {
         let turn = self.lock(user).await;
         let page = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::View, |token| {
                 let mut request = ListActivity::new(token);
                 request.cursor = cursor.map(str::to_owned);
                 request.count = Some(count.clamp(1, MAX_ACTIVITY_COUNT));
@@ -351,7 +376,7 @@ impl Portal {
         user: &UserId,
     ) -> Result<Option<Vec<ConnectedApplication>>, PortalError> {
         let listed = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::View, |token| {
                 let request = ListApplications::new(token);
                 async move { self.client().list_applications(request).await }
             })
@@ -385,7 +410,7 @@ impl Portal {
         user: &UserId,
     ) -> Result<Option<Vec<LastDataAccessTimes>>, PortalError> {
         let page = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::View, |token| {
                 let mut request = ListActivity::new(token);
                 request.count = Some(1);
                 async move { self.client().list_activity(request).await }

@@ -26,6 +26,7 @@
 
 mod authorize;
 mod client_auth;
+mod consent;
 mod error;
 pub mod grant;
 mod pages;

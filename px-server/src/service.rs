@@ -9,6 +9,7 @@ mod answer;
 mod bearer;
 mod builder;
 mod check;
+mod notified;
 mod transactions;
 mod windows;
 
@@ -20,16 +21,17 @@ use crate::{
     call::{self, Api, Guards, Incoming, Limits, Refusal, observe, request},
     clients::{Client, Clients},
     credentials::Credentials,
-    guard::{RateLimit, grant},
+    guard::{CallerAddr, RateLimit, grant},
     oauth::{Authorization, AuthorizePages, OAuth, OAuthError, OAuthErrorKind},
     router::{Match, Operation, Route, Router},
     verify::{TokenContext, TokenVerifier, VerifyError},
-    webhook::{Verifier, VerifyError as SignatureError, VerifyErrorKind},
+    webhook::{State, Verifier, VerifyError as SignatureError, VerifyErrorKind},
 };
 use answer::Answer;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use notified::Notified;
 use px_core::{Clock, Random};
 use px_types::{
     Auth, Endpoint,
@@ -61,6 +63,7 @@ struct Inner {
     credentials: Option<Arc<dyn Credentials>>,
     clients: Option<Arc<dyn Clients>>,
     notifications: Option<Arc<Verifier>>,
+    notified: Notified,
     rate_limit: Option<RateLimit>,
     router: Router,
     limits: Limits,
@@ -321,7 +324,8 @@ impl Inner {
         form.map_err(|error| self.signature_failed(&error, &incoming))?;
         let body = request::read_body(body, self.limits.body, &incoming.budget).await?;
         // Unless it ends well it is forgotten, and the next attempt is handed on.
-        let begun = match verifier.begin(signature.unwrap_or_default(), &body).await {
+        let address = CallerAddr::of(&incoming.parts.extensions);
+        let begun = match verifier.begin(signature.unwrap_or_default(), &body, address).await {
             Ok(begun) => begun,
             // It was handed on before; anything but 200 would have it sent again.
             Err(error) if error.kind() == VerifyErrorKind::Replay => {
@@ -331,6 +335,15 @@ impl Inner {
         };
         request::require_json(headers)?;
         let request = read::<NotifyApplicationLinked>(&path, &incoming, &body)?;
+        // It can be signed without an id, and again by another key: its own id counts.
+        let id = request.notification.notification_id.clone();
+        let handing = match self.notified.begin(id.as_str(), self.clock.now()) {
+            Ok(handing) => handing,
+            Err(State::Done) => return Ok(Answer::ok(&codec::Empty).into()),
+            Err(State::Pending) => {
+                return Err(Answer::from_error(&crate::Error::unavailable(), self.clock.now()));
+            }
+        };
         let handed_on = self.partner.application_linked(request.notification).await;
         handed_on.map_err(|error| {
             if error.kind() == Kind::NotOffered {
@@ -342,6 +355,7 @@ impl Inner {
             }
             self.failed(&error, &incoming.request_id)
         })?;
+        handing.done();
         begun.done();
         Ok(Answer::ok(&codec::Empty).into())
     }

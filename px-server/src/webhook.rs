@@ -7,8 +7,9 @@
 //!
 //! - Check it with a [`Verifier`], over the raw body. On an error answer its
 //!   [`status`](VerifyError::status).
-//! - Note that the Item is to be read: insert or ignore. A body has no number of its own, and
-//!   the same body can be two pieces of news, so do not drop one because its like was seen before.
+//! - Note that the Item is to be read: insert or ignore. Two webhooks can have the same body, so
+//!   do not drop one because an equal body was seen before: only an [id](Verified::id) tells
+//!   whether a webhook is the same one again.
 //! - If that can fail, use [`begin`](Verifier::begin): what fails is forgotten, so that it may
 //!   come again. Answer 500 then.
 //! - Answer 200 at once, also for an Item that is not known any more: anything but 200 is sent
@@ -17,17 +18,18 @@
 //!   without a webhook, for one that was lost.
 //!
 //! ```
-//! use px_server::webhook::Verifier;
+//! use px_server::{guard::CallerAddr, webhook::Verifier};
 //! use px_types::{ItemId, webhook::Webhook};
 //! use std::collections::BTreeSet;
 //!
 //! /// Answers the status.
 //! async fn receive(
 //!     verifier: &Verifier,
+//!     address: Option<CallerAddr>,
 //!     (header, raw_body): (&str, &[u8]),
 //!     to_read: &mut BTreeSet<ItemId>,
 //! ) -> u16 {
-//!     if let Err(error) = verifier.verify(header, raw_body).await {
+//!     if let Err(error) = verifier.verify(header, raw_body, address).await {
 //!         return error.status();
 //!     }
 //!     if let Ok(webhook) = px_types::decode::<Webhook>(raw_body) {
@@ -44,17 +46,20 @@
 mod keys;
 mod replay;
 mod token;
+mod turns;
 
-pub use self::keys::{AskedKeys, FixedKeys, KeySource};
+pub use self::keys::{AskedKeys, FixedKeys, FoundKey, KeySource, KeyStore};
 
+pub(crate) use self::replay::{Replays, State};
 use self::{
     keys::Keys,
-    replay::{Replays, State},
-    token::{Checked, MAX_AGE, Token},
+    token::{Checked, MAX_AGE, Recipient, Token},
+    turns::Origin,
 };
+use crate::guard::CallerAddr;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock, SystemClock};
-use px_types::KeyId;
+use px_types::{ClientId, InstitutionId, KeyId};
 use std::{
     error::Error as StdError,
     fmt,
@@ -66,18 +71,23 @@ use std::{
 const SKEW: TimeDelta = TimeDelta::seconds(30);
 /// The most skew that can be asked for.
 const MOST_SKEW: TimeDelta = TimeDelta::minutes(2);
-/// How many signatures are remembered.
+/// How many webhooks are remembered.
 const REPLAYS: usize = 10_000;
 
 /// Checks that a webhook is Plaid's, as it was sent, and new.
 ///
 /// In this order: the algorithm is ES256 and no other; the key is known and has not expired;
-/// the signature is right; it is at most 5 minutes old; it is of this very body, byte by byte;
-/// it was not seen before.
+/// the signature is right; it is at most 5 minutes old; it is of this very body, byte by byte; it
+/// is for this receiver, if the verifier [was given](Self::institution) a name; it was not seen
+/// before, if its sender gives webhooks ids.
 ///
-/// Keys come from a [`KeySource`] and are kept. A kept key is asked for again after an hour,
-/// and when another key turns up, so an end is noticed. A name that the source does not know is
-/// asked for at most once a minute, and only a few such names in all.
+/// Keys come from a [`KeySource`] and are kept; with a [`KeyStore`] over a restart too. A kept key
+/// is requested again after an hour, and when another key turns up, so an end is noticed.
+///
+/// Anyone can invent names of keys. So at most 60 requests a minute go to the source, some of them
+/// reserved for names that are known, and unknown names take turns by the address that they come
+/// from: whatever one address invents, a new key that another address names is found within 2 s;
+/// with a hundred such addresses, within 5 minutes. A webhook waits up to 4 s for its turn.
 ///
 /// ```
 /// use px_server::webhook::{AskedKeys, Verifier};
@@ -91,7 +101,9 @@ const REPLAYS: usize = 10_000;
 /// });
 /// let verifier = Verifier::new(Arc::new(keys));
 /// # let (header, raw_body) = ("", b"");
-/// verifier.verify(header, raw_body).await?;
+/// # let address = None;
+/// // `address` is where the webhook came from, if that is known.
+/// verifier.verify(header, raw_body, address).await?;
 /// # Ok(()) }
 /// # #[derive(Clone)] struct Plaid;
 /// # impl Plaid {
@@ -105,6 +117,7 @@ pub struct Verifier {
     keys: Keys,
     clock: Arc<dyn Clock>,
     skew: TimeDelta,
+    recipient: Option<Recipient>,
     seen: Option<Mutex<Replays>>,
 }
 
@@ -116,6 +129,7 @@ impl Verifier {
             keys: Keys::new(source),
             clock: Arc::new(SystemClock::new()),
             skew: SKEW,
+            recipient: None,
             seen: Some(Mutex::new(Replays::new(REPLAYS))),
         }
     }
@@ -134,25 +148,64 @@ impl Verifier {
         self
     }
 
-    /// How many signatures are remembered to refuse them the second time: 10,000 unless set;
-    /// 0 is none. Beyond that the oldest is forgotten.
-    ///
-    /// The memory is this process's. Where several receive, it is a help and not a promise.
+    /// Keeps the keys that were found in a store, so that they are known after a restart.
     #[must_use]
-    pub fn remember(mut self, signatures: usize) -> Self {
-        self.seen = (signatures > 0).then(|| Mutex::new(Replays::new(signatures)));
+    pub fn key_store(mut self, store: Arc<dyn KeyStore>) -> Self {
+        self.keys.store(store);
         self
     }
 
-    /// Checks a webhook: the value of its header `Plaid-Verification`, and its raw body.
+    /// Takes only what was signed for this institution. Every partner should name itself: else
+    /// what Plaid signed for another partner can be replayed here.
+    ///
+    /// A partner that is several institutions at Plaid calls it once for each.
+    #[must_use]
+    pub fn institution(mut self, id: InstitutionId) -> Self {
+        match &mut self.recipient {
+            Some(Recipient::Institutions(ids)) => ids.push(id),
+            recipient => *recipient = Some(Recipient::Institutions(vec![id])),
+        }
+        self
+    }
+
+    /// Refuses what was signed for another application. A webhook that names no recipient is
+    /// taken, because Plaid's own to applications name none.
+    #[must_use]
+    pub fn application(mut self, client_id: ClientId) -> Self {
+        self.recipient = Some(Recipient::Application(client_id));
+        self
+    }
+
+    /// The number of webhooks that are remembered, to refuse them the second time: 10,000 unless
+    /// set; 0 is none. Beyond that the oldest is forgotten.
+    ///
+    /// They are told apart by their ids. One without an id cannot be judged: see
+    /// [`Verified::is_judged`]. The memory is this process's. Where several receive, it is a help
+    /// and not a promise.
+    #[must_use]
+    pub fn remember(mut self, webhooks: usize) -> Self {
+        self.seen = (webhooks > 0).then(|| Mutex::new(Replays::new(webhooks)));
+        self
+    }
+
+    /// Checks a webhook: the value of its header `Plaid-Verification`, its raw body, and the
+    /// address that it came from.
+    ///
+    /// The address is that of the request ([`CallerAddr::of`]). Requests for unknown keys take
+    /// turns by it; webhooks without one share one turn.
     ///
     /// The body is what came over the network: never what was parsed and written again. From now
     /// on the same webhook is a replay; where acting on it can fail, [`begin`](Self::begin).
     ///
     /// # Errors
     /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
-    pub async fn verify(&self, header: &str, body: &[u8]) -> Result<Verified, VerifyError> {
-        Ok(self.begin(header, body).await?.done())
+    pub async fn verify(
+        &self,
+        header: &str,
+        body: &[u8],
+        address: Option<CallerAddr>,
+    ) -> Result<Verified, VerifyError> {
+        Ok(self.begin(header, body, address).await?.done())
     }
 
     /// Whether a header can be a signature at all, by its form alone: before the body is read.
@@ -167,33 +220,43 @@ impl Verifier {
     ///
     /// # Errors
     /// When it is not to be acted on; [`VerifyError::status`] says what to answer.
-    pub async fn begin(&self, header: &str, body: &[u8]) -> Result<Begun<'_>, VerifyError> {
+    pub async fn begin(
+        &self,
+        header: &str,
+        body: &[u8],
+        address: Option<CallerAddr>,
+    ) -> Result<Begun<'_>, VerifyError> {
         let token = Token::read(header)?;
-        let key = self.keys.find(&token.kid, self.clock.now()).await?;
+        let key = self.keys.find(&token.kid, Origin::of(address), &*self.clock).await?;
         // Asking for a key takes time.
         let now = self.clock.now();
         if key.expired_at.is_some_and(|moment| moment <= now) {
             return Err(VerifyErrorKind::ExpiredKey.into());
         }
-        let checked = token.check(&key.key, body, now, self.skew)?;
-        let until = checked.issued_at + MAX_AGE;
-        match self.seen(|seen| seen.begin(checked.digest, until, now)).flatten() {
+        let checked = token.check(&key.key, body, self.recipient.as_ref(), (now, self.skew))?;
+        let Checked { issued_at, id } = checked;
+        let known = id
+            .as_deref()
+            .and_then(|id| self.seen(|seen| seen.begin(id, issued_at + MAX_AGE, now)).flatten());
+        match known {
             None => {}
             Some(State::Pending) => return Err(VerifyErrorKind::Pending.into()),
             Some(State::Done) => return Err(VerifyErrorKind::Replay.into()),
         }
-        let Checked { issued_at, digest } = checked;
-        let verified = Verified { kid: token.kid, issued_at, digest };
+        let is_judged = id.is_some() && self.seen.is_some();
+        let verified = Verified { kid: token.kid, issued_at, id, is_judged };
         Ok(Begun { verifier: self, verified, is_done: false })
     }
 
     /// Forgets a webhook that could not be acted on after all, so that it may come again.
     ///
-    /// A sender signs each attempt anew, but two within one second are signed alike: without
-    /// this, the second of them would be taken for a replay of the first, and be lost. A copy
-    /// that came meanwhile was answered as a replay: [`begin`](Self::begin) has no such gap.
+    /// Every attempt of its sender has the same id: without this, the next one would be taken for
+    /// a replay, and be lost. A copy that came meanwhile was refused as a replay:
+    /// [`begin`](Self::begin) has no such gap.
     pub fn forget(&self, verified: &Verified) {
-        self.seen(|seen| seen.remove(&verified.digest));
+        if let Some(id) = &verified.id {
+            self.seen(|seen| seen.remove(id));
+        }
     }
 
     fn seen<T>(&self, work: impl FnOnce(&mut Replays) -> T) -> Option<T> {
@@ -218,7 +281,9 @@ impl Begun<'_> {
     /// It was acted on: from now on a copy of it is a replay.
     pub fn done(mut self) -> Verified {
         self.is_done = true;
-        self.verifier.seen(|seen| seen.done(&self.verified.digest));
+        if let Some(id) = &self.verified.id {
+            self.verifier.seen(|seen| seen.done(id));
+        }
         self.verified.clone()
     }
 }
@@ -239,8 +304,19 @@ pub struct Verified {
     pub kid: KeyId,
     /// When it was signed.
     pub issued_at: DateTime<Utc>,
-    /// Of what was signed.
-    digest: [u8; 32],
+    /// The id of the webhook, the same on every attempt to deliver it (`jti`). `None` if its
+    /// sender gives none, as Plaid's own to applications.
+    pub id: Option<String>,
+    is_judged: bool,
+}
+
+impl Verified {
+    /// Returns whether it is certain that this process did not accept it before. `false` without
+    /// an id: then it may be a replay.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.is_judged
+    }
 }
 
 /// Why a webhook is not to be acted on.
@@ -273,9 +349,11 @@ pub enum VerifyErrorKind {
     TooEarly,
     /// It was signed for another body.
     Body,
-    /// The very same one is being acted on, and that may fail yet.
+    /// It was signed for another receiver, or for none where one is required.
+    Recipient,
+    /// The same one, by its id, is being acted on, and that may fail yet.
     Pending,
-    /// The very same one was accepted before.
+    /// The same one, by its id, was accepted before.
     Replay,
 }
 
@@ -293,6 +371,7 @@ impl VerifyErrorKind {
             Self::TooOld => "too_old",
             Self::TooEarly => "too_early",
             Self::Body => "body",
+            Self::Recipient => "recipient",
             Self::Pending => "pending",
             Self::Replay => "replay",
         }
@@ -344,6 +423,7 @@ impl fmt::Display for VerifyError {
                 "the webhook's signature is of the future; one of the clocks is wrong"
             }
             VerifyErrorKind::Body => "the webhook's signature is of another body",
+            VerifyErrorKind::Recipient => "the webhook was signed for another receiver",
             VerifyErrorKind::Pending => "the webhook is being acted on just now",
             VerifyErrorKind::Replay => "the webhook was received before",
         })

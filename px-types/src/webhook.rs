@@ -4,7 +4,7 @@
 
 mod signature;
 
-pub use signature::{SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims};
+pub use signature::{Audience, SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims};
 
 use crate::{
     message::message,

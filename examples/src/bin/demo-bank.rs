@@ -15,7 +15,9 @@ use demo_bank::{
 use indicatif::{ProgressBar, ProgressStyle};
 use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_server::{clients::MIN_SECRET_BYTES, hyper::Server};
-use px_types::{ApplicationId, ClientId, ClientSecret, Date, TargetApplicationToken};
+use px_types::{
+    ApplicationId, ClientId, ClientSecret, Date, InstitutionId, TargetApplicationToken,
+};
 use std::{
     error::Error,
     io::{IsTerminal as _, Write as _},
@@ -131,6 +133,9 @@ struct PlaidFlags {
     /// The file with the bank's secret at Plaid; a newline at its end does not count.
     #[arg(long, value_name = "FILE", requires = "plaid_url")]
     plaid_secret_file: Option<PathBuf>,
+    /// The bank's institution id at Plaid: notifications for another bank are refused.
+    #[arg(long, value_name = "ID", requires = "plaid_url")]
+    plaid_institution_id: Option<InstitutionId>,
     /// Plaid's page for customers, which takes a link token [default: URL/link].
     #[arg(long, value_name = "URL", requires = "plaid_url")]
     plaid_link_page: Option<String>,
@@ -151,6 +156,7 @@ impl PlaidFlags {
         let mut side = PlaidSide::new(url, id, secret(&file)?, transport);
         side.link_page = self.plaid_link_page.unwrap_or(side.link_page);
         side.offers = self.plaid_app;
+        side.institution_id = self.plaid_institution_id;
         Ok(Some(side))
     }
 }

@@ -1,9 +1,12 @@
 //! The banks as this service calls them: one client for each.
 
 use super::config::Config;
-use px_client::{PartnerClient, RetryPolicy, SignBody};
+use px_client::{PartnerClient, RetryPolicy};
 use px_core::{Clock, HttpTransport};
-use px_items::partners::{Partner, Partners};
+use px_items::{
+    partners::{Partner, Partners},
+    webhook::Signer,
+};
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +20,7 @@ impl Banks {
         config: &Config,
         transport: &Arc<dyn HttpTransport>,
         clock: &Arc<dyn Clock>,
-        signer: &Arc<dyn SignBody>,
+        signer: &Arc<Signer>,
     ) -> Result<Self, px_client::Error> {
         let mut banks = BTreeMap::new();
         for bank in &config.institutions {
@@ -27,7 +30,7 @@ impl Banks {
             let builder = PartnerClient::builder(bank.base_url.clone(), Arc::clone(transport))
                 .client(bank.own_client_id.clone(), bank.own_secret.clone())
                 .clock(Arc::clone(clock))
-                .signer(Arc::clone(signer))
+                .signer(signer.for_partner(bank.id.clone(), Arc::clone(clock)))
                 .retry(retry);
             banks.insert(bank.id.clone(), Partner::new(builder.build()?));
         }

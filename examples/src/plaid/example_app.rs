@@ -20,11 +20,14 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{Extensions, HeaderMap, Request, StatusCode, header};
 use lru::LruCache;
 use px_client::PlaidClient;
 use px_core::{Clock, Digest, HttpLimits, HttpTransport, Random, digest::constant_time_eq, random};
-use px_server::webhook::{AskedKeys, Verifier};
+use px_server::{
+    guard::CallerAddr,
+    webhook::{AskedKeys, Verifier},
+};
 use px_types::{
     ItemAccessToken, ItemId, LinkToken, PublicToken,
     model::{
@@ -164,7 +167,9 @@ impl ExampleApp {
                 }
             }
         });
-        let verifier = Verifier::new(Arc::new(keys)).clock(plaid.clock.clone());
+        let verifier = Verifier::new(Arc::new(keys))
+            .application(app.client_id.clone())
+            .clock(plaid.clock.clone());
         let path = app.url.as_deref().and_then(|url| url::Url::parse(url).ok());
         let path = path.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
         let (password, book) = (password.into(), Mutex::default());
@@ -410,9 +415,16 @@ async fn disconnect(State(app): State<ExampleApp>, headers: HeaderMap, body: Byt
 }
 
 /// A webhook: checked, noted, and nothing but a hint. One that brings a public token is used.
-async fn receive(State(app): State<ExampleApp>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(
+    State(app): State<ExampleApp>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let address = CallerAddr::of(&extensions);
     let signature = headers.get(VERIFICATION_HEADER).and_then(|value| value.to_str().ok());
-    if let Err(error) = app.0.verifier.verify(signature.unwrap_or_default(), &body).await {
+    let verified = app.0.verifier.verify(signature.unwrap_or_default(), &body, address).await;
+    if let Err(error) = verified {
         return StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     }
     // Of a later version: nothing to do.

@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, grants::SqliteGrants, portal::SqlitePortal};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use lru::LruCache;
-use px_client::portal::{MintToken, NoticeKind, PortalStore as _};
+use px_client::portal::{Left, MintReason, MintToken, NoticeKind, PortalStore as _};
 use px_core::{Clock, Digest};
 use px_server::{
     PermittedAccounts,
@@ -198,7 +198,7 @@ fn holds(grant: &GrantRecord, now: DateTime<Utc>) -> bool {
 
 #[async_trait]
 impl MintToken for OurTokens {
-    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Failed> {
+    async fn mint(&self, user: &UserId, _: MintReason) -> Result<Option<AccessToken>, Failed> {
         let shared = match self.consent(user).await? {
             Some(consent) => Some(consent),
             // An application that is still there reads by what was made when it was connected.
@@ -222,5 +222,24 @@ impl MintToken for OurTokens {
         }
         locked(&self.made).put(user.clone(), token.clone());
         Ok(Some(token))
+    }
+
+    async fn connected(&self, _: &UserId) -> Result<(), Failed> {
+        Ok(())
+    }
+
+    async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Failed> {
+        locked(&self.made).pop(user);
+        self.oauth.revoke_client(&self.client, user, up_to).await?;
+        for grant in self.ledger.minted(user).await? {
+            let found = self.grants.find_by_id(&grant).await?;
+            if found.is_none_or(|found| found.record.revoked_at.is_some()) {
+                self.ledger.forget_minted(user, &grant).await?;
+            }
+        }
+        Ok(match self.grants_of(user).await?.is_empty() {
+            true => Left::Nothing,
+            false => Left::Later,
+        })
     }
 }

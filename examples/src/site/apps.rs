@@ -10,7 +10,9 @@ use crate::{
     plaid_side::{Offer, Outward},
 };
 use http::StatusCode;
-use px_client::portal::{ConnectedApp, Disconnected, PortalError, PortalErrorKind};
+use px_client::portal::{
+    AppProducts, AppScopes, ConnectedApp, Disconnected, PortalError, PortalErrorKind,
+};
 use px_server::{Error, PermittedAccounts};
 use px_types::{
     AccountId, ApplicationId,
@@ -142,7 +144,7 @@ impl Site {
             let refused = view::change::Refused { why, posted: &scopes };
             return self.change_form(session, id, Some(refused)).await;
         }
-        match self.outward()?.portal().set_scopes(&session.user, id, scopes.clone()).await {
+        match self.outward()?.portal().set_scopes(&session.user, id, statement(&scopes)).await {
             Ok(()) => {
                 self.0.sessions.say(session, Said::Changed(app.name));
                 Ok(redirect("/apps"))
@@ -340,6 +342,23 @@ impl Site {
             outward.portal().mark_notices_read(&session.user).await.map_err(shared)?;
         }
         Ok(redirect(if form.one("from") == "apps" { "/apps" } else { "/messages" }))
+    }
+}
+
+/// What the form says, as the complete statement that the portal takes.
+fn statement(scopes: &Scopes) -> AppScopes {
+    let products = scopes.product_access.clone().unwrap_or_else(ProductAccess::new);
+    let is_true = |said: Option<bool>| said == Some(true);
+    let access = |one: &AccountAccess| (one.unique_id.clone(), is_true(one.authorized));
+    AppScopes {
+        accounts: scopes.accounts.iter().map(access).collect(),
+        products: AppProducts {
+            statements: is_true(products.statements),
+            identity: is_true(products.identity),
+            auth: is_true(products.auth),
+            transactions: is_true(products.transactions),
+        },
+        new_accounts: is_true(scopes.new_accounts),
     }
 }
 

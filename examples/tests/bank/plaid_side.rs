@@ -174,8 +174,7 @@ impl Sharing {
     }
 }
 
-/// Plaid revokes the consent a moment after the last application is gone. A page that is looked
-/// at in that moment must not share anew.
+/// The consent ends with the last application: a page that is looked at afterwards shares nothing.
 #[tokio::test]
 async fn whoever_disconnects_the_last_application_shares_no_more() {
     let it = Sharing::new().await;
@@ -184,7 +183,7 @@ async fn whoever_disconnects_the_last_application_shares_no_more() {
     assert_eq!(it.portal().applications(&it.user).await.unwrap().list.len(), 1);
     let app = APP.parse().unwrap();
     assert_eq!(it.portal().disconnect(&it.user, &app).await.unwrap(), Disconnected::Done);
-    assert!(it.is_live(&of_consent).await, "Plaid has yet to revoke it");
+    assert!(!it.is_live(&of_consent).await, "the consent outlives the last application");
     for _ in 0..2 {
         let page = it.portal().applications(&it.user).await.unwrap();
         assert!(page.list.is_empty() && page.current);

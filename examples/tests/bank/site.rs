@@ -328,7 +328,7 @@ async fn what_an_app_may_see_is_changed_and_only_over_own_accounts() {
     let products = set.product_access.unwrap();
     assert_eq!(
         (products.transactions, products.auth, products.statements),
-        (Some(true), Some(false), None)
+        (Some(true), Some(false), Some(false))
     );
     assert_eq!(set.new_accounts, Some(false));
     let page = browser.open("/apps").await;

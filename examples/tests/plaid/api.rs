@@ -74,9 +74,12 @@ async fn every_endpoint_answers_in_its_shape() {
     shapes.is::<plaid::Acknowledged>("notify_tokens", &done);
 
     // What an application may see is changed, read again, and found in the log.
+    let all = accounts["accounts"].as_array().unwrap().iter().map(|one| &one["id"]);
+    let all: Vec<_> =
+        all.map(|id| json!({ "unique_id": id, "authorized": *id != account })).collect();
     let scopes = json!({
         "access_token": partner, "application_id": "budget-app", "context": "PORTAL",
-        "scopes": { "product_access": { "identity": false }, "accounts": [{ "unique_id": account, "authorized": false }] },
+        "scopes": { "product_access": { "identity": false }, "accounts": all },
     });
     let done = world.ok(bank, "/item/application/scopes/update", scopes).await;
     shapes.is::<plaid::Acknowledged>("update_scopes", &done);

@@ -237,6 +237,12 @@ async fn links_with_a_password_and_a_code(programs: &Programs) -> Vec<String> {
     let access = exchange(programs, "tax-app", &away.query("public_token").unwrap()).await;
     programs.read("tax-app", "/accounts/get", &json!({ "access_token": access })).await;
     programs.ok("tax-app", "/item/remove", &json!({ "access_token": access })).await;
+    // It was the last one: the bank ends what the user shared.
+    let unlinked = |call: &Call| {
+        let said = String::from_utf8_lossy(&call.sent);
+        call.path == "/applications/notify" && call.status == 200 && said.contains("UNLINKED")
+    };
+    programs.to_bank.call("an unlink", unlinked).await;
     vec![code]
 }
 
@@ -251,7 +257,11 @@ async fn connects_from_the_banks_site(programs: &Programs) -> String {
     let code = programs.code_sent(1).await;
     browser.submit(&page, "/login/answer", &[("code", &code)]).await;
     let page = browser.open(&format!("{}/apps", programs.to_bank.url)).await;
-    let mut page = browser.submit(&page, "/apps/connect", &[]).await;
+    let page = browser.submit(&page, "/apps/connect", &[]).await;
+    let accounts = page.values("account_id");
+    let mut typed: Vec<_> = accounts.iter().map(|id| ("account_id", id.as_str())).collect();
+    typed.push(("decision", "allow"));
+    let mut page = browser.submit(&page, "/apps/connect", &typed).await;
     while page.html.contains("Getting your accounts") {
         page = browser.open(page.url.as_str()).await;
     }

@@ -129,7 +129,7 @@ fn sender(cli: &Cli, options: &Run, context: &Context) -> Result<Sender> {
         Arc::new(transport.build().map_err(|e| Failure::because("cannot set up the network", &e))?);
     let signer = Arc::new(Signer::new(key));
     // Institutions are told which applications are connected; one that answers 404 is left alone.
-    let told = Listed::signing(&cli.common, &signer.for_partners(context.clock.clone()))?;
+    let told = Listed::signing(&cli.common, &signer, &context.clock)?;
     Ok(Sender::builder(context.store.clone(), transport, signer)
         .partners(Arc::new(told))
         .clock(context.clock.clone())

@@ -1,7 +1,7 @@
 //! Ending an application's access: the bank's record first, then Plaid, until it is done.
 
 use super::{
-    Portal,
+    MintReason, Portal,
     error::{PortalError, PortalErrorKind},
     store::{Disconnection, DisconnectionState},
 };
@@ -42,6 +42,9 @@ impl Portal {
     /// The wish is recorded first, and survives a crash from then on. If Plaid cannot do it now,
     /// [`run`](Self::run) goes on until it has. Once Plaid answered, the application cannot make
     /// a single call more. Two at once are one; a user may press twice.
+    ///
+    /// With the last application the bank's own tokens for Plaid end too
+    /// ([`MintToken::end`](super::MintToken::end)).
     ///
     /// It is done when Plaid has unlinked the application or does not list it, and when
     /// [`MintToken`](super::MintToken) gives no token for the user: then nothing of the user's
@@ -134,7 +137,7 @@ impl Portal {
     async fn try_to_end(&self, wish: &Disconnection) -> Result<(), PortalError> {
         let (user, application) = (&wish.user_id, &wish.application_id);
         let now = || self.clock().now();
-        let tried = self.end_at_plaid(user, application).await;
+        let tried = self.end_at_plaid(wish).await;
         let mut after = wish.clone();
         match tried {
             Ok(()) => {
@@ -167,21 +170,18 @@ impl Portal {
     ///
     /// That the kept token is dead proves nothing: an import by another process ended it, and
     /// the application reads on. So it is asked again with a new one, and what counts is the list.
-    async fn end_at_plaid(
-        &self,
-        user: &UserId,
-        application: &ApplicationId,
-    ) -> Result<(), PortalError> {
+    async fn end_at_plaid(&self, wish: &Disconnection) -> Result<(), PortalError> {
+        let (user, application) = (&wish.user_id, &wish.application_id);
         let before = self.store().token(user).await.map_err(PortalError::store)?;
         let unlinked = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::View, |token| {
                 let request = UnlinkApplication::new(token, application.clone());
                 async move { self.client().unlink_application(request).await }
             })
             .await;
         let error = match unlinked {
-            Ok(Some(_)) => return Ok(()),
-            Ok(None) => return self.nothing_is_shared(),
+            Ok(Some(_)) => return self.end_if_last(user, wish.begun_at.utc()).await,
+            Ok(None) => return self.nothing_is_shared(wish).await,
             Err(error) => error,
         };
         if !error.plaid().is_some_and(is_refusal) {
@@ -189,22 +189,23 @@ impl Portal {
         }
         // An earlier try whose answer was lost may have done it, or the Item went before.
         let Some(listed) = self.list_at_plaid(user).await? else {
-            return self.nothing_is_shared();
+            return self.nothing_is_shared(wish).await;
         };
         if listed.iter().any(|one| one.application_id == *application) {
             return Err(error);
         }
         if listed.is_empty() {
             self.remove_what_was_made_to_look(user, before.as_ref()).await;
+            self.end_tokens(user, wish.begun_at.utc()).await?;
         }
         Ok(())
     }
 
     /// The bank gives no token for the user: nobody reads anything of the user's through this
     /// bank. Where nothing gives tokens at all, that is not known.
-    fn nothing_is_shared(&self) -> Result<(), PortalError> {
+    async fn nothing_is_shared(&self, wish: &Disconnection) -> Result<(), PortalError> {
         match self.makes_tokens() {
-            true => Ok(()),
+            true => self.end_tokens(&wish.user_id, wish.begun_at.utc()).await.map(drop),
             false => Err(PortalError::new(PortalErrorKind::NotShared)),
         }
     }

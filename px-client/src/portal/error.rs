@@ -13,6 +13,8 @@ pub enum PortalErrorKind {
     Disconnecting,
     /// The user shares nothing with Plaid, and the bank gives no token for one who would.
     NotShared,
+    /// The statement names no account. To end all access, disconnect the application.
+    NoAccount,
     /// Plaid refused, failed or is out of reach; see [`PortalError::plaid`].
     Plaid,
     /// The bank's own records are out of reach.
@@ -76,6 +78,7 @@ impl fmt::Display for PortalError {
             PortalErrorKind::UnknownApplication => "the user has no such application",
             PortalErrorKind::Disconnecting => "the application is being disconnected",
             PortalErrorKind::NotShared => "the user shares nothing with Plaid",
+            PortalErrorKind::NoAccount => "the statement names no account",
             PortalErrorKind::Plaid => "Plaid could not do it",
             PortalErrorKind::Store => "the bank's records are out of reach",
             PortalErrorKind::Mint => "the bank could not make a token for the user",

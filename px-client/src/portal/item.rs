@@ -1,12 +1,13 @@
 //! The bank's token for a user's Item at Plaid: imported when there is none, replaced when Plaid
 //! says that it is dead; and connecting a further application with it.
 
-use super::{Portal, PortalError, PortalErrorKind};
+use super::{Left, MintReason, Portal, PortalError, PortalErrorKind};
 use crate::{
     error::{Error as CallError, Source},
     notifier::{Entry, PresentToken},
 };
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use px_types::{
     AtLeastOne, ItemAccessToken, LinkToken, TargetApplicationToken, Timestamp, UserId,
     model::{
@@ -37,7 +38,8 @@ impl Portal {
     /// the import fails.
     pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
         let _turn = self.lock(user).await;
-        self.token(user).await?.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
+        let token = self.token(user, MintReason::Notify).await?;
+        token.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
     }
 
     /// Begins to connect an application that the user chose on the bank's own site: gives what
@@ -58,7 +60,7 @@ impl Portal {
         let _turn = self.lock(user).await;
         let settings = &self.0.settings;
         let created = self
-            .with_token(user, |token| {
+            .with_token(user, MintReason::Connect, |token| {
                 let mut add = CrossAppItemAdd::new(target.clone());
                 add.foreign_id = foreign_id.map(str::to_owned);
                 let mut request = CreateLinkToken::new(
@@ -78,12 +80,13 @@ impl Portal {
     }
 
     /// Ends what [`connect`](Self::connect) began for a user who then did not consent: while no
-    /// application is connected, the Item is removed, and Plaid revokes the bank's token for it.
+    /// application is connected, the Item is removed, Plaid revokes the bank's token for it, and
+    /// the bank ends what it made to connect ([`MintToken::given_up`](super::MintToken::given_up)).
     ///
-    /// `true`: there was such an Item. An application that is connected meanwhile keeps it.
+    /// Returns whether there was such an Item. An application that is connected meanwhile keeps it.
     ///
     /// # Errors
-    /// When Plaid is out of reach; then the Item stays, and shows nothing to anyone.
+    /// If Plaid is out of reach; then the Item stays, and shows nothing to anyone.
     pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
         let _turn = self.lock(user).await;
         let Some(token) = self.store().token(user).await.map_err(PortalError::store)? else {
@@ -97,6 +100,9 @@ impl Portal {
                 self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
             }
             Err(error) => return Err(error.into()),
+        }
+        if let Some(tokens) = &self.0.settings.tokens {
+            tokens.given_up(user).await.map_err(PortalError::mint)?;
         }
         Ok(true)
     }
@@ -115,6 +121,54 @@ impl Portal {
         self.store().forget_token(user, &token).await.map_err(PortalError::store)
     }
 
+    /// Ends the bank's tokens if no application is left, so that nothing imports the user again.
+    /// The user's lock is held.
+    ///
+    /// Plaid is asked with the token that is kept, because a new one would be an import. What is
+    /// recorded does not count: an application can be connected whose notification is on its way.
+    pub(super) async fn end_if_last(
+        &self,
+        user: &UserId,
+        up_to: DateTime<Utc>,
+    ) -> Result<(), PortalError> {
+        while let Some(token) = self.store().token(user).await.map_err(PortalError::store)? {
+            let request = ListApplications::new(token.clone());
+            match self.client().list_applications(request).await {
+                Ok(listed) if !listed.applications.is_empty() => return Ok(()),
+                // What is left began later, such as to connect an application, which needs the
+                // Item. The kept token may be of an Item whose tokens have ended, so it is not
+                // used again: the next import repairs the Item.
+                Ok(_) if self.end_tokens(user, up_to).await? == Left::Later => {
+                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                    return Ok(());
+                }
+                Ok(_) => self.remove_item(user, token).await?,
+                // The Item went with its last application.
+                Err(error) if is_dead(&error) => {
+                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.end_tokens(user, up_to).await.map(drop)
+    }
+
+    /// Ends the bank's tokens that began up to a moment.
+    pub(super) async fn end_tokens(
+        &self,
+        user: &UserId,
+        up_to: DateTime<Utc>,
+    ) -> Result<Left, PortalError> {
+        let Some(tokens) = &self.0.settings.tokens else { return Ok(Left::Nothing) };
+        tokens.end(user, up_to).await.map_err(PortalError::mint)
+    }
+
+    /// An application is connected: the bank's token stays.
+    pub(super) async fn keep_tokens(&self, user: &UserId) -> Result<(), PortalError> {
+        let Some(tokens) = &self.0.settings.tokens else { return Ok(()) };
+        tokens.connected(user).await.map_err(PortalError::mint)
+    }
+
     /// Whether the bank gives tokens, so that giving none says something of the user.
     pub(super) fn makes_tokens(&self) -> bool {
         self.0.settings.tokens.is_some()
@@ -124,13 +178,14 @@ impl Portal {
     pub(super) async fn token(
         &self,
         user: &UserId,
+        reason: MintReason,
     ) -> Result<Option<ItemAccessToken>, PortalError> {
         if let Some(token) = self.store().token(user).await.map_err(PortalError::store)? {
             return Ok(Some(token));
         }
         let settings = &self.0.settings;
         let Some(tokens) = &settings.tokens else { return Ok(None) };
-        let Some(token) = tokens.mint(user).await.map_err(PortalError::mint)? else {
+        let Some(token) = tokens.mint(user, reason).await.map_err(PortalError::mint)? else {
             return Ok(None);
         };
         let products = AtLeastOne::new(settings.products.clone());
@@ -147,12 +202,13 @@ impl Portal {
     pub(super) async fn with_token<T, F>(
         &self,
         user: &UserId,
+        reason: MintReason,
         call: impl Fn(ItemAccessToken) -> F + Send + Sync,
     ) -> Result<Option<T>, PortalError>
     where
         F: Future<Output = Result<T, CallError>> + Send,
     {
-        let Some(token) = self.token(user).await? else { return Ok(None) };
+        let Some(token) = self.token(user, reason).await? else { return Ok(None) };
         match call(token.clone()).await {
             Ok(answer) => return Ok(Some(answer)),
             Err(error) if is_dead(&error) => {
@@ -160,7 +216,7 @@ impl Portal {
             }
             Err(error) => return Err(error.into()),
         }
-        let Some(token) = self.token(user).await? else { return Ok(None) };
+        let Some(token) = self.token(user, reason).await? else { return Ok(None) };
         Ok(Some(call(token).await?))
     }
 }
@@ -173,11 +229,11 @@ impl PresentToken for Portal {
         let Some(user) = entry.user_id() else { return Ok(None) };
         let _turn = self.lock(user).await;
         self.store().forget_token(user, entry.access_token()).await?;
-        Ok(self.token(user).await?)
+        Ok(self.token(user, MintReason::Notify).await?)
     }
 }
 
 /// Whether Plaid says that there is no Item behind a token.
-fn is_dead(error: &CallError) -> bool {
+pub(super) fn is_dead(error: &CallError) -> bool {
     matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
 }

@@ -18,8 +18,9 @@ impl Portal {
     /// user can link again.
     ///
     /// # Errors
-    /// When the records are out of reach, or do not know the user: answer with an error, and Plaid
-    /// tells again.
+    /// If the records are out of reach or do not know the user. After an unlink that leaves no
+    /// application, also if Plaid cannot be asked whether it was the last, or the bank's tokens
+    /// cannot be ended. Respond with an error, and Plaid sends the notification again.
     pub async fn application_linked(
         &self,
         notification: &NewApplicationLinkNotification,
@@ -43,6 +44,15 @@ impl Portal {
         if noted.is_new {
             tracing::info!(kind = ?notice.kind, late = !noted.is_latest, "a user has a notice");
             self.tell_watchers(user);
+        }
+        if noted.is_latest {
+            match notice.kind {
+                NoticeKind::Linked => self.keep_tokens(user).await?,
+                NoticeKind::Unlinked if self.recorded(user).await?.is_empty() => {
+                    self.end_if_last(user, notice.occurred_at.utc()).await?;
+                }
+                NoticeKind::Unlinked => {}
+            }
         }
         Ok(noted)
     }

@@ -3,24 +3,82 @@
 use super::{Inner, Portal, PortalStore, watchers::Locks};
 use crate::{error::Source, plaid::PlaidClient};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use px_types::{AccessToken, UserId, model::product::Product};
 use std::{fmt, sync::Arc};
 
-/// Makes the bank's own token for a user, which Plaid then reads with.
+/// Why a token is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MintReason {
+    /// A page is looked at, or something is changed or ended there. That is no consent.
+    View,
+    /// Plaid is to be notified of something of the user's, such as a booking. That is no consent.
+    Notify,
+    /// The user has asked, on the bank's own site, to connect an application.
+    Connect,
+}
+
+/// Makes the bank's own tokens for a user, which Plaid reads with, and ends them.
+///
+/// With the OAuth kit of `px-server` take [`OAuthTokens`](super::OAuthTokens) (feature `bank`). A
+/// bank with another OAuth server implements it so:
+///
+/// - **Which token.** [`mint`](Self::mint) returns a token that shows what a consent of the user's
+///   to Plaid shows, the same scopes and accounts, and that **ends with that consent**. A token
+///   that lives on its own would read on when the user has disconnected everything.
+/// - **When.** For [`View`](MintReason::View) and [`Notify`](MintReason::Notify) only while such a
+///   consent holds. For [`Connect`](MintReason::Connect) also without one: the user consents on
+///   Plaid's page in a moment. Give that token a short life until [`connected`](Self::connected).
+/// - **`None` must be certain.** An application that is being disconnected counts as ended by it.
+/// - **The end.** [`end`](Self::end) revokes every token of Plaid's for the user up to a moment.
 #[async_trait]
 pub trait MintToken: Send + Sync + fmt::Debug {
-    /// A token of the bank's OAuth server for a user.
-    ///
-    /// `None` when the user shares nothing with Plaid: then no Item is made and Plaid learns
-    /// nothing of the user. It is asked when a page is looked at, so looking at a page must not
-    /// be taken for a consent. Before [`Portal::connect`] the user has asked to share.
-    ///
-    /// `None` must be certain: an application that is being disconnected counts as ended by it.
-    /// As long as any token of Plaid's for the user can still read, make another one.
+    /// Returns a token of the bank's OAuth server for a user, or `None` if the user shares nothing
+    /// with Plaid: then no Item is made, and Plaid learns nothing of the user.
     ///
     /// # Errors
-    /// When no token can be made.
-    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Source>;
+    /// If no token can be made now.
+    async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Source>;
+
+    /// An application is connected for the user: what was made to
+    /// [connect](MintReason::Connect) it stays.
+    ///
+    /// # Errors
+    /// If that cannot be stored now.
+    async fn connected(&self, user: &UserId) -> Result<(), Source>;
+
+    /// The user's last application is gone: ends every token, and every consent to Plaid, that
+    /// began up to a moment. What began later is of a new consent and stays.
+    ///
+    /// Returns whether anything is left. It is called again until it succeeds, also for a user who
+    /// has no token.
+    ///
+    /// # Errors
+    /// If they cannot be ended now.
+    async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Source>;
+
+    /// The user did not consent to what was to be [connected](MintReason::Connect): ends what was
+    /// made for it. A consent that holds stays, because an application may be about to read by it.
+    ///
+    /// The default does nothing: such a token ends by itself soon.
+    ///
+    /// # Errors
+    /// If it cannot be ended now.
+    async fn given_up(&self, user: &UserId) -> Result<(), Source> {
+        let _ = user;
+        Ok(())
+    }
+}
+
+/// What is left of a user's tokens and consents after [`MintToken::end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Left {
+    /// Nothing that can be used.
+    Nothing,
+    /// A token or a consent that began after that moment.
+    Later,
 }
 
 /// What a bank says once.

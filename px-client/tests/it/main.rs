@@ -9,6 +9,8 @@ mod credentials;
 mod history;
 mod notifier;
 mod oauth;
+#[cfg(feature = "bank")]
+mod oauth_tokens;
 mod plaid;
 mod plaid_world;
 mod portal;

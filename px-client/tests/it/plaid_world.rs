@@ -13,13 +13,15 @@ use px_server::{
     plaid::{Caller, Error, Plaid, PlaidService},
 };
 use px_types::{
-    ActivityId, ApplicationId, ClientSecret, Date, ItemAccessToken, LinkToken, Timestamp, UserId,
+    AccessToken, ActivityId, ApplicationId, ClientSecret, Date, ItemAccessToken, LinkToken,
+    Timestamp, UserId,
     model::{
         activity::{Activity, ActivityState, ActivityType},
         application::ConnectedApplication,
         application_details::Application,
         last_data_access_times::LastDataAccessTimes,
         plaid_error::PlaidErrorType,
+        scopes::Scopes,
     },
     plaid::*,
 };
@@ -68,6 +70,8 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, UserId>,
     pub(crate) imports: usize,
     pub(crate) unlinks: usize,
+    /// The bank's tokens that imports showed.
+    pub(crate) shown: Vec<AccessToken>,
     /// What was asked for a link token.
     pub(crate) links: Vec<CreateLinkToken>,
 }
@@ -312,6 +316,7 @@ impl Plaid for Side {
         state.imports += 1;
         // Every import ends the partner's token from before.
         let user = &request.user_auth.user_id;
+        state.shown.push(request.user_auth.auth_token.clone());
         let ended: Vec<_> = state
             .tokens
             .iter()
@@ -360,6 +365,7 @@ impl Plaid for Side {
         Ok(Acknowledged::new(caller.request_id()))
     }
 
+    /// A Plaid that takes scopes for a change: what is left out stays as it is.
     async fn update_scopes(
         &self,
         caller: &Caller,
@@ -369,7 +375,15 @@ impl Plaid for Side {
         self.item(&request.access_token, |_, shared| {
             let mut all = shared.applications.iter_mut();
             let one = all.find(|one| one.application_id == request.application_id);
-            one.ok_or_else(not_connected)?.scopes = Some(request.scopes);
+            let scopes = one.ok_or_else(not_connected)?.scopes.get_or_insert_with(Scopes::new);
+            for access in request.scopes.accounts {
+                scopes.accounts.retain(|known| known.unique_id != access.unique_id);
+                scopes.accounts.push(access);
+            }
+            if let Some(products) = request.scopes.product_access {
+                scopes.product_access = Some(products);
+            }
+            scopes.new_accounts = request.scopes.new_accounts.or(scopes.new_accounts);
             Ok(Acknowledged::new(caller.request_id()))
         })
     }

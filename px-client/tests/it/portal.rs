@@ -3,9 +3,11 @@
 
 use crate::plaid_world::{Fate, World, now, sleep};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use px_client::portal::{
-    AccountsSeen, AppState, Disconnected, Disconnection, MemoryPortalStore, MintToken, NoticeKind,
-    Portal, PortalErrorKind, PortalStore, WorkedOff,
+    AccountsSeen, AppProducts, AppScopes, AppState, Disconnected, Disconnection, Left,
+    MemoryPortalStore, MintReason, MintToken, NoticeKind, Portal, PortalErrorKind, PortalStore,
+    WorkedOff,
 };
 use px_types::{
     AccessToken, AccountId, ApplicationId, ItemAccessToken, NotificationId, TargetApplicationToken,
@@ -13,7 +15,7 @@ use px_types::{
     model::{
         application::ConnectedApplication,
         last_data_access_times::LastDataAccessTimes,
-        scopes::{AccountAccess, Scopes},
+        scopes::{AccountAccess, ProductAccess, Scopes},
     },
     partner::{ApplicationLinkEvent, NewApplicationLinkNotification},
 };
@@ -37,9 +39,22 @@ impl MintToken for Tokens {
     async fn mint(
         &self,
         user: &UserId,
+        _: MintReason,
     ) -> Result<Option<AccessToken>, Box<dyn StdError + Send + Sync>> {
         let shares = user.as_str() != "nobody" && !self.0.load(Ordering::SeqCst);
         Ok(shares.then(|| AccessToken::new(format!("oauth-{user}"))))
+    }
+
+    async fn connected(&self, _: &UserId) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        _: &UserId,
+        _: DateTime<Utc>,
+    ) -> Result<Left, Box<dyn StdError + Send + Sync>> {
+        Ok(Left::Nothing)
     }
 }
 
@@ -167,11 +182,37 @@ async fn the_log_is_read_page_by_page_and_names_applications_that_are_gone() {
 
 // ---- what an application may see --------------------------------------------------------------
 
-fn only(account: &str) -> Scopes {
+fn account(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+/// Of two accounts only this one, and transactions.
+fn only(name: &str) -> AppScopes {
+    AppScopes {
+        accounts: ["a1", "a2"].into_iter().map(|one| (account(one), one == name)).collect(),
+        products: AppProducts {
+            statements: false,
+            identity: false,
+            auth: false,
+            transactions: true,
+        },
+        new_accounts: false,
+    }
+}
+
+/// The same as it is sent: every member is said.
+fn only_as_sent(name: &str, all: &[&str]) -> Scopes {
     let mut scopes = Scopes::new();
-    let mut access = AccountAccess::new(AccountId::new(account).unwrap());
-    access.authorized = Some(true);
-    scopes.accounts = vec![access];
+    let access = |one: &&str| {
+        let mut access = AccountAccess::new(account(one));
+        access.authorized = Some(*one == name);
+        access
+    };
+    scopes.accounts = all.iter().map(access).collect();
+    let mut products = ProductAccess::new();
+    (products.statements, products.identity) = (Some(false), Some(false));
+    (products.auth, products.transactions) = (Some(false), Some(true));
+    scopes.product_access = Some(products);
     scopes.new_accounts = Some(false);
     scopes
 }
@@ -181,13 +222,34 @@ async fn scopes_are_set_at_plaid_and_shown_from_then_on() {
     let (world, store, portal, ann) = ann();
     portal.set_scopes(&ann, &app("tax"), only("a1")).await.unwrap();
     let there = world.with(|state| state.items[&ann].applications[1].scopes.clone());
-    assert_eq!(there, Some(only("a1")));
+    assert_eq!(there, Some(only_as_sent("a1", &["a1", "a2"])));
     world.network(|_, _| Fate::NotConnected);
     let page = self::portal(&world, &store).applications(&ann).await.unwrap();
-    let account = AccountId::new("a1").unwrap();
-    assert_eq!(page.list[0].accounts, AccountsSeen::Only(vec![account]));
+    assert_eq!(page.list[0].accounts, AccountsSeen::Only(vec![account("a1")]));
     assert_eq!(page.list[0].new_accounts, Some(false));
     assert_eq!(page.list[1].accounts, AccountsSeen::All);
+}
+
+/// An account that the statement leaves out is withdrawn, also where Plaid would keep it.
+#[tokio::test(start_paused = true)]
+async fn a_statement_is_complete() {
+    let (world, _, portal, ann) = ann();
+    world.with(|state| {
+        let before = only_as_sent("old", &["a2", "old"]);
+        state.items.get_mut(&ann).unwrap().applications[1].scopes = Some(before);
+    });
+    names(&portal, &ann).await;
+    portal.set_scopes(&ann, &app("tax"), only("a1")).await.unwrap();
+    let there = world.with(|state| state.items[&ann].applications[1].scopes.clone()).unwrap();
+    let mut accounts = there.accounts.clone();
+    accounts.sort_by(|a, b| a.unique_id.cmp(&b.unique_id));
+    assert_eq!(accounts, only_as_sent("a1", &["a1", "a2", "old"]).accounts);
+    let page = portal.applications(&ann).await.unwrap();
+    assert_eq!(page.list[0].accounts, AccountsSeen::Only(vec![account("a1")]));
+    // A list without accounts cannot be told from none.
+    let nothing = AppScopes { accounts: [].into(), ..only("a1") };
+    let refused = portal.set_scopes(&ann, &app("tax"), nothing).await.unwrap_err();
+    assert_eq!(refused.kind(), PortalErrorKind::NoAccount);
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,7 +75,11 @@ impl Connection {
         scopes
     }
 
-    /// This connection with other scopes. What they leave open stays.
+    /// Returns this connection with other scopes.
+    ///
+    /// A list of accounts is complete: an account that the partner lists and that is not in it is
+    /// withdrawn. Without a list the accounts stay as they are, and so does every product, and the
+    /// choice about later accounts, that the scopes leave open.
     ///
     /// A product that is switched off is remembered as asked for, so that the user can switch it
     /// on again; one that the application never asked for cannot be. "All accounts" less one
@@ -93,8 +97,10 @@ impl Connection {
         if !scopes.accounts.is_empty() && known.is_empty() {
             return Err(ScopeFault::NotReady);
         }
+        let mut named = BTreeSet::new();
         for (index, access) in scopes.accounts.iter().enumerate() {
             let found = find(known, &access.unique_id).ok_or(ScopeFault::UnknownAccount(index))?;
+            named.insert(&found.account.id);
             match access.authorized {
                 Some(true) => {
                     if let Some(accounts) = &mut changed.accounts {
@@ -106,6 +112,12 @@ impl Connection {
                 }
                 None => {}
             }
+        }
+        let withdrawn = known.iter().filter(|known| {
+            !named.is_empty() && known.is_present() && !named.contains(&known.account.id)
+        });
+        for account in withdrawn {
+            changed.accounts.get_or_insert_with(|| all_of(known)).remove(&account.account.id);
         }
         if let Some(new_accounts) = scopes.new_accounts {
             changed.new_accounts = new_accounts;
@@ -225,9 +237,33 @@ mod tests {
     fn what_is_not_named_stays() {
         let before = connection();
         assert_eq!(before.with_scopes(&Scopes::new(), &known()).unwrap(), before);
-        let open =
-            scopes(serde_json::json!({"product_access": {}, "accounts": [{"unique_id": "a"}]}));
+        let open = scopes(serde_json::json!({
+            "product_access": {}, "accounts": [{"unique_id": "a"}, {"unique_id": "b-2"}],
+        }));
         assert_eq!(before.with_scopes(&open, &known()).unwrap(), before);
+        let mut hidden = before;
+        hidden.accounts = Some([AccountId::new("b").unwrap()].into());
+        assert_eq!(hidden.with_scopes(&open, &known()).unwrap(), hidden, "not widened unsaid");
+    }
+
+    #[test]
+    fn a_list_of_accounts_is_complete() {
+        let seen = |connection: &Connection, json| {
+            let scopes = scopes(serde_json::json!({ "accounts": json }));
+            connection.with_scopes(&scopes, &known()).unwrap().accounts
+        };
+        let ids = |ids: &[&str]| Some(ids.iter().map(|id| AccountId::new(*id).unwrap()).collect());
+        let all = connection();
+        let a = serde_json::json!([{"unique_id": "a", "authorized": true}]);
+        assert_eq!(seen(&all, a.clone()), ids(&["a", "c"]), "one that is closed stays readable");
+        let mut two = connection();
+        two.accounts = ids(&["a", "b"]);
+        assert_eq!(seen(&two, a), ids(&["a"]));
+        let none = serde_json::json!([{"unique_id": "a", "authorized": false}]);
+        assert_eq!(seen(&two, none), ids(&[]));
+        assert_eq!(seen(&two, serde_json::json!([])), ids(&["a", "b"]), "no list is no statement");
+        let closed = serde_json::json!([{"unique_id": "c", "authorized": false}]);
+        assert_eq!(seen(&all, closed), ids(&[]));
     }
 
     #[test]
@@ -247,8 +283,9 @@ mod tests {
 
     #[test]
     fn accounts_go_and_come_by_the_partners_ids() {
-        let off =
-            scopes(serde_json::json!({"accounts": [{"unique_id": "b-2", "authorized": false}]}));
+        let off = scopes(
+            serde_json::json!({"accounts": [{"unique_id": "a"}, {"unique_id": "b-2", "authorized": false}]}),
+        );
         let less = connection().with_scopes(&off, &known()).unwrap();
         let seen = |connection: &Connection| -> Vec<_> {
             connection.accounts.iter().flatten().map(|id| id.as_str().to_owned()).collect()
@@ -259,8 +296,9 @@ mod tests {
             "one that is closed stays readable, a held one is nobody's"
         );
         assert!(less.new_accounts, "later ones are shared as before");
-        let on =
-            scopes(serde_json::json!({"accounts": [{"unique_id": "b-2", "authorized": true}]}));
+        let on = scopes(
+            serde_json::json!({"accounts": [{"unique_id": "a"}, {"unique_id": "b-2", "authorized": true}]}),
+        );
         assert_eq!(seen(&less.with_scopes(&on, &known()).unwrap()), ["a", "b", "c"]);
         for unknown in ["b", "h", "x"] {
             let named = scopes(serde_json::json!({"accounts": [

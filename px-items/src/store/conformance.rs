@@ -230,6 +230,8 @@ checks! { ($)
         case_38_webhooks_come_with_the_commit
         webhooks_are_told_to_who_is_connected_then
         webhooks_are_taken_and_settled
+        webhooks_of_one_code_that_wait_become_one
+        an_error_after_a_repair_is_told_after_it
         a_webhook_that_was_taken_again_is_not_settled_by_the_first
         a_webhook_that_is_handed_back_was_not_taken
         webhooks_are_settled_together

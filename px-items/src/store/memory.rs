@@ -93,6 +93,8 @@ struct Inner {
 /// Something that waits for a worker.
 struct Queued<T> {
     due_at: DateTime<Utc>,
+    /// Whether it holds a token.
+    secret: bool,
     what: T,
 }
 
@@ -166,13 +168,47 @@ impl Inner {
         self.last_number
     }
 
-    fn queue(&mut self, item: &ItemId, waiting: Vec<rules::Waiting>, now: DateTime<Utc>) {
-        for webhook in waiting {
+    fn queue(
+        &mut self,
+        item: &ItemId,
+        waiting: Vec<rules::Waiting>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let told = waiting.into_iter().map(|webhook| (item, webhook));
+        let rules::Coalesced { rewritten, added } = rules::coalesce(self.unsent(item), told)?;
+        for webhook in rewritten {
+            if let Some(queued) = self.outbox.get_mut(&webhook.id) {
+                queued.what.body = webhook.body;
+            }
+        }
+        for (item, webhook) in added {
             let id = self.next_number();
             let place = (item.clone(), webhook.application_id);
+            let secret = webhook.secret;
             let what = QueuedWebhook::new(id, place, (webhook.to, webhook.body), now, 0);
-            self.outbox.insert(id, Queued { due_at: now, what });
+            self.outbox.insert(id, Queued { due_at: now, secret, what });
         }
+        Ok(())
+    }
+
+    /// The webhooks about an Item that take others in.
+    fn unsent(&self, item: &ItemId) -> Vec<rules::Unsent> {
+        let unsent = self.outbox.iter().filter(|(_, queued)| {
+            queued.what.item_id == *item && queued.what.attempt == 0 && !queued.secret
+        });
+        let unsent = unsent.filter_map(|(id, queued)| {
+            Some(rules::Unsent {
+                id: *id,
+                item_id: item.clone(),
+                application_id: queued.what.application_id.clone(),
+                url: queued.what.to.url()?.to_owned(),
+                body: queued.what.body.clone(),
+            })
+        });
+        unsent.collect()
     }
 
     fn revoke(
@@ -184,7 +220,7 @@ impl Inner {
         let id = self.next_number();
         let place = (item.clone(), institution.clone(), user.clone());
         let what = Revocation::new(id, place, tokens, 0, now);
-        self.revocations.insert(id, Queued { due_at: now, what });
+        self.revocations.insert(id, Queued { due_at: now, secret: true, what });
     }
 }
 

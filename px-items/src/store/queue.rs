@@ -1,8 +1,10 @@
 //! What waits to be sent: webhooks, and tokens to be revoked.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
 use px_types::{ApplicationId, InstitutionId, ItemId, UserId};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// A webhook, or a notification of a partner, that a worker took from the outbox.
@@ -38,6 +40,15 @@ impl QueuedWebhook {
         attempt: u32,
     ) -> Self {
         Self { id, item_id, application_id, to, body, created_at, attempt }
+    }
+
+    /// Returns the id by which its receiver tells it from every other one. It is the same on
+    /// every attempt.
+    #[must_use]
+    pub fn signature_id(&self) -> String {
+        let entry =
+            format!("{}\n{}\n{}", self.item_id, self.id, self.created_at.timestamp_micros());
+        URL_SAFE_NO_PAD.encode(Sha256::digest(entry))
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! How it is stored is each store's own.
 
+mod coalesce;
 mod traces;
 
+pub(super) use coalesce::{Coalesced, Unsent, coalesce};
 pub(crate) use traces::connected;
 pub(super) use traces::{Place, Traces, of_change, of_leave, of_link};
 
@@ -222,11 +224,14 @@ pub(super) struct Waiting {
     pub(super) to: Destination,
     pub(super) body: String,
     /// Whether the body holds a token, so that it is sealed at rest.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres")),
-        expect(dead_code, reason = "the store in memory has no rest")
-    )]
     pub(super) secret: bool,
+}
+
+impl Waiting {
+    /// The address of the application, if an earlier webhook to it may take this one in.
+    pub(super) fn coalesces_at(&self) -> Option<&str> {
+        self.to.url().filter(|_| !self.secret)
+    }
 }
 
 /// The webhooks that tell news, with their bodies as they are sent.

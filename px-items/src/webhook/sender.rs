@@ -15,6 +15,7 @@ use self::{
 use super::Signer;
 use crate::{partners::Partners, store::Store};
 use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRandom};
+use px_types::{ApplicationId, ClientId};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -61,7 +62,8 @@ impl Default for SenderSettings {
 /// A webhook is delivered when it was answered 200 within 10 s; any other answer, a redirect
 /// too, is a failure. It is sent again after 30 s and then after four times as long each
 /// time, for 24 hours. What a 429 says in `Retry-After` is kept up to 4 hours. Each attempt is
-/// signed anew. So a webhook arrives at least once, or is given up; several arrive in any order.
+/// signed again, with the same `jti`. So a webhook arrives at least once, or is given up; several
+/// arrive in any order.
 ///
 /// What a partner is told (`POST /applications/notify`) goes by the partner's own client, at the
 /// same times. A partner that answers 404 does not offer it, and is left alone.
@@ -89,6 +91,7 @@ pub struct SenderBuilder {
     transport: Arc<dyn HttpTransport>,
     signer: Arc<Signer>,
     partners: Option<Arc<dyn Partners>>,
+    client_ids: Arc<BTreeMap<ApplicationId, ClientId>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: SenderSettings,
@@ -99,6 +102,7 @@ struct Inner {
     transport: Arc<dyn HttpTransport>,
     signer: Arc<Signer>,
     partners: Option<Arc<dyn Partners>>,
+    client_ids: Arc<BTreeMap<ApplicationId, ClientId>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: SenderSettings,
@@ -120,6 +124,7 @@ impl Sender {
             transport,
             signer,
             partners: None,
+            client_ids: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             settings: SenderSettings::default(),
@@ -192,11 +197,22 @@ impl fmt::Debug for Sender {
 
 impl SenderBuilder {
     /// The partners, which are told of applications that are connected and that leave. Their
-    /// clients need a signer ([`Signer::for_partners`]). What is queued for a partner that is not
+    /// clients need a signer ([`Signer::for_partner`]). What is queued for a partner that is not
     /// among them is left to other senders, and given up after a day.
     #[must_use]
     pub fn partners(mut self, partners: Arc<dyn Partners>) -> Self {
         self.partners = Some(partners);
+        self
+    }
+
+    /// The client ids of applications, which their webhooks name as the recipient. A webhook to
+    /// any other application names none.
+    #[must_use]
+    pub fn client_ids(
+        mut self,
+        client_ids: impl IntoIterator<Item = (ApplicationId, ClientId)>,
+    ) -> Self {
+        self.client_ids = Arc::new(client_ids.into_iter().collect());
         self
     }
 
@@ -232,6 +248,7 @@ impl SenderBuilder {
             transport: self.transport,
             signer: self.signer,
             partners: self.partners,
+            client_ids: self.client_ids,
             clock: self.clock,
             random: self.random,
             settings: self.settings,

@@ -13,7 +13,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use px_client::SignBody;
 use px_core::Clock;
 use px_types::{
-    KeyId,
+    InstitutionId, KeyId, NotificationId,
     model::verification_key::VerificationKey,
     webhook::{SIGNATURE_ALGORITHM, SignatureClaims},
 };
@@ -205,9 +205,25 @@ impl Signer {
 
     /// Signs a body, as it is sent: the value of the header `Plaid-Verification`.
     ///
+    /// The signature has no id and names no recipient, as Plaid's own to applications;
+    /// [`sign_claims`](Self::sign_claims) takes both.
+    ///
     /// # Errors
     /// When every key has expired, or none is in force yet.
     pub fn sign(&self, body: &[u8], now: DateTime<Utc>) -> Result<String, SignError> {
+        self.sign_claims(&SignatureClaims::of(body, now.timestamp()), now)
+    }
+
+    /// Signs claims with the key that is in force `now`: the value of the header
+    /// `Plaid-Verification`.
+    ///
+    /// # Errors
+    /// When every key has expired, or none is in force yet.
+    pub fn sign_claims(
+        &self,
+        claims: &SignatureClaims,
+        now: DateTime<Utc>,
+    ) -> Result<String, SignError> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let newest = keys
             .iter()
@@ -218,16 +234,22 @@ impl Signer {
         };
         let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
         header.kid = Some(key.kid.as_str().to_owned());
-        let claims = SignatureClaims::of(body, now.timestamp());
-        jsonwebtoken::encode(&header, &claims, &key.key)
+        jsonwebtoken::encode(&header, claims, &key.key)
             .map_err(|_| SignError("the signing key did not sign"))
     }
 
-    /// Signs what partners are told, for
+    /// Signs the notifications to one partner, for
     /// [`PartnerClientBuilder::signer`](px_client::PartnerClientBuilder::signer).
+    ///
+    /// Each signature names the institution as its recipient, so that no other partner takes it,
+    /// and has the notification's id.
     #[must_use]
-    pub fn for_partners(self: &Arc<Self>, clock: Arc<dyn Clock>) -> Arc<dyn SignBody> {
-        Arc::new(PartnerSigner { signer: Arc::clone(self), clock })
+    pub fn for_partner(
+        self: &Arc<Self>,
+        institution: InstitutionId,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<dyn SignBody> {
+        Arc::new(PartnerSigner { signer: Arc::clone(self), institution, clock })
     }
 
     /// The public half of a key, for `POST /webhook_verification_key/get`; `None` when there is
@@ -253,16 +275,29 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// A signer that looks at a clock.
+/// Signs the notifications to one partner.
 #[derive(Debug)]
 struct PartnerSigner {
     signer: Arc<Signer>,
+    institution: InstitutionId,
     clock: Arc<dyn Clock>,
 }
 
 impl SignBody for PartnerSigner {
     fn sign(&self, body: &[u8]) -> Result<String, Box<dyn StdError + Send + Sync>> {
-        Ok(self.signer.sign(body, self.clock.now())?)
+        /// The part of a notification that identifies it.
+        #[derive(serde::Deserialize)]
+        struct Identified {
+            notification_id: NotificationId,
+        }
+        let now = self.clock.now();
+        let claims =
+            SignatureClaims::of(body, now.timestamp()).for_recipient(self.institution.as_str());
+        let claims = match serde_json::from_slice::<Identified>(body) {
+            Ok(notification) => claims.with_id(notification.notification_id.as_str()),
+            Err(_) => claims,
+        };
+        Ok(self.signer.sign_claims(&claims, now)?)
     }
 }
 

@@ -10,10 +10,11 @@ mod verifier;
 mod world;
 
 use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::Clock;
 use px_items::webhook::{Signer, SigningKey};
-use px_types::KeyId;
+use px_types::{KeyId, webhook::SignatureClaims};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -54,6 +55,12 @@ impl Clock for SetClock {
 
 pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
+}
+
+/// The claims of a signature.
+pub(crate) fn claims(header: &str) -> SignatureClaims {
+    let claims = header.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
 pub(crate) fn kid(text: &str) -> KeyId {

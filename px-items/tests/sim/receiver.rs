@@ -93,9 +93,9 @@ impl Receivers {
         };
         let signature = request.headers().get(VERIFICATION_HEADER);
         let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match verifier.verify(signature, request.body()).await {
+        match verifier.verify(signature, request.body(), None).await {
             Ok(_) => {}
-            // The very same one, or one that says the same in the same second.
+            // The very same one.
             Err(error) if error.kind() == VerifyErrorKind::Replay => {}
             Err(error) => {
                 let what = format!("{id} got a webhook that is not to be trusted: {error}");

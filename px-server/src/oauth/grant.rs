@@ -57,6 +57,10 @@ pub struct GrantRecord {
     pub ends_at: DateTime<Utc>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// The id of the consent under which it was given, and with which it ends; none for a consent.
+    pub parent: Option<String>,
+    /// When it ends unless the user consents before; none once the user has.
+    pub pending_until: Option<DateTime<Utc>>,
     /// The authorization code; none in credentials mode.
     pub code: Option<CodeState>,
     /// The refresh tokens; none before the code is redeemed, and without `offline_access`.
@@ -222,6 +226,8 @@ impl GrantRecord {
             granted_at,
             ends_at,
             revoked_at: None,
+            parent: None,
+            pending_until: None,
             code: None,
             refresh: None,
             access: Vec::new(),
@@ -270,7 +276,30 @@ impl GrantRecord {
         let code = self.code.as_ref().map(|code| code.expires_at);
         let refresh = self.refresh.as_ref().map(|_| self.ends_at);
         let access = self.access.iter().map(|access| access.expires_at).max();
-        [code, refresh, access].into_iter().flatten().max().unwrap_or(self.granted_at)
+        let end = [code, refresh, access].into_iter().flatten().max().unwrap_or(self.granted_at);
+        self.pending_until.map_or(end, |until| end.min(until))
+    }
+
+    /// Whether anything that it gave can be used at that moment.
+    #[must_use]
+    pub fn holds(&self, now: DateTime<Utc>) -> bool {
+        let code = self.code.as_ref();
+        let code = code.is_some_and(|code| code.spent_at.is_none() && now < code.expires_at);
+        let refresh = self.refresh.is_some() && now < self.ends_at;
+        let access = self.access.iter().any(|access| !access.ended && now < access.expires_at);
+        self.is_open(now) && (code || refresh || access)
+    }
+
+    /// Whether it was neither revoked nor left without the consent that it waits for.
+    fn is_open(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_none() && self.pending_until.is_none_or(|until| now < until)
+    }
+
+    /// The record once the user has consented, if it was pending and holds.
+    #[must_use]
+    pub fn confirm(&self, now: DateTime<Utc>) -> Option<Self> {
+        let is_pending = self.pending_until.is_some() && self.is_open(now);
+        is_pending.then(|| Self { pending_until: None, ..self.clone() })
     }
 
     /// Exchanges the code. Any use by its client spends it; a second use revokes the grant.
@@ -397,7 +426,7 @@ impl GrantRecord {
     #[must_use]
     pub fn present(&self, access: &Digest, now: DateTime<Utc>) -> Step<&AccessState> {
         let found = self.access.iter().find(|state| state.digest == *access);
-        let in_time = |state: &&AccessState| self.revoked_at.is_none() && now < state.expires_at;
+        let in_time = |state: &&AccessState| self.is_open(now) && now < state.expires_at;
         let Some(state) = found.filter(in_time) else {
             return Step::refused(Refusal::InvalidGrant);
         };

@@ -206,11 +206,15 @@ impl OAuth {
     ) -> Result<Option<Result<T, Refusal>>, StoreError> {
         let Step { record, outcome } = step;
         if let Some(record) = record {
-            let id = record.id.clone();
+            let is_revoked = record.revoked_at.is_some();
             if self.0.store.swap(found.version, record).await? == Swap::Lost {
                 return Ok(None);
             }
-            self.purge_caches(&id);
+            self.purge_caches(&found.record.id);
+            // What is missed here is refused all the same: its consent does not hold.
+            if is_revoked && let Err(error) = self.end_under(&found.record).await {
+                tracing::warn!(error, "what was given under a revoked consent is not ended yet");
+            }
         }
         let (grant_id, client_id) = (&*found.record.id, found.record.client_id.as_str());
         match outcome.as_ref().err() {

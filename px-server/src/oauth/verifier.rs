@@ -34,7 +34,12 @@ impl TokenVerifier for OwnTokens {
             }
         });
         match stepped.await.map_err(VerifyError::unavailable)? {
-            Some((_, Ok(grant))) => Ok(Arc::new(grant)),
+            Some((found, Ok(grant))) => {
+                match oauth.parent_holds(&found.record).await.map_err(VerifyError::unavailable)? {
+                    true => Ok(Arc::new(grant)),
+                    false => Err(VerifyError::Invalid),
+                }
+            }
             Some((found, Err(refusal))) => {
                 let record = &found.record;
                 let state = record.access.iter().find(|state| state.digest == digest);

@@ -117,9 +117,11 @@ impl PartnerServiceBuilder {
     /// Serves `POST /applications/notify`: what this verifier finds signed by Plaid is handed to
     /// [`Partner::application_linked`]. Without it there is nothing at that path.
     ///
-    /// The very same delivery is handed on once, and again only if that failed; while it is being
-    /// handed on, a copy is answered 503. Plaid may sign one
-    /// notification several times: knowing it by its `notification_id` is the bank's matter.
+    /// Give the verifier the [institution](Verifier::institution) that the bank is at Plaid.
+    ///
+    /// A notification is handed on once, by its `notification_id`, and again only if that failed;
+    /// while it is being handed on, a copy is refused with 503. The memory is this process's and
+    /// bounded, so the bank's own record of notifications must tell them apart too.
     ///
     /// ```
     /// use px_server::{PartnerServiceBuilder, webhook::{AskedKeys, Verifier}};
@@ -135,7 +137,8 @@ impl PartnerServiceBuilder {
     ///         let plaid = plaid.clone();
     ///         async move { plaid.key(kid).await }
     ///     });
-    ///     builder.notifications(Arc::new(Verifier::new(Arc::new(keys))))
+    ///     let institution = "ins_1".parse().expect("an id");
+    ///     builder.notifications(Arc::new(Verifier::new(Arc::new(keys)).institution(institution)))
     /// }
     /// ```
     #[must_use]
@@ -238,6 +241,7 @@ impl PartnerServiceBuilder {
             credentials,
             clients,
             notifications: self.notifications,
+            notified: super::notified::Notified::new(),
             rate_limit: self.rate_limit,
             router,
             limits,

@@ -3,9 +3,8 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use px_core::Digest;
 use px_types::{
-    KeyId,
+    ClientId, InstitutionId, KeyId,
     model::verification_key::VerificationKey,
     webhook::{SIGNATURE_ALGORITHM, SIGNATURE_MAX_AGE_SECONDS, SignatureClaims},
 };
@@ -32,9 +31,28 @@ pub(super) struct Token<'a> {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) issued_at: DateTime<Utc>,
-    /// Of what was signed, not of the signature: of one ECDSA signature anyone can make another
-    /// one that is valid too.
-    pub(super) digest: [u8; 32],
+    /// The id of the webhook, the same on every attempt; Plaid's own have none.
+    pub(super) id: Option<String>,
+}
+
+/// The receiver that a verifier checks webhooks for.
+#[derive(Clone, Debug)]
+pub(super) enum Recipient {
+    /// A partner, by all its institutions. What is signed for partners always names one.
+    Institutions(Vec<InstitutionId>),
+    /// An application. Plaid's own webhooks name none.
+    Application(ClientId),
+}
+
+impl Recipient {
+    fn takes(&self, claims: &SignatureClaims) -> bool {
+        match self {
+            Self::Institutions(ids) => {
+                ids.iter().any(|id| claims.names_recipient(id.as_str()) == Some(true))
+            }
+            Self::Application(id) => claims.names_recipient(id.as_str()) != Some(false),
+        }
+    }
 }
 
 /// Fields that are named twice make it unreadable.
@@ -70,13 +88,13 @@ impl<'a> Token<'a> {
         Ok(Self { kid, signed, claims, signature })
     }
 
-    /// Checks signature, age and body, in this order.
+    /// Checks signature, age, body and recipient, in this order.
     pub(super) fn check(
         &self,
         key: &DecodingKey,
         body: &[u8],
-        now: DateTime<Utc>,
-        skew: TimeDelta,
+        recipient: Option<&Recipient>,
+        (now, skew): (DateTime<Utc>, TimeDelta),
     ) -> Result<Checked, Wrong> {
         let signed = self.signed.as_bytes();
         let valid = jsonwebtoken::crypto::verify(self.signature, signed, key, Algorithm::ES256);
@@ -94,7 +112,10 @@ impl<'a> Token<'a> {
         if !claims.is_of(body) {
             return Err(Wrong::Body);
         }
-        Ok(Checked { issued_at, digest: *Digest::of(signed).as_bytes() })
+        if recipient.is_some_and(|recipient| !recipient.takes(&claims)) {
+            return Err(Wrong::Recipient);
+        }
+        Ok(Checked { issued_at, id: claims.id().map(str::to_owned) })
     }
 }
 

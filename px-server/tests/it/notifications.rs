@@ -144,7 +144,8 @@ impl Key {
     }
 
     fn sign(&self, body: &str, iat: i64) -> String {
-        let claims = serde_json::to_value(SignatureClaims::of(body.as_bytes(), iat)).unwrap();
+        let claims = SignatureClaims::of(body.as_bytes(), iat).for_recipient("ins_1");
+        let claims = serde_json::to_value(claims).unwrap();
         self.sign_as(&json!({ "alg": "ES256", "kid": self.kid, "typ": "JWT" }), &claims)
     }
 }
@@ -164,10 +165,21 @@ impl World {
         Self::with_keys(Arc::new(FixedKeys::new(keys)), key, expired)
     }
 
+    /// A bank that does not say which one it is.
+    fn nameless() -> Self {
+        let (key, expired) = (Key::new("key-1"), Key::new("key-0"));
+        let verifier = Verifier::new(Arc::new(FixedKeys::new(vec![key.published(None)])));
+        Self::with_verifier(verifier, key, expired)
+    }
+
     fn with_keys(keys: Arc<dyn KeySource>, key: Key, expired: Key) -> Self {
+        Self::with_verifier(Verifier::new(keys).institution("ins_1".parse().unwrap()), key, expired)
+    }
+
+    fn with_verifier(verifier: Verifier, key: Key, expired: Key) -> Self {
         let clock = ManualClock::new(DateTime::from_timestamp(NOW, 0).unwrap());
         let bank = Bank::default();
-        let verifier = Verifier::new(keys).clock(Arc::new(clock.clone()));
+        let verifier = verifier.clock(Arc::new(clock.clone()));
         let service = PartnerService::builder(bank.clone())
             .tokens(Arc::new(NoTokens))
             .clock(Arc::new(clock.clone()))
@@ -227,7 +239,7 @@ async fn a_signed_notification_is_handed_to_the_bank_as_it_was_sent() {
     let expected: NewApplicationLinkNotification = serde_json::from_str(NOTIFICATION).unwrap();
     assert_eq!(told, std::slice::from_ref(&expected));
     assert!(!expected.is_unlink());
-    let unlinked = NOTIFICATION.replace("LINKED", "UNLINKED");
+    let unlinked = NOTIFICATION.replace("LINKED", "UNLINKED").replace("n1", "n2");
     assert_eq!(world.send(&world.key.sign(&unlinked, NOW), &unlinked).await.0, 200);
     assert!(world.bank.told.lock().unwrap()[1].is_unlink());
 }
@@ -259,6 +271,69 @@ async fn a_forged_notification_is_refused() {
     assert_eq!(world.told(), 0);
 }
 
+/// What Plaid signs for one bank is worth nothing at another.
+#[tokio::test]
+async fn a_notification_for_another_bank_is_refused() {
+    let world = World::new();
+    let signed = |aud: Value| {
+        let claims = SignatureClaims::of(NOTIFICATION.as_bytes(), NOW).with_id("n1");
+        let mut claims = serde_json::to_value(claims).unwrap();
+        claims["aud"] = aud;
+        world.key.sign_as(&json!({ "alg": "ES256", "kid": "key-1", "typ": "JWT" }), &claims)
+    };
+    for other in
+        [json!("ins_2"), json!("ins_1 "), json!("INS_1"), json!(["ins_2"]), json!([]), json!("")]
+    {
+        assert_eq!(world.send(&signed(other), NOTIFICATION).await, forged());
+    }
+    let claims = serde_json::to_value(SignatureClaims::of(NOTIFICATION.as_bytes(), NOW)).unwrap();
+    let nobodys = world.key.sign_as(&json!({ "alg": "ES256", "kid": "key-1" }), &claims);
+    assert_eq!(world.send(&nobodys, NOTIFICATION).await, forged());
+    assert_eq!(world.told(), 0);
+    assert_eq!(world.send(&signed(json!("ins_1")), NOTIFICATION).await.0, 200);
+    assert_eq!(world.send(&signed(json!(["ins_2", "ins_1"])), NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 1);
+    // A verifier without a name does not ask.
+    let nameless = World::nameless();
+    assert_eq!(nameless.send(&nameless.key.sign(NOTIFICATION, NOW), NOTIFICATION).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_bank_that_is_several_institutions_takes_what_is_signed_for_any_of_them() {
+    let key = Key::new("key-1");
+    let verifier = Verifier::new(Arc::new(FixedKeys::new(vec![key.published(None)])))
+        .institution("ins_1".parse().unwrap())
+        .institution("ins_2".parse().unwrap());
+    let world = World::with_verifier(verifier, key, Key::new("key-0"));
+    for (n, (institution, status)) in
+        [("ins_1", 200), ("ins_2", 200), ("ins_3", 401)].into_iter().enumerate()
+    {
+        let body = NOTIFICATION.replace("n1", &format!("n{n}"));
+        let claims = SignatureClaims::of(body.as_bytes(), NOW).for_recipient(institution);
+        let claims = serde_json::to_value(claims).unwrap();
+        let signature = world.key.sign_as(&json!({ "alg": "ES256", "kid": "key-1" }), &claims);
+        assert_eq!(world.send(&signature, &body).await.0, status, "{institution}");
+    }
+}
+
+/// A notification whose first delivery failed comes again under the same id.
+#[tokio::test]
+async fn a_notification_is_told_apart_by_its_ids_alone() {
+    let world = World::new();
+    let signed = |id: &str, body: &str| {
+        let claims = SignatureClaims::of(body.as_bytes(), NOW).with_id(id).for_recipient("ins_1");
+        let claims = serde_json::to_value(claims).unwrap();
+        world.key.sign_as(&json!({ "alg": "ES256", "kid": "key-1" }), &claims)
+    };
+    assert_eq!(world.send(&signed("a", NOTIFICATION), NOTIFICATION).await.0, 200);
+    // Another signature of the same notification, and another notification.
+    assert_eq!(world.send(&signed("b", NOTIFICATION), NOTIFICATION).await.0, 200);
+    assert_eq!(world.told(), 1);
+    let other = NOTIFICATION.replace("n1", "n2");
+    assert_eq!(world.send(&signed("c", &other), &other).await.0, 200);
+    assert_eq!(world.told(), 2);
+}
+
 #[tokio::test]
 async fn a_notification_altered_by_one_byte_is_refused() {
     let world = World::new();
@@ -277,9 +352,19 @@ async fn a_notification_altered_by_one_byte_is_refused() {
         let mut altered = signature.clone().into_bytes();
         altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        assert_eq!(world.send(&altered, NOTIFICATION).await, forged(), "byte {at}");
+        // It may name another key; of those few are requested in one second.
+        world.clock.advance(TimeDelta::milliseconds(if at % 4 == 0 { 1400 } else { 0 }));
+        let request = async { world.send(&altered, NOTIFICATION).await.0 };
+        let minute = async {
+            tokio::task::yield_now().await;
+            world.clock.advance(TimeDelta::seconds(2));
+            std::future::pending::<()>().await
+        };
+        let status = tokio::select! { biased; status = request => status, () = minute => 0 };
+        assert!(matches!(status, 401 | 503), "byte {at}: {status}");
     }
     assert_eq!(world.told(), 0);
+    let signature = world.key.sign(NOTIFICATION, world.clock_seconds());
     assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200, "what was sent is still good");
 }
 
@@ -338,8 +423,9 @@ async fn a_notification_is_good_for_five_minutes() {
     for (iat, status) in
         [(NOW - 301, 401), (NOW - 300, 200), (NOW + 30, 200), (NOW + 31, 401), (0, 401)]
     {
-        let signature = world.key.sign(NOTIFICATION, iat);
-        assert_eq!(world.send(&signature, NOTIFICATION).await.0, status, "{}", iat - NOW);
+        let notification = NOTIFICATION.replace("n1", &format!("n{iat}"));
+        let signature = world.key.sign(&notification, iat);
+        assert_eq!(world.send(&signature, &notification).await.0, status, "{}", iat - NOW);
     }
     assert_eq!(world.told(), 2);
 }
@@ -363,10 +449,13 @@ async fn a_replayed_notification_is_not_handed_on_a_second_time() {
     assert_eq!(world.told(), 1, "at its last moment it is remembered");
     world.clock.advance(TimeDelta::seconds(1));
     assert_eq!(world.send(&signature, NOTIFICATION).await, forged());
-    // Signed anew it is another delivery: which the bank knows by its `notification_id`.
-    let again = world.key.sign(NOTIFICATION, NOW + 301);
-    assert_eq!(world.send(&again, NOTIFICATION).await.0, 200);
-    assert_eq!(world.told(), 2);
+    // Signed again, a day later too, it is the same notification.
+    for later in [0, 24 * 3600] {
+        world.clock.advance(TimeDelta::seconds(later));
+        let again = world.key.sign(NOTIFICATION, world.clock_seconds());
+        assert_eq!(world.send(&again, NOTIFICATION).await.0, 200);
+        assert_eq!(world.told(), 1);
+    }
 }
 
 /// The other signature of the same text by the same key.
@@ -485,8 +574,9 @@ async fn keys_out_of_reach_are_503_and_the_notification_comes_again() {
     *down.lock().unwrap() = false;
     world.clock.advance(TimeDelta::seconds(60));
     for n in 0..10 {
-        let signature = world.key.sign(NOTIFICATION, NOW + 60 - n);
-        assert_eq!(world.send(&signature, NOTIFICATION).await.0, 200);
+        let notification = NOTIFICATION.replace("n1", &format!("n{n}"));
+        let signature = world.key.sign(&notification, NOW + 60 - n);
+        assert_eq!(world.send(&signature, &notification).await.0, 200);
     }
     assert_eq!(asked.load(Ordering::SeqCst), 2, "and kept");
     assert_eq!(world.told(), 10);

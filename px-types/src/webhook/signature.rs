@@ -10,15 +10,17 @@ pub const SIGNATURE_ALGORITHM: &str = "ES256";
 /// How old a signature may be, in seconds.
 pub const SIGNATURE_MAX_AGE_SECONDS: i64 = 300;
 
-/// The claims of the JWT in [`VERIFICATION_HEADER`](super::VERIFICATION_HEADER): a moment and a body.
+/// The claims of the JWT in [`VERIFICATION_HEADER`](super::VERIFICATION_HEADER): a moment and a
+/// body, and which webhook for whom.
 ///
 /// Contract: `px.md` section 9.
 ///
 /// ```
 /// use px_types::webhook::SignatureClaims;
 ///
-/// let claims = SignatureClaims::of(b"{}", 1_714_564_800);
+/// let claims = SignatureClaims::of(b"{}", 1_714_564_800).with_id("n-1").for_recipient("ins_1");
 /// assert!(claims.is_of(b"{}") && !claims.is_of(b"{} "));
+/// assert_eq!(claims.names_recipient("ins_2"), Some(false));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -27,19 +29,66 @@ pub struct SignatureClaims {
     pub iat: i64,
     /// Hex SHA-256 of the raw body.
     pub request_body_sha256: String,
+    /// Identifies the webhook; the same on every attempt to deliver it. Plaid's own have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// The recipients: the institution id of a partner, the client id of an application. Plaid's
+    /// own webhooks to applications name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aud: Option<Audience>,
+}
+
+/// The recipients that a signature names: one, or a list (RFC 7519 section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One recipient.
+    One(String),
+    /// Several recipients.
+    Many(Vec<String>),
 }
 
 impl SignatureClaims {
-    /// What is signed of a body, as it is sent.
+    /// Returns the claims over a body as it is sent, without an id and a recipient.
     #[must_use]
     pub fn of(body: &[u8], iat: i64) -> Self {
-        Self { iat, request_body_sha256: hex_sha256(body) }
+        Self { iat, request_body_sha256: hex_sha256(body), jti: None, aud: None }
     }
 
-    /// Whether they are of this body, byte by byte. Takes as long for any other one.
+    /// Identifies the webhook.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.jti = Some(id.into());
+        self
+    }
+
+    /// Names the one recipient.
+    #[must_use]
+    pub fn for_recipient(mut self, recipient: impl Into<String>) -> Self {
+        self.aud = Some(Audience::One(recipient.into()));
+        self
+    }
+
+    /// Returns whether the claims are over this body, byte by byte. Takes as long for any other
+    /// body.
     #[must_use]
     pub fn is_of(&self, body: &[u8]) -> bool {
         constant_time_eq(hex_sha256(body).as_bytes(), self.request_body_sha256.as_bytes())
+    }
+
+    /// Returns the id of the webhook, or `None` if it has none or an empty one.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.jti.as_deref().filter(|id| !id.is_empty())
+    }
+
+    /// Returns whether a recipient is named, or `None` if no recipient is.
+    #[must_use]
+    pub fn names_recipient(&self, recipient: &str) -> Option<bool> {
+        match self.aud.as_ref()? {
+            Audience::One(one) => Some(one == recipient),
+            Audience::Many(many) => Some(many.iter().any(|one| one == recipient)),
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl Drop for Application {
 /// Answers a webhook: 200 once it is known to be Plaid's and understood.
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let header = headers.get(VERIFICATION_HEADER).and_then(|value| value.to_str().ok());
-    match receiver.verifier.verify(header.unwrap_or_default(), &body).await {
+    match receiver.verifier.verify(header.unwrap_or_default(), &body, None).await {
         Ok(_) => {}
         Err(error) => {
             return StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);

@@ -1,9 +1,10 @@
 //! Entries whose token was replaced before Plaid heard of them.
 
 use super::*;
+use chrono::{DateTime, Utc};
 use px_client::{
     notifier::PresentToken,
-    portal::{MemoryPortalStore, MintToken, Portal},
+    portal::{Left, MemoryPortalStore, MintReason, MintToken, Portal},
 };
 use px_types::{AccessToken, UserId};
 use std::collections::HashMap;
@@ -135,8 +136,17 @@ struct Shares;
 
 #[async_trait]
 impl MintToken for Shares {
-    async fn mint(&self, user: &UserId) -> Result<Option<AccessToken>, Source> {
+    async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Source> {
+        assert_eq!(reason, MintReason::Notify);
         Ok(Some(AccessToken::new(format!("oauth-{user}"))))
+    }
+
+    async fn connected(&self, _: &UserId) -> Result<(), Source> {
+        Ok(())
+    }
+
+    async fn end(&self, _: &UserId, _: DateTime<Utc>) -> Result<Left, Source> {
+        Ok(Left::Nothing)
     }
 }
 

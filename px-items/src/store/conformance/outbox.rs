@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::store::{Listener, QueuedWebhook, Store, StoreErrorKind, WebhookSettlement};
+use px_types::model::plaid_error::{PlaidError, PlaidErrorType};
 use std::{collections::BTreeSet, sync::Arc};
 
 pub(super) async fn case_38_webhooks_come_with_the_commit(store: Arc<dyn Store>) {
@@ -55,11 +56,12 @@ pub(super) async fn webhooks_are_told_to_who_is_connected_then(store: Arc<dyn St
     assert_eq!(world.told(0).await, expected);
 }
 
-/// Puts webhooks in the outbox, two for each minute.
+/// Puts webhooks in the outbox, two for each minute, of an Item of its own: `u0`, `u1` and so on.
 async fn fill(world: &World, minutes: impl IntoIterator<Item = i64>) {
-    world.settled("anna", 0).await;
-    for minute in minutes {
-        let record = world.hold("anna").await;
+    for (index, minute) in minutes.into_iter().enumerate() {
+        let name = format!("u{index}");
+        world.settled(&name, 0).await;
+        let record = world.hold(&name).await;
         let mut commit = finish(&record, 1000);
         commit.news = something_new();
         commit.now = at(minute);
@@ -79,7 +81,7 @@ pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
     assert_eq!(queued, [at(1), at(1), at(2)], "the longest due first");
     assert!(first[0].id < first[1].id, "those of one commit in their order");
     assert!(first.iter().all(|webhook| webhook.attempt == 1));
-    assert_eq!((&first[0].item_id, &first[0].application_id), (&item("anna"), &app("app")));
+    assert_eq!((&first[0].item_id, &first[0].application_id), (&item("u1"), &app("app")));
     assert_eq!(first[0].to.url(), Some("https://app.example/hook"));
     let rest = claim(3, 9).await;
     assert_eq!(rest.len(), 3);
@@ -100,6 +102,104 @@ pub(super) async fn webhooks_are_taken_and_settled(store: Arc<dyn Store>) {
     assert_eq!(later[0].created_at, at(1));
 }
 
+/// What webhooks say: to whom, which code, how many are new and which are gone.
+fn said(webhooks: &[QueuedWebhook]) -> Vec<String> {
+    let said = |webhook: &QueuedWebhook| {
+        let body: serde_json::Value = serde_json::from_str(&webhook.body).unwrap();
+        let (item, code) = (&body["item_id"], body["webhook_code"].as_str().unwrap());
+        let rest = match code {
+            "DEFAULT_UPDATE" => body["new_transactions"].to_string(),
+            "TRANSACTIONS_REMOVED" => body["removed_transactions"].to_string(),
+            _ => body["historical_update_complete"].to_string(),
+        };
+        format!("{} {} {code} {rest}", item.as_str().unwrap(), webhook.application_id)
+    };
+    webhooks.iter().map(said).collect()
+}
+
+/// A commit with new and vanished transactions.
+async fn change(world: &World, name: &str, minute: i64, new: u64, gone: &[&str]) {
+    let record = world.hold(name).await;
+    let mut commit = finish(&record, 1000);
+    commit.news = something_new();
+    commit.news.added = [(account_id("giro"), new)].into();
+    commit.news.removed = gone.iter().map(|gone| (account_id("giro"), id(gone))).collect();
+    commit.now = at(minute);
+    world.0.commit(commit).await.unwrap();
+}
+
+pub(super) async fn webhooks_of_one_code_that_wait_become_one(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    for name in ["anna", "bert"] {
+        world.settled(name, 0).await;
+    }
+    world.link("anna", connection("other"), 0).await;
+    world.told(0).await;
+    change(&world, "anna", 1, 2, &["t1", "t2"]).await;
+    change(&world, "bert", 2, 7, &[]).await;
+    change(&world, "anna", 3, 3, &["t2", "t3"]).await;
+    let first = world.0.claim_webhooks(at(9), at(10), 9).await.unwrap();
+    let expected = [
+        "anna app DEFAULT_UPDATE 5",
+        r#"anna app TRANSACTIONS_REMOVED ["t1","t2","t3"]"#,
+        "anna app SYNC_UPDATES_AVAILABLE true",
+        "anna other DEFAULT_UPDATE 5",
+        r#"anna other TRANSACTIONS_REMOVED ["t1","t2","t3"]"#,
+        "anna other SYNC_UPDATES_AVAILABLE true",
+        "bert app DEFAULT_UPDATE 7",
+        "bert app SYNC_UPDATES_AVAILABLE true",
+    ];
+    assert_eq!(said(&first), expected);
+    let queued: Vec<_> = first.iter().map(|webhook| webhook.created_at).collect();
+    assert_eq!(queued[..6], [at(1); 6], "it waits since the first of them");
+
+    // What is being sent, or was, stays as it is: its receiver may know it.
+    change(&world, "anna", 9, 1, &[]).await;
+    world.0.settle_webhook(&first[0], Some(at(20))).await.unwrap();
+    change(&world, "anna", 9, 1, &[]).await;
+    let again = world.0.claim_webhooks(at(10), at(11), 99).await.unwrap();
+    let new = [
+        "anna app DEFAULT_UPDATE 2",
+        "anna app SYNC_UPDATES_AVAILABLE true",
+        "anna other DEFAULT_UPDATE 2",
+        "anna other SYNC_UPDATES_AVAILABLE true",
+    ];
+    assert_eq!(said(&again[..4]), new, "those that came meanwhile");
+    assert_eq!(said(&again[4..]), said(&first[1..]), "those whose sender stopped");
+    for webhook in &again {
+        world.0.settle_webhook(webhook, None).await.unwrap();
+    }
+    // One that was handed back unsent takes in what comes.
+    change(&world, "bert", 11, 1, &[]).await;
+    let unsent = world.0.claim_webhooks(at(11), at(12), 99).await.unwrap();
+    let back: Vec<_> = unsent.into_iter().map(|webhook| (webhook, at(13))).collect();
+    world.0.hand_back_webhooks(&back).await.unwrap();
+    change(&world, "bert", 12, 1, &[]).await;
+    let last = world.0.claim_webhooks(at(13), at(14), 99).await.unwrap();
+    assert_eq!(said(&last), ["bert app DEFAULT_UPDATE 2", "bert app SYNC_UPDATES_AVAILABLE true"]);
+    for webhook in &last {
+        world.0.settle_webhook(webhook, None).await.unwrap();
+    }
+    // And the one that failed comes as it was.
+    let retried = world.0.claim_webhooks(at(20), at(21), 1).await.unwrap();
+    assert_eq!((said(&retried), retried[0].attempt), (said(&first[..1]), 2));
+}
+
+pub(super) async fn an_error_after_a_repair_is_told_after_it(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.settled("anna", 0).await;
+    let fault = PlaidError::new(PlaidErrorType::ItemError, "ITEM_LOGIN_REQUIRED", "m");
+    for (round, is_fault) in [true, false, true].into_iter().enumerate() {
+        let record = world.hold("anna").await;
+        let mut commit = finish(&record, 1000);
+        commit.news.repaired = !is_fault;
+        commit.news.fault = is_fault.then(|| fault.clone());
+        commit.now = at(i64::try_from(round).unwrap());
+        world.0.commit(commit).await.unwrap();
+    }
+    assert_eq!(world.told(9).await, ["app ERROR", "app LOGIN_REPAIRED", "app ERROR"]);
+}
+
 pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
     store: Arc<dyn Store>,
 ) {
@@ -117,8 +217,8 @@ pub(super) async fn a_webhook_that_was_taken_again_is_not_settled_by_the_first(
     assert!(world.0.claim_webhooks(at(50), at(60), 9).await.unwrap().is_empty());
     // A number that was settled is not given to another webhook.
     world.0.settle_webhook(&other[0], None).await.unwrap();
-    world.0.commit(finish(&world.hold("anna").await, 0)).await.unwrap();
-    let record = world.hold("anna").await;
+    world.0.commit(finish(&world.hold("u0").await, 0)).await.unwrap();
+    let record = world.hold("u0").await;
     let mut commit = finish(&record, 1000);
     commit.news = something_new();
     world.0.commit(commit).await.unwrap();

@@ -137,7 +137,7 @@ pub(super) async fn scopes_are_changed(store: Arc<dyn Store>) {
 
     let off = serde_json::json!({
         "product_access": {"transactions": false},
-        "accounts": [{"unique_id": "card", "authorized": false}],
+        "accounts": [{"unique_id": "giro", "authorized": true}],
     });
     let change = changing("app", scopes(off), 1);
     assert_eq!(world.0.change(&change).await.unwrap(), Changed::Done);

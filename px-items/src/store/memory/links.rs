@@ -61,7 +61,7 @@ impl Inner {
         let repaired = joined.repaired;
         self.give(&item_id, new);
         self.apply(&item_id, joined, new.now)?;
-        self.leave_traces(&item_id, traces, new.now);
+        self.leave_traces(&item_id, traces, new.now)?;
         if let Some(spent) = spent {
             self.revoke((&item_id, &new.institution_id, &new.user_id), spent, new.now);
         }
@@ -119,7 +119,7 @@ impl Inner {
         self.keys.insert((new.institution_id.clone(), new.user_id.clone()), id.clone());
         self.items.insert(id.clone(), entry);
         self.give(&id, new);
-        self.leave_traces(&id, traces, new.now);
+        self.leave_traces(&id, traces, new.now)?;
         Ok(Linked::new(id, true, false))
     }
 
@@ -178,19 +178,19 @@ impl Inner {
         let connections = entry.all_connections();
         let counts = entry.counts();
         let webhooks = joined.webhooks((item, &self.environment), &connections, counts)?;
-        self.queue(item, webhooks, now);
-        Ok(())
+        self.queue(item, webhooks, now)
     }
 
     /// Stores what a change leaves behind; of an Item that is gone, what goes out.
-    fn leave_traces(&mut self, item: &ItemId, traces: Traces, now: DateTime<Utc>) {
+    fn leave_traces(&mut self, item: &ItemId, traces: Traces, now: DateTime<Utc>) -> Result<()> {
         if let Some(entry) = self.items.get_mut(item) {
             entry.activities.extend(traces.activity);
         }
-        self.queue(item, traces.waiting, now);
+        self.queue(item, traces.waiting, now)?;
         if let Some(ticket) = traces.ticket {
             self.tickets.insert(ticket.digest, ticket);
         }
+        Ok(())
     }
 
     pub(super) fn change(&mut self, change: &ConnectionChange) -> Result<Changed> {
@@ -212,7 +212,7 @@ impl Inner {
         };
         let traces = rules::of_change(change, place, (&old, &joined))?;
         self.apply(item, joined, change.now)?;
-        self.leave_traces(item, traces, change.now);
+        self.leave_traces(item, traces, change.now)?;
         Ok(Changed::Done)
     }
 
@@ -253,7 +253,7 @@ impl Inner {
                     || queued.what.to.partner().is_some()
             });
         }
-        self.leave_traces(item, traces, leave.now);
+        self.leave_traces(item, traces, leave.now)?;
         Ok(if last { Unlinked::ItemRemoved } else { Unlinked::OthersStay })
     }
 
@@ -381,8 +381,7 @@ impl Inner {
         entry.lose_authorization(fence)?;
         let connections = entry.all_connections();
         let told = rules::compose(&rules::revoked(), (item, &self.environment), &connections)?;
-        self.queue(item, told, now);
-        Ok(())
+        self.queue(item, told, now)
     }
 }
 

@@ -145,8 +145,7 @@ impl Inner {
             entry.drop_tokens();
         }
         entry.then(commit.then, now);
-        self.queue(&item_id, told, now);
-        Ok(())
+        self.queue(&item_id, told, now)
     }
 }
 

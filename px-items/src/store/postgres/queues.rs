@@ -11,7 +11,7 @@ use super::{
 use crate::{
     store::{
         Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
-        rules::Waiting,
+        rules::{Coalesced, Unsent, Waiting, coalesce},
     },
     vault::Envelope,
 };
@@ -30,6 +30,22 @@ FROM unnest(
 ) WITH ORDINALITY
     AS waiting (item_id, application_id, url, institution_id, body, key_id, sealed, place)
 ORDER BY place";
+
+/// The webhooks that take others in. One that is being claimed just now is passed over: it is
+/// under way.
+const UNSENT: &str = "
+SELECT o.id, o.item_id, o.application_id, o.url, o.body
+FROM outbox o JOIN (
+    SELECT DISTINCT item_id, application_id, url
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS new (item_id, application_id, url)
+) AS new USING (item_id, application_id, url)
+WHERE o.attempt = 0 AND o.body IS NOT NULL
+ORDER BY o.item_id, o.id FOR UPDATE OF o SKIP LOCKED";
+
+const REWRITE: &str = "
+UPDATE outbox o SET body = new.body
+FROM unnest($1::text[], $2::bigint[], $3::text[]) AS new (item_id, id, body)
+WHERE o.item_id = new.item_id AND o.id = new.id";
 
 const CLAIM_WEBHOOKS: &str = "
 WITH due AS (
@@ -92,13 +108,22 @@ FROM due WHERE r.item_id = due.item_id AND r.id = due.id
 RETURNING r.id, r.item_id, r.institution_id, r.user_id, r.key_id, r.sealed, r.created_at, r.attempt,
     due.due_at AS was_due_at";
 
-/// Puts things into the outbox, in the order in which they are sent.
+/// Puts things into the outbox, in the order in which they are sent; those that wait take in what
+/// becomes one with them.
 pub(super) async fn put(
     tx: &mut PgConnection,
     vault: &dyn Envelope,
     told: Vec<(&ItemId, Waiting)>,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let unsent = unsent(tx, &told).await?;
+    let Coalesced { rewritten, added: told } = coalesce(unsent, told)?;
+    if !rewritten.is_empty() {
+        let items: Vec<_> = rewritten.iter().map(|webhook| webhook.item_id.as_str()).collect();
+        let ids: Vec<_> = rewritten.iter().map(|webhook| webhook.id).collect();
+        let bodies: Vec<_> = rewritten.iter().map(|webhook| webhook.body.as_str()).collect();
+        sqlx::query(REWRITE).bind(items).bind(ids).bind(bodies).execute(&mut *tx).await?;
+    }
     if told.is_empty() {
         return Ok(());
     }
@@ -125,6 +150,33 @@ pub(super) async fn put(
     let query = query.bind(bodies).bind(keys).bind(sealed);
     query.bind(Moment(now)).execute(tx).await?;
     Ok(())
+}
+
+/// The webhooks that wait for the same applications about the same Items, locked.
+async fn unsent(tx: &mut PgConnection, told: &[(&ItemId, Waiting)]) -> Result<Vec<Unsent>> {
+    let (mut items, mut applications, mut urls) = (Vec::new(), Vec::new(), Vec::new());
+    for (item, waiting) in told {
+        if let Some(url) = waiting.coalesces_at() {
+            items.push(item.as_str());
+            applications.push(waiting.application_id.as_str());
+            urls.push(url);
+        }
+    }
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = sqlx::query(UNSENT).bind(items).bind(applications).bind(urls);
+    let rows = query.fetch_all(&mut *tx).await?;
+    let unsent = rows.iter().map(|row| {
+        Ok(Unsent {
+            id: row.try_get("id")?,
+            item_id: row::parsed(row, "item_id")?,
+            application_id: row::parsed(row, "application_id")?,
+            url: row.try_get("url")?,
+            body: row.try_get("body")?,
+        })
+    });
+    unsent.collect()
 }
 
 impl PostgresStore {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Each statement, and the steps to its rows of Items; steps through what was handed in are left
 /// out.
-const PLANS: [(&str, &[&str]); 23] = [
+const PLANS: [(&str, &[&str]); 24] = [
     (work::DUE, &["items USING INDEX items_by_wake (wake_at<?)"]),
     (work::TAKE, &["items USING COVERING INDEX sqlite_autoindex_items_1 (item_id=?)"]),
     (
@@ -61,6 +61,7 @@ const PLANS: [(&str, &[&str]); 23] = [
         ],
     ),
     (reads::OLDEST_WEBHOOK, &["outbox USING COVERING INDEX outbox_by_age"]),
+    (queues::UNSENT, &["o USING INDEX outbox_by_item (item_id=?)"]),
     (queues::DUE_WEBHOOKS, &["outbox USING INDEX outbox_by_due (due_at<?)"]),
     (queues::TAKE_WEBHOOKS, &["outbox USING INTEGER PRIMARY KEY (rowid=?)"]),
     (log::ACTIVITIES, &["activities USING PRIMARY KEY (item_id=? AND number<?)"]),

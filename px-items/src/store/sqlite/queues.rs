@@ -8,13 +8,14 @@ use super::{
 use crate::{
     store::{
         Destination, QueuedWebhook, Revocation, StoreError, UNREADABLE_RETRY, WebhookSettlement,
-        rules::Waiting,
+        rules::{Coalesced, Unsent, Waiting, coalesce},
     },
     vault::Envelope,
 };
 use chrono::{DateTime, Utc};
 use px_types::ItemId;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use std::collections::BTreeSet;
 
 /// The numbers are given in the order of the rows, which is that of sending.
 const PUT: &str = "
@@ -24,6 +25,17 @@ INSERT INTO outbox (
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
     unhex(value ->> 6), 0, ?2, ?2
 FROM json_each(?1) ORDER BY key";
+
+/// The webhooks that take others in.
+pub(super) const UNSENT: &str = "
+SELECT o.id, o.item_id, o.application_id, o.url, o.body
+FROM json_each(?1) AS new CROSS JOIN outbox o
+WHERE o.item_id = new.value ->> 0 AND o.application_id = new.value ->> 1
+    AND o.url = new.value ->> 2 AND o.attempt = 0 AND o.body IS NOT NULL";
+
+pub(super) const REWRITE: &str = "
+UPDATE outbox SET body = new.value ->> 1
+FROM json_each(?1) AS new WHERE outbox.id = new.value ->> 0";
 
 pub(super) const DUE_WEBHOOKS: &str = "
 SELECT id, item_id, application_id, url, institution_id, body, key_id, sealed, created_at,
@@ -77,18 +89,25 @@ struct Queue {
     what: &'static str,
 }
 
-/// Puts things into the outbox, in the order in which they are sent.
+/// Puts things into the outbox, in the order in which they are sent; those that wait take in what
+/// becomes one with them.
 pub(super) async fn put(
     tx: &mut SqliteConnection,
     vault: &dyn Envelope,
     told: &[(&ItemId, Waiting)],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if told.is_empty() {
+    let unsent = unsent(tx, told).await?;
+    let Coalesced { rewritten, added } = coalesce(unsent, told.iter().cloned())?;
+    if !rewritten.is_empty() {
+        let rows: Vec<_> = rewritten.iter().map(|one| (one.id, one.body.as_str())).collect();
+        sqlx::query(REWRITE).bind(row::text(&rows)?).execute(&mut *tx).await?;
+    }
+    if added.is_empty() {
         return Ok(());
     }
-    let mut rows = Vec::with_capacity(told.len());
-    for (item, waiting) in told {
+    let mut rows = Vec::with_capacity(added.len());
+    for (item, waiting) in &added {
         let sealed = match waiting.secret {
             true => Some(sealed::seal(vault, waiting.body.as_bytes(), &sealed::of_outbox(item))?),
             false => None,
@@ -106,6 +125,28 @@ pub(super) async fn put(
     let rows = row::text(&rows)?;
     sqlx::query(PUT).bind(rows).bind(micros(now)).execute(tx).await?;
     Ok(())
+}
+
+/// The webhooks that wait for the same applications about the same Items.
+async fn unsent(tx: &mut SqliteConnection, told: &[(&ItemId, Waiting)]) -> Result<Vec<Unsent>> {
+    let places = told.iter().filter_map(|(item, waiting)| {
+        Some((item.as_str(), waiting.application_id.as_str(), waiting.coalesces_at()?))
+    });
+    let places: BTreeSet<_> = places.collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(UNSENT).bind(row::text(&places)?).fetch_all(&mut *tx).await?;
+    let unsent = rows.iter().map(|row| {
+        Ok(Unsent {
+            id: row.try_get("id")?,
+            item_id: row::parsed(row, "item_id")?,
+            application_id: row::parsed(row, "application_id")?,
+            url: row.try_get("url")?,
+            body: row.try_get("body")?,
+        })
+    });
+    unsent.collect()
 }
 
 impl SqliteStore {

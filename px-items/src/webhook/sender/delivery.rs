@@ -1,16 +1,16 @@
 //! One attempt to deliver one webhook, and what it came to.
 
 use super::Inner;
-use crate::{
-    store::{Destination, QueuedWebhook},
-    webhook::Signer,
-};
+use crate::store::{Destination, QueuedWebhook};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use px_client::{Kind, retry::retry_after};
-use px_core::{Clock, HttpLimits, HttpTransport, TransportError, TransportErrorKind};
-use px_types::{InstitutionId, webhook::VERIFICATION_HEADER};
+use px_core::{TransportError, TransportErrorKind};
+use px_types::{
+    InstitutionId,
+    webhook::{SignatureClaims, VERIFICATION_HEADER},
+};
 use std::fmt;
 
 /// How an attempt ended.
@@ -57,29 +57,28 @@ impl fmt::Display for Reason {
 /// Sends one thing of the outbox, signed now. It takes no longer than the limits say.
 pub(super) async fn attempt(inner: &Inner, webhook: &QueuedWebhook) -> Outcome {
     match &webhook.to {
-        Destination::Url(url) => {
-            let transport = (&*inner.transport, &inner.limits);
-            to_application(webhook, url, transport, &inner.signer, &*inner.clock).await
-        }
+        Destination::Url(url) => to_application(inner, webhook, url).await,
         Destination::Partner(institution) => to_partner(inner, webhook, institution).await,
     }
 }
 
-async fn to_application(
-    webhook: &QueuedWebhook,
-    url: &str,
-    (transport, limits): (&dyn HttpTransport, &HttpLimits),
-    signer: &Signer,
-    clock: &dyn Clock,
-) -> Outcome {
-    let token = signer.sign(webhook.body.as_bytes(), clock.now());
+async fn to_application(inner: &Inner, webhook: &QueuedWebhook, url: &str) -> Outcome {
+    let (clock, limits) = (&*inner.clock, &inner.limits);
+    let now = clock.now();
+    let claims = SignatureClaims::of(webhook.body.as_bytes(), now.timestamp())
+        .with_id(webhook.signature_id());
+    let claims = match inner.client_ids.get(&webhook.application_id) {
+        Some(client_id) => claims.for_recipient(client_id.as_str()),
+        None => claims,
+    };
+    let token = inner.signer.sign_claims(&claims, now);
     let token = token.ok().and_then(|token| HeaderValue::try_from(token).ok());
     let Some(token) = token else { return Outcome::NotSigned };
     let Some(request) = request(webhook, url, token) else { return Outcome::NoAddress };
     let answer = tokio::select! {
         // In this order, so that a simulation repeats.
         biased;
-        answer = transport.send(request, limits) => answer,
+        answer = inner.transport.send(request, limits) => answer,
         () = clock.sleep(limits.request_timeout) => {
             Err(TransportError::new(TransportErrorKind::Timeout, "no answer in time"))
         }

@@ -32,12 +32,9 @@ async fn an_item_is_fetched_idles_and_is_updated() {
         world.told().await,
         [
             "app-1 INITIAL_UPDATE",
-            "app-1 SYNC_UPDATES_AVAILABLE",
-            // Two older windows had something.
-            "app-1 SYNC_UPDATES_AVAILABLE",
+            // One for the recent window, two older ones and the end: all of them waited.
             "app-1 SYNC_UPDATES_AVAILABLE",
             "app-1 HISTORICAL_UPDATE",
-            "app-1 SYNC_UPDATES_AVAILABLE"
         ]
     );
     // Window by window: the user, the last 30 days, then older ones; the last gives it back.

@@ -42,7 +42,7 @@ impl World {
     fn sender_to_partner(&self, signed: bool) -> Sender {
         let client = PartnerClient::builder("https://bank.example", Arc::new(self.net().clone()));
         self.sender_to(if signed {
-            client.signer(self.signer.for_partners(self.clock.clone()))
+            client.signer(self.signer.for_partner(bank(), self.clock.clone()))
         } else {
             client
         })
@@ -79,8 +79,11 @@ async fn a_partner_is_told_signed_and_once() {
     assert_eq!(sender.deliver_due().await, 1);
     let seen = world.seen();
     assert_eq!((seen.len(), seen[0].url.as_str()), (1, NOTIFY));
-    world.verifier().verify(&seen[0].header, seen[0].body.as_bytes()).await.unwrap();
+    world.verifier().verify(&seen[0].header, seen[0].body.as_bytes(), None).await.unwrap();
     let told: NewApplicationLinkNotification = px_types::decode(seen[0].body.as_bytes()).unwrap();
+    let claims = super::claims(&seen[0].header);
+    assert_eq!(claims.names_recipient("bank"), Some(true));
+    assert_eq!(claims.id(), Some(told.notification_id.as_str()));
     assert_eq!((told.user_id.as_str(), told.application.name.as_str()), ("anna", "Budget App"));
     assert_eq!((world.waiting().await, sender.deliver_due().await), (0, 0));
 }
@@ -198,7 +201,7 @@ async fn a_bank_is_handed_what_was_queued() {
         .build()
         .unwrap();
     let client = PartnerClient::builder("https://bank.example", InProcessTransport::new(service))
-        .signer(world.signer.for_partners(world.clock.clone()));
+        .signer(world.signer.for_partner(bank(), world.clock.clone()));
     assert_eq!(world.sender_to(client).deliver_due().await, 1);
     assert_eq!(world.waiting().await, 0);
     let heard = heard.lock().unwrap();

@@ -37,7 +37,7 @@ impl Application {
 
     /// The status to answer.
     async fn receive(&mut self, header: &str, body: &[u8]) -> u16 {
-        if let Err(error) = self.verifier.verify(header, body).await {
+        if let Err(error) = self.verifier.verify(header, body, None).await {
             return error.status();
         }
         // What this version cannot read is no reason to be sent it for a day.
@@ -111,8 +111,8 @@ async fn case_42_webhooks_that_come_twice_and_in_disorder_cause_one_read_each() 
     repaired.repaired = true;
     for news in [news(), repaired, news()] {
         world.tell("i1", news).await;
+        world.sender().deliver_due().await;
     }
-    world.sender().deliver_due().await;
     let mut application = Application::new(&world, &["i1"]);
     let mut seen = world.seen();
     seen.reverse();
@@ -145,6 +145,40 @@ async fn case_42_an_answer_that_was_lost_brings_the_webhook_again_under_a_new_si
     let seen = world.seen();
     assert_eq!(seen.len(), 2);
     assert!(seen[0].body == seen[1].body && seen[0].header != seen[1].header);
+    let ids = seen.iter().map(|seen| super::claims(&seen.header).jti);
+    let ids: BTreeSet<_> = ids.map(Option::unwrap).collect();
+    assert_eq!(ids.len(), 1, "by its id the application knows it");
+}
+
+/// Two updates of one Item within one second say the same with the same bytes: the application
+/// that has read in between hears of the second one all the same.
+#[tokio::test(start_paused = true)]
+async fn two_commits_of_one_second_are_both_heard_of_by_an_application_that_reads_between() {
+    let world = Arc::new(World::new(ok));
+    world.link("i1", connection("app")).await;
+    let application = Arc::new(tokio::sync::Mutex::new(Application::new(&world, &["i1"])));
+    let receiver = Receiver(application.clone(), Arc::default());
+    let sender = world.sender_over(Arc::new(receiver), SenderSettings::default());
+    for round in 1..=3 {
+        world.tell("i1", news()).await;
+        assert_eq!(sender.deliver_due().await, 1);
+        let mut application = application.lock().await;
+        application.read();
+        assert_eq!(application.reads, round, "round {round}");
+    }
+    assert_eq!(world.now(), super::at(super::world::START), "no second has passed");
+}
+
+/// What is said twice before it is sent is said once.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_is_down_becomes_one_webhook() {
+    let world = World::new(ok);
+    world.link("i1", connection("app")).await;
+    for _ in 0..20 {
+        world.tell("i1", news()).await;
+    }
+    assert_eq!(world.waiting().await, 1);
+    assert_eq!(world.sender().deliver_due().await, 1);
 }
 
 #[tokio::test(start_paused = true)]

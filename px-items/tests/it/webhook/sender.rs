@@ -27,12 +27,30 @@ async fn a_webhook_is_sent_signed_and_once() {
     assert_eq!(world.sender().deliver_due().await, 3);
     let verifier = world.verifier();
     for seen in world.seen() {
-        verifier.verify(&seen.header, seen.body.as_bytes()).await.unwrap();
+        verifier.verify(&seen.header, seen.body.as_bytes(), None).await.unwrap();
         assert!(seen.body.contains("NEW_ACCOUNTS_AVAILABLE"), "{}", seen.body);
         assert_eq!(seen.url, "https://app.example/hook?token=hunter2");
     }
     assert_eq!((world.seen().len(), world.waiting().await), (3, 0));
     assert_eq!(world.sender().deliver_due().await, 0);
+}
+
+/// The recipient is the client id, where the sender knows it.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_names_the_application_that_it_is_for() {
+    let world = World::new(ok);
+    world.queue("app", 1).await;
+    world.queue("other", 1).await;
+    let transport = Arc::new(world.net().clone());
+    let known = [("app".parse().unwrap(), "client-app".parse().unwrap())];
+    let sender =
+        px_items::webhook::Sender::builder(world.store.clone(), transport, world.signer.clone());
+    sender.clock(world.clock.clone()).client_ids(known).build().deliver_due().await;
+    for seen in world.seen() {
+        let expected = seen.url.contains("//app.").then_some(true);
+        assert_eq!(super::claims(&seen.header).names_recipient("client-app"), expected);
+    }
+    assert_eq!(world.seen().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,7 +72,7 @@ async fn case_41_every_published_vector_is_judged_as_it_says() {
     for vector in &vectors.vectors {
         let clock = Arc::new(SetClock::new(vector.at));
         let verifier = Verifier::new(keys.clone()).clock(clock);
-        let verdict = verifier.verify(&vector.header, vector.body.as_bytes()).await;
+        let verdict = verifier.verify(&vector.header, vector.body.as_bytes(), None).await;
         let verdict = verdict.map_or_else(|error| error.kind().as_str(), |_| "accepted");
         assert_eq!(verdict, vector.expect, "{}: {}", vector.name, vector.why);
     }
@@ -183,6 +183,9 @@ impl Maker {
         let odd = json!({ "alg": "ES256", "kid": KID, "jku": "https://evil.example/", "x": 1 });
         let mut more = claims(BODY);
         more["sub"] = "someone".into();
+        let mut named = claims(BODY);
+        named["jti"] = "w-1".into();
+        named["aud"] = "client-1".into();
         vec![
             vector("valid", "as it is sent", "accepted", &token),
             with_body(unicode, "valid_unicode", "accepted", "bytes beyond ASCII, a line end", &{
@@ -196,6 +199,12 @@ impl Maker {
                 "fields that nobody knows change nothing; no address in a header is ever fetched; `typ` may be missing",
                 "accepted",
                 &self.with_head(odd),
+            ),
+            vector(
+                "valid_with_id_and_recipient",
+                "`jti` is the same on every attempt: drop what was accepted under it; `aud` is the client id of the application: refuse another's",
+                "accepted",
+                &self.with_claims(named),
             ),
             vector(
                 "valid_with_unknown_claims",

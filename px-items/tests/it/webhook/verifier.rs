@@ -2,17 +2,21 @@
 
 use super::{SetClock, at, kid, signer};
 use async_trait::async_trait;
-use chrono::TimeDelta;
-use px_core::Clock as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use px_core::Clock;
 use px_items::webhook::{Signer, SigningKey};
-use px_server::webhook::{FixedKeys, KeySource, Verifier, VerifyError, VerifyErrorKind as Wrong};
-use px_types::{KeyId, model::verification_key::VerificationKey};
+use px_server::webhook::{
+    FixedKeys, FoundKey, KeySource, KeyStore, Verifier, VerifyError, VerifyErrorKind as Wrong,
+};
+use px_types::{KeyId, model::verification_key::VerificationKey, webhook::SignatureClaims};
 use std::{
     error::Error as StdError,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// Keys of a signer, as Plaid would answer them; counts the questions.
@@ -77,7 +81,7 @@ fn world() -> World {
 impl World {
     async fn receive(&self, signer: &Signer, body: &str) -> Result<(), VerifyError> {
         let header = signer.sign(body.as_bytes(), self.clock.now()).unwrap();
-        self.verifier.verify(&header, body.as_bytes()).await.map(drop)
+        self.verifier.verify(&header, body.as_bytes(), None).await.map(drop)
     }
 
     async fn kind(&self, signer: &Signer, body: &str) -> Option<Wrong> {
@@ -111,23 +115,92 @@ async fn a_name_that_nobody_knows_is_asked_for_at_most_once_a_minute() {
     assert_eq!(world.source.questions(), 2);
 }
 
+/// A clock that passes as soon as somebody sleeps.
+#[derive(Debug)]
+struct Hurried(SetClock);
+
+#[async_trait]
+impl Clock for Hurried {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.0.set(self.now() + duration);
+    }
+}
+
 #[tokio::test]
 async fn invented_names_cannot_flood_the_source_nor_stop_known_keys() {
-    let world = world();
+    let mut world = world();
+    let clock = Arc::new(Hurried(world.clock.clone()));
+    world.verifier = Verifier::new(world.source.clone()).clock(clock);
+    let begun = world.clock.now();
     assert_eq!(world.kind(&world.signer, "before").await, None);
     for n in 0..200 {
         let stranger = signer(&format!("s{n}"), at("2024-01-01T00:00:00Z"));
         assert!(world.kind(&stranger, "x").await.is_some());
     }
-    assert!(world.source.questions() <= 17, "{}", world.source.questions());
+    let minutes = (world.clock.now() - begun).num_seconds() / 60 + 1;
+    let questions = i64::try_from(world.source.questions()).unwrap();
+    assert!(questions <= 60 * minutes, "{questions} in {minutes} minutes");
     assert_eq!(world.kind(&world.signer, "after").await, None);
-    // What could not be asked for is not refused for good.
-    let stranger = signer("another", at("2024-01-01T00:00:00Z"));
-    let error = world.receive(&stranger, "x").await.unwrap_err();
-    assert_eq!((error.kind(), error.status()), (Wrong::KeyUnavailable, 503));
     // An hour later the known key is asked for, however many names were invented.
     world.clock.pass(3_600);
     assert_eq!(world.kind(&world.signer, "an hour later").await, None);
+}
+
+/// What finds no turn is not refused for good.
+#[tokio::test]
+async fn a_crowd_of_invented_names_is_refused_at_once_and_only_for_now() {
+    let world = world();
+    assert_eq!(world.kind(&world.signer, "before").await, None);
+    let crowd: Vec<_> =
+        (0..20).map(|n| signer(&format!("s{n}"), at("2024-01-01T00:00:00Z"))).collect();
+    let received: FuturesUnordered<_> =
+        crowd.iter().map(|stranger| world.receive(stranger, "x")).collect();
+    // Two ask, four wait for their turn, and the clock stands.
+    let errors: Vec<_> = received.take(16).map(Result::unwrap_err).collect().await;
+    let unavailable = errors.iter().filter(|error| error.kind() == Wrong::KeyUnavailable);
+    assert_eq!(unavailable.clone().count(), 14);
+    assert!(unavailable.into_iter().all(|error| error.status() == 503));
+    assert_eq!(world.source.questions(), 3);
+}
+
+/// The source of a program that has just started is not needed for a key that it knew before.
+#[tokio::test]
+async fn a_key_that_was_found_is_known_after_a_restart() {
+    let world = world();
+    let store = Arc::new(Saved::default());
+    let verifier = || {
+        Verifier::new(world.source.clone())
+            .clock(Arc::new(world.clock.clone()))
+            .key_store(store.clone())
+    };
+    let header = with_id(&world, b"{}", "w1");
+    verifier().verify(&header, b"{}", None).await.unwrap();
+    world.source.down.store(true, Ordering::SeqCst);
+    verifier().verify(&header, b"{}", None).await.unwrap();
+    assert_eq!(world.source.questions(), 1);
+}
+
+#[derive(Debug, Default)]
+struct Saved(Mutex<Vec<FoundKey>>);
+
+#[async_trait]
+impl KeyStore for Saved {
+    async fn load(&self) -> Result<Vec<FoundKey>, Box<dyn StdError + Send + Sync>> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn save(&self, keys: &[FoundKey]) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        *self.0.lock().unwrap() = keys.to_vec();
+        Ok(())
+    }
 }
 
 #[tokio::test]
@@ -210,31 +283,79 @@ fn signer_of(world: &World) -> (String, &'static [u8]) {
 
 impl World {
     async fn kind_of(&self, (header, body): &(String, &'static [u8])) -> Option<Wrong> {
-        self.verifier.verify(header, body).await.err().map(|error| error.kind())
+        self.verifier.verify(header, body, None).await.err().map(|error| error.kind())
     }
 }
 
+/// A webhook with an id, signed now.
+fn with_id(world: &World, body: &[u8], id: &str) -> String {
+    let now = world.clock.now();
+    let claims = SignatureClaims::of(body, now.timestamp()).with_id(id);
+    world.signer.sign_claims(&claims, now).unwrap()
+}
+
 #[tokio::test]
-async fn case_41_a_webhook_that_was_sent_before_is_a_replay() {
+async fn case_41_a_webhook_that_was_accepted_before_is_a_replay_by_its_id_alone() {
     let world = world();
-    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
-    world.verifier.verify(&header, b"{}").await.unwrap();
-    let error = world.verifier.verify(&header, b"{}").await.unwrap_err();
+    let header = with_id(&world, b"{}", "w1");
+    let verified = world.verifier.verify(&header, b"{}", None).await.unwrap();
+    assert_eq!((verified.id.as_deref(), verified.is_judged()), (Some("w1"), true));
+    let error = world.verifier.verify(&header, b"{}", None).await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (Wrong::Replay, 200));
-    // The sender's next attempt is signed anew, and is none.
-    world.clock.pass(30);
-    assert_eq!(world.kind(&world.signer, "{}").await, None);
-    // At any later moment the old one is refused: as a replay, then for its age.
+    // Another webhook of the same second and the same body is none.
+    assert_eq!(world.kind_of(&(with_id(&world, b"{}", "w2"), b"{}")).await, None);
+    // The sender's next attempt is one, and is answered so that it is the last.
+    world.clock.pass(200);
+    let again = with_id(&world, b"{}", "w1");
+    assert_eq!(world.kind_of(&(again.clone(), b"{}")).await, Some(Wrong::Replay));
+    // At any later moment it is refused: as a replay, then for its age.
     world.clock.set(at("2024-05-01T12:05:00Z"));
     assert_eq!(world.kind_of(&(header.clone(), b"{}")).await, Some(Wrong::Replay));
     world.clock.set(at("2024-05-01T12:05:01Z"));
     assert_eq!(world.kind_of(&(header, b"{}")).await, Some(Wrong::TooOld));
+    world.clock.set(at("2024-05-01T12:08:20Z"));
+    assert_eq!(world.kind_of(&(again, b"{}")).await, Some(Wrong::Replay));
+}
+
+/// Plaid's own have no id: two of one second are signed alike, and none of them is dropped.
+#[tokio::test]
+async fn without_an_id_nothing_is_judged_and_the_result_says_so() {
+    let world = world();
+    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    for _ in 0..3 {
+        let verified = world.verifier.verify(&header, b"{}", None).await.unwrap();
+        assert_eq!((verified.id.as_deref(), verified.is_judged()), (None, false));
+    }
+    let empty = with_id(&world, b"{}", "");
+    assert!(!world.verifier.verify(&empty, b"{}", None).await.unwrap().is_judged());
+    assert!(!world.verifier.verify(&empty, b"{}", None).await.unwrap().is_judged());
+}
+
+#[tokio::test]
+async fn a_webhook_for_another_application_is_refused() {
+    let now = at("2024-05-01T12:00:00Z");
+    let signer = signer("k1", now);
+    let keys = FixedKeys::new(signer.verification_keys(now));
+    let budget = Verifier::new(Arc::new(keys))
+        .clock(Arc::new(SetClock::new(now)))
+        .application("client-budget".parse().unwrap());
+    let claims = || SignatureClaims::of(b"{}", now.timestamp());
+    for (claims, expected) in [
+        (claims().for_recipient("client-budget"), None),
+        (claims(), None),
+        (claims().for_recipient("client-tax"), Some(Wrong::Recipient)),
+        (claims().for_recipient(""), Some(Wrong::Recipient)),
+    ] {
+        let header = signer.sign_claims(&claims, now).unwrap();
+        let kind = budget.verify(&header, b"{}", None).await.err().map(|error| error.kind());
+        assert_eq!(kind, expected, "{claims:?}");
+    }
 }
 
 #[tokio::test]
 async fn case_41_a_forged_webhook_is_not_remembered() {
     let world = world();
-    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    let header = with_id(&world, b"{}", "w1");
     assert_eq!(world.kind_of(&(header.clone(), b"[]")).await, Some(Wrong::Body));
     assert_eq!(world.kind_of(&(header, b"{}")).await, None);
 }
@@ -249,7 +370,7 @@ async fn case_41_another_valid_form_of_a_signature_is_a_replay_too() {
         0x25, 0x51,
     ];
     let world = world();
-    let header = world.signer.sign(b"{}", world.clock.now()).unwrap();
+    let header = with_id(&world, b"{}", "w1");
     let (signed, signature) = header.rsplit_once('.').unwrap();
     let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let mut borrow = 0;
@@ -283,7 +404,7 @@ async fn a_published_key_that_is_none_is_not_used() {
         let verifier =
             Verifier::new(Arc::new(FixedKeys::new(vec![key]))).clock(Arc::new(SetClock::new(now)));
         let header = signer.sign(b"{}", now).unwrap();
-        assert!(verifier.verify(&header, b"{}").await.is_err(), "{n}");
+        assert!(verifier.verify(&header, b"{}", None).await.is_err(), "{n}");
     }
 }
 
@@ -291,7 +412,7 @@ async fn a_published_key_that_is_none_is_not_used() {
 async fn nothing_of_a_webhook_is_in_its_error() {
     let world = world();
     let header = world.signer.sign(b"hunter2", world.clock.now()).unwrap();
-    let error = world.verifier.verify(&header, b"hunter3").await.unwrap_err();
+    let error = world.verifier.verify(&header, b"hunter3", None).await.unwrap_err();
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("hunter") && !shown.contains(&header[..20]), "{shown}");
 }
@@ -302,14 +423,14 @@ async fn no_header_panics() {
     let good = world.signer.sign(b"{}", world.clock.now()).unwrap();
     for end in 0..good.len() {
         if good.is_char_boundary(end) {
-            assert!(world.verifier.verify(&good[..end], b"{}").await.is_err(), "{end}");
+            assert!(world.verifier.verify(&good[..end], b"{}", None).await.is_err(), "{end}");
         }
     }
     for bad in ["", ".", "..", "...", "é.é.é", &"a".repeat(1 << 20), &".".repeat(4_096)] {
-        let error = world.verifier.verify(bad, b"{}").await.unwrap_err();
+        let error = world.verifier.verify(bad, b"{}", None).await.unwrap_err();
         assert_eq!(error.kind(), Wrong::Malformed);
     }
     world.clock.pass(-TimeDelta::days(1).num_seconds());
-    let early = world.verifier.verify(&good, b"{}").await.unwrap_err();
+    let early = world.verifier.verify(&good, b"{}", None).await.unwrap_err();
     assert_eq!(early.kind(), Wrong::TooEarly);
 }

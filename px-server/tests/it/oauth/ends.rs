@@ -151,3 +151,86 @@ async fn secrets_of_one_kind_are_not_taken_for_another() {
     bank.redeem(&code).await.unwrap();
     bank.refresh(refresh_token(&tokens)).await.unwrap();
 }
+
+/// What was given under a consent ends with it, at once and however it ends.
+#[tokio::test]
+async fn what_was_given_under_a_consent_ends_with_it() {
+    for (n, how) in ["revoked", "stolen", "ended", "by client"].into_iter().enumerate() {
+        let bank = bank();
+        let tokens = bank.tokens().await;
+        let client = ClientId::new("plaid").unwrap();
+        let consent = bank.oauth.consents(&client, &user()).await.unwrap().remove(0);
+        let under = bank.oauth.issue_under(&consent.id).await.unwrap().unwrap();
+        assert!(bank.lives(&under).await, "{how}");
+        // It is no consent itself, and gives none.
+        let consents = bank.oauth.consents(&client, &user()).await.unwrap();
+        assert_eq!(consents.len(), 1);
+        match n {
+            0 => bank.revoke(&plaid(), refresh_token(&tokens).expose()).await.unwrap(),
+            1 => {
+                bank.refresh(refresh_token(&tokens)).await.unwrap();
+                bank.clock.advance(TimeDelta::seconds(31));
+                bank.refresh(refresh_token(&tokens)).await.unwrap_err();
+            }
+            2 => bank.clock.advance(TimeDelta::days(400)),
+            _ => {
+                let now = bank.clock.now();
+                bank.oauth.revoke_client(&client, &user(), now).await.unwrap();
+            }
+        }
+        assert!(!bank.lives(&under).await, "{how}");
+        assert_eq!(bank.oauth.issue_under(&consent.id).await.unwrap(), None, "{how}");
+        assert!(bank.oauth.consents(&client, &user()).await.unwrap().is_empty(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_consent_outlives_the_end_of_an_earlier_one() {
+    let bank = bank();
+    let client = ClientId::new("plaid").unwrap();
+    let (before, end) = (bank.tokens().await, bank.clock.now());
+    bank.clock.advance(TimeDelta::seconds(1));
+    let after = bank.tokens().await;
+    bank.oauth.revoke_client(&client, &user(), end).await.unwrap();
+    assert!(!bank.lives(&before.access_token).await);
+    assert!(bank.lives(&after.access_token).await);
+}
+
+#[tokio::test]
+async fn tokens_under_a_consent_are_few() {
+    let bank = bank();
+    bank.tokens().await;
+    let client = ClientId::new("plaid").unwrap();
+    let consent = bank.oauth.consents(&client, &user()).await.unwrap().remove(0);
+    let mut given = Vec::new();
+    for _ in 0..40 {
+        bank.clock.advance(TimeDelta::seconds(1));
+        given.push(bank.oauth.issue_under(&consent.id).await.unwrap().unwrap());
+    }
+    let mut living = 0;
+    for token in &given {
+        living += usize::from(bank.lives(token).await);
+    }
+    assert_eq!(living, 16);
+    assert!(bank.lives(given.last().unwrap()).await);
+}
+
+#[tokio::test]
+async fn what_is_pending_ends_unless_it_is_confirmed() {
+    let client = ClientId::new("plaid").unwrap();
+    for confirmed in [false, true] {
+        let bank = bank();
+        let (user, hour) = (user(), Duration::from_secs(3600));
+        let issued = bank.oauth.issue_pending(&client, user.clone(), PermittedAccounts::All, hour);
+        let token = issued.await.unwrap();
+        if confirmed {
+            bank.oauth.confirm(&client, &user).await.unwrap();
+        }
+        bank.clock.advance(TimeDelta::seconds(3599));
+        assert!(bank.lives(&token).await);
+        bank.clock.advance(TimeDelta::seconds(1));
+        assert_eq!(bank.lives(&token).await, confirmed);
+        bank.oauth.confirm(&client, &user).await.unwrap();
+        assert_eq!(bank.lives(&token).await, confirmed, "too late");
+    }
+}
