@@ -75,10 +75,21 @@ impl PartnerClient {
         user_id: &UserId,
         window: Window,
     ) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
+        walked(Walk::new(self.clone(), user_id.clone(), window, MAX_LIMIT))
+    }
+
+    /// Like [`pages`](Self::pages), but ends without an error if the rows are more or fewer than
+    /// `total`, as long as that is the same on every page. The caller compares the two.
+    ///
+    /// # Errors
+    /// As [`pages`](Self::pages).
+    pub fn pages_with_any_total(
+        &self,
+        user_id: &UserId,
+        window: Window,
+    ) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
         let walk = Walk::new(self.clone(), user_id.clone(), window, MAX_LIMIT);
-        Box::pin(stream::try_unfold(walk, |mut walk| async move {
-            Ok(walk.next().await?.map(|event| (event, walk)))
-        }))
+        walked(walk.with_any_total())
     }
 
     /// Reads a user's transactions of a long time, newest first.
@@ -104,4 +115,10 @@ impl PartnerClient {
     ) -> Transactions {
         Transactions::new(self.clone(), user_id.clone(), Window::new(start, end), options)
     }
+}
+
+fn walked(walk: Walk) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
+    Box::pin(stream::try_unfold(walk, |mut walk| async move {
+        Ok(walk.next().await?.map(|event| (event, walk)))
+    }))
 }

@@ -21,6 +21,7 @@ mod token;
 mod transactions;
 mod view;
 
+pub(crate) use self::error::cannot_finish;
 pub(crate) use self::sync::REMOVED_RETENTION;
 pub use self::{
     activity::ActivityPage,

@@ -5,10 +5,12 @@
 
 use crate::{
     health::Issues,
+    merge::MergedTransactions,
     review::ItemReview,
     store::carried::{Carried, Carries},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::Window;
 use px_types::{AccountId, Date, TransactionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,9 +26,8 @@ pub struct Life {
     pub fresh: Freshness,
     /// A deep resync that is under way.
     pub deep: Option<Walk>,
-    /// Rows that the walk under way lacked where their date is, by the Item's own ids, with the
-    /// other date that it has yet to look at.
-    pub absent: BTreeMap<TransactionId, Date>,
+    /// What the walk under way has to remember of the windows that it read.
+    pub walk_notes: WalkNotes,
     /// When the last deep resync, or the initial fetch of the history, was complete.
     pub deep_at: Option<DateTime<Utc>>,
     /// Attempts that failed since one succeeded.
@@ -49,6 +50,20 @@ pub struct Life {
     pub done_for: i64,
     /// The earliest date that notifications named whose update failed.
     pub owed_since: Option<Date>,
+    /// A partner that counts wrongly, once an attempt found it.
+    pub miscount: Option<Miscount>,
+    /// Number of rows that the last walk over the whole history lacked by the partner's `total`.
+    pub history_lacks: u64,
+    /// Number of rows that the last update lacked by the partner's `total`.
+    pub update_lacks: u64,
+    /// The latest date after today of a row that the partner showed.
+    pub ahead_until: Option<Date>,
+    /// When each account that is missing was first missing, by the Item's own ids.
+    pub missing_since: BTreeMap<AccountId, DateTime<Utc>>,
+    /// The time since which no update or initial fetch has finished, if the last one did not.
+    pub unfinished_since: Option<DateTime<Utc>>,
+    /// Whether applications were notified that the Item cannot finish.
+    pub stall_notified: bool,
     /// The wait after the last failure, in seconds: the next one is chosen by it.
     pub wait_secs: u64,
     /// Of the identities that are stored, so that the same ones are not written again.
@@ -89,11 +104,103 @@ pub enum History {
 
 /// A walk back through time, window by window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Walk {
     /// The last date of the window to read next. Everything later was read.
     pub next_end: Date,
     /// The first date to read.
     pub start: Date,
+    /// The last date of all, with which the walk began.
+    pub end: Date,
+    /// The time at which the walk began.
+    pub began_at: DateTime<Utc>,
+}
+
+impl Walk {
+    /// A walk from one date back to another that begins now.
+    #[must_use]
+    pub fn new(end: Date, start: Date, now: DateTime<Utc>) -> Self {
+        Self { next_end: end, start, end, began_at: now }
+    }
+}
+
+/// What a walk remembers of the windows that it read: rows near their edges, by the Item's own ids.
+///
+/// A bank files a row by one of its two dates, and in a time zone of its own. So one window alone
+/// does not say of a row near its edge, or with a date outside, that it is gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WalkNotes {
+    /// Rows that were not read though they have a date in the windows so far, with the date back
+    /// to which the walk must have read before they are gone.
+    pub absent: BTreeMap<TransactionId, Date>,
+    /// Rows that were read and that a later window may lack by their date, with that date.
+    pub seen: BTreeMap<TransactionId, Date>,
+    /// The first date that was read.
+    pub read_from: Option<Date>,
+    /// The start of the last window that lacked rows by the partner's `total`.
+    pub lacking_from: Option<Date>,
+}
+
+impl WalkNotes {
+    /// Adds a window that was merged. `next_end` is the end of the next one, if there is one.
+    pub fn add(&mut self, merged: &MergedTransactions, window: Window, next_end: Option<Date>) {
+        for (id, date) in &merged.read {
+            self.absent.remove(id);
+            self.seen.insert(id.clone(), *date);
+        }
+        self.read_from =
+            Some(self.read_from.map_or(window.start(), |from| from.min(window.start())));
+        if merged.lacks_rows {
+            self.lacking_from = Some(window.start());
+        }
+        self.absent.extend(merged.absent.iter().cloned());
+        self.absent.retain(|_, reaches| *reaches < window.start());
+        self.seen.retain(|_, date| next_end.is_some_and(|end| *date <= end));
+    }
+
+    /// A row was read with another date by another walk.
+    pub(crate) fn found(&mut self, id: &TransactionId) {
+        self.absent.remove(id);
+    }
+
+    /// Forgets everything, for a walk that begins.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A partner whose windows have fewer or more rows than their `total` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Miscount {
+    /// The time of the first attempt that found it.
+    pub since: DateTime<Utc>,
+    /// Number of attempts that found it.
+    pub attempts: u32,
+    /// Whether `total` is the larger of the two.
+    pub rows_lack: bool,
+    /// Whether shorter windows have been found to lack as many rows.
+    pub shorter_is_no_better: bool,
+}
+
+/// Number of attempts after which a miscount is the partner's fault and not a window that moves.
+const MISCOUNT_ATTEMPTS: u32 = 3;
+/// Time over which these attempts are spread at least.
+const MISCOUNT_TIME: TimeDelta = TimeDelta::hours(1);
+
+impl Miscount {
+    /// A miscount that was found for the first time.
+    pub(crate) fn new(rows_lack: bool, now: DateTime<Utc>) -> Self {
+        Self { since: now, attempts: 0, rows_lack, shorter_is_no_better: false }
+    }
+
+    /// Returns whether it is established that the partner counts wrongly.
+    #[must_use]
+    pub fn is_established(&self, now: DateTime<Utc>) -> bool {
+        self.attempts >= MISCOUNT_ATTEMPTS && now - self.since >= MISCOUNT_TIME
+    }
 }
 
 /// When each kind of data was last known to be what the partner has.
@@ -158,6 +265,20 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Returns whether a failure of this kind may pass without anyone mending something.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Unavailable
+            | Self::RateLimited
+            | Self::Network
+            | Self::Tokens
+            | Self::Internal
+            | Self::Unknown => true,
+            Self::Invalid | Self::Moving | Self::Rejected => false,
+        }
+    }
+
     /// The name of it, as it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {

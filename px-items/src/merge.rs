@@ -11,12 +11,12 @@ mod accounts;
 mod transactions;
 
 pub use accounts::{
-    AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError, Remapped,
-    Resemblance, accept, merge_accounts, merge_accounts_on_hold, remap, updated,
+    Absences, AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError,
+    Remapped, Resemblance, accept, merge_accounts, merge_accounts_on_hold, remap, updated,
 };
 pub use transactions::{
     Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule, TransactionWrite,
-    merge_transactions,
+    Withheld, merge_transactions,
 };
 
 use px_types::MAX_ID_BYTES;
@@ -26,6 +26,13 @@ use std::{
     fmt::{self, Write as _},
     io,
 };
+
+/// Number of days by which the date that a bank files a row under may differ from the one that it
+/// writes.
+///
+/// A bank may file by the date in UTC and write one in a local zone, or the reverse: that is one
+/// day. Two zones, one in the far west and one in the far east, are two days apart at most.
+pub const DATE_SLACK_DAYS: u64 = 2;
 
 /// A digest of contents, to tell whether they changed without keeping or parsing them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,10 @@
 //! westernmost date to the easternmost. A window that covers both covers every bank, so no time
 //! zone is kept anywhere.
 
-use crate::life::Walk;
+use crate::{
+    life::Walk,
+    merge::{DATE_SLACK_DAYS, Withheld},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
 use px_types::Date;
@@ -34,6 +37,12 @@ pub struct PlanSettings {
     /// The time after which an Item with rows on hold counts as the only one of its institution,
     /// however few others were read meanwhile.
     pub alone_after: TimeDelta,
+    /// Time after which a second response without an account confirms that it is closed.
+    /// Default: 6 hours.
+    pub close_confirmed_after: TimeDelta,
+    /// Number of days after today that are requested for rows that post weeks ahead; 0 for none.
+    /// Default: 62.
+    pub ahead_days: u64,
 }
 
 impl Default for PlanSettings {
@@ -49,6 +58,8 @@ impl Default for PlanSettings {
             deep_every: TimeDelta::days(30),
             release_after: TimeDelta::days(7),
             alone_after: TimeDelta::hours(24),
+            close_confirmed_after: TimeDelta::hours(6),
+            ahead_days: 62,
         }
     }
 }
@@ -63,9 +74,11 @@ pub fn today(now: DateTime<Utc>) -> (Date, Date) {
 
 /// The window of an update.
 ///
-/// A week back; further when the last good update is older, when something that is still
-/// pending lies further back (to a limit), or when a notification says so. `last_good` is when
-/// the reading of that update began. `None` only for settings that make no sense.
+/// A week back; further if the last good update is older, if something that is still pending lies
+/// further back (to a limit), or if a notification says so. The last two begin
+/// [`DATE_SLACK_DAYS`] earlier, since nothing is judged at the edge of a window. `last_good` is the
+/// time at which the reading of that update began. Returns `None` only for settings that make no
+/// sense.
 #[must_use]
 pub fn update_window(
     settings: &PlanSettings,
@@ -80,12 +93,23 @@ pub fn update_window(
         start = start.min(today(last_good).0.minus_days(settings.overlap_days));
     }
     if let Some(pending) = oldest_pending {
-        start = start.min(pending.max(west.minus_days(settings.pending_days)));
+        let pending = pending.max(west.minus_days(settings.pending_days));
+        start = start.min(pending.minus_days(DATE_SLACK_DAYS));
     }
     if let Some(since) = notified_since {
-        start = start.min(since);
+        start = start.min(since.minus_days(DATE_SLACK_DAYS));
     }
     Window::new(start.max(west.minus_days(settings.history_days)), east)
+}
+
+/// Returns the window of the dates after today, in which partners show rows that post weeks ahead.
+#[must_use]
+pub fn ahead_window(settings: &PlanSettings, now: DateTime<Utc>) -> Option<Window> {
+    let (_, east) = today(now);
+    let start = east.plus_days(1);
+    (settings.ahead_days > 0)
+        .then(|| Window::new(start, east.plus_days(settings.ahead_days)))
+        .flatten()
 }
 
 /// Whether a deep resync is due: one window is not enough to find what was dated back, or what
@@ -99,7 +123,7 @@ pub fn deep_due(settings: &PlanSettings, last: Option<DateTime<Utc>>, now: DateT
 #[must_use]
 pub fn history(settings: &PlanSettings, now: DateTime<Utc>) -> Walk {
     let (west, east) = today(now);
-    Walk { next_end: east, start: west.minus_days(settings.history_days) }
+    Walk::new(east, west.minus_days(settings.history_days), now)
 }
 
 /// The next window of a walk, no longer than `longest` days; `None` when the walk is over.
@@ -109,10 +133,26 @@ pub fn next_window(walk: Walk, longest: u64) -> Option<Window> {
     Window::new(start.max(walk.start), walk.next_end)
 }
 
-/// Where a walk is once a window of it was stored; `None` when that was the last.
+/// Where a walk is once a window of it was stored; `None` if that was the last.
 #[must_use]
 pub fn after(walk: Walk, stored: Window) -> Option<Walk> {
     (stored.start() > walk.start).then(|| Walk { next_end: stored.start().minus_days(1), ..walk })
+}
+
+/// Like [`after`], but the next window overlaps the stored one: it decides on rows that were
+/// withheld, since it has all of their dates.
+#[must_use]
+pub fn after_with_overlap(walk: Walk, stored: Window, withheld: Withheld) -> Option<Walk> {
+    let next_end = withheld.until.clamp(stored.start(), stored.end());
+    (stored.start() > walk.start).then_some(Walk { next_end, ..walk })
+}
+
+/// Returns the rest of a walk whose last window was stored and withheld rows: one more window, with
+/// all of their dates.
+#[must_use]
+pub fn seam(walk: Walk, stored: Window, withheld: Withheld) -> Walk {
+    let next_end = withheld.until.clamp(stored.start(), stored.end());
+    Walk { next_end, start: withheld.from.min(walk.start), ..walk }
 }
 
 #[cfg(test)]
@@ -212,11 +252,11 @@ mod tests {
                 prop_assert!(window.start() <= days_ago(days.min(730)));
             }
             if let Some(days) = pending {
-                prop_assert!(window.start() <= days_ago(days.min(30)));
+                prop_assert!(window.start() <= days_ago(days.min(30) + DATE_SLACK_DAYS));
             }
-            // A pending one alone reaches back 30 days and no further.
+            // A pending one alone reaches back 30 days, and two for the edge, and no further.
             if last.is_none() && since.is_none() {
-                prop_assert!(window.start() >= days_ago(30));
+                prop_assert!(window.start() >= days_ago(30 + DATE_SLACK_DAYS));
             }
         }
 
@@ -314,8 +354,8 @@ mod tests {
         let start = |pending| {
             update_window(&settings(), now, Some(now), Some(day(pending)), None).unwrap().start()
         };
-        assert_eq!(start("2026-11-01"), day("2026-11-01"));
-        assert_eq!(start("2026-01-01"), day("2026-10-24"));
+        assert_eq!(start("2026-11-01"), day("2026-10-30"));
+        assert_eq!(start("2026-01-01"), day("2026-10-22"));
     }
 
     #[test]

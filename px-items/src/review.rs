@@ -382,7 +382,7 @@ impl Life {
     pub(crate) fn read_all(&mut self, plan: &PlanSettings, now: DateTime<Utc>) {
         if self.history != History::Missing {
             self.deep = Some(plan::history(plan, now));
-            self.absent.clear();
+            self.walk_notes.clear();
         }
     }
 

@@ -19,11 +19,12 @@ pub use lengths::{Lengths, PartnerLengths};
 use crate::{
     health::{HealthIssueKind, Issue},
     item::{Event, Impossible, State, step},
-    life::{FailureNote, Freshness, History, Life, Suspicion, Walk},
+    items,
+    life::{FailureNote, Freshness, History, Life, Miscount, Suspicion, Walk, WalkNotes},
     merge::{
-        AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount, KnownTransaction,
-        Question, ReadWindow, Resemblance, RowRule, merge_accounts_on_hold, merge_transactions,
-        updated,
+        Absences, AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount,
+        KnownTransaction, Question, ReadWindow, Resemblance, RowRule, Withheld,
+        merge_accounts_on_hold, merge_transactions, updated,
     },
     news::Milestone,
     plan::{self, PlanSettings},
@@ -39,10 +40,14 @@ use px_types::{
     model::{
         plaid_error::{PlaidError, PlaidErrorType},
         security::Security,
+        transaction::Transaction,
     },
     partner::UserAccountInfoResponse,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// Time after which an Item whose failures may pass by themselves counts as one that cannot finish.
+const LONG_UNFINISHED: TimeDelta = TimeDelta::hours(24);
 
 /// How old accounts may be when only the history is fetched for an application that joins.
 const CURRENT: TimeDelta = TimeDelta::hours(24);
@@ -54,10 +59,24 @@ pub enum Step {
     ReadUser,
     /// Read the transactions of a window.
     ReadWindow(Window),
+    /// Read the transactions after today: hand them to [`Run::ahead_read`], or report with
+    /// [`Run::ahead_failed`] that the partner does not serve them.
+    ReadAhead(Window),
     /// Store what [`Run::commit`] gives.
     Store,
     /// Nothing: the last commit gave the Item back.
     Done,
+}
+
+/// What becomes of a window whose rows are not as many as its `total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miscounted {
+    /// The attempt fails: the window may have changed while it was read.
+    Fail,
+    /// The window is read again in shorter ones.
+    Split,
+    /// The rows are taken, and nothing is gone.
+    Take,
 }
 
 /// What a commit has to know of the present.
@@ -82,8 +101,18 @@ pub struct Run {
     accounts: Vec<KnownAccount>,
     lengths: Lengths,
     stage: Stage,
-    /// As [`Life::absent`], of the window of an update.
-    absent: BTreeMap<TransactionId, Date>,
+    /// As [`Life::walk_notes`], of the windows of an update.
+    notes: WalkNotes,
+    /// The dates after today, if they are to be read; then their rows, for the update's first
+    /// window.
+    ahead: Option<Window>,
+    ahead_rows: Option<(Vec<Transaction>, Vec<Security>)>,
+    /// A window that is read in shorter ones because it lacks rows.
+    split: Option<Split>,
+    /// Number of rows that the update lacked so far, and whether any window of the run was
+    /// miscounted.
+    update_lacks: u64,
+    miscounted: bool,
     gathered: Gathered,
     /// Whether what was gathered is to be stored before anything else is read.
     store: bool,
@@ -108,8 +137,8 @@ pub struct Run {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     User,
-    /// The window of an update, and when the reading of its newest part began.
-    Recent(Walk, Option<DateTime<Utc>>),
+    /// The windows of an update.
+    Recent(Recent),
     /// The walk is in the Item's life.
     History,
     /// The walk is in the Item's life.
@@ -118,6 +147,25 @@ enum Stage {
     Halted,
     Over,
     Done,
+}
+
+/// The windows of an update.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    walk: Walk,
+    /// The time at which the reading of the newest window began.
+    newest: Option<DateTime<Utc>>,
+    /// Whether the rows at the start were read once more.
+    extended: bool,
+}
+
+/// A window that is read in shorter ones.
+#[derive(Clone, Copy, Debug)]
+struct Split {
+    start: Date,
+    /// Number of rows that the window lacked as a whole, and in the parts that were read.
+    whole: u64,
+    parts: u64,
 }
 
 impl Run {
@@ -139,7 +187,12 @@ impl Run {
             stored: accounts.clone(),
             accounts,
             stage: Stage::User,
-            absent: BTreeMap::new(),
+            notes: WalkNotes::default(),
+            ahead: None,
+            ahead_rows: None,
+            split: None,
+            update_lacks: 0,
+            miscounted: false,
             gathered: Gathered::default(),
             store: false,
             counts: Counts::default(),
@@ -168,9 +221,10 @@ impl Run {
             Stage::User => Step::ReadUser,
             Stage::Halted | Stage::Over => Step::Store,
             Stage::Done => Step::Done,
-            Stage::Recent(..) | Stage::History | Stage::Deep => {
-                self.window().map_or(Step::Store, Step::ReadWindow)
-            }
+            Stage::Recent(..) | Stage::History | Stage::Deep => match self.ahead {
+                Some(window) => Step::ReadAhead(window),
+                None => self.window().map_or(Step::Store, Step::ReadWindow),
+            },
         }
     }
 
@@ -183,7 +237,12 @@ impl Run {
             return;
         }
         let on_hold = self.resemblances(began_at);
-        let merged = merge_accounts_on_hold(&self.accounts, &on_hold, answer);
+        let absences = Absences::new(
+            self.life.missing_since.clone(),
+            began_at,
+            self.plan.close_confirmed_after,
+        );
+        let merged = merge_accounts_on_hold(&self.accounts, &on_hold, answer, &absences);
         self.user_accepted(&merged.user_identity_id);
         self.hold_accounts(&merged.on_hold, began_at);
         let mut write = AccountsWrite { first, ..AccountsWrite::default() };
@@ -207,9 +266,12 @@ impl Run {
             && self.life.history != History::Missing
         {
             self.life.deep = Some(plan::history(&self.plan, began_at));
-            self.life.absent.clear();
+            if self.life.history == History::Complete {
+                self.life.walk_notes.clear();
+            }
         }
         self.accounts = updated(std::mem::take(&mut self.accounts), &merged.writes);
+        self.life.missing_since = absences.of(&self.accounts);
         self.counts.accounts_changed += merged.writes.len() as u64;
         write.accounts = merged.writes;
         self.gathered.accounts = Some(write);
@@ -309,7 +371,9 @@ impl Run {
         } else if compares {
             // Whether a row of it was there before can lie far back.
             self.life.deep = Some(plan::history(&self.plan, now));
-            self.life.absent.clear();
+            if self.life.history == History::Complete {
+                self.life.walk_notes.clear();
+            }
         }
     }
 
@@ -370,21 +434,63 @@ impl Run {
     }
 
     /// Takes in a window that was read whole, with the securities that came with it. `known` is
-    /// what the store has of it.
+    /// what the store has of it, see [`known_query`](Self::known_query).
     pub fn window_read(
         &mut self,
-        mut read: ReadWindow,
+        read: ReadWindow,
         securities: Vec<Security>,
         known: &[KnownTransaction],
     ) {
+        self.merge_window(read, securities, known);
+    }
+
+    /// Takes in a window whose rows are not as many as its `total`, after
+    /// [`miscounted`](Self::miscounted) said so.
+    pub fn miscounted_window_read(
+        &mut self,
+        read: ReadWindow,
+        securities: Vec<Security>,
+        known: &[KnownTransaction],
+        total: u64,
+    ) {
+        let lacks = total.saturating_sub(read.rows.len() as u64);
+        self.miscounted = true;
+        match self.stage {
+            Stage::Recent(..) => self.update_lacks += lacks,
+            _ => self.life.history_lacks += lacks,
+        }
+        if let Some(split) = &mut self.split {
+            split.parts += lacks;
+        }
+        self.merge_window(read.lacking(true), securities, known);
+    }
+
+    fn merge_window(
+        &mut self,
+        mut read: ReadWindow,
+        mut securities: Vec<Security>,
+        known: &[KnownTransaction],
+    ) {
         let (window, began_at) = (read.window, read.began_at);
-        self.lengths.accepted(window, read.rows.len() as u64);
+        if read.lacks_rows {
+            self.lengths.accepted(window, u64::MAX);
+        } else {
+            self.lengths.accepted(window, read.rows.len() as u64);
+        }
         self.counts.windows += 1;
         self.counts.rows_read += read.rows.len() as u64;
+        if let Some((rows, more)) = self.ahead_rows.take() {
+            let ids: BTreeSet<_> = read.rows.iter().map(|row| row.id.clone()).collect();
+            read.rows.extend(rows.into_iter().filter(|row| !ids.contains(&row.id)));
+            securities.extend(more);
+        }
         let ids = AccountIds::of(&self.accounts);
         self.compare_held(&read, known);
         read.rows = ids.translate(read.rows);
-        let mut read = read.lacking(self.absent().cloned().collect()).rule(self.rule());
+        if let Some(walk) = self.walk() {
+            read = read.of_walk(walk, self.notes().clone());
+        }
+        let mut read = read.withholding_for(self.withholds_for(window)).rule(self.rule());
         let open = self.life.review.rows.as_ref();
         read.open = open.map_or_else(BTreeSet::new, |rows| rows.accounts.clone());
         (read.last_good, read.recognized) = (self.last_good, self.recognized);
@@ -400,35 +506,126 @@ impl Run {
             Some(question) => self.hold_rows(question, window, began_at),
             None => {}
         }
-        self.recognized |= !merged.found.is_empty();
+        self.recognized |= merged.recognized;
         self.moved.append(&mut merged.moved);
         self.counts.take(&merged);
-        // A row that has another date by now is not absent, whichever walk lacked it.
-        for id in &merged.found {
-            self.absent.remove(id);
-            self.life.absent.remove(id);
+        let next = self.next_walk(window, merged.withheld);
+        let next_end = next.map(|walk| walk.next_end);
+        self.notes_mut().add(&merged, window, next_end);
+        if matches!(self.stage, Stage::Recent(..)) {
+            // A row that has another date by now is not absent, whichever walk lacked it.
+            merged.read.iter().for_each(|(id, _)| self.life.walk_notes.found(id));
         }
-        let absent = self.absent_mut();
-        absent.extend(merged.absent.iter().cloned());
-        // What was looked at by both dates is gone or found.
-        absent.retain(|_, made| *made < window.start());
+        if let Some(split) = self.split
+            && window.start() <= split.start
+        {
+            self.split = None;
+            if let Some(miscount) = &mut self.life.miscount {
+                miscount.shorter_is_no_better = split.parts >= split.whole;
+                if miscount.shorter_is_no_better {
+                    self.lengths.not_dense();
+                }
+            }
+        }
         self.gathered.take(merged, securities);
-        self.advance(window, began_at);
+        self.advance(window, next, began_at);
     }
 
-    /// Rows of which the next window has the last word, by the Item's own ids.
-    pub fn absent(&self) -> impl Iterator<Item = &TransactionId> {
+    /// What the store has to be asked for before a window is merged: stored rows of these dates,
+    /// and those that have one of these ids.
+    #[must_use]
+    pub fn known_query(
+        &self,
+        window: Window,
+        rows: &[Transaction],
+    ) -> (Window, Vec<TransactionId>) {
+        let ahead = self.ahead_rows.iter().flat_map(|(rows, _)| rows);
+        let ids = rows.iter().chain(ahead).map(|row| row.id.clone());
+        let absent = self.notes().absent.keys().cloned();
+        (ReadWindow::reach(window), ids.chain(absent).collect())
+    }
+
+    fn notes(&self) -> &WalkNotes {
         match self.stage {
-            Stage::Recent(..) => self.absent.keys(),
-            _ => self.life.absent.keys(),
+            Stage::Recent(..) => &self.notes,
+            _ => &self.life.walk_notes,
         }
     }
 
-    fn absent_mut(&mut self) -> &mut BTreeMap<TransactionId, Date> {
+    fn notes_mut(&mut self) -> &mut WalkNotes {
         match self.stage {
-            Stage::Recent(..) => &mut self.absent,
-            _ => &mut self.life.absent,
+            Stage::Recent(..) => &mut self.notes,
+            _ => &mut self.life.walk_notes,
         }
+    }
+
+    /// The longest window that can decide on rows that this one cannot. No window decides on rows of
+    /// the first dates of the history: what is stored of them stays as it is.
+    fn withholds_for(&self, window: Window) -> Option<u64> {
+        let is_last = self.walk().is_none_or(|walk| window.start() <= walk.start);
+        // What waits after an update waits for the deep resync.
+        let waits = !is_last || matches!(self.stage, Stage::Recent(..));
+        Some(if waits { self.lengths.longest() } else { u64::MAX })
+    }
+
+    /// Where the walk under way is once a window of it is stored.
+    fn next_walk(&self, window: Window, withheld: Option<Withheld>) -> Option<Walk> {
+        let walk = self.walk()?;
+        let Some(withheld) = withheld else { return plan::after(walk, window) };
+        match self.stage {
+            Stage::Recent(Recent { extended: false, .. }) if window.start() <= walk.start => {
+                Some(plan::seam(walk, window, withheld))
+            }
+            _ => plan::after_with_overlap(walk, window, withheld),
+        }
+    }
+
+    /// Takes in the rows of the dates after today. They belong to the update's first window: they
+    /// add and join, and nothing is gone because it is not among them.
+    pub fn ahead_read(&mut self, rows: Vec<Transaction>, securities: Vec<Security>) {
+        self.ahead = None;
+        self.life.ahead_until = rows.iter().map(Transaction::date).max();
+        self.ahead_rows = Some((rows, securities));
+    }
+
+    /// The partner refuses the dates after today, or failed. That is remembered for a day.
+    pub fn ahead_failed(&mut self, now: DateTime<Utc>) {
+        self.ahead = None;
+        self.lengths.ahead_failed(now);
+    }
+
+    /// Decides on a window of which two readings had the same number of rows, which is not its
+    /// `total`. The rows are handed to [`miscounted_window_read`](Self::miscounted_window_read) if
+    /// they are to be taken.
+    #[must_use]
+    pub fn miscounted(
+        &mut self,
+        window: Window,
+        rows: u64,
+        total: u64,
+        now: DateTime<Utc>,
+    ) -> Miscounted {
+        let rows_lack = rows < total;
+        let miscount = self.life.miscount.take().filter(|found| found.rows_lack == rows_lack);
+        let mut miscount = miscount.unwrap_or_else(|| Miscount::new(rows_lack, now));
+        let is_established = miscount.is_established(now);
+        if !is_established {
+            miscount.attempts = miscount.attempts.saturating_add(1);
+        }
+        let splits = rows_lack && window.days() > 1 && !miscount.shorter_is_no_better;
+        // The third attempt may be the one that establishes it.
+        let is_established = is_established || miscount.is_established(now);
+        self.life.miscount = Some(miscount);
+        if !is_established {
+            return Miscounted::Fail;
+        }
+        if !splits {
+            return Miscounted::Take;
+        }
+        let split = Split { start: window.start(), whole: total - rows, parts: 0 };
+        self.split.get_or_insert(split);
+        self.lengths.lacking(window);
+        Miscounted::Split
     }
 
     /// The window has more transactions than are read at once: it is split.
@@ -463,6 +660,10 @@ impl Run {
             // It was not read, and the store forgets what it was asked for.
             self.life.owed_since = owed(&self.record);
         }
+        if over && !halted {
+            self.finished();
+        }
+        self.report_lacking(moment.now);
         self.life.failures = 0;
         self.life.wait_secs = 0;
         self.life.last_failure = None;
@@ -500,12 +701,58 @@ impl Run {
         Ok(commit)
     }
 
-    /// What is to be stored when an attempt failed. What was read and not stored is lost.
+    /// Everything was read.
+    fn finished(&mut self) {
+        self.life.unfinished_since = None;
+        self.life.stall_notified = false;
+        self.life.issues.clear(&HealthIssueKind::CannotFinish);
+        if !self.miscounted && self.counts.windows > 0 {
+            self.life.miscount = None;
+        }
+    }
+
+    /// Reports in the Item's health how many rows are lacking by the partner's `total`.
+    fn report_lacking(&mut self, now: DateTime<Utc>) {
+        let life = &mut self.life;
+        let counts_wrongly = life.miscount.as_ref().is_some_and(|found| found.is_established(now));
+        let lacks = life.history_lacks.max(life.update_lacks);
+        let issue = (counts_wrongly || lacks > 0).then(|| Issue::new(now).count(lacks));
+        life.issues.set(HealthIssueKind::RowsLacking, issue);
+    }
+
+    /// What is to be stored if an attempt failed: the accounts, if they were read. Windows that
+    /// were read and not stored are lost.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub fn failed(&self, note: FailureNote, retry: Retry) -> Result<Commit, Impossible> {
-        failed(&self.record, note, retry)
+    pub fn failed(
+        mut self,
+        note: FailureNote,
+        retry: Retry,
+        stall_notice_after: TimeDelta,
+    ) -> Result<Commit, Impossible> {
+        let mut commit = failed(&self.record, note, retry, stall_notice_after)?;
+        self.life.miscount.clone_into(&mut commit.life.miscount);
+        if self.gathered.accounts.is_none() {
+            return Ok(commit);
+        }
+        let from = self.life;
+        let life = &mut commit.life;
+        life.fresh = Freshness { transactions: life.fresh.transactions, ..from.fresh };
+        life.identities_digest = from.identities_digest;
+        life.securities_digest = from.securities_digest;
+        life.missing_since = from.missing_since;
+        life.deep = from.deep;
+        life.walk_notes = from.walk_notes;
+        life.review = from.review;
+        life.review.report(&mut life.issues);
+        life.suspicion = Suspicion::of(&life.review);
+        if life.review != self.record.life.review {
+            commit.reviews = Some(entries(&self.record, &life.review));
+        }
+        commit.accounts = self.gathered.accounts.take();
+        commit.news.new_accounts = std::mem::take(&mut self.gathered.news.new_accounts);
+        Ok(commit)
     }
 
     /// What is to be stored when the partner refuses the tokens of that version for good.
@@ -559,7 +806,7 @@ impl Run {
     #[must_use]
     pub fn walk(&self) -> Option<Walk> {
         match self.stage {
-            Stage::Recent(walk, _) => Some(walk),
+            Stage::Recent(recent) => Some(recent.walk),
             Stage::History => match &self.life.history {
                 History::Fetching { walk, .. } => Some(*walk),
                 History::Missing | History::Complete => None,
@@ -609,8 +856,11 @@ impl Run {
                     owed(&self.record),
                 );
                 if let Some(window) = window {
-                    let walk = Walk { next_end: window.end(), start: window.start() };
-                    self.stage = Stage::Recent(walk, None);
+                    let walk = Walk::new(window.end(), window.start(), now);
+                    self.stage = Stage::Recent(Recent { walk, newest: None, extended: false });
+                    self.notes.clear();
+                    self.update_lacks = 0;
+                    self.ahead = self.ahead_window(window, now);
                     return;
                 }
             }
@@ -620,6 +870,14 @@ impl Run {
         }
         self.store = true;
         self.begin_walk(now);
+    }
+
+    /// The dates after today, if a row may be there: if something is pending, or was there before.
+    fn ahead_window(&self, recent: Window, now: DateTime<Utc>) -> Option<Window> {
+        let was_there = self.life.ahead_until.is_some_and(|until| until > recent.end());
+        let may_be_there = was_there || self.record.oldest_pending.is_some();
+        plan::ahead_window(&self.plan, now)
+            .filter(|_| may_be_there && self.lengths.may_read_ahead(now))
     }
 
     /// Everything that notifications asked for before the claim was done.
@@ -643,6 +901,8 @@ impl Run {
                 let walk = plan::history(&self.plan, now);
                 self.life.history = History::Fetching { walk, recent: false };
                 self.life.fetched.clear();
+                self.life.walk_notes.clear();
+                self.life.history_lacks = 0;
                 self.stage = Stage::History;
             }
             History::Fetching { .. } => self.stage = Stage::History,
@@ -650,6 +910,10 @@ impl Run {
                 let due = plan::deep_due(&self.plan, self.life.deep_at, now);
                 if due && self.life.deep.is_none() {
                     self.life.deep = Some(plan::history(&self.plan, now));
+                    self.life.walk_notes.clear();
+                }
+                if self.life.deep.is_some_and(|walk| walk.next_end == walk.end) {
+                    self.life.history_lacks = 0;
                 }
                 if self.life.deep.is_some() && self.record.state != State::Created {
                     self.stage = Stage::Deep;
@@ -680,15 +944,20 @@ impl Run {
         }
     }
 
-    /// A window was read: where the work is then.
-    fn advance(&mut self, window: Window, began_at: DateTime<Utc>) {
+    /// A window was read: where the work is then. `next` is the rest of the walk.
+    fn advance(&mut self, window: Window, next: Option<Walk>, began_at: DateTime<Utc>) {
         match self.stage {
-            Stage::Recent(walk, newest) => {
-                let newest = newest.unwrap_or(began_at);
-                match plan::after(walk, window) {
-                    Some(walk) => self.stage = Stage::Recent(walk, Some(newest)),
+            Stage::Recent(recent) => {
+                let newest = recent.newest.unwrap_or(began_at);
+                match next {
+                    Some(walk) => {
+                        let extended = recent.extended || walk.start < recent.walk.start;
+                        let newest = Some(newest);
+                        self.stage = Stage::Recent(Recent { walk, newest, extended });
+                    }
                     None => {
                         self.life.fresh.transactions = Some(newest);
+                        self.life.update_lacks = self.update_lacks;
                         self.asked_done();
                         self.walked_since(window.start());
                         // They are looked at again by each update, until they are decided on.
@@ -699,11 +968,11 @@ impl Run {
                     }
                 }
             }
-            Stage::History => self.advance_history(window, began_at),
+            Stage::History => self.advance_history(window, next, began_at),
             Stage::Deep => {
-                self.life.deep = self.life.deep.and_then(|walk| plan::after(walk, window));
+                self.life.deep = next;
                 if self.life.deep.is_none() {
-                    self.life.absent.clear();
+                    self.life.walk_notes.clear();
                     self.walked_since(window.start());
                     self.is_final |= self.life.review.resynced();
                     let holds = self.life.review.accounts.values_mut();
@@ -716,7 +985,7 @@ impl Run {
         }
     }
 
-    fn advance_history(&mut self, window: Window, began_at: DateTime<Utc>) {
+    fn advance_history(&mut self, window: Window, left: Option<Walk>, began_at: DateTime<Utc>) {
         let recent_start = self.recent_start();
         let History::Fetching { walk, recent } = &mut self.life.history else {
             self.stage = Stage::Over;
@@ -724,7 +993,6 @@ impl Run {
         };
         // The newest window is the first one that is read.
         self.life.fresh.transactions.get_or_insert(began_at);
-        let left = plan::after(*walk, window);
         let was_recent = *recent;
         *recent = recent_start.is_none_or(|start| window.start() <= start) || left.is_none();
         let is_recent = *recent;
@@ -737,7 +1005,7 @@ impl Run {
         if left.is_none() {
             self.life.history = History::Complete;
             self.life.deep_at = Some(began_at);
-            self.life.absent.clear();
+            self.life.walk_notes.clear();
             self.walked_since(window.start());
             // A deep resync that was asked for meanwhile stays asked for: the account for which it
             // was came after the first windows were read.
@@ -763,11 +1031,18 @@ impl Run {
     }
 }
 
-/// What is to be stored when work on an Item failed.
+/// What is to be stored if work on an Item failed.
+///
+/// Applications are notified once if nothing has finished for `stall_notice_after`.
 ///
 /// # Errors
-/// When the Item is not being worked on, which is a fault of this program.
-pub fn failed(record: &ItemRecord, note: FailureNote, retry: Retry) -> Result<Commit, Impossible> {
+/// If the Item is not being worked on, which is a fault of this program.
+pub fn failed(
+    record: &ItemRecord,
+    note: FailureNote,
+    retry: Retry,
+    stall_notice_after: TimeDelta,
+) -> Result<Commit, Impossible> {
     let (state, _) = step(record.state, Event::Failed)?;
     // What was asked for stays owed; the retry comes when it is time, not at once.
     let then = Then::Release {
@@ -776,12 +1051,21 @@ pub fn failed(record: &ItemRecord, note: FailureNote, retry: Retry) -> Result<Co
         seen: record.notified,
     };
     let mut commit = Commit::new(record, state, note.at, then);
-    commit.life.owed_since = owed(record);
-    commit.life.failures = record.life.failures.saturating_add(1);
-    let issue = Issue::new(note.at).count(commit.life.failures.into());
-    commit.life.issues.report(HealthIssueKind::UpdateFailed, issue);
-    commit.life.wait_secs = retry.wait_secs;
-    commit.life.last_failure = Some(note);
+    let life = &mut commit.life;
+    life.owed_since = owed(record);
+    life.failures = record.life.failures.saturating_add(1);
+    let issue = Issue::new(note.at).count(life.failures.into());
+    life.issues.report(HealthIssueKind::UpdateFailed, issue);
+    life.wait_secs = retry.wait_secs;
+    let since = *life.unfinished_since.get_or_insert(note.at);
+    if !note.kind.may_pass() || note.at - since >= LONG_UNFINISHED {
+        life.issues.report(HealthIssueKind::CannotFinish, Issue::new(since));
+    }
+    if note.at - since >= stall_notice_after && !life.stall_notified {
+        life.stall_notified = true;
+        commit.news.fault = Some(items::cannot_finish());
+    }
+    life.last_failure = Some(note);
     Ok(commit)
 }
 

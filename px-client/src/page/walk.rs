@@ -32,6 +32,7 @@ pub(super) struct Walk {
     user_id: UserId,
     window: Window,
     limit: u64,
+    any_total: bool,
     check: Check,
     /// `None` when the walk has ended.
     position: Option<Position>,
@@ -45,10 +46,18 @@ impl Walk {
             user_id,
             window,
             limit,
+            any_total: false,
             check: Check::new(limit),
             position: Some(Position::Offset(0)),
             restarts: 0,
         }
+    }
+
+    /// Lets the rows be more or fewer than `total`.
+    pub(super) fn with_any_total(mut self) -> Self {
+        self.any_total = true;
+        self.check = Check::new(self.limit).with_any_total(true);
+        self
     }
 
     /// The next event; `None` when the window was read whole.
@@ -93,7 +102,7 @@ impl Walk {
         }
         tracing::debug!(%how, "a window changed while it was read; beginning again");
         self.restarts += 1;
-        self.check = Check::new(self.limit);
+        self.check = Check::new(self.limit).with_any_total(self.any_total);
         self.position = Some(Position::Offset(0));
         Ok(Some(PageEvent::Restart))
     }

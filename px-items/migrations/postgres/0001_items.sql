@@ -170,7 +170,7 @@ CREATE INDEX transactions_by_date ON transactions (item_id, date DESC, transacti
 
 CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, transaction_id);
 
-CREATE INDEX transactions_pending ON transactions (item_id, transacted)
+CREATE INDEX transactions_pending ON transactions (item_id, transacted, account_id)
     WHERE settled IS NULL AND removed_at IS NULL;
 
 -- Those that are removed, by age, for their deletion.

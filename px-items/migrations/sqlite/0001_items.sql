@@ -246,7 +246,7 @@ CREATE INDEX transactions_by_change ON transactions (item_id, changed_seq, trans
 -- Not unique: a partner's id may come back as another transaction.
 CREATE INDEX transactions_by_partner ON transactions (item_id, partner_id);
 CREATE INDEX transactions_pending
-    ON transactions (item_id, transacted, settled, removed_at)
+    ON transactions (item_id, transacted, settled, removed_at, account_id)
     WHERE settled IS NULL AND removed_at IS NULL;
 -- Those that are removed, by age, for their deletion.
 CREATE INDEX transactions_removed ON transactions (removed_at) WHERE removed_at IS NOT NULL;

@@ -33,6 +33,12 @@ impl Failure {
         Self { kind: FailureKind::Rejected, what, retry_at: None }
     }
 
+    /// The rows of a window are not as many as its `total`, though it did not change.
+    pub(super) fn miscounted() -> Self {
+        let what = "transactions: the rows are not as many as the total says".into();
+        Self { kind: FailureKind::Moving, what, retry_at: None }
+    }
+
     /// Whether it says nothing of the partner.
     pub(super) fn is_ours(&self) -> bool {
         self.kind == FailureKind::Internal

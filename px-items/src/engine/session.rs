@@ -20,6 +20,10 @@ use std::{collections::BTreeMap, sync::Arc};
 /// How many times tokens may turn out to be others before an attempt is given up.
 const MOST_CHANGES: u32 = 4;
 
+/// Number of readings of a window after which it is given up if its rows and its `total` differ in
+/// another way each time.
+const MOST_READINGS: u32 = 4;
+
 /// Why work on an Item does not go on.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -43,6 +47,8 @@ impl From<StoreError> for Stop {
 #[derive(Debug)]
 pub(super) enum Read {
     Whole(ReadWindow, Vec<Security>),
+    /// Two readings had the same rows, and that `total`, which is not their number.
+    Miscounted(ReadWindow, Vec<Security>, u64),
     /// It has that many transactions, more than are read at once.
     TooMany(u64),
     /// The partner refuses it for its length.
@@ -137,8 +143,20 @@ impl Session {
         window: Window,
         at_most: Option<u64>,
     ) -> Result<Read, Stop> {
+        let mut before = None;
+        let mut readings = 0;
         loop {
             match self.walk(window, at_most).await {
+                Ok(Read::Miscounted(read, securities, total)) => {
+                    let count = (read.rows.len(), total);
+                    if before.replace(count) == Some(count) {
+                        return Ok(Read::Miscounted(read, securities, total));
+                    }
+                    readings += 1;
+                    if readings == MOST_READINGS {
+                        return Err(Stop::Failed(Failure::miscounted()));
+                    }
+                }
                 Ok(read) => return Ok(read),
                 Err(error) if error.error_id() == Some(error_id::WINDOW_TOO_LONG) => {
                     return Ok(Read::TooLong);
@@ -150,9 +168,9 @@ impl Session {
 
     async fn walk(&self, window: Window, at_most: Option<u64>) -> Result<Read, Error> {
         let began_at = self.clock.now();
-        let mut pages = self.client.pages(&self.user, window);
+        let mut pages = self.client.pages_with_any_total(&self.user, window);
         let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
-        let mut more = true;
+        let (mut more, mut total) = (true, 0);
         loop {
             // The end of a walk is no request.
             if more {
@@ -165,10 +183,11 @@ impl Session {
                     if at_most.is_some_and(|at_most| page.total > at_most) {
                         return Ok(Read::TooMany(page.total));
                     }
+                    total = page.total;
                     rows.extend(page.transactions);
                     let new = page.securities.into_iter();
                     securities.extend(new.map(|security| (security.id.clone(), security)));
-                    more = page.next_cursor.is_some() || (rows.len() as u64) < page.total;
+                    more = page.next_cursor.is_some() || rows.len() as u64 != page.total;
                 }
                 // Begun again; anything else that a later client may tell ends the same way.
                 Some(Ok(_)) => {
@@ -178,8 +197,14 @@ impl Session {
                 }
             }
         }
+        let count = rows.len() as u64;
         let read = ReadWindow::new(window, rows, began_at);
-        Ok(Read::Whole(read, securities.into_values().collect()))
+        let securities = securities.into_values().collect();
+        Ok(if count == total {
+            Read::Whole(read, securities)
+        } else {
+            Read::Miscounted(read, securities, total)
+        })
     }
 
     /// What follows a failed call: other tokens to call with, or the end.

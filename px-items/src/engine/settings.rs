@@ -17,6 +17,8 @@ pub struct Settings {
     /// How many leases of an Item may run out without a commit before it is deferred: its work may be
     /// what ends processes. Default: 3.
     pub max_lost_leases: u32,
+    /// Time without a finished update after which applications are notified. Default: 72 hours.
+    pub stall_notice_after: TimeDelta,
     /// How often the store is asked for Items that are due. Default: 1 second, give or take a quarter.
     pub poll: Duration,
     /// How long work may go on once the engine stops, before it is cut off. Default: 20 seconds.
@@ -47,6 +49,7 @@ impl Default for Settings {
         Self {
             lease: Duration::from_secs(20),
             max_lost_leases: 3,
+            stall_notice_after: crate::health::DEFAULT_STALL_NOTICE_AFTER,
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(20),
             plan: PlanSettings::default(),

@@ -9,12 +9,15 @@ use super::{
 };
 use crate::{
     item::Impossible,
-    metrics, schedule,
+    merge::ReadWindow,
+    metrics,
+    schedule::{self, Retry},
     store::{Commit, ItemRecord, StoreError, StoreErrorKind, Then},
-    sync::{self, Moment, Run, Step},
+    sync::{self, Miscounted, Moment, Run, Step},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
+use px_types::model::security::Security;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 use tracing::Instrument as _;
 
@@ -171,7 +174,7 @@ impl Inner {
                 let end = self.give_back(record).await?;
                 Ok(End { failure: Some(failure), ..end })
             }
-            Err(Stop::Failed(failure)) => Ok(self.fail(run.record(), failure).await),
+            Err(Stop::Failed(failure)) => Ok(self.fail_run(run, failure).await),
             Err(Stop::Store(error)) => match error.kind() {
                 StoreErrorKind::Fenced | StoreErrorKind::TokensChanged => Err(error),
                 _ => Ok(self.after_store_error(run.record(), &error).await),
@@ -255,14 +258,31 @@ impl Inner {
                         }
                         Read::TooLong => return Err(Stop::Failed(Failure::rejected_day())),
                         Read::Whole(read, securities) => {
-                            let rows = read.rows.len() as u64;
-                            let ids = read.rows.iter().map(|row| row.id.clone());
-                            let ids: Vec<_> = ids.chain(run.absent().cloned()).collect();
-                            let known = self.store.known(&item_id, window, &ids).await?;
-                            run.window_read(read, securities, &known);
-                            let (item_id, left) = (item_id.clone(), run.walk());
-                            self.observe(Observed::WindowRead { item_id, window, rows, left });
+                            self.take(run, read, securities, None).await?;
                         }
+                        Read::Miscounted(read, securities, total) => {
+                            let rows = read.rows.len() as u64;
+                            match run.miscounted(window, rows, total, self.clock.now()) {
+                                Miscounted::Fail => {
+                                    return Err(Stop::Failed(Failure::miscounted()));
+                                }
+                                Miscounted::Split => {}
+                                Miscounted::Take => {
+                                    self.take(run, read, securities, Some(total)).await?;
+                                }
+                            }
+                        }
+                    }
+                }
+                Step::ReadAhead(window) => {
+                    match session.window(window, Some(self.settings.rows_at_once)).await {
+                        Ok(Read::Whole(read, securities)) => run.ahead_read(read.rows, securities),
+                        Ok(_) => run.ahead_failed(self.clock.now()),
+                        Err(Stop::Failed(failure)) => {
+                            tracing::debug!(why = failure.what, "no dates after today");
+                            run.ahead_failed(self.clock.now());
+                        }
+                        Err(stop) => return Err(stop),
                     }
                 }
                 Step::Store => {
@@ -286,6 +306,28 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Hands a window to the run, with what the store has of it. `total` is given if it is not the
+    /// number of rows.
+    async fn take(
+        &self,
+        run: &mut Run,
+        read: ReadWindow,
+        securities: Vec<Security>,
+        total: Option<u64>,
+    ) -> Result<(), Stop> {
+        let (window, rows) = (read.window, read.rows.len() as u64);
+        let item_id = run.record().id.clone();
+        let (dates, ids) = run.known_query(window, &read.rows);
+        let known = self.store.known(&item_id, dates, &ids).await?;
+        match total {
+            None => run.window_read(read, securities, &known),
+            Some(total) => run.miscounted_window_read(read, securities, &known, total),
+        }
+        let left = run.walk();
+        self.observe(Observed::WindowRead { item_id, window, rows, left });
+        Ok(())
     }
 
     fn moment(&self) -> Moment {
@@ -321,14 +363,39 @@ impl Inner {
     /// Records a failure and plans the next attempt.
     async fn fail(&self, record: &ItemRecord, failure: Failure) -> End {
         let now = self.clock.now();
-        let retry = schedule::retry(
+        let retry = self.retry(record, &failure, now);
+        let stall_notice_after = self.settings.stall_notice_after;
+        let commit = sync::failed(record, failure.note(now), retry, stall_notice_after);
+        self.store_failure(commit, failure).await
+    }
+
+    /// Like [`fail`](Self::fail), and stores what the run has read that does not depend on windows.
+    async fn fail_run(&self, mut run: Run, failure: Failure) -> End {
+        let now = self.clock.now();
+        let retry = self.retry(run.record(), &failure, now);
+        let stall_notice_after = self.settings.stall_notice_after;
+        let decided = self.activities(&run.take_decided());
+        let mut commit = run.failed(failure.note(now), retry, stall_notice_after);
+        if let Ok(commit) = &mut commit
+            && commit.accounts.is_some()
+        {
+            commit.activities = decided;
+        }
+        self.store_failure(commit, failure).await
+    }
+
+    fn retry(&self, record: &ItemRecord, failure: &Failure, now: DateTime<Utc>) -> Retry {
+        schedule::retry(
             &self.settings.schedule,
             now,
             (failure.kind, failure.retry_at),
             record.life.wait_secs,
             &*self.random,
-        );
-        let commit = match sync::failed(record, failure.note(now), retry) {
+        )
+    }
+
+    async fn store_failure(&self, commit: Result<Commit, Impossible>, failure: Failure) -> End {
+        let commit = match commit {
             Ok(commit) => commit,
             Err(impossible) => {
                 tracing::error!(%impossible, "work on an Item that nobody works on");

@@ -3,7 +3,7 @@
 //! The codes and types are those that Plaid publishes, so that programs written for them know
 //! what to do.
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{ItemRecord, StoreError, StoreErrorKind};
 use px_types::model::{
     plaid_error::{PlaidError, PlaidErrorType},
     product::Product,
@@ -20,6 +20,9 @@ pub struct ItemsError {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The code of Plaid's for an Item whose institution does not serve all of its data.
+const CANNOT_FINISH: &str = "INSTITUTION_NOT_RESPONDING";
+
 /// What kind of refusal or failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -32,6 +35,8 @@ pub enum ItemsErrorKind {
     ProductNotReady,
     /// Nothing is there, and the user must authorize again before anything can be.
     LoginRequired,
+    /// Nothing is there, since the institution's data cannot be read to its end.
+    CannotFinish,
     /// The user did not let the application use that product.
     ConsentRequired,
     /// The application sees no account of that id.
@@ -60,11 +65,12 @@ pub enum ItemsErrorKind {
 
 impl ItemsErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidAccessToken,
         Self::NotForPartners,
         Self::ProductNotReady,
         Self::LoginRequired,
+        Self::CannotFinish,
         Self::ConsentRequired,
         Self::InvalidAccount,
         Self::InvalidCursor,
@@ -88,6 +94,7 @@ impl ItemsErrorKind {
             Self::NotForPartners => (Type::InvalidInput, "UNAUTHORIZED_ROUTE_ACCESS"),
             Self::ProductNotReady => (Type::ItemError, "PRODUCT_NOT_READY"),
             Self::LoginRequired => (Type::ItemError, "ITEM_LOGIN_REQUIRED"),
+            Self::CannotFinish => (Type::InstitutionError, CANNOT_FINISH),
             Self::ConsentRequired => (Type::InvalidInput, "ADDITIONAL_CONSENT_REQUIRED"),
             Self::InvalidAccount => (Type::InvalidInput, "INVALID_ACCOUNT_ID"),
             Self::InvalidLinkToken => (Type::InvalidInput, "INVALID_LINK_TOKEN"),
@@ -194,6 +201,13 @@ impl ItemsError {
         )
     }
 
+    pub(super) fn cannot_finish() -> Self {
+        Self::new(
+            ItemsErrorKind::CannotFinish,
+            "the institution's data could not be read to its end for days; it is tried again",
+        )
+    }
+
     pub(super) fn consent_required(product: &Product) -> Self {
         Self::new(
             ItemsErrorKind::ConsentRequired,
@@ -273,9 +287,22 @@ impl ItemsError {
     }
 }
 
-/// The error of an Item that the institution refuses: part of what is read of it.
-pub(super) fn login_required() -> PlaidError {
-    let mut error = ItemsError::login_required().to_plaid_error("");
+/// Returns the error of an Item whose authorization is lost or that has not finished an update for
+/// long: part of what is read of it.
+pub(super) fn of(record: &ItemRecord) -> Option<PlaidError> {
+    if record.state.login_required() {
+        return Some(of_item(&ItemsError::login_required()));
+    }
+    record.life.stall_notified.then(cannot_finish)
+}
+
+/// Returns the error that applications are notified of if an Item has not finished for long.
+pub(crate) fn cannot_finish() -> PlaidError {
+    of_item(&ItemsError::cannot_finish())
+}
+
+fn of_item(error: &ItemsError) -> PlaidError {
+    let mut error = error.to_plaid_error("");
     error.request_id = None;
     error
 }
@@ -345,6 +372,7 @@ mod tests {
                 "400 INVALID_INPUT UNAUTHORIZED_ROUTE_ACCESS",
                 "400 ITEM_ERROR PRODUCT_NOT_READY",
                 "400 ITEM_ERROR ITEM_LOGIN_REQUIRED",
+                "400 INSTITUTION_ERROR INSTITUTION_NOT_RESPONDING",
                 "400 INVALID_INPUT ADDITIONAL_CONSENT_REQUIRED",
                 "400 INVALID_INPUT INVALID_ACCOUNT_ID",
                 "400 INVALID_REQUEST INVALID_FIELD",

@@ -58,10 +58,11 @@ impl Items {
         let record = self.store.item(&access.item_id).await?;
         let record = record.ok_or_else(ItemsError::invalid_access_token)?;
         let health = health::for_partner(&record);
+        let error = error::of(&record);
         let mut item = Item::new(record.id);
         item.institution_id = Some(record.institution_id);
         item.created_at = Some(record.created_at.into());
-        item.error = record.state.login_required().then(error::login_required);
+        item.error = error;
         item.update_type = Some(ItemUpdateType::Background);
         let mut status = ItemStatus::new();
         status.health = Some(health);

@@ -234,6 +234,7 @@ impl Session {
             History::Missing | History::Fetching { recent: false, .. } => {
                 Err(match self.record.state.login_required() {
                     true => ItemsError::login_required(),
+                    false if self.record.life.stall_notified => ItemsError::cannot_finish(),
                     false => ItemsError::not_ready(),
                 })
             }
@@ -241,7 +242,7 @@ impl Session {
     }
 
     pub(super) fn error(&self) -> Option<PlaidError> {
-        self.record.state.login_required().then(error::login_required)
+        error::of(&self.record)
     }
 
     pub(super) fn answer<T>(self, data: T, fresh_as_of: Option<DateTime<Utc>>) -> Answer<T> {

@@ -7,6 +7,7 @@ mod remap;
 pub use remap::{RemapError, Remapped, accept, remap};
 
 use super::{Digest, another_id};
+use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
     AccountId, IdentityId, Unit,
     model::{
@@ -17,7 +18,7 @@ use px_types::{
     },
     partner::UserAccountInfoResponse,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// An account that is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +73,7 @@ pub enum AccountStanding {
     Listed,
     /// It was missing in one answer. That may be the partner's mistake.
     Missing,
-    /// A second complete answer confirmed that it is gone: closed, and kept.
+    /// A second complete response, hours later, confirmed that it is gone: closed, and kept.
     Closed,
     /// It looks like another account under a new id, and waits for a re-map or for a word that
     /// it is new. No application sees it.
@@ -158,18 +159,22 @@ impl Resemblance {
     }
 }
 
-/// Merges a complete answer into what is stored.
+/// Merges a complete response into what is stored.
 ///
-/// - An account that the answer has not is missing; when a second answer has it not either, it
-///   is closed, and kept. An answer without any account closes none: a partner that lost sight
-///   of all of them has a fault.
-/// - A new account that looks like one that is missing is held: most likely the partner changed
+/// - An account that the response lacks is missing. If a second response lacks it as well, at least
+///   as long after the first as `absences` says, it is closed, and kept. A response without any
+///   account closes none: a partner that lost sight of all of them has a fault.
+/// - A new account that looks like one that is missing is on hold: most likely the partner changed
 ///   its ids. It waits for [`remap`](super::remap) or [`accept`](super::accept), or until the
-///   other one is listed beside it. What it looks like is not closed meanwhile.
+///   other one is listed beside it. The account that it looks like is not closed meanwhile.
 ///   One that is alike by name only does not keep the other from being closed.
 #[must_use]
-pub fn merge_accounts(known: &[KnownAccount], answer: UserAccountInfoResponse) -> MergedAccounts {
-    merge_accounts_on_hold(known, &[], answer)
+pub fn merge_accounts(
+    known: &[KnownAccount],
+    answer: UserAccountInfoResponse,
+    absences: &Absences,
+) -> MergedAccounts {
+    merge_accounts_on_hold(known, &[], answer, absences)
 }
 
 /// [`merge_accounts`] of an Item with accounts on hold: they stay so until the account that each
@@ -179,6 +184,7 @@ pub fn merge_accounts_on_hold(
     known: &[KnownAccount],
     on_hold: &[Resemblance],
     answer: UserAccountInfoResponse,
+    absences: &Absences,
 ) -> MergedAccounts {
     let mut merge = Merge::new(known, on_hold, &answer.accounts);
     let mut ids = HashSet::with_capacity(answer.accounts.len());
@@ -188,7 +194,7 @@ pub fn merge_accounts_on_hold(
         }
     }
     let missing = known.iter().filter(|known| !ids.contains(&known.partner_id)).collect();
-    merge.judge_missing(missing, ids.is_empty());
+    merge.judge_missing(missing, ids.is_empty(), absences);
     MergedAccounts {
         writes: merge.writes,
         user_identity_id: answer.user_identity_id,
@@ -196,6 +202,42 @@ pub fn merge_accounts_on_hold(
         securities: answer.securities,
         ids_changed: !merge.on_hold.is_empty(),
         on_hold: merge.on_hold,
+    }
+}
+
+/// Since when accounts are missing, and how long that must be before they are closed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Absences {
+    /// The time of the first response without each account, by the Item's own ids.
+    pub since: BTreeMap<AccountId, DateTime<Utc>>,
+    /// The time of the response that is merged.
+    pub now: DateTime<Utc>,
+    /// The least time between the two responses that close an account.
+    pub confirmed_after: TimeDelta,
+}
+
+impl Absences {
+    /// The accounts that are missing since the times given, at a response that was requested `now`.
+    #[must_use]
+    pub fn new(
+        since: BTreeMap<AccountId, DateTime<Utc>>,
+        now: DateTime<Utc>,
+        confirmed_after: TimeDelta,
+    ) -> Self {
+        Self { since, now, confirmed_after }
+    }
+
+    /// Returns since when accounts are missing after the response was merged.
+    #[must_use]
+    pub fn of(&self, accounts: &[KnownAccount]) -> BTreeMap<AccountId, DateTime<Utc>> {
+        let missing = accounts.iter().filter(|known| known.standing == AccountStanding::Missing);
+        let since = |id: &AccountId| self.since.get(id).copied().unwrap_or(self.now);
+        missing.map(|known| (known.account.id.clone(), since(&known.account.id))).collect()
+    }
+
+    fn confirm(&self, account: &AccountId) -> bool {
+        self.since.get(account).is_some_and(|since| self.now - *since >= self.confirmed_after)
     }
 }
 
@@ -285,13 +327,20 @@ impl<'a> Merge<'a> {
     }
 
     /// Judges those that the answer has not.
-    fn judge_missing(&mut self, missing: Vec<&KnownAccount>, none_listed: bool) {
+    fn judge_missing(
+        &mut self,
+        missing: Vec<&KnownAccount>,
+        none_listed: bool,
+        absences: &Absences,
+    ) {
         for known in missing {
             let mut after = known.clone();
             let claimed = self.claimed.contains(&Likeness::of(&known.account));
             match known.standing {
                 AccountStanding::Listed => after.standing = AccountStanding::Missing,
-                AccountStanding::Missing if !none_listed && !claimed => {
+                AccountStanding::Missing
+                    if !none_listed && !claimed && absences.confirm(&known.account.id) =>
+                {
                     after.standing = AccountStanding::Closed;
                     after.account.status = AccountStatus::Closed;
                 }

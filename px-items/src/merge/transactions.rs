@@ -7,8 +7,13 @@ mod churn;
 mod join;
 mod renumber;
 mod shift;
+mod twin;
 
-use super::{Digest, another_id};
+use super::{DATE_SLACK_DAYS, Digest, another_id};
+use crate::{
+    life::{Walk, WalkNotes},
+    plan,
+};
 use chrono::{DateTime, Utc};
 pub use churn::Question;
 use px_client::Window;
@@ -101,11 +106,10 @@ impl KnownTransaction {
             && (self.settled.is_none() || amount_stays || self.date() == row.date())
     }
 
-    /// Whether each of its dates lies inside a window, so that the window's answer must have it.
-    #[must_use]
-    pub fn lies_inside(&self, window: Window) -> bool {
-        let inside = |date| window.start() <= date && date <= window.end();
-        inside(self.transacted) && self.settled.is_none_or(inside)
+    /// The earlier and the later of its dates.
+    fn dates(&self) -> (Date, Date) {
+        let settled = self.settled.unwrap_or(self.transacted);
+        (self.transacted.min(settled), self.transacted.max(settled))
     }
 }
 
@@ -113,15 +117,12 @@ impl KnownTransaction {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadWindow {
-    /// Which.
+    /// The window.
     pub window: Window,
     /// All its rows, as the partner gave them.
     pub rows: Vec<Transaction>,
-    /// When the walk that read it began: nothing in it is younger.
+    /// The time at which the walk that read it began: nothing in it is younger.
     pub began_at: DateTime<Utc>,
-    /// The Item's own ids of rows that later windows of the same walk should have had by their
-    /// date and had not: see [`MergedTransactions::absent`].
-    pub absent: BTreeSet<TransactionId>,
     /// How rows are treated that came under other ids.
     pub rule: RowRule,
     /// The accounts whose rows are in question already; see [`MergedTransactions::question`].
@@ -132,6 +133,13 @@ pub struct ReadWindow {
     /// Whether rows of the same work came under known ids, so that an empty window is not another
     /// customer's.
     pub recognized: bool,
+    /// The walk that the window is part of, and what it remembers of newer windows.
+    pub walk: Option<(Walk, WalkNotes)>,
+    /// Whether rows are lacking by the partner's own `total`: then nothing is gone.
+    pub lacks_rows: bool,
+    /// The longest span of dates, in days, for which rows that may be stored ones under other ids
+    /// are [withheld](MergedTransactions::withheld): one window must be able to decide on them.
+    pub withholds_for: Option<u64>,
 }
 
 /// How rows are treated that came under other ids than those that are stored.
@@ -157,25 +165,35 @@ pub enum RowRule {
 }
 
 impl ReadWindow {
-    /// A window that was read whole, the first of a walk.
+    /// A window that was read whole, on its own.
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
         Self {
             window,
             rows,
             began_at,
-            absent: BTreeSet::new(),
             rule: RowRule::Judge,
             open: BTreeSet::new(),
             last_good: None,
             recognized: false,
+            walk: None,
+            lacks_rows: false,
+            withholds_for: None,
         }
     }
 
-    /// The same, after windows that lacked those rows.
+    /// Returns the dates of stored rows that the merge of a window looks at: those of the window, and
+    /// of rows that may be filed in it under a date near it.
     #[must_use]
-    pub fn lacking(mut self, absent: BTreeSet<TransactionId>) -> Self {
-        self.absent = absent;
+    pub fn reach(window: Window) -> Window {
+        let start = window.start().minus_days(DATE_SLACK_DAYS);
+        Window::new(start, window.end().plus_days(DATE_SLACK_DAYS)).unwrap_or(window)
+    }
+
+    /// Sets the walk that the window is part of, and what it remembers of newer windows.
+    #[must_use]
+    pub fn of_walk(mut self, walk: Walk, notes: WalkNotes) -> Self {
+        self.walk = Some((walk, notes));
         self
     }
 
@@ -183,6 +201,20 @@ impl ReadWindow {
     #[must_use]
     pub fn rule(mut self, rule: RowRule) -> Self {
         self.rule = rule;
+        self
+    }
+
+    /// Sets whether rows are lacking by the partner's own `total`.
+    #[must_use]
+    pub fn lacking(mut self, lacks_rows: bool) -> Self {
+        self.lacks_rows = lacks_rows;
+        self
+    }
+
+    /// Sets the longest span of dates for which rows may be withheld.
+    #[must_use]
+    pub fn withholding_for(mut self, longest: Option<u64>) -> Self {
+        self.withholds_for = longest;
         self
     }
 }
@@ -194,6 +226,8 @@ pub enum Change {
     Added,
     /// It is another now.
     Modified,
+    /// The partner has another id for it. Its contents are the same.
+    Renumbered,
 }
 
 /// A transaction to be stored.
@@ -255,18 +289,35 @@ pub struct MergedTransactions {
     /// Rows that go on under the Item's own id though the partner's id is another one by a
     /// decision: the Item's own id, and the partner's id before.
     pub moved: Vec<(TransactionId, TransactionId)>,
-    /// Stored rows that by their date should have been read and were not, but have been made
-    /// before the window began, and on that date: they are gone if the window that has it lacks
-    /// them as well. Banks file them by one date or the other.
+    /// Stored rows that were not read though they have a date in the window, but that may be filed
+    /// under an earlier one: with the date back to which the walk must read before they are gone.
     pub absent: Vec<(TransactionId, Date)>,
-    /// Stored rows that were read, by the Item's own ids: what an earlier window lacked is there
-    /// after all.
-    pub found: Vec<TransactionId>,
+    /// The rows that were read, by the Item's own ids, with their dates.
+    pub read: Vec<(TransactionId, Date)>,
+    /// Rows that were not taken because each may be a stored row under another id.
+    pub withheld: Option<Withheld>,
+    /// Whether rows are lacking by the partner's own `total`.
+    pub lacks_rows: bool,
+    /// Whether stored rows were read.
+    pub recognized: bool,
+}
+
+/// Rows that were not taken: each may be a stored row that the window cannot judge under another id
+/// and with other contents, or a new one. A window with all of these dates decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Withheld {
+    /// Number of rows.
+    pub rows: u64,
+    /// The first date that the deciding window needs.
+    pub from: Date,
+    /// The last date that it needs.
+    pub until: Date,
 }
 
 /// Merges a window into what is stored.
 ///
-/// `known` has what lies inside the window or touches it, and what has an id of the answer, as
+/// `known` has what lies inside [`reach`](ReadWindow::reach), and what has an id of the response, as
 /// the partner's or as the Item's own, tombstones among them. `silent` are accounts whose rows
 /// are not judged; see [`AccountIds`](super::AccountIds), which has also put the Item's own
 /// account ids into what was read.
@@ -280,8 +331,9 @@ pub struct MergedTransactions {
 ///    contents, the partner changed its ids: these rows are on hold. Where it was decided what they
 ///    are, [`RowRule`] says so. Where nothing came of what must be there, nothing is taken.
 /// 3. Posted rows whose ids shifted among them keep the Item's own ids by their contents.
-/// 4. A posted row of an unknown id is the pending one that vanished, if only these two fit.
-/// 5. What is left is new; what should have been read and was not is gone.
+/// 4. A row of an unknown id is the stored one of the same contents that was not read.
+/// 5. A row of an unknown id is the pending one that vanished, if only these two fit.
+/// 6. What is left is new; what should have been read and was not is gone.
 #[must_use]
 pub fn merge_transactions(
     known: &[KnownTransaction],
@@ -290,6 +342,8 @@ pub fn merge_transactions(
 ) -> MergedTransactions {
     let mut stock = Stock::new(known, &read, silent);
     let rule = read.rule;
+    let withholds = !read.lacks_rows && rule != RowRule::AsGiven;
+    let withholds_for = read.withholds_for.filter(|_| withholds);
     let rows = ReadRow::of_answer(read.rows);
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
     let followed = renumber::follow(&stock, &rows, &mut fates, &rule);
@@ -298,17 +352,36 @@ pub fn merge_transactions(
         return MergedTransactions { question, ..MergedTransactions::default() };
     }
     shift::follow(&stock, &rows, &mut fates);
+    if rule != RowRule::AsGiven {
+        twin::follow(&stock, &rows, &mut fates, withholds_for.is_some());
+    }
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
-    let mut merged = MergedTransactions { joined, ambiguous, ..MergedTransactions::default() };
-    merged.question = question;
+    let withheld =
+        withholds_for.and_then(|longest| twin::withhold(&stock, &rows, &mut fates, longest));
     let moved = followed.into_iter().map(|place| &stock.known[place]);
-    merged.moved = moved.map(|known| (known.id.clone(), known.partner_id.clone())).collect();
+    let mut merged = MergedTransactions {
+        joined,
+        ambiguous,
+        question,
+        withheld,
+        moved: moved.map(|known| (known.id.clone(), known.partner_id.clone())).collect(),
+        lacks_rows: stock.lacks_rows,
+        recognized: fates.iter().any(|fate| fate.known().is_some()),
+        ..MergedTransactions::default()
+    };
     stock.judge_unread(&fates, &mut merged);
     for (row, fate) in rows.into_iter().zip(fates) {
         if fate.collides() {
             merged.collisions += 1;
         }
-        merged.writes.extend(stock.write(row, fate));
+        let date = row.row.date();
+        let write = stock.write(row, fate);
+        let id = match (&write, fate.known()) {
+            (Some(write), _) => Some(write.known.id.clone()),
+            (None, place) => place.map(|place| stock.known[place].id.clone()),
+        };
+        merged.read.extend(id.map(|id| (id, date)));
+        merged.writes.extend(write);
     }
     merged
 }
@@ -340,6 +413,8 @@ enum Fate {
     Moved { to: usize, collides: bool },
     /// It is not stored.
     New { collides: bool },
+    /// It may be a stored one under another id; it is not taken.
+    Withheld,
     /// What is stored is younger.
     Stale,
     /// It waits for a decision.
@@ -350,7 +425,7 @@ impl Fate {
     fn known(self) -> Option<usize> {
         match self {
             Self::Same(known) | Self::Changed(known) | Self::Moved { to: known, .. } => Some(known),
-            Self::New { .. } | Self::Stale | Self::Held => None,
+            Self::New { .. } | Self::Withheld | Self::Stale | Self::Held => None,
         }
     }
 
@@ -366,10 +441,10 @@ struct Stock<'a> {
     own_ids: HashMap<&'a TransactionId, &'a KnownTransaction>,
     window: Window,
     began_at: DateTime<Utc>,
-    absent: BTreeSet<TransactionId>,
-    /// The earliest date on which a posted row of the answer was made, of those that posted
-    /// inside the window.
-    made_since: Option<Date>,
+    walk: Option<(Walk, WalkNotes)>,
+    lacks_rows: bool,
+    /// Accounts whose posted rows are filed by the date on which they posted.
+    filed_by_posting: HashSet<AccountId>,
     silent: &'a BTreeSet<AccountId>,
     /// The accounts whose rows are in question already.
     open: BTreeSet<AccountId>,
@@ -387,31 +462,56 @@ impl<'a> Stock<'a> {
         read: &ReadWindow,
         silent: &'a BTreeSet<AccountId>,
     ) -> Self {
-        let (window, began_at, absent) = (read.window, read.began_at, read.absent.clone());
+        let (window, began_at) = (read.window, read.began_at);
         let mut by_partner_id = HashMap::<_, Vec<_>>::with_capacity(known.len());
         for (place, known) in known.iter().enumerate() {
             by_partner_id.entry(&known.partner_id).or_default().push(place);
         }
         let own_ids = known.iter().map(|known| (&known.id, known)).collect();
-        let posted = read.rows.iter().filter(|row| {
-            row.settled_at
-                .is_some_and(|at| window.start() <= at.date() && at.date() <= window.end())
-        });
-        let made_since = posted.map(|row| row.transacted_at.date()).min();
-        Self {
+        let mut stock = Self {
             known,
             by_partner_id,
             own_ids,
             window,
             began_at,
-            absent,
-            made_since,
-            silent,
             open: read.open.clone(),
             last_good: read.last_good,
             recognized: read.recognized,
             held: HashSet::new(),
+            walk: read.walk.clone(),
+            lacks_rows: read.lacks_rows,
+            filed_by_posting: HashSet::new(),
+            silent,
+        };
+        stock.filed_by_posting = stock.accounts_filed_by_posting(&read.rows);
+        stock
+    }
+
+    /// Finds accounts whose rows are filed by the date on which they posted, from this response
+    /// alone: it has rows that were made well before the window, and lacks no more of them than it
+    /// has. If in doubt, an account is not among them.
+    fn accounts_filed_by_posting(&self, rows: &[Transaction]) -> HashSet<AccountId> {
+        let made_before = self.window.start().minus_days(DATE_SLACK_DAYS);
+        let mut ids = HashSet::with_capacity(rows.len());
+        let mut read = HashMap::<_, usize>::new();
+        for row in rows {
+            ids.insert(&row.id);
+            let settled = row.settled_at.map(|at| at.date());
+            if row.transacted_at.date() < made_before && settled.is_some_and(|on| self.holds(on)) {
+                *read.entry(&row.account_id).or_default() += 1;
+            }
         }
+        let mut lacking = HashMap::<_, usize>::new();
+        for known in self.known.iter().filter(|known| self.is_judged(known)) {
+            let posted_inside = known.settled.is_some_and(|on| self.holds(on));
+            if known.transacted < made_before && posted_inside && !ids.contains(&known.partner_id) {
+                *lacking.entry(&known.account_id).or_default() += 1;
+            }
+        }
+        let enough = |(account, read): &(&AccountId, usize)| {
+            lacking.get(account).is_none_or(|lacking| lacking <= read)
+        };
+        read.into_iter().filter(enough).map(|(account, _)| account.clone()).collect()
     }
 
     /// Everything that was ever stored under an id of the partner's.
@@ -462,16 +562,68 @@ impl<'a> Stock<'a> {
 
     /// Whether a stored row is gone if it was not read.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
-        let last_chance = || self.absent.contains(&known.id) && self.is_in_window(known.transacted);
-        self.is_judged(known)
-            && (known.lies_inside(self.window) || self.is_filed_here(known) || last_chance())
+        !self.lacks_rows && self.is_expected(known)
     }
 
-    /// Whether a row that was made before the window began and posted in it belongs to it: banks
-    /// file by one date or the other, and this answer has one that was made as early.
+    /// Whether a response that lacks nothing has a stored row, whichever of its dates the bank
+    /// files it by, and in whichever time zone.
+    fn is_expected(&self, known: &KnownTransaction) -> bool {
+        self.is_judged(known)
+            && !self.was_read_before(known)
+            && (self.is_covered(known) || self.is_filed_here(known))
+    }
+
+    /// Whether a row of an unknown id with the same contents can only be this one: it is expected, or
+    /// was read under another id by a window of the same walk that this one overlaps.
+    fn is_followed(&self, known: &KnownTransaction) -> bool {
+        let read_from = self.walk.as_ref().and_then(|(_, notes)| notes.read_from);
+        let overlaps = read_from.is_some_and(|from| from <= self.window.end());
+        let again = overlaps && self.is_judged(known) && self.was_read_before(known);
+        again || self.is_expected(known)
+    }
+
+    /// Whether the windows that were read so far cover all dates under which a row may be filed.
+    fn is_covered(&self, known: &KnownTransaction) -> bool {
+        let (first, last) = known.dates();
+        let lacked_before =
+            || self.walk.as_ref().is_some_and(|(_, notes)| notes.absent.contains_key(&known.id));
+        first.minus_days(DATE_SLACK_DAYS) >= self.window.start()
+            && (self.ends_after(last) || (lacked_before() && self.is_clear(first)))
+    }
+
+    /// Whether a posted row belongs into the window by the way in which its account is filed.
     fn is_filed_here(&self, known: &KnownTransaction) -> bool {
-        known.settled.is_some_and(|settled| self.is_in_window(settled))
-            && self.made_since.is_some_and(|since| since <= known.transacted)
+        known.settled.is_some_and(|settled| self.holds(settled))
+            && self.filed_by_posting.contains(&known.account_id)
+    }
+
+    /// Whether rows of a date, as it is written, can only be in the window.
+    fn holds(&self, date: Date) -> bool {
+        date.minus_days(DATE_SLACK_DAYS) >= self.window.start() && self.ends_after(date)
+    }
+
+    /// Whether no row of a date, as it is written, can be filed after the windows that were read.
+    /// Newer windows of the same walk were read; and nothing is filed after today.
+    fn ends_after(&self, date: Date) -> bool {
+        let end = self.window.end();
+        let goes_on = self.walk.as_ref().is_some_and(|(walk, _)| walk.next_end < walk.end);
+        if goes_on || end >= plan::today(self.began_at).1 {
+            return date <= end && self.is_clear(date);
+        }
+        date.plus_days(DATE_SLACK_DAYS) <= end
+    }
+
+    /// Whether no newer window in which a row of a date may be filed lacked rows.
+    fn is_clear(&self, date: Date) -> bool {
+        let lacking_from = self.walk.as_ref().and_then(|(_, notes)| notes.lacking_from);
+        lacking_from.is_none_or(|from| date.plus_days(DATE_SLACK_DAYS) < from)
+    }
+
+    /// Whether the walk has read a row since it began, in a newer window or in another walk.
+    fn was_read_before(&self, known: &KnownTransaction) -> bool {
+        self.walk.as_ref().is_some_and(|(walk, notes)| {
+            notes.seen.contains_key(&known.id) || known.read_at > walk.began_at
+        })
     }
 
     fn is_in_window(&self, date: Date) -> bool {
@@ -487,17 +639,21 @@ impl<'a> Stock<'a> {
         read
     }
 
-    /// Finds what is gone, and what another window has to tell of as well.
+    /// Finds what is gone, and what older windows have to show before it is.
     fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
         let read = self.were_read(fates);
-        let places = fates.iter().filter_map(|fate| fate.known());
-        merged.found = places.map(|place| self.known[place].id.clone()).collect();
         let unread = self.known.iter().zip(read).filter(|(_, read)| !read).map(|(known, _)| known);
         for known in unread.filter(|known| self.is_judged(known)) {
+            let reaches = known.dates().0.minus_days(DATE_SLACK_DAYS);
             if self.must_be_read(known) {
                 merged.removed.push((known.account_id.clone(), known.id.clone()));
-            } else if self.is_in_window(known.date()) && known.transacted < self.window.start() {
-                merged.absent.push((known.id.clone(), known.transacted));
+            } else if !self.lacks_rows
+                && !self.was_read_before(known)
+                && self.is_in_window(known.date())
+                && self.ends_after(known.date())
+                && reaches < self.window.start()
+            {
+                merged.absent.push((known.id.clone(), reaches));
             }
         }
         merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));
@@ -507,9 +663,12 @@ impl<'a> Stock<'a> {
     fn write(&self, read: ReadRow, fate: Fate) -> Option<TransactionWrite> {
         let ReadRow { row, digest } = read;
         let (id, change) = match fate {
-            Fate::Same(_) | Fate::Stale | Fate::Held => return None,
+            Fate::Same(_) | Fate::Withheld | Fate::Stale | Fate::Held => return None,
             Fate::Changed(place) if self.known[place].removed_at.is_some() => {
                 (self.known[place].id.clone(), Change::Added)
+            }
+            Fate::Moved { to: place, .. } if self.known[place].digest == digest => {
+                (self.known[place].id.clone(), Change::Renumbered)
             }
             Fate::Changed(place) | Fate::Moved { to: place, .. } => {
                 (self.known[place].id.clone(), Change::Modified)

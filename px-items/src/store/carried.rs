@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_not_known_comes_back_as_it_was() {
         let text = r#"{"new":[1,{"a":null}],"history":{"Fetching":{"walk":{"next_end":"2026-01-01",
-            "start":"2025-01-01","speed":3},"recent":true}},"fresh":{"loans":"x"},"failures":1}"#;
+            "start":"2025-01-01","end":"2026-02-01","began_at":"2026-02-01T00:00:00Z","speed":3},"recent":true}},"fresh":{"loans":"x"},"failures":1}"#;
         let same = round(text, |_| {});
         assert_eq!(same["new"], serde_json::json!([1, {"a": null}]));
         assert_eq!(same["history"]["Fetching"]["walk"]["speed"], 3);

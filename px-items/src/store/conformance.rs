@@ -218,12 +218,14 @@ checks! { ($)
         a_page_never_shifts
         case_10_ids_are_compared_byte_by_byte
         changes_are_told_relative_to_a_base
+        another_id_of_the_partners_is_no_change
         changes_are_paged
         a_transaction_that_came_back_can_be_removed_again
         changes_of_some_accounts_only
         known_rows_are_those_a_window_may_change
         case_31_what_is_written_is_read_back
         the_oldest_pending_is_known
+        the_oldest_pending_is_of_accounts_that_are_not_closed
         the_overview_counts
         items_are_listed;
     outbox:

@@ -21,7 +21,7 @@ use crate::{
     connection::Connection,
     item::State,
     life::Life,
-    merge::{KnownAccount, KnownTransaction},
+    merge::{AccountStanding, KnownAccount, KnownTransaction},
     review::Evidence,
 };
 use async_trait::async_trait;
@@ -249,6 +249,11 @@ impl Entry {
     fn record(&self, id: &ItemId) -> ItemRecord {
         let pending = self.transactions.values().filter(|row| row.text.is_some());
         let pending = pending.filter(|row| row.known.settled.is_none());
+        let closed = |row: &&Row| {
+            let account = self.accounts.get(&row.known.account_id);
+            account.is_some_and(|known| known.standing == AccountStanding::Closed)
+        };
+        let pending = pending.filter(|row| !closed(row));
         ItemRecord {
             id: id.clone(),
             institution_id: self.institution_id.clone(),

@@ -107,7 +107,7 @@ pub struct ItemRecord {
     pub notified_since: Option<Date>,
     /// Counts commits that changed transactions; sync cursors are positions in it.
     pub change_seq: i64,
-    /// The earliest date of a transaction that is pending.
+    /// The earliest date of a transaction that is pending, of accounts that are not closed.
     pub oldest_pending: Option<Date>,
     /// Whether a connected application needs transactions.
     pub needs_transactions: bool,

@@ -20,8 +20,12 @@ pub struct Counts {
     pub added: u64,
     /// Transactions that changed.
     pub modified: u64,
+    /// Transactions whose id changed at the partner and that are the same otherwise.
+    pub renumbered: u64,
     /// Transactions that are gone.
     pub removed: u64,
+    /// Rows that were not taken because they may be stored ones under other ids.
+    pub withheld: u64,
     /// Accounts that are new or changed.
     pub accounts_changed: u64,
     /// Posted transactions that were joined with a pending one of another id.
@@ -38,9 +42,11 @@ impl Counts {
             match write.change {
                 Change::Added => self.added += 1,
                 Change::Modified => self.modified += 1,
+                Change::Renumbered => self.renumbered += 1,
             }
         }
         self.removed += merged.removed.len() as u64;
+        self.withheld += merged.withheld.map_or(0, |withheld| withheld.rows);
         self.joined += merged.joined;
         self.ambiguous += merged.ambiguous;
         self.collisions += merged.collisions;
@@ -63,6 +69,7 @@ impl Gathered {
             let counts = match write.change {
                 Change::Added => &mut self.news.added,
                 Change::Modified => &mut self.news.modified,
+                Change::Renumbered => continue,
             };
             *counts.entry(write.row.account_id.clone()).or_default() += 1;
         }

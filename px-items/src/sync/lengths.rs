@@ -1,5 +1,6 @@
 //! How long a window may be: as the plan says, as the partner answers, as memory holds. Pure.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
 
 /// What is known of the windows that a partner answers; kept while the process runs.
@@ -9,7 +10,12 @@ pub struct PartnerLengths {
     refused: Option<u64>,
     /// The days of the longest window that was answered.
     accepted: u64,
+    /// When it last refused, or failed to serve, the dates after today.
+    ahead_failed_at: Option<DateTime<Utc>>,
 }
+
+/// Time for which a partner that does not serve the dates after today is not asked for them again.
+const AHEAD_BACKOFF: TimeDelta = TimeDelta::days(1);
 
 impl PartnerLengths {
     /// The longest window worth asking for, where something was refused.
@@ -27,7 +33,8 @@ impl PartnerLengths {
         let refused = [self.refused, other.refused].into_iter().flatten().min();
         let fits = |days: u64| refused.is_none_or(|refused| days < refused);
         let accepted = [self.accepted, other.accepted].into_iter().filter(|days| fits(*days)).max();
-        Self { refused, accepted: accepted.unwrap_or(0) }
+        let ahead_failed_at = self.ahead_failed_at.max(other.ahead_failed_at);
+        Self { refused, accepted: accepted.unwrap_or(0), ahead_failed_at }
     }
 }
 
@@ -71,6 +78,26 @@ impl Lengths {
         {
             self.dense = Some(dense.saturating_mul(2));
         }
+    }
+
+    /// A window lacks rows by its `total`: the next one is half as long.
+    pub(super) fn lacking(&mut self, window: Window) {
+        self.dense = Some((window.days() / 2).max(1));
+    }
+
+    /// Shorter windows are of no use.
+    pub(super) fn not_dense(&mut self) {
+        self.dense = None;
+    }
+
+    /// The partner does not serve the dates after today.
+    pub(super) fn ahead_failed(&mut self, now: DateTime<Utc>) {
+        self.partner.ahead_failed_at = Some(now);
+    }
+
+    /// Whether the partner may serve the dates after today.
+    pub(super) fn may_read_ahead(&self, now: DateTime<Utc>) -> bool {
+        self.partner.ahead_failed_at.is_none_or(|failed| now - failed >= AHEAD_BACKOFF)
     }
 
     /// A window has more transactions than are read at once.

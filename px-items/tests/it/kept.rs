@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
 use px_items::{
-    life::Walk,
+    life::{Walk, WalkNotes},
     merge::{
         KnownTransaction, MergedTransactions, ReadWindow, RowRule, TransactionWrite,
         merge_transactions,
@@ -116,7 +116,7 @@ impl Kept {
         let rows: Vec<_> = rows.into_iter().collect();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         let read = ReadWindow::new(window, rows, hour(began));
-        merge_transactions(&self.known(window, &ids), read, &self.silent)
+        merge_transactions(&self.known(ReadWindow::reach(window), &ids), read, &self.silent)
     }
 
     /// Merges an answer and stores what it changes, an hour after its reading began. Merging it
@@ -164,21 +164,22 @@ impl Kept {
         answer: impl Fn(Window) -> Vec<Transaction>,
         began: i64,
     ) {
-        let mut walk = Some(Walk { next_end: all.end(), start: all.start() });
-        let mut absent = BTreeMap::new();
-        while let Some(window) = walk.and_then(|walk| next_window(walk, length)) {
+        let mut walk = Walk::new(all.end(), all.start(), hour(began));
+        let mut notes = WalkNotes::default();
+        while let Some(window) = next_window(walk, length) {
             let rows = answer(window);
-            let lacking: BTreeSet<_> = absent.keys().cloned().collect();
             let mut ids: BTreeSet<_> = rows.iter().map(|row| row.id.clone()).collect();
-            ids.extend(lacking.iter().cloned());
-            let known = self.known(window, &ids);
-            let read = ReadWindow::new(window, rows, hour(began)).lacking(lacking);
+            ids.extend(notes.absent.keys().cloned());
+            let known = self.known(ReadWindow::reach(window), &ids);
+            let read = ReadWindow::new(window, rows, hour(began)).of_walk(walk, notes.clone());
             let merged = merge_transactions(&known, read, &self.silent);
             self.store(&merged, began);
-            absent.retain(|id, _| !merged.found.contains(id));
-            absent.extend(merged.absent.iter().cloned());
-            absent.retain(|_, made| *made < window.start());
-            walk = walk.and_then(|walk| after(walk, window));
+            let next = after(walk, window);
+            notes.add(&merged, window, next.map(|walk| walk.next_end));
+            match next {
+                Some(next) => walk = next,
+                None => break,
+            }
         }
     }
 

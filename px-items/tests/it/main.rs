@@ -9,6 +9,7 @@ mod items;
 mod kept;
 mod lifecycle;
 mod merge_model;
+mod merge_styles;
 #[cfg(unix)]
 mod postgres;
 mod store;

@@ -22,7 +22,11 @@ pub(super) fn follow(
     let read = stock.were_read(fates);
     let mut unread = HashMap::<_, VecDeque<_>>::new();
     for (place, known) in stock.known.iter().enumerate() {
-        if !read[place] && stock.is_judged(known) && is_followed(&known.account_id) {
+        if !read[place]
+            && stock.is_judged(known)
+            && !stock.was_read_before(known)
+            && is_followed(&known.account_id)
+        {
             unread.entry(known.digest).or_default().push_back(place);
         }
     }

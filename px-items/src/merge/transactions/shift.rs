@@ -23,7 +23,12 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
             // The id of a row that is gone is free again.
             Fate::Changed(place) if stock.known[place].removed_at.is_some() => false,
             Fate::New { collides } => collides,
-            Fate::Changed(_) | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale | Fate::Held => {
+            Fate::Changed(_)
+            | Fate::Same(_)
+            | Fate::Moved { .. }
+            | Fate::Withheld
+            | Fate::Stale
+            | Fate::Held => {
                 continue;
             }
         };
@@ -50,7 +55,12 @@ fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usi
         match *fate {
             Fate::Changed(place) => displaced.extend([place]),
             Fate::New { collides: true } => displaced.extend(stock.under(&row.row.id)),
-            Fate::New { .. } | Fate::Same(_) | Fate::Moved { .. } | Fate::Stale | Fate::Held => {}
+            Fate::New { .. }
+            | Fate::Same(_)
+            | Fate::Moved { .. }
+            | Fate::Withheld
+            | Fate::Stale
+            | Fate::Held => {}
         }
     }
     displaced.retain(|place| {
@@ -71,7 +81,7 @@ fn homeless<'a>(
         !read[*place]
             && !displaced.contains(place)
             && known.settled.is_some()
-            && stock.must_be_read(known)
+            && stock.is_expected(known)
     };
     let places = || stock.known.iter().enumerate();
     let mut homeless = HashMap::<_, VecDeque<_>>::new();

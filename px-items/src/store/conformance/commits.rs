@@ -83,7 +83,7 @@ pub(super) async fn a_long_fetch_is_stored_part_by_part(store: Arc<dyn Store>) {
     for (part, date) in [(1, "2026-01-01"), (2, "2025-12-01"), (3, "2025-11-01")] {
         let then = Then::Keep { lease_until: at(10 + part) };
         let mut commit = crate::store::Commit::new(&record, State::Created, at(part), then);
-        let walk = Walk { next_end: day(date), start: day("2024-01-10") };
+        let walk = Walk::new(day(date), day("2024-01-10"), at(0));
         commit.life.history = History::Fetching { walk, recent: false };
         commit.transactions = writing([posted(&format!("t{part}"), date)]);
         world.0.commit(commit).await.unwrap();
@@ -94,7 +94,7 @@ pub(super) async fn a_long_fetch_is_stored_part_by_part(store: Arc<dyn Store>) {
     }
     // A crash: the next one goes on where it was.
     let next = world.0.claim(at(13), at(20), 1).await.unwrap().remove(0);
-    let walk = Walk { next_end: day("2025-11-01"), start: day("2024-01-10") };
+    let walk = Walk::new(day("2025-11-01"), day("2024-01-10"), at(0));
     assert_eq!(next.life.history, History::Fetching { walk, recent: false });
     assert_eq!(next.state, State::Created);
     assert_eq!(world.ids("anna").await, ["t1", "t2", "t3"]);

@@ -121,7 +121,7 @@ pub(super) async fn an_application_that_joins_a_complete_item_is_told_so(store: 
     let record = world.hold("bert").await;
     let mut commit = finish(&record, 100);
     commit.state = State::Created;
-    let walk = Walk { next_end: day("2025-12-01"), start: day("2024-01-10") };
+    let walk = Walk::new(day("2025-12-01"), day("2024-01-10"), at(0));
     commit.life.history = History::Fetching { walk, recent: true };
     world.0.commit(commit).await.unwrap();
     world.link("bert", connection("second"), 4).await;

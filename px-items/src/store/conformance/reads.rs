@@ -3,8 +3,8 @@
 use super::world::*;
 use crate::{
     item::State,
-    merge::{Change, TransactionWrite},
-    store::{ChangeQuery, NewHolder, Store, Then, TransactionQuery},
+    merge::{AccountStanding, Change, MergedTransactions, TransactionWrite},
+    store::{AccountsWrite, ChangeQuery, NewHolder, Store, Then, TransactionQuery},
 };
 use px_types::{TransactionId, model::transaction::Transaction};
 use std::sync::Arc;
@@ -123,6 +123,34 @@ pub(super) async fn changes_are_told_relative_to_a_base(store: Arc<dyn Store>) {
     let rows = world.0.transactions(&item("anna"), &query).await.unwrap().rows;
     let changed = rows.iter().find(|row| row.id.as_str() == "a").unwrap();
     assert_eq!(changed.amount.to_string(), "9.99");
+}
+
+pub(super) async fn another_id_of_the_partners_is_no_change(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    world.store("anna", writing([posted("a", "2026-01-01"), posted("b", "2026-01-01")])).await;
+    let mut second = MergedTransactions::default();
+    let mut renumbered = posted("a2", "2026-01-01");
+    renumbered.description = Some("about a".into());
+    second.writes.push(TransactionWrite::new(
+        id("a"),
+        renumbered.clone(),
+        Change::Renumbered,
+        at(2),
+    ));
+    world.store("anna", second).await;
+    assert!(world.changes("anna", 1).await.is_empty());
+    assert_eq!(world.changes("anna", 0).await, ["+a", "+b"]);
+    let known = world.0.known(&item("anna"), always(), &[]).await.unwrap();
+    let known = known.into_iter().find(|known| known.id == id("a")).unwrap();
+    assert_eq!((known.partner_id, known.read_at), (id("a2"), at(2)));
+    // One that was gone is there again, whatever it is called.
+    world.store("anna", removing(&["a"])).await;
+    renumbered.id = id("a3");
+    let mut fourth = MergedTransactions::default();
+    fourth.writes.push(TransactionWrite::new(id("a"), renumbered, Change::Added, at(3)));
+    world.store("anna", fourth).await;
+    assert_eq!(world.changes("anna", 3).await, ["+a"]);
 }
 
 pub(super) async fn changes_are_paged(store: Arc<dyn Store>) {
@@ -278,6 +306,33 @@ pub(super) async fn the_oldest_pending_is_known(store: Arc<dyn Store>) {
     commit.transactions = removing(&["b"]);
     world.0.commit(commit).await.unwrap();
     assert_eq!(world.0.claim(at(0), at(1), 1).await.unwrap()[0].oldest_pending, None);
+}
+
+/// What was pending on an account that closed stays so for ever.
+pub(super) async fn the_oldest_pending_is_of_accounts_that_are_not_closed(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    world.link("anna", connection("app"), 0).await;
+    let closed = row("b", "savings", "2026-01-03", None, "1.00");
+    world.store("anna", writing([closed, pending("c", "2026-01-05")])).await;
+    assert_eq!(world.item("anna").await.oldest_pending, Some(day("2026-01-03")));
+    for (standing, oldest) in [
+        (AccountStanding::Listed, "2026-01-03"),
+        (AccountStanding::Missing, "2026-01-03"),
+        (AccountStanding::Closed, "2026-01-05"),
+        (AccountStanding::Listed, "2026-01-03"),
+    ] {
+        let mut commit = finish(&world.hold("anna").await, 1000);
+        let mut savings = opened("savings");
+        savings.known.standing = standing;
+        let accounts = vec![opened("giro"), savings];
+        commit.accounts = Some(AccountsWrite { accounts, ..AccountsWrite::default() });
+        world.0.commit(commit).await.unwrap();
+        let oldest = Some(day(oldest));
+        assert_eq!(world.item("anna").await.oldest_pending, oldest, "{standing:?}");
+        let claimed = world.hold("anna").await;
+        assert_eq!(claimed.oldest_pending, oldest, "{standing:?}");
+        world.0.commit(finish(&claimed, 1000)).await.unwrap();
+    }
 }
 
 pub(super) async fn the_overview_counts(store: Arc<dyn Store>) {

@@ -206,11 +206,15 @@ impl Entry {
             let old = self.transactions.get(&write.known.id);
             let first_seq = old.map_or(seq, |old| old.first_seq);
             let added_seq = old.filter(|old| old.text.is_some()).map_or(seq, |old| old.added_seq);
+            // Another id of the partner's is no change of what applications read.
+            let same = old
+                .filter(|old| old.text.is_some() && old.known.digest == write.known.digest)
+                .map(|old| old.changed_seq);
             let row = Row {
                 text: Some(write.row),
                 first_seq,
                 added_seq,
-                changed_seq: seq,
+                changed_seq: same.unwrap_or(seq),
                 known: write.known,
             };
             self.transactions.insert(row.known.id.clone(), row);

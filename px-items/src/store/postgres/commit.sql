@@ -77,6 +77,8 @@ written AS (
         removed_at = NULL,
         -- One that was gone is added again.
         added_seq = CASE WHEN old.removed_at IS NULL THEN old.added_seq ELSE excluded.added_seq END,
-        changed_seq = excluded.changed_seq
+        -- Another id of the partner's is no change of what applications read.
+        changed_seq = CASE WHEN old.removed_at IS NULL AND old.digest = excluded.digest
+            THEN old.changed_seq ELSE excluded.changed_seq END
 )
 SELECT change_seq FROM held

@@ -88,7 +88,9 @@ ON CONFLICT (item_id, transaction_id) DO UPDATE SET
     removed_at = NULL,
     -- One that was gone is added again.
     added_seq = iif(removed_at IS NULL, added_seq, excluded.added_seq),
-    changed_seq = excluded.changed_seq";
+    -- Another id of the partner's is no change of what applications read.
+    changed_seq = iif(removed_at IS NULL AND digest = excluded.digest, changed_seq,
+        excluded.changed_seq)";
 
 impl SqliteStore {
     pub(super) async fn store(&self, commit: Commit) -> Result<()> {

@@ -20,6 +20,7 @@ const PLANS: [(&str, &[&str]); 24] = [
         &[
             "i USING INDEX sqlite_autoindex_items_1 (item_id=?)",
             "t USING COVERING INDEX transactions_pending (item_id=?)",
+            "a USING PRIMARY KEY (item_id=? AND account_id=?)",
         ],
     ),
     (work::FREE, &["items USING INDEX sqlite_autoindex_items_1 (item_id=?)"]),

@@ -25,7 +25,9 @@ macro_rules! item_columns {
          i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, \
          i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, \
          (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id \
-          AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending"
+          AND t.settled IS NULL AND t.removed_at IS NULL AND NOT EXISTS (SELECT 1 FROM accounts a \
+              WHERE a.item_id = t.item_id AND a.account_id = t.account_id \
+              AND a.standing = 'closed')) AS oldest_pending"
     };
 }
 pub(super) use item_columns;

@@ -1,9 +1,10 @@
 //! Cases 9 and 44: accounts that come under other ids, or do not come at all.
 
 use crate::kept::{Kept, Row as _, account, days, id as kept_id, posted};
+use chrono::TimeDelta;
 use px_items::merge::{
-    AccountIds, AccountStanding, KnownAccount, MergedAccounts, RemapError, accept, merge_accounts,
-    remap, updated,
+    Absences, AccountIds, AccountStanding, KnownAccount, MergedAccounts, RemapError, accept,
+    merge_accounts, remap, updated,
 };
 use px_types::{model::account::AccountStatus, partner::UserAccountInfoResponse};
 use serde_json::{Value, json};
@@ -27,12 +28,20 @@ fn answer(accounts: &[Value]) -> UserAccountInfoResponse {
 /// Takes an answer in, and checks that the same one again changes nothing more, but that what
 /// it lacks is judged anew.
 fn take(known: &mut Vec<KnownAccount>, accounts: &[Value]) -> MergedAccounts {
-    let merged = merge_accounts(known, answer(accounts));
+    let absences = absences(known);
+    let merged = merge_accounts(known, answer(accounts), &absences);
     *known = updated(std::mem::take(known), &merged.writes);
-    let again = merge_accounts(known, answer(accounts));
+    let again = merge_accounts(known, answer(accounts), &self::absences(known));
     let judged = |known: &KnownAccount| known.standing == AccountStanding::Closed;
     assert!(again.writes.iter().all(|write| judged(&write.known) && !write.new));
     merged
+}
+
+/// All that are missing have been so for six hours.
+fn absences(known: &[KnownAccount]) -> Absences {
+    let now = crate::kept::hour(6);
+    let first = Absences::new([].into(), now - TimeDelta::hours(6), TimeDelta::hours(6));
+    Absences::new(first.of(known), now, TimeDelta::hours(6))
 }
 
 /// Each account as the Item has it: own id, the partner's, standing.

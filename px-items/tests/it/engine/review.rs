@@ -214,7 +214,7 @@ async fn nothing_of_what_may_be_another_customers_is_taken_and_nothing_is_gone()
     let world = World::new();
     for number in 0..12 {
         let amount = format!("{number}.10");
-        world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(1 + number % 5)));
+        world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     let item = world.link().await;
     world.engine.work_off().await;
@@ -225,7 +225,7 @@ async fn nothing_of_what_may_be_another_customers_is_taken_and_nothing_is_gone()
     world.bank.data().rows.clear();
     for number in 0..15 {
         let amount = format!("{number}.99");
-        world.bank.put(row(&format!("x-{number:02}"), &amount, world.days_ago(1 + number % 5)));
+        world.bank.put(row(&format!("x-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     world.bank.data().accounts[0]["current_balance"] = "31337.00".into();
     update(&world, 2).await;
@@ -272,14 +272,14 @@ async fn an_operator_says_that_a_response_is_the_customers() {
     let world = World::new();
     for number in 0..12 {
         let amount = format!("{number}.10");
-        world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(1 + number % 5)));
+        world.bank.put(row(&format!("t-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     let item = world.link().await;
     world.engine.work_off().await;
     world.bank.data().rows.clear();
     for number in 0..12 {
         let amount = format!("{number}.99");
-        world.bank.put(row(&format!("x-{number:02}"), &amount, world.days_ago(1 + number % 5)));
+        world.bank.put(row(&format!("x-{number:02}"), &amount, world.days_ago(number % 3)));
     }
     update(&world, 2).await;
     assert_eq!(suspicion(&world, &item).await, Some(Suspicion::AnotherCustomer));

@@ -143,7 +143,7 @@ async fn case_23_ready_is_told_apart_from_complete() {
     nothing_yet().await;
 
     // The accounts are in, the transactions are not.
-    let walk = Walk { next_end: date("2026-03-01"), start: date("2024-03-01") };
+    let walk = Walk::new(date("2026-03-01"), date("2024-03-01"), chrono::DateTime::UNIX_EPOCH);
     let lease = world.clock.now() + TimeDelta::minutes(1);
     let fetch = |recent, rows: &[&str]| {
         let rows: Vec<_> = rows

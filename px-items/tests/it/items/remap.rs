@@ -11,7 +11,7 @@ use px_items::{
     item::State,
     items::{Items, ItemsErrorKind, LinkedApplication, ReviewScope, TransactionsRequest},
     life::Suspicion,
-    merge::{AccountIds, AccountStanding, KnownAccount, RowRule, merge_accounts},
+    merge::{Absences, AccountIds, AccountStanding, KnownAccount, RowRule, merge_accounts},
     plan::PlanSettings,
     store::{AccountsWrite, Store},
 };
@@ -25,7 +25,11 @@ use std::sync::Arc;
 /// Stores a complete answer as an update does.
 async fn update(world: &World, item: &ItemId, answer: UserAccountInfoResponse) {
     let known = world.store.accounts(item).await.unwrap();
-    let merged = merge_accounts(&known, answer);
+    let merged = merge_accounts(
+        &known,
+        answer,
+        &Absences::new([].into(), world.clock.now(), TimeDelta::zero()),
+    );
     world
         .work(item, |commit| {
             let mut write = AccountsWrite::default();
