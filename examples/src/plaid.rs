@@ -178,23 +178,16 @@ impl DemoPlaid {
             .clock(clock.clone())
             .random(random.clone())
             .build();
-        let postman = sender.waker();
         let engine = Engine::builder(store.clone(), Arc::new(banks.clone()))
             .clock(clock.clone())
             .random(random.clone())
-            .observer(Arc::new(Wakes(postman.clone())))
             .build();
-        let worker = engine.waker();
         let items = Items::builder(store.clone())
             .clock(clock.clone())
             .random(random.clone())
             .environment(config.environment.clone())
             .webhooks(config.allow())
             .applications(Arc::new(clients::all_shown(&config)))
-            .wake(move || {
-                worker.wake();
-                postman.notify_one();
-            })
             .build_shared();
         let registry = Registry::new(&config)?;
         let desk = Desk { items: items.clone(), store: store.clone(), clock: clock.clone() };
@@ -325,15 +318,5 @@ impl DemoPlaid {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
-    }
-}
-
-/// Has webhooks sent as soon as there are some.
-#[derive(Debug)]
-struct Wakes(Arc<tokio::sync::Notify>);
-
-impl px_items::engine::Observer for Wakes {
-    fn observe(&self, _: &px_items::engine::Observed) {
-        self.0.notify_one();
     }
 }

@@ -44,7 +44,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::Notify;
 use work::Task;
 
 /// Keeps the Items of a store in step with their partners.
@@ -62,7 +61,6 @@ struct Inner {
     settings: Settings,
     gates: Arc<Gates>,
     updates: review::PendingCounts,
-    wake: Arc<Notify>,
     stopping: AtomicBool,
 }
 
@@ -76,17 +74,6 @@ pub struct EngineBuilder {
     random: Arc<dyn Random>,
     observer: Arc<dyn Observer>,
     settings: Settings,
-}
-
-/// Tells a running engine that an Item may be due now, so that it does not wait for its next look.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<Notify>);
-
-impl Waker {
-    /// An Item may be due now.
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
 }
 
 impl EngineBuilder {
@@ -134,7 +121,6 @@ impl EngineBuilder {
             observer: self.observer,
             settings: self.settings,
             updates: review::PendingCounts::default(),
-            wake: Arc::default(),
             stopping: AtomicBool::new(false),
         }))
     }
@@ -185,12 +171,6 @@ impl Engine {
             }
             None => Err(EngineError::why_not(inner.store.item(item).await?)),
         }
-    }
-
-    /// Wakes the engine while it runs.
-    #[must_use]
-    pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.0.wake))
     }
 }
 

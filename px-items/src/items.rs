@@ -63,7 +63,6 @@ pub struct Items {
     random: Arc<dyn Random>,
     environment: Environment,
     webhooks: Allow,
-    wake: Arc<dyn Fn() + Send + Sync>,
     applications: Option<Arc<dyn Applications>>,
     plan: PlanSettings,
     stall_notice_after: TimeDelta,
@@ -86,7 +85,6 @@ impl Items {
             random: Arc::new(SystemRandom),
             environment: Environment::Sandbox,
             webhooks: Allow::Public,
-            wake: Arc::new(|| ()),
             applications: None,
             plan: PlanSettings::default(),
             stall_notice_after: DEFAULT_STALL_NOTICE_AFTER,
@@ -149,14 +147,6 @@ impl ItemsBuilder {
     #[must_use]
     pub fn webhooks(mut self, allow: Allow) -> Self {
         self.0.webhooks = allow;
-        self
-    }
-
-    /// What is called when there is work, so that a worker of the same process acts at once. It
-    /// must not block.
-    #[must_use]
-    pub fn wake(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        self.0.wake = Arc::new(wake);
         self
     }
 

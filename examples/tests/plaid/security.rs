@@ -381,6 +381,22 @@ async fn webhooks_do_not_go_inside() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_of_a_demo_do_not_go_into_the_network_of_its_machine() {
+    let world = World::new().await;
+    for webhook in
+        ["http://169.254.169.254/latest/meta-data", "https://10.0.0.1/", "http://app.example/"]
+    {
+        let body = link_request(json!({ "products": ["transactions"], "webhook": webhook }));
+        let code = world.refused("budget-app", "/link/token/create", body).await;
+        assert_eq!(code, "INVALID_FIELD", "{webhook}");
+    }
+    let body =
+        link_request(json!({ "products": ["transactions"], "webhook": "http://127.0.0.1:9200/" }));
+    world.ok("budget-app", "/link/token/create", body).await;
+    world.stop().await;
+}
+
 /// Where the address leads is found out when a webhook is sent. A name that passes every check of
 /// its text and leads inside cannot be had without a name server, so the checks let `localhost`
 /// pass here: what is left is the network that this program sends webhooks with.

@@ -163,7 +163,6 @@ impl Inner {
                     hungry |= crowded_until.is_some_and(|until| self.clock.now() < until);
                 }
                 _ = refreshing.join_next(), if !refreshing.is_empty() => {}
-                () = self.wake.notified() => hungry = true,
                 () = signal.raised() => hungry = true,
                 () = self.clock.sleep(pause.unwrap_or_else(|| self.poll())) => hungry = true,
             }

@@ -309,8 +309,6 @@ impl Items {
         (leave.activity, leave.trail) = (activity, trail);
         let unlinked = self.store.leave(&leave).await?;
         tracing::info!(%item, ?unlinked, "unlinked");
-        // Its tokens wait to be revoked, and its partner to be told.
-        (self.wake)();
         Ok(unlinked)
     }
 
@@ -347,9 +345,7 @@ impl Items {
         let now = self.clock.now();
         let mut change = ConnectionChange::new(item.clone(), application.clone(), to, now);
         change.trail = trail;
-        let changed = self.store.change(&change).await?;
-        (self.wake)();
-        Ok(changed)
+        Ok(self.store.change(&change).await?)
     }
 
     /// A connection that may be stored, with a key for its cursors.
@@ -405,7 +401,6 @@ impl Items {
             }
         };
         tracing::info!(item = %linked.item_id, created = linked.created, "linked");
-        (self.wake)();
         Ok(linked)
     }
 

@@ -82,7 +82,6 @@ impl Items {
         match self.store.notify(&batch).await? {
             NotifyOutcome::Applied => {
                 tracing::debug!(%institution, count, "notified");
-                (self.wake)();
                 Ok(())
             }
             NotifyOutcome::Unknown(index) => Err(unknown(index)),

@@ -88,7 +88,6 @@ impl Items {
             }
         }
         tracing::info!(%item, "decided what came under another id");
-        (self.wake)();
         Ok(())
     }
 

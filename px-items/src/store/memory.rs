@@ -13,9 +13,9 @@ use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataKind,
     DataRead, Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke,
     NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
-    ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store,
-    Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked, UpdateCount,
-    WebhookSettlement, rules,
+    ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals,
+    Store, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
+    UpdateCount, WebhookSettlement, rules,
 };
 use crate::{
     connection::Connection,
@@ -462,11 +462,9 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        let silent = commit.news.is_silent();
+        let signals = self.signals.of_commit(&commit);
         self.lock().commit(commit)?;
-        if !silent {
-            self.signals.outbox.raise();
-        }
+        signals.into_iter().flatten().for_each(Signal::raise);
         Ok(())
     }
 
@@ -533,8 +531,10 @@ impl Store for MemoryStore {
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
         let outcome = self.lock().notify(batch)?;
-        self.signals.items.raise();
-        self.signals.outbox.raise();
+        if outcome == NotifyOutcome::Applied {
+            self.signals.items.raise();
+            self.signals.outbox.raise();
+        }
         Ok(outcome)
     }
 

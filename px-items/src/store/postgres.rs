@@ -63,9 +63,9 @@ use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
-    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError,
-    StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
-    UpdateCount, WebhookSettlement, digests::DigestKey,
+    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
+    StoreError, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
+    Unlinked, UpdateCount, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
@@ -432,9 +432,7 @@ impl Store for PostgresStore {
 
     async fn commit(&self, commit: Commit) -> Result<()> {
         daily!(self, |db| self.store(db, &commit))?;
-        if !commit.news.is_silent() {
-            self.signals.outbox.raise();
-        }
+        self.signals.of_commit(&commit).into_iter().flatten().for_each(Signal::raise);
         Ok(())
     }
 
@@ -483,8 +481,10 @@ impl Store for PostgresStore {
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
         let outcome = daily!(self, |db| self.apply(db, batch))?;
-        self.signals.items.raise();
-        self.signals.outbox.raise();
+        if outcome == NotifyOutcome::Applied {
+            self.signals.items.raise();
+            self.signals.outbox.raise();
+        }
         Ok(outcome)
     }
 

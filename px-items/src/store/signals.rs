@@ -1,5 +1,6 @@
 //! Signals: how a commit wakes the components of the same process that have to act on it.
 
+use super::{Commit, Then};
 use std::{
     pin::pin,
     sync::{
@@ -26,6 +27,15 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Returns the signals to raise after a commit: it may leave something to send, and the Item due.
+    pub(super) fn of_commit(&self, commit: &Commit) -> [Option<&Signal>; 2] {
+        let is_due = matches!(
+            commit.then,
+            Then::Release { due_at: Some(due_at), .. } if due_at <= commit.now
+        );
+        [is_due.then_some(&self.items), (!commit.news.is_silent()).then_some(&self.outbox)]
+    }
+
     pub(super) fn raise_all(&self) {
         for signal in [&self.items, &self.outbox, &self.revocations] {
             signal.raise();

@@ -50,8 +50,8 @@ use super::{
     Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
     Fence, ItemRecord, KeyUsage, Leave, Linked, ListedItem, LostTokens, MayRevoke, NewLink,
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
-    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signals, Store, StoreError,
-    StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
+    Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
+    StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
     TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, digests::DigestKey,
 };
 use crate::{
@@ -406,11 +406,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<()> {
-        let silent = commit.news.is_silent();
+        let signals = self.signals.of_commit(&commit);
         daily!(self, self.store(commit))?;
-        if !silent {
-            self.signals.outbox.raise();
-        }
+        signals.into_iter().flatten().for_each(Signal::raise);
         Ok(())
     }
 
@@ -459,8 +457,10 @@ impl Store for SqliteStore {
 
     async fn notify(&self, batch: &NotifyBatch) -> Result<NotifyOutcome> {
         let outcome = daily!(self, self.apply(batch))?;
-        self.signals.items.raise();
-        self.signals.outbox.raise();
+        if outcome == NotifyOutcome::Applied {
+            self.signals.items.raise();
+            self.signals.outbox.raise();
+        }
         Ok(outcome)
     }
 

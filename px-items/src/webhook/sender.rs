@@ -23,7 +23,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::Notify;
 
 /// The most that is read of an answer's body, which says nothing.
 const BODY: usize = 1 << 20;
@@ -108,7 +107,6 @@ struct Inner {
     settings: SenderSettings,
     limits: HttpLimits,
     circuits: Mutex<BTreeMap<Endpoint, Circuit>>,
-    wake: Arc<Notify>,
 }
 
 impl Sender {
@@ -131,13 +129,6 @@ impl Sender {
         }
     }
 
-    /// Wakes the sender at once (`notify_one`). Commits of the same process through the sender's
-    /// store wake it by themselves ([`Signals`](crate::store::Signals)); this is for tests.
-    #[must_use]
-    pub fn waker(&self) -> Arc<Notify> {
-        self.0.wake.clone()
-    }
-
     /// Sends what is due, until `stop`; then ends what is under way and gives the rest back.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
         let inner = &self.0;
@@ -151,7 +142,6 @@ impl Sender {
                 biased;
                 () = &mut stop => break,
                 () = desk.landed() => look = desk.go_on(look).await,
-                () = inner.wake.notified() => look = Look::More,
                 () = outbox.raised() => look = Look::More,
                 () = &mut poll => {
                     poll = inner.clock.sleep(inner.settings.poll);
@@ -254,7 +244,6 @@ impl SenderBuilder {
             settings: self.settings,
             limits,
             circuits: Mutex::default(),
-            wake: Arc::default(),
         }))
     }
 }

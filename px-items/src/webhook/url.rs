@@ -16,7 +16,9 @@ pub enum Allow {
     /// `https`, and no host that is plainly inside.
     #[default]
     Public,
-    /// Also `http`, this machine and its networks: for tests and demonstrations.
+    /// Also loopback addresses and `localhost`, over `http` too: for demonstrations on one machine.
+    LoopbackOrPublic,
+    /// Also `http`, this machine and its networks: for tests.
     Anywhere,
 }
 
@@ -29,7 +31,8 @@ pub enum Allow {
 /// use px_items::webhook::{Allow, check_url};
 /// assert!(check_url("https://app.example/plaid?tenant=7", Allow::Public).is_ok());
 /// assert!(check_url("https://10.0.0.1/", Allow::Public).is_err());
-/// assert!(check_url("http://localhost:8080/", Allow::Anywhere).is_ok());
+/// assert!(check_url("http://localhost:8080/", Allow::LoopbackOrPublic).is_ok());
+/// assert!(check_url("http://10.0.0.1/", Allow::LoopbackOrPublic).is_err());
 /// ```
 ///
 /// # Errors
@@ -42,8 +45,14 @@ pub fn check_url(text: &str, allow: Allow) -> Result<(), UrlError> {
     if text.parse::<http::Uri>().is_err() {
         return Err(UrlError("has characters that must be percent-encoded"));
     }
-    match (url.scheme(), allow) {
-        ("https", _) | ("http", Allow::Anywhere) => {}
+    let is_inside = match allow {
+        Allow::Public => false,
+        Allow::LoopbackOrPublic => is_loopback(&url),
+        Allow::Anywhere => true,
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_inside => {}
         _ => return Err(UrlError("is not https")),
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -52,7 +61,7 @@ pub fn check_url(text: &str, allow: Allow) -> Result<(), UrlError> {
     if url.fragment().is_some() {
         return Err(UrlError("has a fragment, which is never sent"));
     }
-    if allow == Allow::Public && !may_be_public(&url) {
+    if !is_inside && !may_be_public(&url) {
         return Err(UrlError("is not on the public internet"));
     }
     Ok(())
@@ -67,6 +76,15 @@ pub struct UrlError(&'static str);
 pub(super) fn origin(text: &str) -> String {
     Url::parse(text)
         .map_or_else(|_| "(no URL)".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(v4)) => v4.is_loopback(),
+        Some(Host::Ipv6(v6)) => v6.to_canonical().is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 fn may_be_public(url: &Url) -> bool {
@@ -86,6 +104,35 @@ fn may_be_public(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_demonstration_reaches_loopback_but_not_the_network_of_its_machine() {
+        let check = |url| check_url(url, Allow::LoopbackOrPublic).is_ok();
+        for good in [
+            "http://127.0.0.1:9200/hook",
+            "http://127.1.2.3/",
+            "http://[::1]:9200/",
+            "http://localhost:9200/",
+            "https://localhost/",
+            "https://app.example/hook",
+        ] {
+            assert!(check(good), "{good}");
+        }
+        for bad in [
+            "http://169.254.169.254/latest/meta-data",
+            "https://169.254.169.254/",
+            "http://10.0.0.1/",
+            "http://0.0.0.0/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fe80::1]/",
+            "http://app.example/",
+            "http://localhost.example/",
+            "http://printer/",
+            "http://2852039166/",
+        ] {
+            assert!(!check(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn ssrf_corpus_of_webhook_addresses() {

@@ -41,10 +41,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use url::Url;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -99,19 +96,13 @@ impl Plaid {
         let transport = Arc::new(ReqwestTransport::new()?);
         let sender =
             Sender::builder(store.clone(), transport, signer.clone()).clock(clock.clone()).build();
-        let postman = sender.waker();
         let engine = Engine::builder(store.clone(), Arc::new(partners))
             .clock(clock.clone())
-            .observer(Arc::new(Progress::new(postman.clone())?))
+            .observer(Arc::new(Progress::new()?))
             .build();
-        let worker = engine.waker();
         let items = Items::builder(store.clone())
             .clock(clock.clone())
             .webhooks(px_items::webhook::Allow::Anywhere)
-            .wake(move || {
-                worker.wake();
-                postman.notify_one();
-            })
             .build();
         Ok(Self { items, clock, calls, bank, store, engine, sender, signer, institution })
     }
@@ -196,9 +187,9 @@ impl Plaid {
         Ok(self.store.item(item).await?.map(|record| record.state))
     }
 
-    /// Has the workers look for Items that are due.
+    /// Has the workers look for Items that became due by a jump of the clock, which no commit tells.
     pub(crate) fn wake(&self) {
-        self.engine.waker().wake();
+        self.store.signals().items.raise();
     }
 
     /// Lets the workers work for a moment.
@@ -313,25 +304,23 @@ impl HttpTransport for Counted {
     }
 }
 
-/// A progress bar over the days of the initial fetch; has webhooks sent as soon as there are some.
+/// A progress bar over the days of the initial fetch.
 #[derive(Debug)]
 struct Progress {
     bar: ProgressBar,
     rows: AtomicU64,
-    postman: Arc<Notify>,
 }
 
 impl Progress {
-    fn new(postman: Arc<Notify>) -> Result<Self, Failure> {
+    fn new() -> Result<Self, Failure> {
         let style = ProgressStyle::with_template("   {bar:40} {pos}/{len} days  {msg}")?;
         let bar = ProgressBar::new(0).with_style(style);
-        Ok(Self { bar, rows: AtomicU64::new(0), postman })
+        Ok(Self { bar, rows: AtomicU64::new(0) })
     }
 }
 
 impl Observer for Progress {
     fn observe(&self, event: &Observed) {
-        self.postman.notify_one();
         match event {
             Observed::WindowRead { window, rows, left: Some(walk), .. } => {
                 let rows = self.rows.fetch_add(*rows, Ordering::Relaxed) + rows;

@@ -43,9 +43,10 @@ impl Config {
     /// Which addresses of webhooks are accepted.
     #[must_use]
     pub fn allow(&self) -> Allow {
-        match self.private_webhooks || self.local_webhooks {
-            true => Allow::Anywhere,
-            false => Allow::Public,
+        match (self.private_webhooks, self.local_webhooks) {
+            (true, _) => Allow::Anywhere,
+            (false, true) => Allow::LoopbackOrPublic,
+            (false, false) => Allow::Public,
         }
     }
 

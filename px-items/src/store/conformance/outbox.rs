@@ -1,7 +1,9 @@
 //! Webhooks: they come with the commit, and wait until they were delivered.
 
 use super::world::*;
-use crate::store::{Listener, QueuedWebhook, Store, StoreErrorKind, WebhookSettlement};
+use crate::store::{
+    Listener, NotifyAsk, NotifyBatch, QueuedWebhook, Store, StoreErrorKind, Then, WebhookSettlement,
+};
 use px_types::model::plaid_error::{PlaidError, PlaidErrorType};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -332,9 +334,22 @@ pub(super) async fn a_commit_raises_the_signals_of_its_work(store: Arc<dyn Store
     commit.news = something_new();
     world.0.commit(commit).await.unwrap();
     assert!(raised(&mut outbox));
+    let record = world.hold("anna").await;
     raised(&mut items);
-    world.notify("anna", crate::store::NotifyAsk::Update { since: None }, 1).await;
+    world.0.commit(finish(&record, 1000)).await.unwrap();
+    assert!(!raised(&mut items), "it is due later");
+    let record = world.hold("anna").await;
+    let mut commit = finish(&record, 1000);
+    if let Then::Release { due_at, .. } = &mut commit.then {
+        *due_at = Some(commit.now);
+    }
+    world.0.commit(commit).await.unwrap();
+    assert!(raised(&mut items), "it is due at once");
+    world.notify("anna", NotifyAsk::Update { since: None }, 1).await;
     assert!(raised(&mut items));
+    let asks = vec![(digest("nobody/app"), NotifyAsk::Update { since: None })];
+    world.0.notify(&NotifyBatch::new(bank(), asks, at(1))).await.unwrap();
+    assert!(!raised(&mut items), "the notification was refused");
     raised(&mut revocations);
     world.0.unlink(&item("anna"), Some(&app("app")), at(2)).await.unwrap();
     assert!(raised(&mut revocations));

@@ -66,7 +66,7 @@ async fn a_notification_makes_items_due_from_its_date_on() {
     }
     assert!(is_due(&world, &one.item_id).await);
     assert!(!is_due(&world, &other.item_id).await);
-    assert_eq!(world.woken(), 2);
+    assert!(world.woken());
 
     world
         .items
@@ -116,7 +116,7 @@ async fn one_unknown_entry_stops_all_of_them() {
         assert!(!is_due(&world, &linked.item_id).await);
         assert_eq!(world.state(&linked.item_id).await, State::Idle);
     }
-    assert_eq!(world.woken(), 0, "nothing happened");
+    assert!(!world.woken(), "nothing happened");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A store in memory with one Item, filled by hand as a worker would.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
 use px_client::oauth::TokenSet;
 use px_core::{Clock, SeededRandom};
 use px_items::{
@@ -9,7 +10,7 @@ use px_items::{
     items::{Items, LinkedApplication},
     life::History,
     merge::{AccountStanding, AccountWrite, Change, KnownAccount, TransactionWrite},
-    store::{AccountsWrite, Commit, MemoryStore, Store, Then},
+    store::{AccountsWrite, Commit, Listener, MemoryStore, Store, Then},
 };
 use px_types::{
     AccessToken, AccountId, Amount, ApplicationId, Date, InstitutionId, ItemAccessToken, ItemId,
@@ -24,10 +25,7 @@ use px_types::{
     webhook::Environment,
 };
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -73,7 +71,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) items: Items,
-    woken: Arc<AtomicUsize>,
+    woken: Arc<Mutex<Listener>>,
 }
 
 impl World {
@@ -83,15 +81,11 @@ impl World {
 
     pub(crate) fn over(store: Arc<dyn Store>) -> Self {
         let clock = Arc::new(HandClock::at("2026-03-01T12:00:00Z"));
-        let woken = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&woken);
         let items = Items::builder(Arc::clone(&store))
             .clock(Arc::clone(&clock) as Arc<dyn Clock>)
             .random(Arc::new(SeededRandom::new(1)))
-            .wake(move || {
-                count.fetch_add(1, Ordering::Relaxed);
-            })
             .build();
+        let woken = Arc::new(Mutex::new(store.signals().items.listen()));
         Self { store, clock, items, woken }
     }
 
@@ -149,9 +143,9 @@ impl World {
         connection
     }
 
-    /// How often work was announced since the last time.
-    pub(crate) fn woken(&self) -> usize {
-        self.woken.swap(0, Ordering::Relaxed)
+    /// Returns whether the store raised the signal of due Items since the last call.
+    pub(crate) fn woken(&self) -> bool {
+        self.woken.lock().unwrap().raised().now_or_never().is_some()
     }
 
     /// Works on an Item as a worker does, which stores what `work` says, and ends well.
