@@ -70,7 +70,7 @@ async fn serve(callback: &str) -> String {
     let (id, secret) =
         (ClientId::new("plaid").unwrap(), ClientSecret::new("s3cret-of-plaid-at-the-bank"));
     let mut config = BankConfig::new(&issuer, id, secret, [callback.to_owned()]);
-    config.filling = Some(Filling { seed: 1, users: 0 });
+    config.filling = Some(Filling { seed: 1, users: 0, busy: false });
     let bank = Bank::open(config).await.unwrap();
     tokio::spawn(async move { px_server::hyper::serve(listener, bank.router()).await });
     issuer
@@ -178,6 +178,18 @@ async fn walk(
     driver.click("[name=decision][value=deny]").await;
     let query = callback.query().await;
     assert!(query.contains("error=access_denied"), "{query}");
+
+    driver.open(&authorize(issuer, &callback.uri)).await;
+    driver.fill("[name=username]", "user_otp").await;
+    driver.fill("[name=password]", "pass_good\u{e007}").await;
+    driver.wait_for("[name=delivery]").await;
+    shot("8-where-to-send-a-code").await;
+    driver.click("form button.primary").await;
+    driver.wait_for("[name=code]").await;
+    assert_eq!(driver.active_name().await, "code");
+    driver.fill("[name=code]", "000000\u{e007}").await;
+    driver.wait_for("[role=alert]").await;
+    shot("9-wrong-code").await;
 
     let unknown = authorize(issuer, &callback.uri).replace("client_id=plaid", "client_id=someone");
     driver.open(&unknown).await;

@@ -63,7 +63,7 @@ async fn waits() -> Result<Vec<f64>, Failure> {
 
     let today = Date::from(SystemClock::new().now().date_naive());
     let town = Town::open(None, |bank, _| {
-        bank.filling = Some(Filling { seed: 1, users: 0 });
+        bank.filling = Some(Filling { seed: 1, users: 0, busy: true });
         // Days pass at the bank alone, and it must not get ahead of Plaid's clock.
         bank.start_date = Some(today.minus_days(DAYS as u64 + 10));
     })

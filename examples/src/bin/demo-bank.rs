@@ -245,7 +245,7 @@ async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
         BankConfig::new(issuer.clone(), options.client_id, secret, options.redirect_uri);
     config.client_name = options.client_name;
     config.database = Database::from(options.database.as_path());
-    config.filling = Some(Filling { seed: options.seed, users: options.users });
+    config.filling = Some(Filling { seed: options.seed, users: options.users, busy: true });
     config.rate_limit = options.rate_limit;
     config.start_date = options.start_date;
     config.plaid = plaid;

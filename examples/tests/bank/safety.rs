@@ -35,8 +35,11 @@ async fn the_books_are_their_owners_alone_and_hold_no_token() {
     // Notifications that wait for a Plaid that is down are in the books too.
     plaid.state().down = true;
     world.bank.advance(30).await.unwrap();
-    let token = format!("access-s3cret-{user}");
-    assert!(plaid.state().items.contains_key(&token));
+    let at_plaid = format!("access-s3cret-{user}");
+    assert!(plaid.state().items.contains_key(&at_plaid));
+    let given = world.tokens("user_empty").await;
+    let token = |name: &str| given[name].as_str().unwrap().to_owned();
+    let tokens = [at_plaid, token("access_token"), token("refresh_token")];
     let Database::File(file) = &world._books.as_ref().unwrap().database else { panic!("no file") };
     let folder = file.parent().unwrap();
     let mut looked_at = 0;
@@ -45,8 +48,9 @@ async fn the_books_are_their_owners_alone_and_hold_no_token() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{} can be read by others: {mode:o}", path.display());
         let bytes = std::fs::read(&path).unwrap();
-        let found = bytes.windows(token.len()).any(|part| part == token.as_bytes());
-        assert!(!found, "{} holds a token in plain text", path.display());
+        let found =
+            |token: &String| bytes.windows(token.len()).any(|part| part == token.as_bytes());
+        assert!(!tokens.iter().any(found), "{} holds a token in plain text", path.display());
         looked_at += 1;
     }
     assert!(looked_at >= 2, "the database and its log");

@@ -51,6 +51,7 @@ impl Tour<'_> {
         };
         driver.open(&format!("{}{path}", self.at.applications)).await;
         if driver.count("form[action$='/enter']").await > 0 {
+            look("00-household").await;
             driver.fill("[name=password]", &format!("{}{ENTER}", self.password)).await;
             driver.wait_for("form[action$='/connect'] button").await;
         }
@@ -131,6 +132,35 @@ impl Tour<'_> {
         let code = TotpSecret::from_base32(TOTP_SECRET).unwrap().code(SystemClock::new().now());
         driver.fill("[name=code]", &format!("{}{ENTER}", code.expose())).await;
         driver.wait_for("form[action$='/accounts']").await;
+    }
+}
+
+impl Tour<'_> {
+    /// From the site of the bank to the consent at Plaid, by a customer who shares nothing yet.
+    async fn share_from_the_bank(&self) {
+        let driver = self.driver;
+        driver.forget_cookies().await;
+        driver.open(&format!("{}/apps", self.at.bank)).await;
+        driver.fill("[name=username]", "user_kba").await;
+        driver.fill("[name=password]", &format!("{PASSWORD}{ENTER}")).await;
+        driver.wait_for("[name=answer-0]").await;
+        self.look("25-questions-at-the-bank").await;
+
+        // A customer who shares nothing yet.
+        driver.forget_cookies().await;
+        driver.open(&format!("{}/apps", self.at.bank)).await;
+        driver.fill("[name=username]", "user_empty").await;
+        driver.fill("[name=password]", &format!("{PASSWORD}{ENTER}")).await;
+        driver.wait_for("form[action='/apps/connect'] button").await;
+        driver.click("form[action='/apps/connect'] button").await;
+        driver.wait_for("[name=account_id]").await;
+        self.look("26-share").await;
+        driver.click("[name=decision][value=allow]").await;
+        driver.wait_for("[role=alert]").await;
+        self.look("27-nothing-picked").await;
+        driver.click("li:nth-child(1) label").await;
+        driver.click("[name=decision][value=allow]").await;
+        driver.wait_for("form[action$='/consent'] [value=allow]").await;
     }
 }
 
@@ -222,6 +252,7 @@ async fn walk(tour: &Tour<'_>) {
     tour.look("16-messages").await;
 
     tour.second_factors().await;
+    tour.share_from_the_bank().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +266,7 @@ async fn two_applications_are_linked_seen_and_ended() {
     for (size, name) in [((1280, 800), "desktop"), ((390, 844), "phone")] {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let town = Town::open(None, |bank, _| {
-            bank.filling = Some(Filling { seed: 1, users: 0 });
+            bank.filling = Some(Filling { seed: 1, users: 0, busy: false });
             let lines = sent.clone();
             bank.outbox = Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()));
         });

@@ -85,7 +85,7 @@ async fn books(dir: &std::path::Path) -> Database {
         let file = dir.path().join("filled.sqlite");
         let today = START[..10].parse().unwrap();
         let ledger = Ledger::open(&Database::File(file.clone()), today).await.unwrap();
-        ledger.fill(Filling { seed: 1, users: 2 }).await.unwrap();
+        ledger.fill(Filling { seed: 1, users: 2, busy: true }).await.unwrap();
         // The last connection to go writes everything into the one file.
         ledger.pool().close().await;
         std::fs::read(file).unwrap()

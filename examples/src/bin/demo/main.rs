@@ -13,7 +13,7 @@ mod story;
 use clap::Parser;
 use demo_bank::{
     Bank, BankConfig,
-    ledger::import::Progress,
+    ledger::{fill::Filling, import::Progress},
     password::PASSWORD,
     plaid::ops::Figures,
     town::{Addresses, Town},
@@ -78,7 +78,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let issuer = format!("http://{}", listener.local_addr()?);
     let secret = random_secret()?;
-    let bank = open_bank(&issuer, &secret, arguments.ledger.as_deref()).await?;
+    // Its books alone would take most of the time.
+    let busy = arguments.user.as_deref() == Some("user_busy");
+    let filling = arguments.ledger.is_none().then(|| Filling { busy, ..Filling::default() });
+    let bank = open_bank(&issuer, &secret, filling, arguments.ledger.as_deref()).await?;
     let names = bank.ledger().usernames().await?;
     let username = match (&arguments.user, &arguments.ledger) {
         (Some(name), _) => name.clone(),
@@ -132,14 +135,13 @@ async fn serve(books: Option<&Path>) -> Result<(), Failure> {
 async fn open_bank(
     issuer: &str,
     secret: &ClientSecret,
+    filling: Option<Filling>,
     books: Option<&Path>,
 ) -> Result<Bank, Failure> {
     let client_id = ClientId::new(plaid::CLIENT_ID)?;
     let redirect = [plaid::REDIRECT_URI.to_owned()];
     let mut config = BankConfig::new(issuer, client_id, secret.clone(), redirect);
-    if books.is_some() {
-        config.filling = None;
-    }
+    config.filling = filling;
     let bank = Bank::open(config).await?;
     if let Some(file) = books {
         import(&bank, file).await?;

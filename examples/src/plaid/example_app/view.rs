@@ -49,12 +49,13 @@ pub(super) fn sign_in(app: &Application, path: &str, wrong: bool, link: &str) ->
                 p { (promise(app)) }
                 @if wrong { p class="ended" id="message" role="alert" { "That is not the password." } }
                 form method="post" action={ (path) "/enter" } class="enter" {
-                    label for="password" { "The password of your household" }
+                    label for="password" { "Your household’s password" }
                     input id="password" name="password" type="password" autocomplete="current-password" required
-                        maxlength="64" autofocus aria-invalid[wrong] aria-describedby=[wrong.then_some("message")];
+                        maxlength="64" autofocus aria-invalid[wrong]
+                        aria-describedby=(if wrong { "message hint" } else { "hint" });
+                    small id="hint" { "The program that serves this demonstration prints it when it starts." }
                     button type="submit" class="primary" { "Sign in" }
                 }
-                p { small { "It was printed where this demonstration was started." } }
             }
         },
     )
