@@ -185,7 +185,6 @@ impl DemoPlaid {
         let items = Items::builder(store.clone())
             .clock(clock.clone())
             .random(random.clone())
-            .environment(config.environment.clone())
             .webhooks(config.allow())
             .applications(Arc::new(clients::all_shown(&config)))
             .build_shared();

@@ -25,7 +25,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         Command::Item(show) => item::run(&open().await?, show).await,
         Command::Sync { item } => sync::run(cli, &open().await?, item).await,
         Command::Run(options) => run::run(cli, options).await,
-        Command::Unlink(unlink) => unlink::run(cli, &open().await?, unlink).await,
+        Command::Unlink(unlink) => unlink::run(&open().await?, unlink).await,
         Command::Review(options) => review::review(&open().await?, options).await,
         Command::Accept(decide) => review::accept(&open().await?, decide).await,
         Command::Remap { decide, onto } => review::remap(&open().await?, decide, onto).await,

@@ -49,7 +49,6 @@ use crate::{
 };
 use chrono::TimeDelta;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
-use px_types::webhook::Environment;
 use reads::Reads;
 use std::{fmt, sync::Arc};
 
@@ -61,7 +60,6 @@ pub struct Items {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    environment: Environment,
     webhooks: Allow,
     applications: Option<Arc<dyn Applications>>,
     plan: PlanSettings,
@@ -75,7 +73,8 @@ pub struct Items {
 pub struct ItemsBuilder(Items);
 
 impl Items {
-    /// Sets it up over a store, with the machine's clock and randomness, for the sandbox.
+    /// Sets it up over a store, with the machine's clock and randomness, for the store's
+    /// environment.
     #[must_use]
     pub fn builder(store: Arc<dyn Store>) -> ItemsBuilder {
         ItemsBuilder(Self {
@@ -83,7 +82,6 @@ impl Items {
             store,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            environment: Environment::Sandbox,
             webhooks: Allow::Public,
             applications: None,
             plan: PlanSettings::default(),
@@ -99,7 +97,6 @@ impl Items {
             Arc::clone(&self.store),
             Arc::clone(&self.clock),
             Arc::clone(&self.random),
-            self.environment.clone(),
         )
     }
 
@@ -133,13 +130,6 @@ impl ItemsBuilder {
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.0.random = random;
-        self
-    }
-
-    /// The environment that access tokens name; the store's.
-    #[must_use]
-    pub fn environment(mut self, environment: Environment) -> Self {
-        self.0.environment = environment;
         self
     }
 
@@ -194,7 +184,7 @@ impl fmt::Debug for Items {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items")
             .field("store", &self.store)
-            .field("environment", &self.environment)
+            .field("environment", self.store.environment())
             .finish_non_exhaustive()
     }
 }

@@ -89,6 +89,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// the inner one's.
     fn signals(&self) -> &Signals;
 
+    /// The environment that this store was opened for. Webhooks and tokens name it. A store that
+    /// wraps another one returns the inner one's.
+    fn environment(&self) -> &Environment;
+
     // ---- connections -------------------------------------------------------------------------
 
     /// Connects an application to a user's Item, which is made if there is none.
@@ -470,7 +474,8 @@ pub(crate) const UNREADABLE_RETRY: TimeDelta = TimeDelta::hours(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// Said in every webhook.
+    /// Named in every webhook and token. A database remembers the one that it was opened for
+    /// first, and cannot be opened for another.
     pub environment: Environment,
     /// Seals the tokens.
     pub vault: Arc<dyn Envelope>,

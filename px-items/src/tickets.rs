@@ -88,7 +88,6 @@ pub struct Tickets {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    environment: Environment,
 }
 
 impl Tickets {
@@ -96,9 +95,8 @@ impl Tickets {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        environment: Environment,
     ) -> Self {
-        Self { store, clock, random, environment }
+        Self { store, clock, random }
     }
 
     /// Makes a link token; [`LINK_LIFE`], or [`TIED_LINK_LIFE`] when it is tied to an Item.
@@ -197,7 +195,7 @@ impl Tickets {
         payload: &(impl Serialize + Sync),
         life: TimeDelta,
     ) -> Result<(String, DateTime<Utc>), ItemsError> {
-        let token = unguessable(kind.as_str(), &*self.random, &self.environment);
+        let token = unguessable(kind.as_str(), &*self.random, self.store.environment());
         let now = self.clock.now();
         let expires_at = now + life;
         let payload = serde_json::to_vec(payload).map(Zeroizing::new).map_err(|_| {

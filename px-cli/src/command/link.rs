@@ -49,7 +49,6 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     }
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
-        .environment(cli.common.environment.clone())
         // Whether private addresses are reached is said where webhooks are sent.
         .webhooks(px_items::webhook::Allow::Anywhere)
         // With it the institution is told that the application is connected.

@@ -1,7 +1,7 @@
 //! `px unlink`: takes applications off an Item.
 
 use crate::{
-    cli::{Cli, Unlink},
+    cli::Unlink,
     context::Context,
     failure::{Failure, Result},
     output::{print, print_json},
@@ -18,7 +18,7 @@ struct Line<'a> {
     item_removed: bool,
 }
 
-pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result<()> {
+pub(crate) async fn run(context: &Context, unlink: &Unlink) -> Result<()> {
     let item = &unlink.item;
     context.item(item).await?;
     let applications: Vec<ApplicationId> = match &unlink.application {
@@ -33,7 +33,6 @@ pub(crate) async fn run(cli: &Cli, context: &Context, unlink: &Unlink) -> Result
     }
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
-        .environment(cli.common.environment.clone())
         // The institution is told who leaves, by its id: names are kept nowhere.
         .applications(Arc::new(FixedApplications::new()))
         .build();

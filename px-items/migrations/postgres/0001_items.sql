@@ -8,7 +8,8 @@
 
 -- The newest migration that a program must know to work on this schema. A migration that takes away
 -- what an earlier version uses raises it.
-CREATE TABLE compatibility (oldest bigint NOT NULL);
+-- `environment` is the one that the database was opened for first; it is never opened for another.
+CREATE TABLE compatibility (oldest bigint NOT NULL, environment text);
 INSERT INTO compatibility (oldest) VALUES (1);
 
 CREATE TABLE items (

@@ -5,7 +5,8 @@
 
 -- The newest migration that a program must know to work on this schema. A migration that takes away
 -- what an earlier version uses raises it.
-CREATE TABLE compatibility (oldest INTEGER NOT NULL) STRICT;
+-- `environment` is the one that the database was opened for first; it is never opened for another.
+CREATE TABLE compatibility (oldest INTEGER NOT NULL, environment TEXT) STRICT;
 INSERT INTO compatibility (oldest) VALUES (1);
 
 -- The schedule is this table: a worker takes the Items whose `wake_at` has come.

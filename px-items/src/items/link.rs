@@ -97,7 +97,7 @@ impl Items {
         connection: Connection,
     ) -> Result<LinkedApplication, ItemsError> {
         let holder = self.joining(connection)?;
-        let access_token = token::mint(&*self.random, &self.environment);
+        let access_token = token::mint(&*self.random, self.store.environment());
         let digest = token::digest(&access_token);
         let new = self.new_link((institution, user), authorization.into(), holder, digest).await?;
         let linked = self.store_link(new).await?;
@@ -186,7 +186,7 @@ impl Items {
         if !self.is_caller(&Holder::Application(application.clone())) {
             return Err(ItemsError::invalid_public_token());
         }
-        let access_token = token::mint(&*self.random, &self.environment);
+        let access_token = token::mint(&*self.random, self.store.environment());
         let digest = tickets::digest(public_token.expose());
         let access = token::digest(&access_token);
         let now = self.clock.now();
@@ -213,7 +213,7 @@ impl Items {
         if !self.is_caller(&Holder::Partner(institution.clone())) {
             return Err(ItemsError::invalid_access_token());
         }
-        let access_token = token::mint(&*self.random, &self.environment);
+        let access_token = token::mint(&*self.random, self.store.environment());
         let digest = token::digest(&access_token);
         let new =
             self.new_link((institution, user), tokens.into(), NewHolder::Partner, digest).await?;
@@ -244,7 +244,7 @@ impl Items {
                 None
             }
         };
-        let new = token::mint(&*self.random, &self.environment);
+        let new = token::mint(&*self.random, self.store.environment());
         let given = self.store.give_access(item, application, &token::digest(&new)).await?;
         given.then_some(new).ok_or_else(ItemsError::item_not_found)
     }
@@ -258,7 +258,7 @@ impl Items {
         token: &ItemAccessToken,
     ) -> Result<ItemAccessToken, ItemsError> {
         self.access(token).await?;
-        let new = token::mint(&*self.random, &self.environment);
+        let new = token::mint(&*self.random, self.store.environment());
         let replaced =
             self.store.replace_access(&token::digest(token), &token::digest(&new)).await?;
         replaced.then_some(new).ok_or_else(ItemsError::invalid_access_token)
@@ -405,7 +405,7 @@ impl Items {
     }
 
     fn public_token(&self) -> NewPublicToken {
-        let token = PublicToken::new(tickets::mint_public(&*self.random, &self.environment));
+        let token = PublicToken::new(tickets::mint_public(&*self.random, self.store.environment()));
         let digest = tickets::digest(token.expose());
         NewPublicToken::new(token, digest, self.clock.now() + tickets::PUBLIC_LIFE)
     }

@@ -1,5 +1,7 @@
 //! Why a store did not do something.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use px_types::webhook::Environment;
 use std::{error::Error as StdError, fmt};
 
 /// A result of a store.
@@ -31,6 +33,8 @@ pub enum StoreErrorKind {
     TimedOut,
     /// The schema belongs to a version of this program that this one cannot work beside.
     Schema,
+    /// The database belongs to another environment than the one that it was opened for.
+    Environment,
     /// What is stored cannot be read: a fault of a program, or another key.
     Corrupt,
 }
@@ -99,6 +103,18 @@ impl StoreError {
              not that of this build; use that build, or make the database again"
         );
         Self::new(StoreErrorKind::Schema, what)
+    }
+
+    /// Checks that a database belongs to the environment that it is opened for.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn check_environment(owner: &str, opened_for: &Environment) -> Result<()> {
+        if owner == opened_for.as_str() {
+            return Ok(());
+        }
+        let what = format!(
+            "the database belongs to the environment `{owner}`, and was opened for `{opened_for}`"
+        );
+        Err(Self::new(StoreErrorKind::Environment, what))
     }
 
     /// What kind of failure it is.

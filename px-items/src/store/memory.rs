@@ -42,19 +42,21 @@ use std::{
 
 /// A store in memory.
 pub struct MemoryStore {
+    environment: Environment,
     inner: Mutex<Inner>,
     signals: Signals,
 }
 
 impl MemoryStore {
-    /// An empty store. The environment is said in every webhook.
+    /// An empty store. Every webhook and token names the environment.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
         Self::over(Inner::new(environment))
     }
 
     fn over(inner: Inner) -> Self {
-        Self { inner: Mutex::new(inner), signals: Signals::default() }
+        let environment = inner.environment.clone();
+        Self { environment, inner: Mutex::new(inner), signals: Signals::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -282,6 +284,10 @@ impl Entry {
 impl Store for MemoryStore {
     fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {

@@ -80,6 +80,7 @@ use px_core::Clock;
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
+    webhook::Environment,
 };
 #[cfg(all(feature = "testing", unix))]
 pub(crate) use schema::MIGRATOR;
@@ -125,12 +126,13 @@ impl PostgresStore {
     ///
     /// # Errors
     /// If the database cannot be reached in time; with [`StoreErrorKind::Schema`](super::StoreErrorKind::Schema) if its schema
-    /// belongs to a version that this one cannot work beside.
+    /// belongs to a version that this one cannot work beside; if it belongs to another environment.
     pub async fn connect(url: &Url, connections: u32, options: StoreOptions) -> Result<Self> {
         let connect = PgConnectOptions::from_url(url).map_err(Failure::from)?;
         let connect = connect.application_name("px-items").disable_statement_logging();
         let migrating = connect.clone().options(settings(options.bulk_timeout));
-        within(&*options.clock, options.bulk_timeout, schema::migrate(&migrating)).await??;
+        let migrated = schema::migrate(&migrating, &options.environment);
+        within(&*options.clock, options.bulk_timeout, migrated).await??;
         let clock = Arc::clone(&options.clock);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -253,6 +255,10 @@ async fn within<T>(clock: &dyn Clock, limit: Duration, work: impl Future<Output 
 impl Store for PostgresStore {
     fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.options.environment
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {

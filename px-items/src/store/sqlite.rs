@@ -65,6 +65,7 @@ use px_client::{Window, oauth::TokenSet};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
+    webhook::Environment,
 };
 use row::Failure;
 use shared::Line;
@@ -121,7 +122,8 @@ impl SqliteStore {
     /// Several processes of one machine may use it; each waits for the others' commits.
     ///
     /// # Errors
-    /// When the file cannot be used, or its schema is of a newer version.
+    /// If the file cannot be used, its schema is of a newer version, or it belongs to another
+    /// environment.
     pub async fn open(file: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
         let connect = SqliteConnectOptions::new()
             .filename(file)
@@ -129,7 +131,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let writer = pool(connect.clone(), 1, WRITER_CACHE, &options).await?;
-        limited!(options, options.bulk_timeout, migrate(&writer))?;
+        limited!(options, options.bulk_timeout, migrate(&writer, &options.environment))?;
         let readers = pool(connect, READERS, READER_CACHE, &options).await?;
         Ok(Self::over(writer, readers, options))
     }
@@ -141,7 +143,7 @@ impl SqliteStore {
     pub async fn in_memory(options: StoreOptions) -> Result<Self> {
         let connect = SqliteConnectOptions::new().in_memory(true);
         let writer = pool(connect, 1, WRITER_CACHE, &options).await?;
-        migrate(&writer).await?;
+        migrate(&writer, &options.environment).await?;
         Ok(Self::over(writer.clone(), writer, options))
     }
 
@@ -192,7 +194,7 @@ async fn pool(
 }
 
 /// Brings the schema up to date. Like the one of PostgreSQL, it may be a later version's.
-async fn migrate(pool: &SqlitePool) -> Result<(), Failure> {
+async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Failure> {
     let mut migrated = MIGRATOR.run(pool).await;
     // Another program may have been at the same step; that step is done then, and the next look
     // sees it.
@@ -215,7 +217,12 @@ async fn migrate(pool: &SqlitePool) -> Result<(), Failure> {
     if known < oldest {
         return Err(StoreError::newer_schema(known, oldest).into());
     }
-    Ok(())
+    // Of two programs that open it at once the first one decides.
+    let own = "UPDATE compatibility SET environment = ? WHERE environment IS NULL";
+    sqlx::query(own).bind(environment.as_str()).execute(pool).await?;
+    let owner: String =
+        sqlx::query_scalar("SELECT environment FROM compatibility").fetch_one(pool).await?;
+    Ok(StoreError::check_environment(&owner, environment)?)
 }
 
 impl fmt::Debug for SqliteStore {
@@ -228,6 +235,10 @@ impl fmt::Debug for SqliteStore {
 impl Store for SqliteStore {
     fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    fn environment(&self) -> &Environment {
+        &self.options.environment
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {

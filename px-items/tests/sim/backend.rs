@@ -209,6 +209,10 @@ store! {
             self.inner.signals()
         }
 
+        fn environment(&self) -> &Environment {
+            self.inner.environment()
+        }
+
         async fn link(&self, new: NewLink) -> Result<Linked> {
             let _hold = self.hold();
             if let Some(saboteur) = &self.saboteur {

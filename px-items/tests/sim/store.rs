@@ -32,6 +32,7 @@ use px_items::{
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
+    webhook::Environment,
 };
 use std::{
     collections::BTreeMap,
@@ -168,6 +169,10 @@ fn is_work(what: &str) -> bool {
 impl Store for WatchedStore {
     fn signals(&self) -> &Signals {
         self.inner.signals()
+    }
+
+    fn environment(&self) -> &Environment {
+        self.inner.environment()
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {

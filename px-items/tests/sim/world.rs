@@ -17,7 +17,7 @@ use px_client::{
 };
 use px_core::{Clock as _, InProcessTransport, SeededRandom};
 use px_items::{items::Items, store::Store};
-use px_types::{InstitutionId, ItemAccessToken, UserId, webhook::Environment};
+use px_types::{InstitutionId, ItemAccessToken, UserId};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -90,7 +90,6 @@ impl World {
             Items::builder(Arc::new(reached))
                 .clock(Arc::new(clock))
                 .random(Arc::new(SharedDice::new(seed, &format!("{name} random"))))
-                .environment(Environment::Sandbox)
                 .build()
         };
         let (items, good_items) = (items("service", bad.clone()), items("good", Arc::default()));

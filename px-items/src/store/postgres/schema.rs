@@ -6,8 +6,9 @@
 
 use super::failure::Failure;
 use crate::store::{Result, StoreError, StoreErrorKind};
+use px_types::webhook::Environment;
 use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _,
+    ConnectOptions as _, Connection as _, PgConnection, Row as _,
     migrate::{MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
@@ -20,16 +21,28 @@ pub(crate) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-/// Brings the schema up to date, on a connection of its own.
-pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {
+/// Brings the schema up to date, on a connection of its own, and checks whose database it is.
+pub(super) async fn migrate(options: &PgConnectOptions, environment: &Environment) -> Result<()> {
     let mut db = options.connect().await.map_err(Failure::from)?;
     MIGRATOR.run(&mut db).await.map_err(refused)?;
     let row = sqlx::query("SELECT oldest FROM compatibility").fetch_one(&mut db).await;
     let oldest: i64 = row.and_then(|row| row.try_get("oldest")).map_err(Failure::from)?;
     let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if known < oldest {
+        return Err(StoreError::newer_schema(known, oldest));
+    }
+    let owner = owner(&mut db, environment).await.map_err(Failure::from)?;
     // What the server still says does not matter.
     let _ = db.close().await;
-    if known < oldest { Err(StoreError::newer_schema(known, oldest)) } else { Ok(()) }
+    StoreError::check_environment(&owner, environment)
+}
+
+/// The environment that the database belongs to. Of two programs that open it at once for the
+/// first time, one decides.
+async fn owner(db: &mut PgConnection, environment: &Environment) -> sqlx::Result<String> {
+    let sql = "UPDATE compatibility SET environment = $1 WHERE environment IS NULL";
+    sqlx::query(sql).bind(environment.as_str()).execute(&mut *db).await?;
+    sqlx::query_scalar("SELECT environment FROM compatibility").fetch_one(db).await
 }
 
 fn refused(error: MigrateError) -> StoreError {

@@ -291,6 +291,10 @@ impl Store for SlowStore {
         self.inner.signals()
     }
 
+    fn environment(&self) -> &Environment {
+        self.inner.environment()
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
         self.before("link").await?;
         let done = self.inner.link(new).await;

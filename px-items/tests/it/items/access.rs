@@ -2,8 +2,13 @@
 
 use super::world::{ALL, World, account_id, bank, date, foreign, row, user};
 use px_client::Window;
-use px_items::items::{Items, ItemsError, ItemsErrorKind, TransactionsRequest};
-use px_types::{ItemAccessToken, UserId};
+use px_items::{
+    items::{Items, ItemsError, ItemsErrorKind, TransactionsRequest},
+    store::MemoryStore,
+    tickets::LINK_LIFE,
+};
+use px_types::{ItemAccessToken, UserId, webhook::Environment};
+use std::sync::Arc;
 
 /// Every way to read, by name, with all that it says.
 async fn every_read(
@@ -119,4 +124,26 @@ async fn an_account_that_may_not_be_seen_is_refused_as_one_that_is_not_there() {
         told.push(error.to_plaid_error("r1"));
     }
     assert_eq!(told[0], told[1]);
+}
+
+/// The environment is the store's: there is no other place to name it.
+#[tokio::test]
+async fn every_token_names_the_environment_of_the_store() {
+    for (environment, name) in
+        [(Environment::Sandbox, "sandbox"), (Environment::Production, "production")]
+    {
+        let world = World::over(Arc::new(MemoryStore::new(environment)));
+        let (world, linked) = world.completed().await;
+        let named = |kind: &str, token: &str| {
+            assert!(token.starts_with(&format!("{kind}-{name}-")), "{kind} in {name}");
+        };
+        let access = linked.access_token;
+        named("access", access.expose());
+        named("access", world.items.rotate_access(&access).await.unwrap().expose());
+        let user = UserId::new("user-1").unwrap();
+        let imported = world.items.import(&bank(), &user, world.tokens("import")).await.unwrap();
+        named("access", imported.access_token.expose());
+        let tickets = world.items.tickets();
+        named("link", tickets.mint_link(&"for app", LINK_LIFE).await.unwrap().token.expose());
+    }
 }

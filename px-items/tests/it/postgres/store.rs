@@ -106,6 +106,27 @@ async fn two_versions_work_beside_each_other_until_a_later_one_forbids_it() {
     first.overview(chrono::DateTime::UNIX_EPOCH).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_database_belongs_to_the_environment_that_it_was_opened_for_first() {
+    let Some(url) = database().await else { return };
+    let open = async |environment: Environment| {
+        let options = StoreOptions::new(environment, Arc::new(Glass));
+        PostgresStore::connect(&url, 1, options).await
+    };
+    // Of several at once, those of one environment.
+    let (sandbox, production) =
+        tokio::join!(open(Environment::Sandbox), open(Environment::Production));
+    assert_ne!(sandbox.is_ok(), production.is_ok());
+    let (owner, other) = match sandbox.is_ok() {
+        true => (Environment::Sandbox, Environment::Production),
+        false => (Environment::Production, Environment::Sandbox),
+    };
+    let error = open(other).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Environment);
+    assert!(error.to_string().contains(owner.as_str()), "{error}");
+    assert_eq!(*open(owner.clone()).await.unwrap().environment(), owner);
+}
+
 /// Whatever the database or the role says.
 #[tokio::test]
 async fn the_settings_of_a_session_are_pinned() {

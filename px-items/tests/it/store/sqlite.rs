@@ -282,6 +282,24 @@ async fn two_versions_work_beside_each_other_until_a_later_one_forbids_it() {
 }
 
 #[tokio::test]
+async fn a_file_belongs_to_the_environment_that_it_was_opened_for_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let open = async |environment: Environment| {
+        let keys = FileKeys::generate("tests", Arc::new(SystemRandom)).unwrap();
+        SqliteStore::open(&file, StoreOptions::new(environment, Arc::new(keys))).await
+    };
+    open(Environment::Production).await.unwrap().close().await;
+    for other in [Environment::Sandbox, Environment::Development] {
+        let error = open(other).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Environment);
+        assert!(error.to_string().contains("belongs to the environment `production`"), "{error}");
+    }
+    let store = open(Environment::Production).await.unwrap();
+    assert_eq!(*store.environment(), Environment::Production);
+}
+
+#[tokio::test]
 async fn a_file_of_another_build_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("items.sqlite");
