@@ -85,6 +85,7 @@ features: (_cargo-tool "cargo-hack")
 # Whether the OpenAPI documents and the README's table are up to date.
 generated:
     cargo test -p px-types --all-features --test it openapi
+    cargo test -p px-items --all-features --test it metrics
 
 # Writes the OpenAPI documents and the README's table anew.
 generate:

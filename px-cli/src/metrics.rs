@@ -1,4 +1,4 @@
-//! Figures for Prometheus, at an address of their own.
+//! Metrics for Prometheus, at an address of their own.
 
 use crate::{
     failure::{Failure, Result},
@@ -10,10 +10,10 @@ use px_core::Clock;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
-/// How often figures that nobody asked for are tidied up.
+/// Delay between two clean-ups of recorded values.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Figures that can be asked for.
+/// The metrics of this process, served over HTTP.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     listener: TcpListener,
@@ -21,16 +21,17 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Listens, and takes in figures from now on.
+    /// Listens, and records from now on.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|e| Failure::because(format!("cannot serve figures at {address}"), &e))?;
-        // In seconds. Figures of many machines can be added up when they share their steps.
+            .map_err(|e| Failure::because(format!("cannot serve metrics at {address}"), &e))?;
+        // In seconds. Histograms of many machines can be added up if they share their buckets.
         let handle = PrometheusBuilder::new()
             .set_buckets(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0])
             .and_then(PrometheusBuilder::install_recorder)
-            .map_err(|e| Failure::because("cannot collect figures", &e))?;
+            .map_err(|e| Failure::because("cannot collect metrics", &e))?;
+        px_items::metrics::describe();
         Ok(Self { listener, handle })
     }
 
@@ -50,7 +51,7 @@ impl Metrics {
         };
         let answer = move |path: &str, _: Option<&str>| match path {
             "/metrics" => text(StatusCode::OK, rendered.render()),
-            _ => text(StatusCode::NOT_FOUND, "the figures are under /metrics\n"),
+            _ => text(StatusCode::NOT_FOUND, "the metrics are under /metrics\n"),
         };
         tokio::join!(serve(self.listener, answer), upkeep);
     }

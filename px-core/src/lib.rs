@@ -11,7 +11,8 @@
 //! | random bytes | [`Random`] | [`SystemRandom`], [`SeededRandom`] |
 //! | an HTTP response | [`HttpTransport`] | `ReqwestTransport` (feature `reqwest`), [`InProcessTransport`] |
 //!
-//! [`digest`] holds SHA-256 digests and the comparison in constant time.
+//! [`digest`] holds SHA-256 digests and the comparison in constant time, [`metrics`] the description
+//! of a metric.
 //!
 //! ```
 //! use px_core::{Clock as _, ManualClock, SeededRandom, random};
@@ -29,7 +30,7 @@
 //! # Features
 //!
 //! - `clock`, `random` and `http` (all three by default): the ports of the same name. Without
-//!   them only [`digest`] remains, which needs no runtime.
+//!   them only [`digest`] and [`metrics`] remain, which need no runtime.
 //! - `reqwest`: a transport over the network, with rustls.
 //!
 //! # What this crate does not do
@@ -42,6 +43,7 @@ pub mod clock;
 pub mod digest;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod metrics;
 #[cfg(feature = "random")]
 pub mod random;
 

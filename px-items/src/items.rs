@@ -93,11 +93,7 @@ impl Items {
     /// Link tokens, public tokens and the sessions of Plaid's page.
     #[must_use]
     pub fn tickets(&self) -> Tickets {
-        Tickets::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.clock),
-            Arc::clone(&self.random),
-        )
+        Tickets::new(Arc::clone(&self.store), Arc::clone(&self.clock), Arc::clone(&self.random))
     }
 
     /// What can be told from the address alone. Where its name leads is looked at on sending.

@@ -93,7 +93,7 @@ pub mod item;
 pub mod items;
 pub mod life;
 pub mod merge;
-mod metrics;
+pub mod metrics;
 pub mod news;
 pub mod partners;
 pub mod plan;

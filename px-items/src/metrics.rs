@@ -1,24 +1,10 @@
-//! The figures that the engine gives out, through the `metrics` facade.
+//! The metrics that the engine, the stores and the sender of webhooks record, through the
+//! [`metrics`](::metrics) facade.
 //!
-//! | name | kind | labels | what |
-//! |---|---|---|---|
-//! | `px_items` | gauge | `state` | Items in each state, as the store counts them |
-//! | `px_items_due` | gauge | | Items that are due and not taken |
-//! | `px_due_lag_seconds` | gauge | | how long the one that waits longest is due |
-//! | `px_webhooks_waiting` | gauge | | webhooks in the outbox |
-//! | `px_webhook_oldest_seconds` | gauge | | how long the oldest of them waits |
-//! | `px_update_duration_seconds` | histogram | `outcome` | work on an Item, from claim to end |
-//! | `px_update_failures_total` | counter | `institution`, `kind` | failed work, by kind |
-//! | `px_rows_total` | counter | `change` | transactions `added`, `modified`, `removed`; `read` |
-//! | `px_suspicions_total` | counter | `institution`, `kind` | answers whose ids changed |
-//! | `px_joins_total` | counter | `how` | posted transactions `joined` by likeness, or `ambiguous`; id `collision`s |
-//! | `px_partner_circuit` | gauge | `institution` | 1 while the circuit is open |
-//! | `px_leases_lost_total` | counter | | Items deferred because their leases ran out again and again |
-//! | `px_unreadable_total` | counter | `what` | rows that could not be read: `item`, `connection`, `webhook`, `revocation`, … |
-//! | `px_revocations_total` | counter | `outcome` | tokens `revoked` at partners, put off (`again`), `given_up` |
-//!
-//! The first five are as old as [`Settings::count_every`](crate::engine::Settings::count_every)
-//! says, 5 minutes unless told otherwise; the others are of the moment.
+//! [`METRICS.md`](https://github.com/px-rs/px/blob/main/METRICS.md) lists those of all crates. The
+//! gauges of the store (`px_items`, `px_items_due`, `px_due_lag_seconds`, `px_webhooks_waiting`,
+//! `px_webhook_oldest_seconds`) are as old as
+//! [`Settings::count_every`](crate::engine::Settings::count_every) says, 5 minutes by default.
 //!
 //! No label names a user, an Item or an application.
 
@@ -28,12 +14,63 @@ use crate::{
     life::Suspicion,
     store::Overview,
 };
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use chrono::{DateTime, Utc};
+use px_core::metrics::{Metric, MetricKind};
 use px_types::InstitutionId;
+
+/// The metrics of this crate.
+pub const METRICS: &[Metric] = &[
+    Metric::gauge("px_items", "Items in each state, as the store counts them.").labels(&["state"]),
+    Metric::gauge("px_items_due", "Items that are due and not claimed."),
+    Metric::gauge("px_due_lag_seconds", "Time since when the Item that waits longest is due."),
+    Metric::histogram("px_update_duration_seconds", "Work on an Item, from its claim to its end.")
+        .labels(&["outcome"]),
+    Metric::counter("px_update_failures_total", "Failed work on Items, by the kind of the failure.")
+        .labels(&["institution", "kind"]),
+    Metric::counter("px_rows_total", "Transactions that were `read`, and `added`, `modified` or `removed` by it.")
+        .labels(&["change"]),
+    Metric::counter("px_suspicions_total", "Responses whose ids changed, or that may be another customer's.")
+        .labels(&["institution", "kind"]),
+    Metric::counter(
+        "px_joins_total",
+        "Posted transactions that were `joined` with a pending one by likeness or were `ambiguous`, and `collision`s of ids.",
+    )
+    .labels(&["how"]),
+    Metric::gauge("px_partner_circuit", "1 while the circuit of an institution is open, else 0.")
+        .labels(&["institution"]),
+    Metric::counter("px_leases_lost_total", "Items that were deferred because their leases ran out again and again."),
+    Metric::counter("px_unreadable_total", "Stored rows that could not be read, by what they hold.").labels(&["what"]),
+    Metric::counter(
+        "px_revocations_total",
+        "Revocations of tokens at partners: `revoked`, deferred (`again`, or `in_use` by an Item), or `given_up`.",
+    )
+    .labels(&["outcome"]),
+    Metric::gauge("px_webhooks_waiting", "Webhooks in the outbox."),
+    Metric::gauge("px_webhook_oldest_seconds", "Time that the oldest webhook in the outbox has waited."),
+    Metric::gauge("px_webhook_pending", "Webhooks that this sender has claimed and not settled."),
+    Metric::counter(
+        "px_webhook_deliveries_total",
+        "Attempts to deliver a webhook: `delivered`, `failed`, `given_up`, or `not_offered` by the partner.",
+    )
+    .labels(&["outcome"]),
+    Metric::histogram("px_webhook_lag_seconds", "Time from a webhook's commit to its delivery."),
+];
+
+/// Describes the metrics of this crate to the recorder that is installed.
+pub fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, metric.description),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.description),
+            _ => describe_histogram!(metric.name, Unit::Seconds, metric.description),
+        }
+    }
+}
 
 /// Work on an Item ended.
 pub(crate) fn ended(report: &Report) {
-    metrics::histogram!("px_update_duration_seconds", "outcome" => report.outcome.as_str())
+    ::metrics::histogram!("px_update_duration_seconds", "outcome" => report.outcome.as_str())
         .record(report.took);
     let counts = report.counts;
     for (change, count) in [
@@ -42,21 +79,21 @@ pub(crate) fn ended(report: &Report) {
         ("removed", counts.removed),
         ("read", counts.rows_read),
     ] {
-        metrics::counter!("px_rows_total", "change" => change).increment(count);
+        ::metrics::counter!("px_rows_total", "change" => change).increment(count);
     }
     for (how, count) in [
         ("joined", counts.joined),
         ("ambiguous", counts.ambiguous),
         ("collision", counts.collisions),
     ] {
-        metrics::counter!("px_joins_total", "how" => how).increment(count);
+        ::metrics::counter!("px_joins_total", "how" => how).increment(count);
     }
     let institution = || report.institution_id.as_str().to_owned();
     if report.outcome == Outcome::Failed
         && let Some(failure) = &report.failure
     {
         let kind = failure.kind.as_str();
-        metrics::counter!("px_update_failures_total", "institution" => institution(), "kind" => kind)
+        ::metrics::counter!("px_update_failures_total", "institution" => institution(), "kind" => kind)
             .increment(1);
     }
     if let Some(suspicion) = report.suspicion {
@@ -65,20 +102,20 @@ pub(crate) fn ended(report: &Report) {
             Suspicion::AccountIdsChanged => "account_ids",
             Suspicion::AnotherCustomer => "another_customer",
         };
-        metrics::counter!("px_suspicions_total", "institution" => institution(), "kind" => kind)
+        ::metrics::counter!("px_suspicions_total", "institution" => institution(), "kind" => kind)
             .increment(1);
     }
 }
 
 /// A circuit opened or closed.
 pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
-    metrics::gauge!("px_partner_circuit", "institution" => institution.as_str().to_owned())
+    ::metrics::gauge!("px_partner_circuit", "institution" => institution.as_str().to_owned())
         .set(u32::from(open));
 }
 
 /// An Item is deferred because its leases ran out again and again.
 pub(crate) fn leases_lost() {
-    metrics::counter!("px_leases_lost_total").increment(1);
+    ::metrics::counter!("px_leases_lost_total").increment(1);
 }
 
 /// A stored row that could not be read.
@@ -87,27 +124,27 @@ pub(crate) fn leases_lost() {
     expect(dead_code, reason = "the store in memory has no rows")
 )]
 pub(crate) fn unreadable(what: &'static str) {
-    metrics::counter!("px_unreadable_total", "what" => what).increment(1);
+    ::metrics::counter!("px_unreadable_total", "what" => what).increment(1);
 }
 
 /// What became of tokens that were to be revoked.
 pub(crate) fn revocation(outcome: &'static str) {
-    metrics::counter!("px_revocations_total", "outcome" => outcome).increment(1);
+    ::metrics::counter!("px_revocations_total", "outcome" => outcome).increment(1);
 }
 
 /// The store at a glance.
 pub(crate) fn overview(overview: &Overview, now: DateTime<Utc>) {
     for state in State::ALL {
         let count = overview.states.get(&state).copied().unwrap_or(0);
-        metrics::gauge!("px_items", "state" => state.as_str()).set(small(count));
+        ::metrics::gauge!("px_items", "state" => state.as_str()).set(small(count));
     }
     let since = |at: Option<DateTime<Utc>>| {
         small(at.map_or(0, |at| (now - at).num_seconds().max(0).unsigned_abs()))
     };
-    metrics::gauge!("px_items_due").set(small(overview.due));
-    metrics::gauge!("px_due_lag_seconds").set(since(overview.due_since));
-    metrics::gauge!("px_webhooks_waiting").set(small(overview.webhooks));
-    metrics::gauge!("px_webhook_oldest_seconds").set(since(overview.webhooks_since));
+    ::metrics::gauge!("px_items_due").set(small(overview.due));
+    ::metrics::gauge!("px_due_lag_seconds").set(since(overview.due_since));
+    ::metrics::gauge!("px_webhooks_waiting").set(small(overview.webhooks));
+    ::metrics::gauge!("px_webhook_oldest_seconds").set(since(overview.webhooks_since));
 }
 
 /// A figure as gauges take it.

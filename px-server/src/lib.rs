@@ -93,6 +93,7 @@ mod error;
 pub mod guard;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+pub mod metrics;
 pub mod oauth;
 mod partner;
 pub mod plaid;

@@ -37,6 +37,10 @@ impl Figures {
             ])
             .and_then(PrometheusBuilder::install_recorder)
             .map(Self)
+            .inspect(|_| {
+                px_server::metrics::describe();
+                px_items::metrics::describe();
+            })
     }
 
     /// Tidies up, for as long as it is polled.

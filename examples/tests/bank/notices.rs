@@ -281,11 +281,18 @@ impl std::io::Write for Log {
 async fn no_log_holds_a_secret() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone());
-    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let subscriber = || {
+        let writer = writer.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish()
+    };
+    // While there is but one subscriber, a place that another test reaches first is held to be of
+    // no interest to anybody.
+    let _second = tracing::Dispatch::new(subscriber());
+    let _logging = tracing::subscriber::set_default(subscriber());
     let (world, plaid) = world().await;
     let user = shares(&world, &plaid, "user_otp", &[("budget-app", "Budget App")]).await;
     let mut browser = Browser::new(&world);

@@ -312,7 +312,7 @@ async fn figures_are_served() {
         timeout(SOON, stream.read_to_string(&mut figures)).await.unwrap().unwrap();
         assert!(figures.starts_with("HTTP/1.1 200 "), "{figures}");
     }
-    assert!(figures.contains("px_items"), "{figures}");
+    assert!(figures.contains("# HELP px_items Items in each state"), "{figures}");
     signal(&child, "-TERM").await;
     assert_eq!(ended(child).await.code, 0);
 }

@@ -10,6 +10,7 @@ mod kept;
 mod lifecycle;
 mod merge_model;
 mod merge_styles;
+mod metrics;
 #[cfg(unix)]
 mod postgres;
 mod store;
