@@ -52,7 +52,7 @@ impl Provider {
         let fetch = Arc::new(Keys(self.keys.clone()));
         let address = http::Uri::from_static("https://login.bank.test/jwks");
         let verifier = JwtVerifier::new(fetch, address, ISSUER, AUDIENCE);
-        Arc::new(verifier.accounts_claim("accounts"))
+        Arc::new(verifier.expect("an https address").accounts_claim("accounts"))
     }
 
     /// Remembers what was checked.

@@ -50,6 +50,19 @@ pub trait TokenVerifier: Send + Sync + 'static {
     }
 }
 
+/// Why a verifier cannot be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifierBuildError {
+    /// The identity provider's address is neither https nor http on loopback. Anybody on the way
+    /// could replace the keys, or read the tokens.
+    #[error("the identity provider's address is not https, or http on loopback")]
+    InsecureAddress,
+    /// The client's id or secret cannot be written in a header.
+    #[error("the client's id or secret cannot be written in a header")]
+    Credentials,
+}
+
 /// Why a token was not verified.
 #[derive(Debug)]
 #[non_exhaustive]

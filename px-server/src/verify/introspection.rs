@@ -1,6 +1,6 @@
 //! Tokens of the partner's identity provider, checked by asking it (RFC 7662).
 
-use super::{TokenContext, TokenVerifier, VerifyError, claims, provider};
+use super::{TokenContext, TokenVerifier, VerifierBuildError, VerifyError, claims, provider};
 use crate::TokenGrant;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -89,18 +89,21 @@ impl IntrospectionVerifier {
     /// Asks an endpoint, as a client of the provider.
     ///
     /// # Errors
-    /// If the credentials cannot be written in a header.
+    /// If the endpoint is neither https nor http on loopback, or the credentials cannot be written
+    /// in a header.
     pub fn new(
         transport: Arc<dyn HttpTransport>,
         endpoint: Uri,
         id: &ClientId,
         secret: &ClientSecret,
-    ) -> Result<Self, http::Error> {
+    ) -> Result<Self, VerifierBuildError> {
+        provider::check_address(&endpoint)?;
         let encode = |text: &str| -> String {
             url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
         };
         let pair = format!("{}:{}", encode(id.as_str()), encode(secret.expose()));
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))?;
+        let authorization = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)));
+        let mut authorization = authorization.map_err(|_| VerifierBuildError::Credentials)?;
         authorization.set_sensitive(true);
         Ok(Self {
             transport,

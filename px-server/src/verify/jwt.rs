@@ -2,9 +2,10 @@
 //! checked as RFC 8725 asks.
 
 use super::{
-    TokenContext, TokenVerifier, VerifyError,
+    TokenContext, TokenVerifier, VerifierBuildError, VerifyError,
     claims::{self, Claims},
     jwks::{Found, Jwks},
+    provider,
 };
 use crate::TokenGrant;
 use async_trait::async_trait;
@@ -93,14 +94,17 @@ impl fmt::Debug for JwtVerifier {
 
 impl JwtVerifier {
     /// Checks the tokens of an issuer for an audience, with the keys at an address.
-    #[must_use]
+    ///
+    /// # Errors
+    /// If the address is neither https nor http on loopback.
     pub fn new(
         transport: Arc<dyn HttpTransport>,
         jwks: Uri,
         issuer: impl Into<String>,
         audience: impl Into<String>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, VerifierBuildError> {
+        provider::check_address(&jwks)?;
+        Ok(Self {
             jwks: Jwks::new(transport, jwks),
             issuer: issuer.into(),
             audience: audience.into(),
@@ -108,7 +112,7 @@ impl JwtVerifier {
             clock: Arc::new(SystemClock::new()),
             leeway: LEEWAY,
             accounts_claim: None,
-        }
+        })
     }
 
     /// The algorithms that the provider signs with; ES256 alone unless this is called.

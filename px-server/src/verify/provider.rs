@@ -1,7 +1,9 @@
 //! Requests to the partner's identity provider.
 
+use super::VerifierBuildError;
+use crate::clients::is_secure_url;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use px_core::{HttpLimits, HttpTransport};
 use std::{error::Error as StdError, time::Duration};
 
@@ -9,6 +11,14 @@ use std::{error::Error as StdError, time::Duration};
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
 /// Time to the end of a response.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Checks that an address of the identity provider is https, or http on loopback.
+pub(super) fn check_address(address: &Uri) -> Result<(), VerifierBuildError> {
+    match is_secure_url(&address.to_string()) {
+        true => Ok(()),
+        false => Err(VerifierBuildError::InsecureAddress),
+    }
+}
 
 /// Sends a request and returns the body of its response.
 ///

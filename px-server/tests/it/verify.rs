@@ -16,7 +16,7 @@ use px_server::{
     PermittedAccounts, TokenGrant,
     verify::{
         CachedVerifier, IntrospectionVerifier, JwtAlgorithm, JwtVerifier, TokenVerifier,
-        VerifyError,
+        VerifierBuildError, VerifyError,
     },
 };
 use px_types::{AccessToken, AccountId, ClientId, ClientSecret, ScopeSet, UserId};
@@ -162,7 +162,8 @@ fn set(keys: &[&Key]) -> Answer {
 
 fn jwt(provider: &Arc<Provider>, clock: &ManualClock) -> JwtVerifier {
     let uri = Uri::from_static("https://idp.example/jwks");
-    JwtVerifier::new(provider.clone(), uri, ISSUER, AUDIENCE).clock(Arc::new(clock.clone()))
+    let verifier = JwtVerifier::new(provider.clone(), uri, ISSUER, AUDIENCE).unwrap();
+    verifier.clock(Arc::new(clock.clone()))
 }
 
 async fn verify(verifier: &dyn TokenVerifier, token: &str) -> Result<Arc<TokenGrant>, VerifyError> {
@@ -386,6 +387,41 @@ async fn keys_that_cannot_be_had_end_no_token() {
     assert_eq!(provider.calls(), 2);
     clock.advance(TimeDelta::hours(1));
     assert_eq!(verdict(&verifier, &lasting).await, "unavailable");
+}
+
+/// Over http anybody on the way replaces the keys, or reads the tokens.
+#[test]
+fn an_identity_provider_is_reached_by_https_or_on_loopback() {
+    let (id, secret) = (ClientId::new("bank").unwrap(), ClientSecret::new("s"));
+    let built = |uri: &'static str| {
+        let (provider, uri) = (Provider::new([]), Uri::from_static(uri));
+        let jwt = JwtVerifier::new(provider.clone(), uri.clone(), ISSUER, AUDIENCE);
+        let introspection = IntrospectionVerifier::new(provider, uri, &id, &secret);
+        (jwt.map(drop), introspection.map(drop))
+    };
+    for uri in [
+        "https://idp.example/keys",
+        "http://127.0.0.1:8080/keys",
+        "http://127.9.9.9/",
+        "http://[::1]:1/",
+        "http://localhost/",
+        "http://idp.localhost:9/",
+    ] {
+        assert_eq!(built(uri), (Ok(()), Ok(())), "{uri}");
+    }
+    for uri in [
+        "http://idp.example/keys",
+        "http://10.0.0.1/",
+        "http://[fe80::1]/",
+        "http://localhost.example/",
+        "http://127.0.0.1.example/",
+        "ftp://idp.example/",
+        "/keys",
+        "idp.example:443",
+    ] {
+        let refused = Err(VerifierBuildError::InsecureAddress);
+        assert_eq!(built(uri), (refused, refused), "{uri}");
+    }
 }
 
 fn introspection(provider: &Arc<Provider>) -> IntrospectionVerifier {

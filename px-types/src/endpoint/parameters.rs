@@ -248,4 +248,32 @@ mod tests {
             assert_eq!(error.parameter(), Some("limit"), "{bad}");
         }
     }
+
+    #[test]
+    fn a_text_with_too_many_parameters_is_refused() {
+        for pair in ["a&", "a=1&", "=&", "%41=%42&"] {
+            let error = Pairs::parse(&pair.repeat(MAX_PARAMETERS + 1)).unwrap_err();
+            assert_eq!(error.to_string(), "there are more than 1000 parameters", "{pair}");
+            assert_eq!(Pairs::parse(&pair.repeat(MAX_PARAMETERS)).unwrap().0.len(), MAX_PARAMETERS);
+        }
+        assert_eq!(Pairs::parse(&"&".repeat(MAX_PARAMETERS + 1)).unwrap().0.len(), 0);
+    }
+
+    /// 1 MiB of `a&` costs less than the 2,000 bytes that are accepted, and not 500 times as much.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "measures")]
+    fn a_refusal_costs_no_more_than_what_is_accepted() {
+        let fastest = |text: &str| {
+            let once = |_| {
+                let began = std::time::Instant::now();
+                let _ = std::hint::black_box(Pairs::parse(text));
+                began.elapsed()
+            };
+            (0..20).map(once).min().unwrap()
+        };
+        let (accepted, refused) = ("a&".repeat(MAX_PARAMETERS), "a&".repeat(1 << 19));
+        let (accepted, refused) = (fastest(&accepted), fastest(&refused));
+        assert!(refused < accepted * 5, "{refused:?} against {accepted:?}");
+        println!("1,000 parameters: {accepted:?}; 524,288, refused: {refused:?}");
+    }
 }

@@ -128,6 +128,7 @@ async fn what_the_token_endpoint_refuses() {
         ("no media type", untyped, good.clone(), request),
         ("broken encoding", plaid(), with("x=%zz"), request),
         ("a parameter twice", plaid(), with("code=x"), request),
+        ("too many parameters", plaid(), with(&"a&".repeat(1_000)), request),
         ("a parameter twice, once empty", plaid(), with("code_verifier="), request),
         ("a parameter of the other grant twice", plaid(), with("scope=a&scope=a"), request),
         ("two ways of authentication", plaid(), with(in_body), request),
