@@ -114,7 +114,8 @@ deps:
     absent "px-types without runtime and network" 'tokio|hyper|hyper-util|reqwest|mio|socket2' -p px-types --all-features
     absent "px-core without ports" 'tokio|http|bytes|rand|chrono|async-trait' -p px-core --no-default-features
     absent "px-core without Plaid Exchange" 'px-[a-bd-z].*' -p px-core --all-features
-    absent "px-client without TLS" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring|aws-lc-rs' -p px-client --all-features
+    absent "px-client without TLS" 'reqwest|hyper|rustls|tokio-rustls|native-tls|openssl|ring' -p px-client --all-features
+    absent "px-client without a server unless a bank asks for it" 'px-server|aws-lc-rs' -p px-client
     absent "px-items without stores and network unless asked for" 'sqlx|sqlx-core|libsqlite3-sys|reqwest|hyper|rustls|axum' -p px-items --no-default-features
     absent "one TLS, one HTTP stack" 'native-tls|openssl|openssl-sys|boring|isahc|ureq|curl' --workspace --all-features
     if cargo deny --version >/dev/null 2>&1; then
