@@ -90,6 +90,14 @@
 //! # }
 //! ```
 //!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `bank` | `portal::OAuthTokens`: a bank's tokens for Plaid, made by the OAuth kit of `px-server` |
+//!
 //! Which parts of the contract Plaid has published and which this project decided is said in
 //! the project's README.
 

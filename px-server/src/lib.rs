@@ -79,6 +79,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `argon2` | `clients::ChosenSecret`: client secrets that people chose, hashed with Argon2id |
 //! | `axum` | `px_server::axum::router`: an `axum::Router` around a service |
 //! | `hyper` | `px_server::hyper`: a server on plain hyper with TLS, limits and graceful shutdown |
 
