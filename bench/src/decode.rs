@@ -4,7 +4,10 @@ use crate::{
     Plan, data, plain,
     report::{self, Report},
 };
-use px_types::partner::TransactionsResponse;
+use px_types::{
+    partner::TransactionsResponse,
+    tolerant::{self, Limits},
+};
 use std::{hint::black_box, time::Instant};
 
 pub(crate) fn measure(report: &mut Report, plan: Plan) {
@@ -32,6 +35,32 @@ pub(crate) fn measure(report: &mut Report, plan: Plan) {
         px / plain,
         1.3,
     );
+}
+
+/// A page of which one row in 500 cannot be read strictly, against a good one.
+pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
+    const NAME: &str = "decode a page of 500 with one bad row";
+    if !report.wants(NAME) {
+        return;
+    }
+    let page = TransactionsResponse::new(500_u64, data::transactions(500));
+    let good = px_types::wire::encode(&page);
+    // The last row, so that the strict reader has read all others in vain.
+    let mut bad = String::from_utf8_lossy(&good).into_owned();
+    if let Some(at) = bad.rfind("\"amount\":\"") {
+        bad.insert_str(at + 10, "+");
+    }
+    let read = |bytes: &[u8]| {
+        tolerant::decode::<TransactionsResponse>(bytes, &Limits::default()).expect("a page")
+    };
+    assert_eq!(read(bad.as_bytes()).faults.len(), 1);
+    let (mut good_times, mut bad_times) = (Vec::new(), Vec::new());
+    for _ in 0..plan.rounds * 2 {
+        good_times.push(time(plan, || drop(black_box(read(&good)))));
+        bad_times.push(time(plan, || drop(black_box(read(bad.as_bytes())))));
+    }
+    let (good, bad) = (report::median(good_times), report::median(bad_times));
+    report.at_most(NAME, format!("good {good:.0} µs, one bad row {bad:.0} µs"), bad / good, 4.0);
 }
 
 /// Microseconds that one call takes.

@@ -142,6 +142,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
     plaid::measure(&mut report, plan, arguments.items).await;
     process::pin_load();
     decode::measure(&mut report, plan);
+    decode::measure_tolerant(&mut report, plan);
     serving::measure(&mut report, plan).await;
     if !arguments.no_peers {
         peers::measure(&mut report, plan).await;

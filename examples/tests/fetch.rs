@@ -111,6 +111,39 @@ fn the_output_is_the_user_and_then_each_transaction() {
 }
 
 #[test]
+fn faults_are_told_and_cost_nothing_else() {
+    let bad = || {
+        serve(|_| {
+            let page = page(2, &["a", "b"], None);
+            let page = page.replacen("\"100.950000\"", "100.95", 1);
+            Script::json(200, page.replace("\"id\":\"b\"", "\"id\":null"))
+        })
+    };
+    let output = Fetch::at(&bad(), &["--user-id", "u"]).run();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let faults: Vec<_> = lines.iter().filter_map(|line| line.get("fault")).collect();
+    assert_eq!(faults[0]["path"], "transactions[0].amount");
+    assert_eq!(
+        (&faults[0]["severity"], &faults[0]["element_id"]),
+        (&"repaired".into(), &"a".into())
+    );
+    assert_eq!(
+        (&faults[1]["rule"], &faults[1]["severity"]),
+        (&"PX-AGG-035".into(), &"set_aside".into())
+    );
+    let rows: Vec<_> = lines.iter().filter_map(|line| line.get("transaction")).collect();
+    assert_eq!((rows.len(), &rows[0]["amount"]), (1, &"100.95".into()));
+    let told = "transactions[1].id is null; expected an id (a string); the element was set aside";
+    assert!(text(&output.stderr).contains(told), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("0 accounts, 1 transactions"));
+
+    let strict = Fetch::at(&bad(), &["--user-id", "u", "--strict"]).run();
+    assert_eq!((strict.status.code(), &strict.stdout), (Some(1), &output.stdout));
+}
+
+#[test]
 fn without_a_user_id_the_partner_is_asked() {
     let server = BadServer::start(|seen| match &*seen.target {
         "/customers/current" => Script::json(200, r#"{"customerId":"u-7"}"#),

@@ -20,6 +20,7 @@ pub(crate) use self::{
 use crate::{
     error::{Error, Kind},
     partner::SignBody,
+    read_mode::ReadMode,
     retry::{Attempt, Decision, Failure, RetryPolicy, decide},
     token::TokenState,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Outgoing {
     pub(crate) reply: ReplyKind,
     /// Whether it may be sent again when it may have been done already.
     pub(crate) repeatable: bool,
+    /// How strictly the response is read; strictly, unless the client says otherwise.
+    pub(crate) read_mode: ReadMode,
 }
 
 impl Outgoing {
@@ -70,7 +73,8 @@ impl Outgoing {
         reply: ReplyKind,
         repeatable: bool,
     ) -> Self {
-        Self { operation, request: request.map(Bytes::from), reply, repeatable }
+        let request = request.map(Bytes::from);
+        Self { operation, request, reply, repeatable, read_mode: ReadMode::Strict }
     }
 }
 

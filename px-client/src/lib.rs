@@ -5,7 +5,9 @@
 //! - [`PartnerClient`]: every endpoint of a partner as a method, over a [`px_core::HttpTransport`];
 //! - [`PartnerClient::transactions`]: two years of transactions as a stream; [`page`]: how;
 //! - [`oauth`]: sending the user to the partner and getting tokens; [`RefreshingTokens`] keeps them;
-//! - [`credentials`]: names, passwords and challenges.
+//! - [`credentials`]: names, passwords and challenges;
+//! - [`ReadMode`]: responses that break the contract are read all the same, and
+//!   `response.faults()` tells what is wrong with them.
 //!
 //! As a partner does, which calls Plaid:
 //!
@@ -110,12 +112,14 @@ pub mod page;
 mod partner;
 mod plaid;
 pub mod portal;
+mod read_mode;
 pub mod retry;
 mod token;
 
 pub use error::{Error, Kind, PagingFault};
-pub use page::{HistoryOptions, PageEvent, Transactions, Window};
+pub use page::{HistoryEvent, HistoryEvents, HistoryOptions, PageEvent, Transactions, Window};
 pub use partner::{PartnerClient, PartnerClientBuilder, SignBody};
 pub use plaid::{PlaidClient, PlaidClientBuilder, is_repeated};
+pub use read_mode::ReadMode;
 pub use retry::RetryPolicy;
 pub use token::{MemoryTokenStore, RefreshingTokens, StaticToken, TokenSource, TokenStore};

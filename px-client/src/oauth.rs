@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Kind, printable},
     exchange::Outgoing,
     partner::PartnerClient,
+    read_mode::Unread,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Request;
@@ -23,7 +24,7 @@ use px_types::{
         Authorize, AuthorizeQuery, Grant, ResponseType, RevokeRequest, TokenRequest, TokenResponse,
         TokenTypeHint,
     },
-    wire,
+    tolerant::{self, Limits, Tolerant},
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -156,6 +157,8 @@ pub struct ServerMetadata {
     pub authorization_response_iss_parameter_supported: bool,
 }
 
+impl Tolerant for ServerMetadata {}
+
 impl PartnerClient {
     /// Begins an authorization: the URL to send the user to, and what to keep until then.
     ///
@@ -248,8 +251,10 @@ impl PartnerClient {
             .map_err(|e| Error::build(operation, "no request").caused_by(e))?;
         let outgoing = Outgoing::new(operation, request, ReplyKind::Json, true);
         let answer = self.exchange(outgoing, Auth::None).await?;
-        let metadata: ServerMetadata =
-            wire::decode(&answer.bytes).map_err(|e| answer.not_understood(operation, &e))?;
+        // Not a message of the contract: lists that are `null` and the like are read in any mode.
+        let metadata = tolerant::decode::<ServerMetadata>(&answer.bytes, &Limits::default())
+            .map_err(|e| answer.not_understood(operation, Unread::Decode(e)))?
+            .message;
         if metadata.issuer != issuer {
             let found = printable(&metadata.issuer, 200);
             let what = format!("the metadata are those of another issuer, {found}");

@@ -12,7 +12,7 @@ mod history;
 mod plan;
 mod walk;
 
-pub use history::{HistoryOptions, Transactions};
+pub use history::{HistoryEvent, HistoryEvents, HistoryOptions, Transactions};
 pub use walk::PageEvent;
 
 use crate::{error::Error, partner::PartnerClient};
@@ -98,6 +98,8 @@ impl PartnerClient {
     /// that are read side by side, each whole before any of it is given out, in order. At the
     /// end the whole is counted again. Nothing is fetched before it is polled; dropping the
     /// stream stops it. A window is empty when `start` is later than `end`.
+    ///
+    /// Rows that cannot be read are left out; [`Transactions::into_events`] tells of them.
     ///
     /// # Errors
     /// As [`pages`](Self::pages). What was given out before an error is good, but not all.

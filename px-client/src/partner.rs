@@ -5,6 +5,7 @@
 use crate::{
     error::{Error, Source},
     exchange::{Answer, Caller, Core, Dialect, Outgoing, Setup, shared_settings},
+    read_mode::ReadMode,
     token::{StaticToken, TokenSource, TokenState},
 };
 use http::Method;
@@ -36,6 +37,7 @@ use std::{fmt, sync::Arc};
 pub struct PartnerClient {
     shared: Arc<Shared>,
     tokens: Option<Arc<TokenState>>,
+    read_mode: ReadMode,
 }
 
 struct Shared {
@@ -69,6 +71,7 @@ pub struct PartnerClientBuilder {
     client: Option<(ClientId, ClientSecret)>,
     signer: Option<Arc<dyn SignBody>>,
     tokens: Option<Arc<dyn TokenSource>>,
+    read_mode: ReadMode,
 }
 
 impl fmt::Debug for PartnerClientBuilder {
@@ -97,6 +100,12 @@ impl PartnerClientBuilder {
 
     shared_settings!();
 
+    /// Sets how strictly responses are read; [`ReadMode::Tolerant`] by default.
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
     /// Signs notifications.
     pub fn signer(mut self, signer: Arc<dyn SignBody>) -> Self {
         self.signer = Some(signer);
@@ -110,7 +119,8 @@ impl PartnerClientBuilder {
     pub fn build(self) -> Result<PartnerClient, Error> {
         let core = self.setup.build(Dialect::Partner)?;
         let shared = Shared { core, client: self.client, signer: self.signer };
-        Ok(PartnerClient { shared: Arc::new(shared), tokens: self.tokens.map(TokenState::new) })
+        let tokens = self.tokens.map(TokenState::new);
+        Ok(PartnerClient { shared: Arc::new(shared), tokens, read_mode: self.read_mode })
     }
 }
 
@@ -125,13 +135,26 @@ impl PartnerClient {
             client: None,
             signer: None,
             tokens: None,
+            read_mode: ReadMode::default(),
         }
     }
 
     /// The same client, calling with a user's tokens.
     #[must_use]
     pub fn with_tokens(&self, tokens: Arc<dyn TokenSource>) -> Self {
-        Self { shared: Arc::clone(&self.shared), tokens: Some(TokenState::new(tokens)) }
+        Self { tokens: Some(TokenState::new(tokens)), ..self.clone() }
+    }
+
+    /// Returns the same client, which reads responses in another mode.
+    #[must_use]
+    pub fn with_read_mode(&self, read_mode: ReadMode) -> Self {
+        Self { read_mode, ..self.clone() }
+    }
+
+    /// Returns how strictly responses are read.
+    #[must_use]
+    pub fn read_mode(&self) -> ReadMode {
+        self.read_mode
     }
 
     /// The same client, calling with one token.
@@ -150,8 +173,11 @@ impl PartnerClient {
             .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
         let safe = matches!(E::META.method, Method::GET | Method::HEAD);
         let outgoing = Outgoing::new(id, request, E::Response::KIND, safe);
-        let body = self.exchange(outgoing, E::META.auth).await?;
-        E::Response::decode(&body.bytes).map_err(|e| body.not_understood(id, &e))
+        let mut answer = self.exchange(outgoing, E::META.auth).await?;
+        let noted = std::mem::take(&mut answer.faults);
+        let clock = &**self.clock();
+        let read = self.read_mode.read(id, &answer.bytes, noted, clock);
+        read.map_err(|unread| answer.not_understood(id, unread))
     }
 
     /// `GET /oauth2/auth`, as a user's browser would.
@@ -190,6 +216,8 @@ impl PartnerClient {
     }
 
     /// `GET /users/{user_id}`: accounts, holders and securities.
+    ///
+    /// What is wrong with the response its [`faults`](UserAccountInfoResponse::faults) tell.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -269,8 +297,13 @@ impl PartnerClient {
     }
 
     /// Makes a call as the one that the endpoint asks for.
-    pub(crate) async fn exchange(&self, outgoing: Outgoing, auth: Auth) -> Result<Answer, Error> {
+    pub(crate) async fn exchange(
+        &self,
+        mut outgoing: Outgoing,
+        auth: Auth,
+    ) -> Result<Answer, Error> {
         let operation = outgoing.operation;
+        outgoing.read_mode = self.read_mode;
         let lacks = |what: &str, advice| Error::build(operation, what).advice(advice);
         let caller = match (auth, &self.tokens, &self.shared.client, &self.shared.signer) {
             (Auth::Bearer(_), Some(tokens), ..) => Caller::Bearer(tokens),

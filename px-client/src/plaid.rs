@@ -10,6 +10,7 @@ pub use repeat::is_repeated;
 use crate::{
     error::Error,
     exchange::{Caller, Core, Dialect, Outgoing, Setup, shared_settings},
+    read_mode::Unread,
 };
 use px_core::{Clock, HttpTransport, Random};
 use px_types::{
@@ -135,7 +136,7 @@ impl PlaidClient {
         let (client_id, secret) = &self.shared.client;
         let caller = Caller::Plaid(client_id, secret);
         let answer = self.shared.core.exchange(outgoing, caller).await?;
-        E::Response::decode(&answer.bytes).map_err(|e| answer.not_understood(id, &e))
+        E::Response::decode(&answer.bytes).map_err(|e| answer.not_understood(id, Unread::Decode(e)))
     }
 
     /// `POST /items/transactions/notify`: accounts have new transactions.

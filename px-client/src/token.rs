@@ -299,10 +299,12 @@ impl Refresher {
         let Some(refresh_token) = &old.refresh_token else {
             return Err(over());
         };
-        // An answer that cannot be read, or a gateway's in its place, is lost as well.
+        // A response that cannot be read, or an error of the server in its place, is lost as well:
+        // the partner may have rotated the refresh token before it failed.
         let lost = |error: &Error| {
             let kind = matches!(error.kind(), Kind::Timeout | Kind::Transport | Kind::Decode);
-            error.may_have_been_sent() && (kind || matches!(error.status(), Some(502 | 504)))
+            let status = matches!(error.status(), Some(500 | 502 | 503 | 504));
+            error.may_have_been_sent() && (kind || status)
         };
         self.store.refresh_begins().await.map_err(|e| {
             Error::build("token", "the refresh cannot be recorded")

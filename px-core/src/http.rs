@@ -16,7 +16,7 @@ pub use self::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 /// Sends one HTTP request and reads the whole response.
@@ -137,6 +137,16 @@ impl StdError for TransportError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
     }
+}
+
+/// Returns whether a `Content-Encoding` names no encoding.
+///
+/// Servers write `utf-8`, `none` or nothing in it, for a body that is as it is.
+#[must_use]
+pub fn is_unpacked(encoding: &HeaderValue) -> bool {
+    let encoding = encoding.as_bytes().trim_ascii();
+    let names: [&[u8]; 5] = [b"", b"identity", b"none", b"utf-8", b"utf8"];
+    names.iter().any(|name| encoding.eq_ignore_ascii_case(name))
 }
 
 /// Refuses headers beyond the limit.

@@ -53,7 +53,7 @@ pub use digest::Digest;
 #[cfg(feature = "http")]
 pub use http::{
     HttpLimits, HttpTransport, InProcessTransport, TransportError, TransportErrorKind,
-    is_loopback_host, is_public,
+    is_loopback_host, is_public, is_unpacked,
 };
 #[cfg(feature = "reqwest")]
 pub use http::{ReqwestTransport, ReqwestTransportBuilder};

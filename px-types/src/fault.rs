@@ -2,7 +2,7 @@
 
 use crate::{primitive::id::AccountId, rule::Rule};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 /// A deviation of a message from the contract, and what the reader did about it.
 ///
@@ -214,9 +214,9 @@ impl ElementKind {
 /// The faults of one message, in the order in which they were found.
 ///
 /// Empty for a message that was built, or that a strict reader accepted. It is not part of the
-/// message on the wire.
+/// message on the wire. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Faults(Option<Box<Found>>);
+pub struct Faults(Option<Arc<Found>>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Found {
@@ -228,7 +228,7 @@ struct Found {
 impl Faults {
     /// Adds a fault.
     pub fn push(&mut self, fault: Fault) {
-        self.0.get_or_insert_default().list.push(fault);
+        self.found().list.push(fault);
     }
 
     /// Returns how many elements of a kind were set aside.
@@ -241,9 +241,10 @@ impl Faults {
 
     /// Removes the faults that a condition does not hold for.
     pub fn retain(&mut self, mut keep: impl FnMut(&Fault) -> bool) {
-        let Some(found) = &mut self.0 else {
+        if self.0.is_none() {
             return;
-        };
+        }
+        let found = self.found();
         let set_aside = &mut found.set_aside;
         found.list.retain(|fault| {
             let kept = keep(fault);
@@ -261,12 +262,16 @@ impl Faults {
         }
     }
 
+    fn found(&mut self) -> &mut Found {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
     pub(crate) fn count_set_aside(&mut self, kind: ElementKind) {
-        self.0.get_or_insert_default().set_aside[kind as usize] += 1;
+        self.found().set_aside[kind as usize] += 1;
     }
 
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Fault> {
-        self.0.as_mut()?.list.get_mut(index)
+        self.0.as_mut().and_then(|found| Arc::make_mut(found).list.get_mut(index))
     }
 }
 
@@ -289,6 +294,6 @@ impl IntoIterator for Faults {
     type Item = Fault;
     type IntoIter = std::vec::IntoIter<Fault>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.map(|found| found.list).unwrap_or_default().into_iter()
+        self.0.map(|found| Arc::unwrap_or_clone(found).list).unwrap_or_default().into_iter()
     }
 }

@@ -101,7 +101,7 @@ impl<T> Tolerated<T> {
 
 /// A message that can be read tolerantly.
 ///
-/// Every JSON response of an endpoint is one. It is implemented in this crate only.
+/// Every JSON response of an endpoint is one. Others need no more than an empty implementation.
 pub trait Tolerant: DeserializeOwned {
     /// Reads the message from its members.
     #[doc(hidden)]
@@ -260,6 +260,29 @@ impl<'a, 'l> Members<'a, 'l> {
         self.guide.tell(&Place::default(), &steps, rule, found, expected, Outcome::Repaired);
         self.members.retain(|(key, _)| key != name);
         self.members.push((Cow::Borrowed(name), Cow::Owned(wire::encode(&text))));
+    }
+
+    /// Writes a list of texts as one text, separated by spaces.
+    fn joined(&mut self, name: &'static str) {
+        let size = self.guide.memory;
+        let Some((_, raw)) = self.members.iter_mut().find(|(key, _)| key == name) else {
+            return;
+        };
+        let Ok(Node::List(entries)) = Node::parse(raw, Memory::new(size)) else {
+            return;
+        };
+        let texts = entries.iter().map(|entry| match entry {
+            Node::Text(text) => Some(&**text),
+            _ => None,
+        });
+        let Some(texts) = texts.collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        *raw = Cow::Owned(wire::encode(&texts.join(" ")));
+        let steps = [Step::Key(name.to_owned())];
+        let (found, expected) = ("is a list", Expected::Text.text());
+        let (place, rule) = (Place::default(), rule::MALFORMED);
+        self.guide.tell(&place, &steps, rule, found, expected, Outcome::Repaired);
     }
 
     /// Reads the message itself.

@@ -137,6 +137,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
     }
 }
 
+/// The reason when something that is kept whole holds what JSON does not have.
+pub(crate) const NOT_JSON: &str = "holds what JSON does not have";
+
 /// A list of which no struct can be made; serde's own would take the values by their order.
 struct ListDeserializer<A>(A);
 

@@ -3,10 +3,11 @@
 use clap::{ArgGroup, Parser};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use px_client::{PartnerClient, credentials::SignInStep};
+use px_client::{HistoryEvent, PartnerClient, credentials::SignInStep};
 use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_types::{
-    AccessToken, ClientId, ClientSecret, Date, KbaAnswer, OneTimeCode, Password, UserId, Username,
+    AccessToken, ClientId, ClientSecret, Date, Fault, KbaAnswer, OneTimeCode, Password, UserId,
+    Username,
 };
 use serde::Serialize;
 use std::{
@@ -26,7 +27,9 @@ const MOST_PATIENCE: Duration = Duration::from_secs(300);
 /// Reads a user's accounts and transactions from any Plaid Exchange partner.
 ///
 /// Prints NDJSON: one line {"user": …} with the accounts answer, then one line
-/// {"transaction": …} per transaction in the order received. Progress goes to standard error.
+/// {"transaction": …} per transaction in the order received. Where the partner breaks the
+/// contract, what can be read is read, and a line {"fault": …} names the place and the rule; it
+/// is told on standard error too. Progress goes to standard error.
 #[derive(Parser)]
 #[command(
     name = "fetch",
@@ -45,8 +48,9 @@ Examples:
           --client-id plaid --client-secret-file secret.txt
 
 Exit codes:
-  0  all was read, and it was consistent
-  1  something failed; one line on standard error says what and what to do next
+  0  all that can be read was read, and it was consistent
+  1  something failed; one line on standard error says what and what to do next;
+     or, with --strict, there was a fault
   2  the command line is wrong",
     group(ArgGroup::new("mode").required(true).args(["token_file", "username"]))
 )]
@@ -78,6 +82,9 @@ struct Arguments {
     /// The last date to read [default: today, UTC]
     #[arg(long, value_name = "DATE")]
     end_date: Option<Date>,
+    /// End with exit code 1 if the partner breaks the contract anywhere
+    #[arg(long)]
+    strict: bool,
     /// Send over plain http to other machines too; everyone on the way can read the token
     #[arg(long)]
     allow_plain_http: bool,
@@ -99,17 +106,20 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::because("cannot start", &error)),
     };
+    let strict = arguments.strict;
     let result = runtime.block_on(run(arguments));
     // A prompt that nobody answered must not hold the program up.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(faults) if strict && faults > 0 => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
         Err(failure) if failure.reader_left => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Reads and prints everything. Returns how many faults there were.
+async fn run(arguments: Arguments) -> Result<u64, Failure> {
     let clock = SystemClock::new();
     let end = arguments.end_date.unwrap_or_else(|| Date::from(clock.now().date_naive()));
     let start = arguments.start_date.unwrap_or_else(|| end.minus_days(DEFAULT_DAYS));
@@ -134,14 +144,24 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut output = Output::new();
     let user = client.user(&user_id).await?;
     output.write(&Line::User(&user))?;
+    let mut faults = Faults::default();
+    for fault in user.faults() {
+        faults.tell(fault, &mut output)?;
+    }
     output.flush()?;
 
     let mut progress = Progress::new();
-    let mut transactions = client.transactions(&user_id, start, end);
+    let mut events = client.transactions(&user_id, start, end).into_events();
     let mut count = 0;
-    while let Some(transaction) = transactions.next().await {
-        let transaction = match transaction {
-            Ok(transaction) => transaction,
+    while let Some(event) = events.next().await {
+        let transaction = match event {
+            Ok(HistoryEvent::Transaction(transaction)) => transaction,
+            Ok(HistoryEvent::Fault(fault)) => {
+                faults.tell(&fault, &mut output)?;
+                continue;
+            }
+            // What a later version of the client may tell.
+            Ok(_) => continue,
             Err(error) => {
                 progress.clear();
                 // What was printed came from windows that were read whole.
@@ -150,15 +170,16 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             }
         };
         if count == 0 {
-            progress.total(transactions.total());
+            progress.total(events.total());
         }
-        output.write(&Line::Transaction(&transaction))?;
+        output.write(&Line::Transaction(&*transaction))?;
         count += 1;
         progress.at(count);
     }
     output.flush()?;
     progress.done(user.accounts.len(), count);
-    Ok(())
+    faults.done();
+    Ok(faults.count)
 }
 
 /// The client with the user's token, and the user.
@@ -284,6 +305,32 @@ fn printable(text: &str) -> String {
 enum Line<'a, T: Serialize> {
     User(&'a T),
     Transaction(&'a T),
+    Fault(&'a Fault),
+}
+
+/// The faults of the partner: all of them on standard output, the first ones on standard error.
+#[derive(Default)]
+struct Faults {
+    count: u64,
+}
+
+/// Maximum number of faults that are told on standard error.
+const MAX_FAULTS_TOLD: u64 = 20;
+
+impl Faults {
+    fn tell(&mut self, fault: &Fault, output: &mut Output) -> Result<(), Failure> {
+        self.count += 1;
+        if self.count <= MAX_FAULTS_TOLD {
+            say(format_args!("{fault} [{}]", fault.rule()));
+        }
+        output.write(&Line::<()>::Fault(fault))
+    }
+
+    fn done(&self) {
+        if let more @ 1.. = self.count.saturating_sub(MAX_FAULTS_TOLD) {
+            say(format_args!("{more} more faults, all of them on standard output"));
+        }
+    }
 }
 
 /// Standard output, with errors that say so.

@@ -1,17 +1,21 @@
 //! What an answer means: the message that was asked for, or an error that says what came instead.
 
 use super::{Core, Dialect, Failed, Outgoing, dialect::Said};
+use crate::read_mode::{ReadMode, Unread};
 use crate::{
     error::{Error, Kind, printable},
     retry::{Failure, retry_after},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
-use px_types::{DecodeError, endpoint::codec::ReplyKind, model::plaid_error::PlaidErrorType, wire};
+use px_core::is_unpacked;
+use px_types::{Fault, endpoint::codec::ReplyKind, model::plaid_error::PlaidErrorType, rule, wire};
 
 /// An answer that is what was asked for, as far as HTTP tells.
 pub(crate) struct Answer {
     pub(crate) bytes: Bytes,
+    /// What is wrong with its headers.
+    pub(crate) faults: Vec<Fault>,
     status: StatusCode,
     request_id: Option<String>,
     dialect: Dialect,
@@ -19,9 +23,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The error when its bytes are not the message.
-    pub(crate) fn not_understood(&self, operation: &'static str, error: &DecodeError) -> Error {
-        let what = format!("the answer is not what the contract says, {error}");
-        Error::new(Kind::Decode, operation, what)
+    pub(crate) fn not_understood(&self, operation: &'static str, unread: Unread) -> Error {
+        unread
+            .into_error(operation)
             .advice(self.dialect.fault_advice())
             .status_is(self.status)
             .request_id_is(self.request_id.clone())
@@ -39,11 +43,16 @@ pub(super) fn judge(
     let (dialect, limits) = (core.dialect(), &core.limits);
     let (parts, body) = answer.into_parts();
     let status = parts.status;
-    let form = Form::of(&parts.headers, &body);
+    let mut faults = Vec::new();
+    let form = Form::of(&parts.headers, &body, outgoing.read_mode, &mut faults);
     // What the other side sends back may hold what it was sent in secret.
     let request_id =
         header_text(&parts.headers, "x-request-id").map(|id| printable(&scrub(&id), 64));
-    let good = |bytes| Answer { bytes, status, request_id: request_id.clone(), dialect };
+    let faults = std::cell::Cell::new(faults);
+    let good = |bytes| {
+        let faults = faults.take();
+        Answer { bytes, faults, status, request_id: request_id.clone(), dialect }
+    };
     match outgoing.reply {
         ReplyKind::Redirect if status.is_redirection() => {
             let location = header_text(&parts.headers, header::LOCATION.as_str());
@@ -151,9 +160,20 @@ enum Form {
 }
 
 impl Form {
-    fn of(headers: &HeaderMap, body: &[u8]) -> Self {
+    /// Tells it from the headers. What only a tolerant reader takes is noted.
+    fn of(headers: &HeaderMap, body: &[u8], mode: ReadMode, faults: &mut Vec<Fault>) -> Self {
         if body.is_empty() {
             return Self::Empty;
+        }
+        if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
+            let plain = encoding.as_bytes() == b"identity";
+            if !plain && !(mode.is_tolerant() && is_unpacked(encoding)) {
+                return Self::Other("an encoding that was not asked for".into());
+            }
+            if !plain {
+                let (name, rule) = (header::CONTENT_ENCODING, rule::CONTENT_ENCODING);
+                faults.push(Fault::of_header(name.as_str(), rule, "no such header"));
+            }
         }
         let types: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
         let essence = match types.as_slice() {
@@ -164,6 +184,11 @@ impl Form {
         let essence = essence.split(';').next().unwrap_or_default().trim();
         match essence.to_ascii_lowercase().as_str() {
             "application/json" => Self::Json,
+            "text/json" if mode.is_tolerant() => {
+                let (name, rule) = (header::CONTENT_TYPE, rule::CONTENT_TYPE);
+                faults.push(Fault::of_header(name.as_str(), rule, "application/json"));
+                Self::Json
+            }
             "text/html" | "application/xhtml+xml" => Self::Html,
             json if json.starts_with("application/") && json.ends_with("+json") => Self::Json,
             // As it came: a secret in other letters would not be found in it.

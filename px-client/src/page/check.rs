@@ -1,7 +1,10 @@
 //! Whether the pages of one walk fit together. Pure.
 
 use crate::error::PagingFault;
-use px_types::partner::{Position, TransactionsResponse};
+use px_types::{
+    ElementKind, FaultSeverity,
+    partner::{Position, TransactionsResponse},
+};
 use std::{
     collections::{HashSet, hash_map::RandomState},
     fmt,
@@ -22,12 +25,38 @@ pub(super) struct Check {
     empty_pages: u32,
     by_cursor: bool,
     /// The last row of the page before, which the next page of an offset walk begins with.
-    last: Option<u64>,
+    last: Option<Row>,
     /// Hashes of ids and cursors, not the texts: a walk may be long. A collision makes the
     /// walk begin again; it never hides a row.
     ids: HashSet<u64>,
     cursors: HashSet<u64>,
     hasher: RandomState,
+}
+
+/// A row of a page, by a hash of its id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Row {
+    Read(u64),
+    /// It was set aside; the id, if that could be read.
+    SetAside(Option<u64>),
+}
+
+impl Row {
+    fn id(self) -> Option<u64> {
+        match self {
+            Self::Read(id) => Some(id),
+            Self::SetAside(id) => id,
+        }
+    }
+
+    /// Whether two rows can be the same one.
+    fn can_be(self, other: Self) -> bool {
+        match (self.id(), other.id()) {
+            (Some(one), Some(other)) => one == other,
+            // Of a row without an id nothing can be said.
+            _ => true,
+        }
+    }
 }
 
 /// Where a walk goes on.
@@ -107,7 +136,8 @@ impl Check {
     pub(super) fn accept(&mut self, page: &mut TransactionsResponse) -> Result<Next, Broken> {
         use Inconsistency as I;
         let broken = |how| Err(Broken::Inconsistent(how));
-        let whole = page.transactions.len() as u64;
+        let mut rows = self.rows_of(page);
+        let whole = rows.len() as u64;
         // First of all: the same page for ever is not a window that changes.
         if let Some(cursor) = &page.next_cursor
             && !self.cursors.insert(self.hasher.hash_one(cursor))
@@ -121,15 +151,22 @@ impl Check {
             return broken(I::TotalMoved);
         }
         if let Some(last) = self.last.take() {
-            let first = page.transactions.first().map(|row| self.hasher.hash_one(&row.id));
-            if first != Some(last) {
-                return broken(I::Shifted);
+            match rows.first() {
+                Some(first) if first.can_be(last) => {}
+                _ => return broken(I::Shifted),
             }
-            page.transactions.remove(0);
+            if let Row::Read(_) = rows.remove(0) {
+                page.transactions.remove(0);
+            }
+            // Its faults were told with the page before.
+            page.faults.retain(|fault| {
+                let element = fault.element();
+                !element.is_some_and(|e| e.kind == ElementKind::Transaction && e.index == Some(0))
+            });
         }
-        let length = page.transactions.len() as u64;
-        for transaction in &page.transactions {
-            if !self.ids.insert(self.hasher.hash_one(&transaction.id)) {
+        let length = rows.len() as u64;
+        for id in rows.iter().filter_map(|row| row.id()) {
+            if !self.ids.insert(id) {
                 return broken(I::RepeatedId);
             }
         }
@@ -165,8 +202,32 @@ impl Check {
         if whole < 2 {
             return Ok(Next::Page(Position::Offset(self.rows)));
         }
-        self.last = page.transactions.last().map(|row| self.hasher.hash_one(&row.id));
+        self.last = rows.last().copied();
         Ok(Next::Page(Position::Offset(self.rows - 1)))
+    }
+
+    /// The rows of a page as the partner sent them, with those that were set aside.
+    fn rows_of(&self, page: &TransactionsResponse) -> Vec<Row> {
+        let mut rows: Vec<_> = page
+            .transactions
+            .iter()
+            .map(|row| Row::Read(self.hasher.hash_one(row.id.as_str())))
+            .collect();
+        for fault in page.faults().iter().filter(|f| f.severity() == FaultSeverity::SetAside) {
+            if let Some(element) = fault.element()
+                && element.kind == ElementKind::Transaction
+                && let Some(index) = element.index
+            {
+                let id = element.id.as_deref().map(|id| self.hasher.hash_one(id));
+                rows.insert(index.min(rows.len()), Row::SetAside(id));
+            }
+        }
+        // Those that are counted only, because there were too many to tell.
+        let all = page.transactions.len() as u64 + page.faults.set_aside(ElementKind::Transaction);
+        while (rows.len() as u64) < all {
+            rows.push(Row::SetAside(None));
+        }
+        rows
     }
 }
 

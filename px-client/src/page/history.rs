@@ -15,7 +15,7 @@ use futures_util::{
     stream::{self, BoxStream, FuturesUnordered},
 };
 use px_types::{
-    UserId, error_id,
+    ElementKind, Fault, UserId, error_id,
     model::transaction::Transaction,
     partner::{ListTransactions, MAX_LIMIT, TransactionsQuery},
 };
@@ -28,7 +28,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     vec,
 };
 
@@ -65,8 +65,40 @@ impl Default for HistoryOptions {
 /// Made by [`PartnerClient::transactions`].
 #[must_use = "nothing is fetched before it is polled"]
 pub struct Transactions {
-    rows: BoxStream<'static, Result<Transaction, Error>>,
+    events: BoxStream<'static, Result<HistoryEvent, Error>>,
     total: Arc<AtomicU64>,
+}
+
+/// A user's transactions with the faults of the pages, newest window first.
+///
+/// Made by [`Transactions::into_events`].
+#[derive(Debug)]
+#[must_use = "nothing is fetched before it is polled"]
+pub struct HistoryEvents(Transactions);
+
+impl HistoryEvents {
+    /// As [`Transactions::total`].
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.0.total()
+    }
+}
+
+impl Stream for HistoryEvents {
+    type Item = Result<HistoryEvent, Error>;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.events.poll_next_unpin(context)
+    }
+}
+
+/// What happens while a history is read.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum HistoryEvent {
+    /// The next transaction.
+    Transaction(Box<Transaction>),
+    /// A page deviates from the contract. Indices are those of the page.
+    Fault(Box<Fault>),
 }
 
 impl Transactions {
@@ -78,19 +110,25 @@ impl Transactions {
     ) -> Self {
         let total = Arc::new(AtomicU64::new(UNKNOWN));
         let Some(range) = range else {
-            let rows = stream::empty().boxed();
-            return Self { rows, total };
+            let events = stream::empty().boxed();
+            return Self { events, total };
         };
         let history = History::new(client, user_id, range, options, Arc::clone(&total));
-        let rows = stream::unfold(Some(history), |history| async {
+        let events = stream::unfold(Some(history), |history| async {
             let mut history = history?;
             match history.next().await {
-                Ok(Some(row)) => Some((Ok(row), Some(history))),
+                Ok(Some(event)) => Some((Ok(event), Some(history))),
                 Ok(None) => None,
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Self { rows: rows.boxed(), total }
+        Self { events: events.boxed(), total }
+    }
+
+    /// Tells of faults as well: what was repaired, ignored or set aside, before the rows of the
+    /// window in which it was found.
+    pub fn into_events(self) -> HistoryEvents {
+        HistoryEvents(self)
     }
 
     /// How many there will be, as the partner said at the beginning; for a progress bar.
@@ -105,7 +143,14 @@ const UNKNOWN: u64 = u64::MAX;
 impl Stream for Transactions {
     type Item = Result<Transaction, Error>;
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.rows.poll_next_unpin(context)
+        loop {
+            return match ready!(self.events.poll_next_unpin(context)) {
+                Some(Ok(HistoryEvent::Transaction(row))) => Poll::Ready(Some(Ok(*row))),
+                Some(Ok(HistoryEvent::Fault(_))) => continue,
+                Some(Err(error)) => Poll::Ready(Some(Err(error))),
+                None => Poll::Ready(None),
+            };
+        }
     }
 }
 
@@ -134,6 +179,7 @@ struct History {
     cutting: bool,
     in_parts: bool,
     ready: vec::IntoIter<Transaction>,
+    faults: vec::IntoIter<Fault>,
     seen: HashSet<u64>,
     hasher: RandomState,
     given: u64,
@@ -149,12 +195,21 @@ struct Slot {
 enum SlotState {
     Waiting,
     Running,
-    Read(Vec<Transaction>),
+    Read(Rows),
+}
+
+/// The rows of a window that was read whole.
+#[derive(Default)]
+struct Rows {
+    read: Vec<Transaction>,
+    faults: Vec<Fault>,
+    /// How many rows were set aside.
+    set_aside: u64,
 }
 
 /// What became of a window.
 enum Outcome {
-    Rows(Vec<Transaction>),
+    Rows(Rows),
     /// More than is read in one piece.
     TooMany(u64),
     /// The partner does not serve windows of this length.
@@ -186,6 +241,7 @@ impl History {
             cutting: true,
             in_parts: false,
             ready: Vec::new().into_iter(),
+            faults: Vec::new().into_iter(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
             given: 0,
@@ -195,18 +251,24 @@ impl History {
         history
     }
 
-    async fn next(&mut self) -> Result<Option<Transaction>, Error> {
+    async fn next(&mut self) -> Result<Option<HistoryEvent>, Error> {
         loop {
+            if let Some(fault) = self.faults.next() {
+                return Ok(Some(HistoryEvent::Fault(Box::new(fault))));
+            }
             for row in self.ready.by_ref() {
                 if self.seen.insert(self.hasher.hash_one(&row.id)) {
                     self.given += 1;
-                    return Ok(Some(row));
+                    return Ok(Some(HistoryEvent::Transaction(Box::new(row))));
                 }
             }
             match self.slots.pop_front() {
                 None => return self.count_again().await.map(|()| None),
                 Some(Slot { state: SlotState::Read(rows), .. }) => {
-                    self.ready = rows.into_iter();
+                    self.ready = rows.read.into_iter();
+                    self.faults = rows.faults.into_iter();
+                    // They are rows of the partner's, so they count.
+                    self.given += rows.set_aside;
                     continue;
                 }
                 Some(slot) => self.slots.push_front(slot),
@@ -374,7 +436,7 @@ impl History {
 
 /// Reads one window whole.
 async fn read(mut walk: Walk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) -> Outcome {
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     let mut first = true;
     loop {
         match walk.next().await {
@@ -386,10 +448,12 @@ async fn read(mut walk: Walk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) ->
                     return Outcome::TooMany(page.total);
                 }
                 first = false;
-                rows.extend(page.transactions);
+                rows.set_aside += page.faults.set_aside(ElementKind::Transaction);
+                rows.read.extend(page.transactions);
+                rows.faults.extend(page.faults);
             }
             Ok(Some(PageEvent::Restart)) => {
-                rows.clear();
+                rows = Rows::default();
                 first = true;
             }
             Ok(None) => return Outcome::Rows(rows),

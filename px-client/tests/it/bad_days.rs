@@ -94,10 +94,10 @@ async fn lasting_faults_each_have_their_clear_error() {
             "not the message",
             Script::json(
                 200,
-                r#"{"user_identity_id":"i","identities":[],"securities":[],"accounts":[{"id":7}]}"#,
+                r#"{"user_identity_id":"i","identities":[],"securities":[],"accounts":7}"#,
             ),
             Kind::Decode,
-            "at `accounts[0]",
+            "at `accounts`: is a number; expected a list",
             1,
         ),
         ("garbage", Script::raw("\x00\x01garbage\r\n\r\n"), Kind::Transport, "not HTTP", 4),

@@ -16,3 +16,4 @@ mod plaid_world;
 mod portal;
 mod round_trip;
 mod scripted;
+mod tolerant;

@@ -110,10 +110,11 @@ async fn many_callers_fail_with_one_refresh() {
     for call in calls.collect::<Vec<_>>() {
         assert_eq!(call.await.unwrap().status(), Some(503));
     }
-    assert_eq!(server.requests(), 1);
+    // Each refresh is sent twice, because its first response may have been lost.
+    assert_eq!(server.requests(), 2);
     // Who asks later tries again.
     tokens.token().await.unwrap_err();
-    assert_eq!(server.requests(), 2);
+    assert_eq!(server.requests(), 4);
 }
 
 #[derive(Debug)]
@@ -218,7 +219,17 @@ async fn an_answer_that_never_comes_is_asked_for_again_within_the_partners_30_s(
 #[tokio::test]
 async fn an_answer_that_was_lost_behind_a_gateway_is_asked_for_once_more() {
     let html = |status| Script::answer(status, "Content-Type: text/html\r\n", "<html>");
-    for lost in [html(502), html(504), html(200), Script::json(200, r#"{"access_token":7}"#)] {
+    let unavailable = Script::error(503, "Retry-After: 3600\r\n", "institution_unavailable");
+    for lost in [
+        html(502),
+        html(504),
+        html(200),
+        Script::json(200, r#"{"access_token":7}"#),
+        // It may have rotated before it failed, whatever it asks for.
+        html(500),
+        unavailable,
+        oauth_error(503, "temporarily_unavailable"),
+    ] {
         let first = lost.clone();
         let server = BadServer::start(move |seen| match seen.number {
             0 => first.clone(),
@@ -249,7 +260,8 @@ async fn while_a_token_is_good_a_failing_refresh_is_not_tried_each_time() {
     for _ in 0..20 {
         assert_eq!(tokens.token().await.unwrap().expose(), "still good");
     }
-    assert_eq!(server.requests(), 1);
+    // Once, and once more at once, because the response may have been lost.
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod guard;
 use self::guard::{Lookup, NotPublic, PublicOnly, System};
 use super::{
     HttpLimits, HttpTransport, TransportError, TransportErrorKind, check_headers, grow,
-    is_loopback_host,
+    is_loopback_host, is_unpacked,
 };
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -221,7 +221,7 @@ impl HttpTransport for ReqwestTransport {
         check_headers(received.headers(), limits)?;
         // What is packed otherwise than asked for is refused by its name, not as garbage.
         if let Some(encoding) = received.headers().get(header::CONTENT_ENCODING)
-            && encoding.as_bytes() != b"identity"
+            && !is_unpacked(encoding)
         {
             let reason = "the response is packed in a way that was not asked for";
             return Err(TransportError::new(TransportErrorKind::Other, reason));

@@ -10,7 +10,9 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
-use px_client::{Error, PageEvent, PartnerClient, RefreshingTokens, TokenSource as _, Window};
+use px_client::{
+    Error, PageEvent, PartnerClient, ReadMode, RefreshingTokens, TokenSource as _, Window,
+};
 use px_core::Clock;
 use px_types::{
     ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
@@ -283,8 +285,10 @@ impl Session {
 }
 
 /// The partner's client, calling with an Item's tokens.
+///
+/// A merge takes what a response lacks for gone, so a response that lacks an element is refused.
 fn calling(gated: &Gated, tokens: &Arc<ItemTokens>) -> PartnerClient {
-    let client = &gated.partner.client;
+    let client = &gated.partner.client.with_read_mode(ReadMode::Complete);
     let source = RefreshingTokens::new(client.clone(), Arc::clone(tokens) as _);
     client.with_tokens(Arc::new(source))
 }

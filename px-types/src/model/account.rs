@@ -234,6 +234,7 @@ impl Serialize for AccountKind {
 
 impl<'de> Deserialize<'de> for AccountKind {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let not_json = || serde::de::Error::custom(wire::NOT_JSON);
         let fields = Held::deserialize(d)?;
         let account_type = AccountType::from(fields.tag("type")?);
         let subtype = fields.tag("subtype")?.to_owned();
@@ -244,8 +245,7 @@ impl<'de> Deserialize<'de> for AccountKind {
             AccountType::Investment => Self::Investment(wire::from_held(&fields)?),
             AccountType::Other => Self::Other(wire::from_held(&fields)?),
             account_type => {
-                let fields =
-                    fields.into_map().ok_or_else(|| serde::de::Error::custom("not JSON"))?;
+                let fields = fields.into_map().ok_or_else(not_json)?;
                 Self::Unknown(UnknownAccountKind { account_type, subtype, fields })
             }
         })

@@ -215,6 +215,7 @@ impl Serialize for TransferCode {
 
 impl<'de> Deserialize<'de> for TransferCode {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let not_json = || serde::de::Error::custom(wire::NOT_JSON);
         let fields = Held::deserialize(d)?;
         let network = PaymentNetwork::from(fields.tag("network")?);
         Ok(match network {
@@ -223,8 +224,7 @@ impl<'de> Deserialize<'de> for TransferCode {
             PaymentNetwork::Bacs => Self::Bacs(wire::from_held(&fields)?),
             PaymentNetwork::International => Self::International(wire::from_held(&fields)?),
             network => {
-                let fields =
-                    fields.into_map().ok_or_else(|| serde::de::Error::custom("not JSON"))?;
+                let fields = fields.into_map().ok_or_else(not_json)?;
                 Self::Unknown(UnknownTransferCode { network, fields })
             }
         })

@@ -160,4 +160,4 @@ message! {
     }
 }
 
-json_replies!(TokenResponse);
+json_replies!(tolerant: TokenResponse);

@@ -26,7 +26,14 @@ impl CurrencyCode {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
-    /// Whether ISO 4217 lists the code.
+    /// Returns whether ISO 4217 has withdrawn the code, as it did `HRK` when Croatia took the euro.
+    /// A history still has it.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        WITHDRAWN.binary_search(&self.as_str()).is_ok()
+    }
+
+    /// Returns whether ISO 4217 lists the code, or did so once.
     #[must_use]
     pub fn is_known(&self) -> bool {
         // The library's list is searched from its beginning each time, and a page asks
@@ -40,7 +47,12 @@ impl CurrencyCode {
             .0
             .iter()
             .fold(0, |index, letter| index * LETTERS + usize::from(letter.wrapping_sub(b'A')));
-        let listed = || iso_currency::Currency::from_code(self.as_str()).is_some();
+        let listed = || {
+            let code = self.as_str();
+            iso_currency::Currency::from_code(code).is_some()
+                || LATER.contains(&code)
+                || self.is_withdrawn()
+        };
         let Some(answer) = ANSWERS.get(index) else {
             return listed();
         };
@@ -105,6 +117,25 @@ impl schemars::JsonSchema for CurrencyCode {
         schemars::json_schema!({ "type": "string", "pattern": "^[A-Z]{3}$" })
     }
 }
+
+/// Codes that ISO 4217 has listed since, and the library may not know.
+const LATER: [&str; 2] = ["XCG", "ZWG"];
+
+/// Codes that ISO 4217 has withdrawn (its table A.3), sorted.
+#[rustfmt::skip]
+const WITHDRAWN: &[&str] = &[
+    "ADP", "AFA", "ALK", "ANG", "AOK", "AON", "AOR", "ARA", "ARP", "ARY", "ATS", "AYM",
+    "AZM", "BAD", "BEC", "BEF", "BEL", "BGJ", "BGK", "BGL", "BGN", "BOP", "BRB", "BRC",
+    "BRE", "BRN", "BRR", "BUK", "BYB", "BYR", "CHC", "CSD", "CSJ", "CSK", "CUC", "CYP",
+    "DDM", "DEM", "ECS", "ECV", "EEK", "ESA", "ESB", "ESP", "FIM", "FRF", "GEK", "GHC",
+    "GHP", "GNE", "GNS", "GQE", "GRD", "GWE", "GWP", "HRD", "HRK", "IEP", "ILP", "ILR",
+    "ISJ", "ITL", "LAJ", "LSM", "LTL", "LTT", "LUC", "LUF", "LUL", "LVL", "LVR", "MGF",
+    "MLF", "MRO", "MTL", "MTP", "MVQ", "MXP", "MZE", "MZM", "NIC", "NLG", "PEH", "PEI",
+    "PES", "PLZ", "PTE", "RHD", "ROK", "ROL", "RUR", "SDD", "SDP", "SIT", "SKK", "SLL",
+    "SRG", "STD", "SUR", "TJR", "TMM", "TPE", "TRL", "UAK", "UGS", "UGW", "USS", "UYN",
+    "UYP", "VEB", "VEF", "VNC", "XEU", "XFO", "XFU", "XRE", "YDD", "YUD", "YUM", "YUN",
+    "ZAL", "ZMK", "ZRN", "ZRZ", "ZWC", "ZWD", "ZWL", "ZWN", "ZWR",
+];
 
 /// What an amount is counted in; on the wire exactly one of `currency` and `non_iso_currency`.
 ///
@@ -229,6 +260,16 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Unit>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn withdrawn_codes_are_known() {
+        assert!(WITHDRAWN.is_sorted());
+        for code in ["ANG", "HRK", "DEM", "XCG", "ZWG"] {
+            assert!(code.parse::<CurrencyCode>().unwrap().is_known(), "{code}");
+        }
+        assert!("HRK".parse::<CurrencyCode>().unwrap().is_withdrawn());
+        assert!(!"EUR".parse::<CurrencyCode>().unwrap().is_withdrawn());
     }
 
     #[test]

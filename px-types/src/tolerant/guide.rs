@@ -160,7 +160,8 @@ impl<'l> Guide<'l> {
         place: &Place,
     ) -> Result<T, DecodeError> {
         let mut changes = Changes::default();
-        for attempt in 0..MAX_ATTEMPTS {
+        let mut attempt = 0;
+        loop {
             let error = match wire::read::<T>(&*node) {
                 Ok(value) => {
                     self.leftovers(node, place, &mut Vec::new(), &mut changes);
@@ -168,30 +169,17 @@ impl<'l> Guide<'l> {
                 }
                 Err(error) => error,
             };
-            let spent = changes.faults > MAX_FAULTS || attempt > 0 && (self.out_of_time)();
-            let done = match spent {
-                true => {
-                    let found = "has more faults than are repaired";
-                    let outcome = Outcome::SetAside;
-                    Err(self.tell(place, &[], rule::READER_LIMITS, found, "fewer faults", outcome))
-                }
+            let spent = attempt == MAX_ATTEMPTS || attempt > 0 && (self.out_of_time)();
+            let followed = match spent {
+                true => Err(self.tell_spent(place)),
                 false => self.follow(node, place, &error, &mut changes),
             };
-            if let Err(told) = done {
+            if let Err(told) = followed {
                 self.set_aside(place, told);
                 return Err(self.as_error(told, place, error));
             }
+            attempt += 1;
         }
-        let told = self.tell(
-            place,
-            &[],
-            rule::READER_LIMITS,
-            "has more faults than are repaired",
-            "fewer faults",
-            Outcome::SetAside,
-        );
-        self.set_aside(place, told);
-        Err(DecodeError::new(place.below(&[]), "more faults than are repaired"))
     }
 
     /// Does what an error of the decoder asks for. An error is the fault for which nothing is left
@@ -213,7 +201,7 @@ impl<'l> Guide<'l> {
                 let told = match changes.removed(&steps) {
                     Some(told) => told,
                     None => {
-                        changes.faults += 1;
+                        self.count(place, changes)?;
                         let outcome = match NULL_IF_MISSING.contains(&name) {
                             true => Outcome::Repaired,
                             false => Outcome::SetAside,
@@ -230,7 +218,7 @@ impl<'l> Guide<'l> {
                 self.remove(node, parent(&steps).to_vec(), told, changes)
             }
             Trouble::Repeated => {
-                changes.faults += 1;
+                self.count(place, changes)?;
                 let Some(Node::Object(members)) = find(node, parent(&steps)) else {
                     return Err(self.tell_unknown(place, &steps));
                 };
@@ -255,7 +243,7 @@ impl<'l> Guide<'l> {
                     // The repair did not help: the text is not one in any form.
                     Some(told) => told,
                     None => {
-                        changes.faults += 1;
+                        self.count(place, changes)?;
                         let Some(value) = find(node, &steps) else {
                             return Err(self.tell_unknown(place, &steps));
                         };
@@ -387,6 +375,20 @@ impl<'l> Guide<'l> {
         Some(self.faults.len() - 1)
     }
 
+    /// Counts a fault of an element. An error is the fault that there are too many.
+    fn count(&mut self, place: &Place, changes: &mut Changes) -> Result<(), Told> {
+        if changes.faults == MAX_FAULTS {
+            return Err(self.tell_spent(place));
+        }
+        changes.faults += 1;
+        Ok(())
+    }
+
+    fn tell_spent(&mut self, place: &Place) -> Told {
+        let (found, expected) = ("has more faults than are repaired", "fewer faults");
+        self.tell(place, &[], rule::READER_LIMITS, found, expected, Outcome::SetAside)
+    }
+
     fn tell_unknown(&mut self, place: &Place, steps: &[Step]) -> Told {
         let found = "cannot be read";
         self.tell(place, steps, rule::MALFORMED, found, "another value", Outcome::SetAside)
@@ -515,6 +517,9 @@ fn found(node: &Node<'_>) -> &'static str {
 
 /// What is wrong with what stands at a place, in words.
 fn found_for(node: &Node<'_>, reason: &str) -> &'static str {
+    if reason == wire::NOT_JSON {
+        return "holds a literal that JSON does not have";
+    }
     if !matches!(node, Node::Text(text) if !text.is_empty()) {
         return found(node);
     }
@@ -533,6 +538,7 @@ fn found_for(node: &Node<'_>, reason: &str) -> &'static str {
 /// The rule that something unreadable breaks.
 fn rule_for(node: &Node<'_>, name: &str, reason: &str) -> Rule {
     match node {
+        _ if reason == wire::NOT_JSON => rule::NOT_JSON,
         Node::Null => rule::UNEXPECTED_NULL,
         Node::Text(text) if text.is_empty() => rule::UNEXPECTED_NULL,
         Node::Number(_) if is_identifier(name) => rule::IDENTIFIER_AS_NUMBER,

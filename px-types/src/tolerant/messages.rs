@@ -12,7 +12,7 @@ use crate::{
         security::Security,
         transaction::Transaction,
     },
-    partner::{TransactionsResponse, UserAccountInfoResponse},
+    partner::{TokenResponse, TransactionsResponse, UserAccountInfoResponse},
     wire::DecodeError,
 };
 
@@ -59,6 +59,15 @@ impl Tolerant for UserAccountInfoResponse {
 
     fn note_faults(&mut self, faults: &Faults) {
         self.faults = faults.clone();
+    }
+}
+
+/// A token response is taken if its access token can be read: a pair that is not taken is lost.
+impl Tolerant for TokenResponse {
+    fn from_members(members: &mut Members<'_, '_>) -> Result<Self, DecodeError> {
+        members.text_or("token_type", "Bearer");
+        members.joined("scope");
+        members.rest()
     }
 }
 

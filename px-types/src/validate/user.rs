@@ -167,7 +167,7 @@ pub(super) fn check_unit(report: &mut Report, unit: &Unit, at: &fmt::Arguments<'
             format_args!("{at}.currency"),
             "ISO 4217 does not list the code; what is no ISO money goes in `non_iso_currency`",
         ),
-        Unit::NonIso(text) if Unit::iso(text).is_ok_and(|unit| is_known(&unit)) => report.error(
+        Unit::NonIso(text) if Unit::iso(text).is_ok_and(|unit| is_current(&unit)) => report.error(
             rule::ISO_MONEY,
             format_args!("{at}.non_iso_currency"),
             "the code is one of ISO 4217 and goes in `currency`",
@@ -176,8 +176,9 @@ pub(super) fn check_unit(report: &mut Report, unit: &Unit, at: &fmt::Arguments<'
     }
 }
 
-fn is_known(unit: &Unit) -> bool {
-    matches!(unit, Unit::Iso(code) if code.is_known())
+/// Whether it is money of today: points may be called like money that is long gone.
+fn is_current(unit: &Unit) -> bool {
+    matches!(unit, Unit::Iso(code) if code.is_known() && !code.is_withdrawn())
 }
 
 pub(super) fn check_security(report: &mut Report, security: &Security, at: &fmt::Arguments<'_>) {

@@ -344,7 +344,7 @@ fn work_is_bounded() {
     let names = |count: usize| format!("[{}]", vec!["7"; count].join(","));
     let read = user("/identities/0/names", &names(16));
     assert_eq!((read.identities.len(), read.faults().len()), (2, 16));
-    let read = user("/identities/0/names", &names(18));
+    let read = user("/identities/0/names", &names(17));
     assert_eq!(read.identities.len(), 1);
     assert_eq!(read.faults().last().unwrap().rule(), rule::READER_LIMITS);
     // 500 rows that are all bad in the same three ways are all read.
@@ -377,6 +377,30 @@ fn work_is_bounded() {
     assert!(asked.get() < 700);
 }
 
+/// A good row is not held in memory, nor read a second time, because another one is bad.
+#[test]
+fn only_bad_rows_are_repaired() {
+    let row = |id: &str, amount: &str| {
+        format!(
+            r#"{{"id": "{id}", "account_id": "a", "amount": {amount}, "currency": "USD",
+            "description": null, "transacted_at": "2024-03-05", "settled_at": null,
+            "type": "depository"}}"#
+        )
+    };
+    let rows: Vec<_> =
+        (0..500).map(|i| row(&i.to_string(), if i == 499 { "1.5" } else { "\"1.5\"" })).collect();
+    let text = format!("{{\"total\": 500, \"transactions\": [{}]}}", rows.join(","));
+    let asked = Cell::new(0);
+    let out_of_time = || {
+        asked.set(asked.get() + 1);
+        false
+    };
+    let limits = Limits { out_of_time: &out_of_time, ..Limits::default() };
+    let page: TransactionsResponse = tolerant::decode(text.as_bytes(), &limits).unwrap().message;
+    assert_eq!((page.transactions.len(), page.faults().len()), (500, 1));
+    assert_eq!(asked.get(), 1, "one tree, and it was decoded twice");
+}
+
 #[test]
 fn memory_is_bounded() {
     // A million elements of two bytes each: what is kept of them is bounded, and all are counted.
@@ -401,6 +425,7 @@ fn a_codes_network_that_is_unknown_is_kept_or_set_aside_whole() {
     let codes = kind.transfer_codes.as_ref().unwrap();
     assert!(!codes.iter().any(|code| matches!(code, TransferCode::Unknown(_))));
     assert_eq!(read.faults.set_aside(ElementKind::TransferCode), 1);
+    assert_eq!(only(read.faults()).1, rule::NOT_JSON);
 }
 
 /// The defects that were collected beside the project, if they are there.
