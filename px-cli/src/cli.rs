@@ -103,7 +103,7 @@ pub(crate) enum Command {
         onto: Account,
     },
     /// Make the keys that are missing; print the public one by which receivers verify webhooks
-    Keys(WebhookKey),
+    Keys(Keys),
 }
 
 const LINK_EXAMPLES: &str = "\
@@ -182,6 +182,7 @@ Examples:
   px run --workers 8 --database postgres://px@db/px --key-file /etc/px/key \\
       --webhook-key /etc/px/webhook.pem --metrics 127.0.0.1:9100
   px run --until-idle --json > events.ndjson
+  px run --after-restore      refresh tokens slowly; watch `px items` for sign-ins that are asked for
 
 On a terminal it shows the Items and how their initial fetches come along; elsewhere, and with
 --json, one line for each event. It ends with SIGINT (Ctrl-C) or SIGTERM, after it has finished
@@ -200,6 +201,11 @@ pub(crate) struct Run {
     /// How long a worker that fell silent keeps an Item from others
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
     pub(crate) lease: Duration,
+    /// After a restore of the database, or a fail-over that lost commits: use stored access tokens as
+    /// long as they are good, and refresh one Item's tokens every TIME. Run it on one machine
+    #[arg(long, value_name = "TIME", value_parser = time, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "10s")]
+    pub(crate) after_restore: Option<Duration>,
     /// Serve figures for Prometheus there, under /metrics
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -208,6 +214,37 @@ pub(crate) struct Run {
     /// Send webhooks to private addresses and over plain http too: for work on one machine
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
+}
+
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  px keys
+  px keys --usage
+  px keys --usage --json | jq -r 'select(.in_file | not) | .key_id'
+  px keys --reseal
+
+To change the key that seals tokens:
+  1. Add a line `NAME BASE64` with 32 random bytes to the key file of every machine.
+     The old key still seals. A file with several keys has a line `seal-with NAME`.
+  2. Once every machine has the new key, change that line on every machine, and start the
+     programs again.
+  3. px keys --reseal
+  4. Once `px keys --usage` shows no secret under the old key, take its line away.
+
+Both count and seal while other programs run. --reseal can be stopped at any time and begun again.
+Exit code 1 says that secrets do not open: their key is not in the file, or they are damaged.";
+
+#[derive(Args, Debug)]
+#[command(after_help = KEYS_EXAMPLES)]
+pub(crate) struct Keys {
+    #[command(flatten)]
+    pub(crate) webhook_key: WebhookKey,
+    /// Count the stored secrets under each key that seals tokens; make and print no key
+    #[arg(long, conflicts_with = "reseal")]
+    pub(crate) usage: bool,
+    /// Seal stored secrets again that are not under the key that seals now; make and print no key
+    #[arg(long)]
+    pub(crate) reseal: bool,
 }
 
 #[derive(Args, Debug)]

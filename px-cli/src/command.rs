@@ -29,6 +29,6 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         Command::Review(options) => review::review(&open().await?, options).await,
         Command::Accept(decide) => review::accept(&open().await?, decide).await,
         Command::Remap { decide, onto } => review::remap(&open().await?, decide, onto).await,
-        Command::Keys(key) => keys::run(&cli.common, key),
+        Command::Keys(options) => keys::run(&cli.common, options).await,
     }
 }

@@ -132,6 +132,11 @@ pub(crate) fn makes_keys(common: &Common) -> Make {
 
 /// The key that seals tokens.
 fn key(common: &Common, make: Make) -> Result<Arc<dyn Envelope>> {
+    Ok(Arc::new(keys(common, make)?))
+}
+
+/// The keys that open tokens, and the one that seals them.
+pub(crate) fn keys(common: &Common, make: Make) -> Result<FileKeys> {
     let file = match &common.key_file {
         Some(file) => file.clone(),
         None => beside(common, "key").ok_or_else(|| {
@@ -157,5 +162,5 @@ fn key(common: &Common, make: Make) -> Result<Arc<dyn Envelope>> {
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok(Arc::new(FileKeys::open_file(&file, random()).map_err(failed)?))
+    FileKeys::open_file(&file, random()).map_err(failed)
 }

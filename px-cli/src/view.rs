@@ -26,6 +26,7 @@ pub(crate) struct ItemView<'a> {
     fresh_as_of: &'a Freshness,
     history: HistoryView,
     failures: u32,
+    lost_leases: u32,
     error: Option<ErrorView<'a>>,
     health: ItemHealth,
     id_collisions: u64,
@@ -70,6 +71,7 @@ impl<'a> ItemView<'a> {
                 (History::Complete, _) => HistoryView::Complete,
             },
             failures: life.failures,
+            lost_leases: record.lost_leases,
             error: life.last_failure.as_ref().map(|note| ErrorView {
                 at: note.at,
                 kind: note.kind,
@@ -186,7 +188,12 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
                 _ => what.to_owned(),
             }
         }
-        HealthIssueKind::CannotFinish => "updates cannot finish".to_owned(),
+        HealthIssueKind::CannotFinish => match issue.count {
+            Some(leases) if record.lost_leases > 0 => {
+                format!("{leases} workers stopped during the work on it; it is deferred")
+            }
+            _ => "updates cannot finish".to_owned(),
+        },
         HealthIssueKind::RowsLacking => {
             format!("{} too few or too many for the institution's total", counted("row"))
         }

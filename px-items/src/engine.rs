@@ -7,25 +7,29 @@
 //! Stopping finishes or hands back what is held. A kill at any moment loses nothing: what was
 //! stored stays, the rest is read again once the lease has run out.
 
-mod circuit;
 mod error;
 mod failure;
 mod gate;
 mod observe;
+mod restore;
 mod review;
 mod revoke;
 mod run;
 mod session;
 mod settings;
+mod skew;
 mod tokens;
 mod work;
 
-pub use circuit::CircuitSettings;
 pub use error::{EngineError, EngineErrorKind};
 pub use observe::{Observed, Observer, Outcome, Report};
+pub use restore::RestoreSettings;
 pub use settings::Settings;
 
+pub use crate::partners::CircuitSettings;
+
 use crate::{
+    item::Phase,
     metrics,
     partners::Partners,
     schedule,
@@ -36,6 +40,8 @@ use gate::{Gates, Permits};
 use observe::Nobody;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::ItemId;
+use restore::Restore;
+use skew::SkewGuard;
 use std::{
     fmt,
     future::Future,
@@ -60,6 +66,8 @@ struct Inner {
     observer: Arc<dyn Observer>,
     settings: Settings,
     gates: Arc<Gates>,
+    skew: SkewGuard,
+    restore: Option<Arc<Restore>>,
     updates: review::PendingCounts,
     stopping: AtomicBool,
 }
@@ -105,21 +113,20 @@ impl EngineBuilder {
     #[must_use]
     pub fn build(self) -> Engine {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let restore = self.settings.after_restore.as_ref();
+        let restore = restore.map(|settings| Restore::new(settings, Arc::clone(&self.clock)));
+        let skew = SkewGuard::new(Arc::clone(&self.clock));
         let permits = Permits::new(Arc::clone(&self.store), &*random, self.settings.lease);
         Engine(Arc::new(Inner {
-            gates: Gates::new(
-                self.settings.circuit.clone(),
-                self.settings.put_off,
-                clock,
-                random,
-                permits,
-            ),
+            gates: Gates::new(self.settings.circuit.clone(), clock, random, permits),
             store: self.store,
             partners: self.partners,
             clock: self.clock,
             random: self.random,
             observer: self.observer,
             settings: self.settings,
+            skew,
+            restore,
             updates: review::PendingCounts::default(),
             stopping: AtomicBool::new(false),
         }))
@@ -160,12 +167,16 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such Item, when a worker has it already, when its user must authorize
-    /// again first, or when the store fails. What fails at the partner is in the report.
+    /// again first, when the machine's clock is wrong, or when the store fails. What fails at the partner is in the report.
     pub async fn update(&self, item: &ItemId) -> Result<Report, EngineError> {
         let inner = &self.0;
+        if !inner.clock_is_right().await {
+            return Err(EngineError::wrong_clock());
+        }
         let now = inner.clock.now();
         match inner.store.claim_one(item, now, inner.lease_end(now)).await? {
             Some(record) => {
+                inner.prepare(std::slice::from_ref(&record), 1).await;
                 let permit = inner.gates.enter_anyway(&record.institution_id);
                 Ok(inner.work(record, permit, Task::Update).await)
             }
@@ -212,7 +223,13 @@ impl Inner {
     /// told so.
     fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, gate::PutOff> {
         match self.partners.partner(&record.institution_id) {
-            Some(partner) => self.gates.enter(&record.institution_id, &partner.budget),
+            Some(partner) => {
+                let is_awaited = record.state.phase() == Some(Phase::Created)
+                    || record.notified > record.life.done_for;
+                let settings = &self.settings;
+                let latest = if is_awaited { settings.put_off } else { settings.put_off_routine };
+                self.gates.enter(&record.institution_id, &partner.budget, latest)
+            }
             None => Ok(self.gates.enter_anyway(&record.institution_id)),
         }
     }

@@ -4,7 +4,7 @@
 //! [`ItemHealth`] that operators see. Applications see [`seen_by`] a connection, and partners
 //! [`for_partner`]. Pure. Contract: `px.md` section 7.1.
 
-use crate::{connection::Connection, store::ItemRecord};
+use crate::{connection::Connection, schedule::MAX_LOST_LEASES, store::ItemRecord};
 use chrono::{DateTime, TimeDelta, Utc};
 pub use px_types::model::item_health::{HealthIssueKind, HealthState, ItemHealth};
 use px_types::{
@@ -180,7 +180,7 @@ pub fn for_partner(record: &ItemRecord) -> ItemHealth {
     health
 }
 
-/// The issues that an Item remembers, and the one that follows from its state.
+/// The issues that an Item remembers, and those that follow from its state and its leases.
 fn issues(record: &ItemRecord) -> impl Iterator<Item = HealthIssue> {
     let login_required = record.state.login_required();
     let known = record.life.issues.get(&HealthIssueKind::LoginRequired).is_some();
@@ -189,7 +189,15 @@ fn issues(record: &ItemRecord) -> impl Iterator<Item = HealthIssue> {
         .filter(move |(kind, _)| **kind != HealthIssueKind::LoginRequired || login_required);
     let from_state =
         (login_required && !known).then(|| HealthIssue::new(HealthIssueKind::LoginRequired));
-    remembered.map(|(kind, issue)| shown(kind, issue)).chain(from_state)
+    // Its workers die, so none of them can store that.
+    let stalled = record.life.issues.get(&HealthIssueKind::CannotFinish).is_some();
+    let from_leases = (record.lost_leases >= MAX_LOST_LEASES && !stalled).then(|| {
+        let mut issue = HealthIssue::new(HealthIssueKind::CannotFinish);
+        issue.count = Some(record.lost_leases.into());
+        issue
+    });
+    let remembered = remembered.map(|(kind, issue)| shown(kind, issue));
+    remembered.chain(from_state).chain(from_leases)
 }
 
 fn shown(kind: &HealthIssueKind, issue: &Issue) -> HealthIssue {

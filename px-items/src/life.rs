@@ -48,6 +48,8 @@ pub struct Life {
     pub fetched: BTreeMap<AccountId, u64>,
     /// The count of notifications up to which an update has done what they asked for.
     pub done_for: i64,
+    /// How many updates followed each other at once.
+    pub quick_updates: u32,
     /// The earliest date that notifications named whose update failed.
     pub owed_since: Option<Date>,
     /// A partner that counts wrongly, once an attempt found it.

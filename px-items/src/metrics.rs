@@ -15,7 +15,7 @@ use crate::{
     store::Overview,
 };
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use px_core::metrics::{Metric, MetricKind};
 use px_types::InstitutionId;
 
@@ -39,6 +39,7 @@ pub const METRICS: &[Metric] = &[
     .labels(&["how"]),
     Metric::gauge("px_partner_circuit", "1 while the circuit of an institution is open, else 0.")
         .labels(&["institution"]),
+    Metric::gauge("px_clock_skew_seconds", "How far the clock of this machine is ahead of the store's."),
     Metric::counter("px_leases_lost_total", "Items that were deferred because their leases ran out again and again."),
     Metric::counter("px_unreadable_total", "Stored rows that could not be read, by what they hold.").labels(&["what"]),
     Metric::counter(
@@ -111,6 +112,12 @@ pub(crate) fn ended(report: &Report) {
 pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
     ::metrics::gauge!("px_partner_circuit", "institution" => institution.as_str().to_owned())
         .set(u32::from(open));
+}
+
+/// How far this machine's clock is ahead of the store's.
+pub(crate) fn clock_skew(ahead: TimeDelta) {
+    let millis = i32::try_from(ahead.num_milliseconds()).unwrap_or(i32::MAX);
+    ::metrics::gauge!("px_clock_skew_seconds").set(f64::from(millis) / 1000.0);
 }
 
 /// An Item is deferred because its leases ran out again and again.

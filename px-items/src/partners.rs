@@ -1,5 +1,12 @@
 //! The partners that Items are at: how each one is called, and how much of it it bears.
 
+mod circuit;
+mod state;
+
+pub(crate) use circuit::Admission;
+pub use circuit::{Circuit, CircuitSettings};
+pub use state::{PartnerEvent, PartnerState, PartnerUpdate, PartnerUpdated};
+
 use px_client::PartnerClient;
 use px_types::InstitutionId;
 use std::{collections::BTreeMap, fmt};

@@ -27,6 +27,12 @@ pub struct ScheduleSettings {
     pub longest_asked: TimeDelta,
     /// How soon a notification may cause another attempt after a failure. Default: 1 minute.
     pub notified_wait: TimeDelta,
+    /// The shortest time between updates that notifications cause one after the other, once three of
+    /// them followed each other at once. Default: 1 minute.
+    pub notified_interval_min: TimeDelta,
+    /// The time from one update to the next of an Item that no application is connected to: its
+    /// partner brought it, and its tokens are kept alive. Default: 30 days.
+    pub unused_timeout: TimeDelta,
 }
 
 impl Default for ScheduleSettings {
@@ -40,6 +46,8 @@ impl Default for ScheduleSettings {
             longest_slow_wait: TimeDelta::hours(12),
             longest_asked: TimeDelta::hours(24),
             notified_wait: TimeDelta::minutes(1),
+            notified_interval_min: TimeDelta::minutes(1),
+            unused_timeout: TimeDelta::days(30),
         }
     }
 }
@@ -103,6 +111,31 @@ pub fn retry(
         }
     }
 }
+
+/// Updates that may follow each other at once before the next one has to wait.
+const MAX_QUICK_UPDATES: u32 = 3;
+
+/// The pace of updates after one that ends now: how many followed each other at once, and the earliest
+/// time of the next one.
+#[must_use]
+pub fn pace(
+    settings: &ScheduleSettings,
+    quick_updates: u32,
+    previous_began_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> (u32, Option<DateTime<Utc>>) {
+    let interval = settings.notified_interval_min;
+    if previous_began_at.is_none_or(|began_at| now - began_at >= interval) {
+        return (quick_updates.saturating_sub(1), None);
+    }
+    let quick_updates = (quick_updates + 1).min(MAX_QUICK_UPDATES);
+    let is_full = quick_updates == MAX_QUICK_UPDATES;
+    (quick_updates, is_full.then(|| now + interval))
+}
+
+/// Default for [`Settings::max_lost_leases`](crate::engine::Settings::max_lost_leases); from so many
+/// on an Item's health says that it cannot finish.
+pub(crate) const MAX_LOST_LEASES: u32 = 3;
 
 const FIRST_DEFERRAL: TimeDelta = TimeDelta::minutes(1);
 const LONGEST_DEFERRAL: TimeDelta = TimeDelta::hours(6);

@@ -14,6 +14,7 @@
 //! Every table is keyed by Item first. Time is handed in, so that stores can be simulated.
 
 pub(crate) mod carried;
+mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -36,6 +37,7 @@ mod ticket;
 mod trail;
 mod work;
 
+pub(crate) use clock::StoreTime;
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use keys::{KeyUsage, ResealPosition, Resealed};
 pub use link::{
@@ -68,13 +70,14 @@ use crate::{
     connection::Connection,
     item::State,
     merge::{KnownAccount, KnownTransaction},
+    partners::{PartnerUpdate, PartnerUpdated},
     review::Evidence,
     vault::Envelope,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
-use px_core::{Clock, Random, SystemClock, SystemRandom};
+use px_core::{Clock, Random, SharedClock, SystemClock, SystemRandom};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
@@ -92,6 +95,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The environment that this store was opened for. Webhooks and tokens name it. A store that
     /// wraps another one returns the inner one's.
     fn environment(&self) -> &Environment;
+
+    /// Returns the store's own time, which workers compare their clocks with; `None` if the store has
+    /// no clock of its own.
+    ///
+    /// Times that lie ahead of it are capped when they are stored: when rows were read and removed,
+    /// when a deep resync was complete, leases, and when an Item is due. A stored one that lies ahead
+    /// all the same counts as older than whatever is read now.
+    async fn time(&self) -> Result<Option<DateTime<Utc>>>;
 
     // ---- connections -------------------------------------------------------------------------
 
@@ -291,8 +302,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<Option<ItemRecord>>;
 
     /// Leases permits of a partner to a process, in place of those that it held: as many as it requests
-    /// and other processes leave. Expired leases do not count.
+    /// and other processes leave. Expired leases do not count. Also returns what all processes know of
+    /// the partner.
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare>;
+
+    /// Changes what all processes know of a partner ([`PartnerState::apply`]). A state that this
+    /// version cannot read is replaced.
+    ///
+    /// [`PartnerState::apply`]: crate::partners::PartnerState::apply
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated>;
 
     /// Prolongs a lease. `false`: it is no longer held.
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool>;
@@ -470,6 +488,11 @@ pub const DEFAULT_BULK_TIMEOUT: Duration = Duration::from_secs(600);
 /// key may be back then, or a version that knows it takes it.
 pub(crate) const UNREADABLE_RETRY: TimeDelta = TimeDelta::hours(1);
 
+/// The time after which the record of a refresh whose Item cannot be read is deleted: partners no
+/// longer give the new tokens (`px.md` section 4), and other refreshes wait behind it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const UNREADABLE_REFRESH_RETENTION: TimeDelta = TimeDelta::seconds(60);
+
 /// What every store is opened with.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -481,6 +504,9 @@ pub struct StoreOptions {
     pub vault: Arc<dyn Envelope>,
     /// Measures the time limits of calls.
     pub clock: Arc<dyn Clock>,
+    /// The store's own time. By default PostgreSQL's, and on SQLite that of `clock`, whose steps are
+    /// believed once they have lasted a minute.
+    pub shared_clock: Option<Arc<dyn SharedClock>>,
     /// Fencing tokens come from here, and the jitter of retries.
     pub random: Arc<dyn Random>,
     /// Time limit of a call of the daily round, 10 s by default. Keep it at half a lease or less.
@@ -499,9 +525,19 @@ impl StoreOptions {
             environment,
             vault,
             clock: Arc::new(SystemClock::new()),
+            shared_clock: None,
             random: Arc::new(SystemRandom),
             call_timeout: DEFAULT_CALL_TIMEOUT,
             bulk_timeout: DEFAULT_BULK_TIMEOUT,
+        }
+    }
+
+    /// The store's own time, on a store whose machine is the only one.
+    #[cfg(feature = "sqlite")]
+    fn local_time(&self) -> StoreTime {
+        match &self.shared_clock {
+            Some(shared) => StoreTime::shared(Arc::clone(shared), Arc::clone(&self.clock)),
+            None => StoreTime::local(Arc::clone(&self.clock)),
         }
     }
 }

@@ -180,6 +180,11 @@ impl FileKeys {
         Ok(Self { keys, sealing, random })
     }
 
+    /// The names of all keys.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| &*key.name)
+    }
+
     /// The name of the key that seals.
     #[must_use]
     pub fn sealing_key(&self) -> &str {

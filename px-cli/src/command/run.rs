@@ -10,14 +10,14 @@ use crate::{
     events::Feed,
     failure::{Failure, Result},
     metrics::Metrics,
-    output::{complain, count, say},
+    output::{complain, count, say, seconds},
     partners::Listed,
     signal::Signals,
     webhook_key,
 };
 use px_core::{HttpTransport, ReqwestTransport};
 use px_items::{
-    engine::{Engine, Observer, Settings},
+    engine::{Engine, Observer, RestoreSettings, Settings},
     webhook::{Sender, Signer},
 };
 use std::{future::Future, pin::pin, sync::Arc};
@@ -43,6 +43,12 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> Result<()> {
     let (feed, events) = Feed::new(context.clock.clone());
     let engine = engine(options, &context, partners, Arc::new(feed));
     say(format_args!("px: running with {}; Ctrl-C ends it", count(options.workers, "worker")));
+    if let Some(interval) = options.after_restore {
+        say(format_args!(
+            "px: after a restore: stored access tokens come first, and one refresh every {}",
+            seconds(interval)
+        ));
+    }
     let mut display = tokio::spawn(display::show(context.clone(), events));
 
     let workers = usize::from(options.workers);
@@ -104,6 +110,11 @@ fn engine(
         // Nor does it wait for Items that a stopped program held again and again.
         settings.max_lost_leases = u32::MAX;
     }
+    settings.after_restore = options.after_restore.map(|refresh_interval| {
+        let mut restore = RestoreSettings::default();
+        restore.refresh_interval = refresh_interval;
+        restore
+    });
     if options.metrics.is_none() {
         // Nobody asks for the figures.
         settings.count_every = None;

@@ -3,7 +3,9 @@
 //! It notes who called when, by door: so a test can tell which `px` asked for which user.
 
 use async_trait::async_trait;
-use axum::{Json, Router, extract::Request, middleware::Next, response::Response};
+use axum::{
+    Json, Router, extract::Request, http::StatusCode, middleware::Next, response::Response,
+};
 use chrono::{DateTime, Utc};
 use px_core::{Clock as _, SystemClock};
 use px_server::{
@@ -50,6 +52,10 @@ struct Inner {
     /// Calls from this number on wait until they are let go.
     held_from: watch::Sender<Option<usize>>,
     revoked: Mutex<Vec<String>>,
+    /// Refresh tokens that were used, and when.
+    refreshes: watch::Sender<Vec<(String, Duration)>>,
+    /// Whether the response to a refresh is held back after the rotation.
+    holds_refreshes: watch::Sender<bool>,
     /// By which it verifies what it is told of applications; without it, it takes no such thing.
     key: Mutex<Option<VerificationKey>>,
     told: Mutex<Vec<NewApplicationLinkNotification>>,
@@ -90,6 +96,8 @@ impl Bank {
             slowness: Mutex::default(),
             held_from: watch::Sender::new(None),
             revoked: Mutex::default(),
+            refreshes: watch::Sender::new(Vec::new()),
+            holds_refreshes: watch::Sender::new(false),
             key: Mutex::default(),
             told: Mutex::default(),
         }))
@@ -166,6 +174,40 @@ impl Bank {
         self.0.calls.lock().unwrap().clone()
     }
 
+    /// From now on the response to a refresh is held back, or not.
+    pub(crate) fn hold_refreshes(&self, hold: bool) {
+        self.0.holds_refreshes.send_replace(hold);
+    }
+
+    /// The refresh tokens that were used, and when.
+    pub(crate) fn refreshes(&self) -> watch::Receiver<Vec<(String, Duration)>> {
+        self.0.refreshes.subscribe()
+    }
+
+    /// Rotates `refresh-ann-0` to `refresh-ann-1`. A spent one gives another pair for 30 s after its
+    /// first use, and then nothing.
+    async fn refresh(&self, body: &str) -> Result<Json<serde_json::Value>, StatusCode> {
+        let used = field(body, "refresh_token");
+        let (user, number) = used.strip_prefix("refresh-").unwrap().rsplit_once('-').unwrap();
+        let now = self.0.clock.elapsed();
+        let mut first = now;
+        self.0.refreshes.send_modify(|all| {
+            first = all.iter().find(|(token, _)| *token == used).map_or(now, |(_, at)| *at);
+            all.push((used.clone(), now));
+        });
+        let mut holds = self.0.holds_refreshes.subscribe();
+        // The sender lives as long as this bank.
+        drop(holds.wait_for(|holds| !holds).await);
+        if now - first >= Duration::from_secs(30) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let next = number.parse::<u32>().unwrap() + 1;
+        Ok(Json(serde_json::json!({
+            "access_token": format!("token-{user}"), "refresh_token": format!("refresh-{user}-{next}"),
+            "token_type": "bearer", "expires_in": 3600,
+        })))
+    }
+
     /// The tokens that were given back.
     pub(crate) fn revoked(&self) -> Vec<String> {
         self.0.revoked.lock().unwrap().clone()
@@ -200,9 +242,15 @@ impl Bank {
             let bank = bank.clone();
             async move { bank.note(door, request, next).await }
         });
-        let revoking = self.clone();
+        let (revoking, refreshing) = (self.clone(), self.clone());
+        let token = async move |body: String| {
+            if body.contains("grant_type=refresh_token") {
+                return refreshing.refresh(&body).await;
+            }
+            Ok(redeem(body).await)
+        };
         let router = Router::new()
-            .route("/oauth2/token", axum::routing::post(redeem))
+            .route("/oauth2/token", axum::routing::post(token))
             .route(
                 "/oauth2/revoke",
                 axum::routing::post(|body: String| async move {

@@ -136,6 +136,75 @@ async fn one_of_three_is_killed_and_each_item_has_one_worker_at_a_time() {
     assert!(px.items().await.iter().all(|item| item["phase"] == "idle"));
 }
 
+/// A program is killed after the institution replaced its refresh token and before it has the new
+/// one, while 25 other Items are due at an institution that takes one at a time. The next program repeats
+/// the refresh while the institution still answers it, which is for 30 s.
+async fn killed_between_rotation_and_save(px: Px, bank: Bank) {
+    let door = bank.door(0).await;
+    let narrow = serde_json::json!([{
+        "institution_id": "bank", "base_url": door, "client_id": "plaid",
+        "client_secret_file": "secret", "per_second": 10_000, "at_once": 1,
+    }]);
+    std::fs::write(px.path("px.partners.json"), narrow.to_string()).unwrap();
+    let expired = serde_json::json!({
+        "access_token": "token-victim", "refresh_token": "refresh-victim-0", "user_id": "victim",
+        "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:15:00Z",
+    });
+    let link = ["link", "--institution", "bank", "--tokens", "-", "--json"];
+    let linked = px.feed(&link, &expired.to_string()).await;
+    assert_eq!(linked.code, 0, "{linked:?}");
+    let victim = linked.json()[0]["item_id"].as_str().unwrap().to_owned();
+    for number in 0..25 {
+        px.link(&format!("user{number}"), &[]).await;
+    }
+    bank.hold_refreshes(true);
+    let mut refreshes = bank.refreshes();
+    let first = px.command(&["run", "--workers", "4"]).spawn().unwrap();
+    timeout(SOON, refreshes.wait_for(|all| all.len() == 1)).await.expect("it refreshes").unwrap();
+    kill(first).await;
+    bank.hold_refreshes(false);
+    bank.slow(Duration::from_millis(500));
+    let second = px.command(&["run", "--until-idle", "--workers", "4"]).spawn().unwrap();
+    let again = timeout(SOON, refreshes.wait_for(|all| all.len() == 2)).await;
+    again.expect("the refresh is repeated").unwrap();
+    bank.slow(Duration::ZERO);
+    let ended = timeout(SOON, ended(second)).await.expect("it ends");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let used = refreshes.borrow().clone();
+    let [(token, first), (same, repeated)] = &used[..] else { panic!("{used:?}") };
+    assert_eq!((token, same), (&"refresh-victim-0".to_owned(), token));
+    let after = *repeated - *first;
+    assert!(after < Duration::from_secs(30), "it was repeated after {after:?}");
+    let items = px.items().await;
+    assert_eq!(items.len(), 26);
+    for item in &items {
+        assert_eq!((&item["login_required"], &item["phase"]), (&false.into(), &"idle".into()));
+    }
+    assert!(px.transactions(&victim).await == bank.rows("victim"));
+}
+
+/// The victim, and the crowd.
+fn crowd() -> Bank {
+    let bank = Bank::new().with_user("victim", 50);
+    (0..25).fold(bank, |bank, number| bank.with_user(&format!("user{number}"), 50))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_rotation_and_save_on_sqlite() {
+    let bank = crowd();
+    let px = Px::at(&bank.door(0).await);
+    killed_between_rotation_and_save(px, bank).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_rotation_and_save_on_postgres() {
+    let Some(database) = postgres::database().await else { return };
+    let bank = crowd();
+    let px = Px::at(&bank.door(0).await).on(database.as_str());
+    px.ok(&["keys"]).await;
+    killed_between_rotation_and_save(px, bank).await;
+}
+
 /// A user is asked for by one program; or by the killed one, and then by one other.
 fn one_worker_at_a_time(calls: &[Call], killed: usize) {
     let mut taken_over = 0;

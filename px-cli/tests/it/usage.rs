@@ -18,6 +18,7 @@ async fn help_is_as_documented() {
         ("review", &["review", "--help"]),
         ("remap", &["remap", "--help"]),
         ("run", &["run", "--help"]),
+        ("keys", &["keys", "--help"]),
         ("unlink", &["unlink", "--help"]),
     ] {
         insta::assert_snapshot!(format!("help_{name}"), px.ok(arguments).await.stdout);
@@ -42,6 +43,7 @@ async fn wrong_usage_ends_with_2() {
         (&["items", "--database", "mysql://x"], "sqlite:FILE"),
         (&["items", "--database", "postgres://px:hunter2@db/px"], "PGPASSWORD"),
         (&["items", "--environment", "moon"], "sandbox"),
+        (&["keys", "--usage", "--reseal"], "--reseal"),
         (&["item", "i", "--from", "2026-01-01"], "--transactions"),
     ] {
         let ended = px.run(arguments).await;

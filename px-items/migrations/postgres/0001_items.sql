@@ -52,9 +52,10 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id) INCLUDE (state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
--- Its rows serialize the leases of a partner's permits.
+-- What all processes know of a partner. Locked by whoever leases permits of it.
 CREATE TABLE partners (
-    institution_id text COLLATE "C" PRIMARY KEY
+    institution_id text COLLATE "C" PRIMARY KEY,
+    state text
 );
 
 -- Permits that processes hold: the Items of a partner that each may work on at once.

@@ -48,6 +48,12 @@ CREATE INDEX items_by_wake ON items (wake_at, item_id, state);
 CREATE INDEX items_by_refresh ON items (refresh_begun_at, item_id)
     WHERE refresh_begun_at IS NOT NULL;
 
+-- What all processes know of a partner.
+CREATE TABLE partners (
+    institution_id TEXT PRIMARY KEY,
+    state          TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Permits that processes hold: the Items of a partner that each may work on at once.
 CREATE TABLE partner_permits (
     institution_id TEXT    NOT NULL,

@@ -20,6 +20,8 @@ pub enum EngineErrorKind {
     Busy,
     /// The partner refuses its tokens.
     LoginRequired,
+    /// The clock of this machine is not that of the store.
+    WrongClock,
     /// The store failed.
     Store,
 }
@@ -29,6 +31,10 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> EngineErrorKind {
         self.kind
+    }
+
+    pub(super) fn wrong_clock() -> Self {
+        Self { kind: EngineErrorKind::WrongClock, source: None }
     }
 
     /// Why an Item could not be claimed.
@@ -55,6 +61,9 @@ impl fmt::Display for EngineError {
             EngineErrorKind::Busy => "a worker has the Item already; wait for it to end",
             EngineErrorKind::LoginRequired => {
                 "the institution refuses the tokens; have the user authorize again"
+            }
+            EngineErrorKind::WrongClock => {
+                "the clock of this machine is not that of the store; set it by NTP"
             }
             EngineErrorKind::Store => "the store failed; see that it is in reach",
         })

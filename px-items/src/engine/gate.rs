@@ -1,9 +1,13 @@
-//! How much each partner is called by this process: its budget and its circuit.
+//! How much each partner is called: its permits, its share of the rate limit, its circuit.
+//!
+//! All of it counts over all processes of a database. What is here is a process's copy, so that
+//! work on an Item asks the store only when permits, circuit or lengths change.
 
-use super::circuit::{Circuit, CircuitSettings, Word};
 use crate::{
     metrics,
-    partners::{Budget, Partner},
+    partners::{
+        Admission, Budget, CircuitSettings, Partner, PartnerEvent, PartnerState, PartnerUpdate,
+    },
     schedule::between,
     store::{PermitLease, Store},
     sync::PartnerLengths,
@@ -25,7 +29,7 @@ const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
 /// the partner idle; who comes too early goes to the end of the queue.
 const DENSITY: usize = 2;
 /// Time after which a share of the rate limit is computed again while other processes hold permits.
-const SHARED_FOR: TimeDelta = TimeDelta::seconds(2);
+const SHARE_LIFETIME: Duration = Duration::from_secs(2);
 /// Maximum number of permits in the computation of a share.
 const MAX_SHARE: usize = 10_000;
 /// Over how long Items are spread once a circuit may be probed.
@@ -35,8 +39,6 @@ const SPREAD: TimeDelta = TimeDelta::seconds(60);
 #[derive(Debug)]
 pub(super) struct Gates {
     settings: CircuitSettings,
-    /// How late an Item is put off at most for want of room.
-    latest: TimeDelta,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     permits: Permits,
@@ -48,33 +50,35 @@ pub(super) struct Gates {
 pub(super) struct Permits {
     store: Arc<dyn Store>,
     holder: String,
-    lease: TimeDelta,
-    turn: tokio::sync::Mutex<()>,
+    lease: Duration,
 }
 
 impl Permits {
     pub(super) fn new(store: Arc<dyn Store>, random: &dyn Random, lease: Duration) -> Self {
-        let lease = TimeDelta::from_std(lease).unwrap_or(TimeDelta::MAX);
-        let holder = px_core::random::identifier(random);
-        Self { store, holder, lease, turn: tokio::sync::Mutex::new(()) }
+        Self { store, holder: px_core::random::identifier(random), lease }
     }
 }
 
 #[derive(Debug, Default)]
 struct Gate {
     working: usize,
-    /// Permits that this process has leased, the end of their lease, and permits of other processes.
+    /// Permits that this process has leased.
     held: usize,
-    held_until: DateTime<Utc>,
+    /// Time of the latest lease and its end, by the clock's `elapsed`.
+    leased_at: Option<Duration>,
+    held_until: Duration,
+    /// Permits that other processes held then.
     others: usize,
     /// Maximum number in use since unused permits were last given back.
     peak: usize,
     /// Permits over all processes.
     at_once: usize,
-    /// Time of the latest lease.
-    leased_at: DateTime<Utc>,
-    circuit: Circuit,
-    lengths: PartnerLengths,
+    /// One call at a time, so that the results are recorded in the order of the store.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// What all processes know of the partner, as last read.
+    state: PartnerState,
+    /// Time until which this process may begin to probe an open circuit.
+    may_probe_until: Option<DateTime<Utc>>,
     /// When the next request would be on time, by the clock's `elapsed`.
     next_request: Duration,
     /// How long work on an Item takes.
@@ -112,57 +116,82 @@ pub(super) struct Permit {
 impl Gates {
     pub(super) fn new(
         settings: CircuitSettings,
-        latest: TimeDelta,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         permits: Permits,
     ) -> Arc<Self> {
-        Arc::new(Self { settings, latest, clock, random, permits, all: Mutex::default() })
+        Arc::new(Self { settings, clock, random, permits, all: Mutex::default() })
     }
 
-    /// Leases permits for `more` Items of a partner, unless this process holds enough of them.
+    /// Leases permits for `more` Items of a partner, unless this process holds enough of them, and
+    /// requests the probe if one is due.
     pub(super) async fn prepare(&self, institution: &InstitutionId, budget: &Budget, more: usize) {
+        if matches!(self.admission(institution), Admission::Closed(_)) {
+            return;
+        }
         let at_once = budget.at_once.max(1);
-        let wanted = {
-            let now = self.clock.now();
-            let mut all = self.lock();
-            let gate = all.entry(institution.clone()).or_default();
+        self.lease(institution, |gate, elapsed| {
             gate.at_once = at_once;
-            let held = gate.usable(now);
             let wanted = (gate.working + more).min(at_once);
-            if wanted <= held {
-                return;
-            }
-            wanted
-        };
-        self.lease(institution, wanted, at_once).await;
+            (wanted > gate.usable(elapsed)).then_some(wanted)
+        })
+        .await;
+        self.prepare_probe(institution).await;
     }
 
-    async fn lease(&self, institution: &InstitutionId, wanted: usize, at_once: usize) {
+    /// Reads what other processes found out, and requests the probe if one is due.
+    pub(super) async fn prepare_refresh(&self, institution: &InstitutionId) {
+        self.lease(institution, |gate, elapsed| {
+            (gate.age(elapsed) >= self.permits.lease / 3).then_some(gate.held)
+        })
+        .await;
+        self.prepare_probe(institution).await;
+    }
+
+    /// Requests the probe of an open circuit if one is due.
+    async fn prepare_probe(&self, institution: &InstitutionId) {
+        if self.admission(institution) == Admission::Due {
+            let until = self.clock.now() + span(self.permits.lease);
+            self.update(institution, PartnerEvent::Probe { until }).await;
+        }
+    }
+
+    fn admission(&self, institution: &InstitutionId) -> Admission {
+        self.lock().entry(institution.clone()).or_default().admission(self.clock.now())
+    }
+
+    /// Leases the number of permits that `wanted` returns once it is this call's turn.
+    async fn lease(
+        &self,
+        institution: &InstitutionId,
+        wanted: impl Fn(&mut Gate, Duration) -> Option<usize> + Send,
+    ) {
         let permits = &self.permits;
-        // One call at a time, so that the results are recorded in the order of the store.
-        let _turn = permits.turn.lock().await;
-        let now = self.clock.now();
-        let wanted = {
+        let turn = Arc::clone(&self.lock().entry(institution.clone()).or_default().turn);
+        let _turn = turn.lock().await;
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let (wanted, at_once) = {
             let mut all = self.lock();
             let gate = all.entry(institution.clone()).or_default();
+            let Some(wanted) = wanted(gate, elapsed) else { return };
             // Permits in use are not given back; permits to be given back are not used from now on.
-            let wanted = if wanted == 0 { 0 } else { wanted.max(gate.working).min(at_once) };
+            let wanted = if wanted == 0 { 0 } else { wanted.max(gate.working).min(gate.at_once) };
             gate.held = gate.held.min(wanted);
-            wanted
+            (wanted, gate.at_once)
         };
         let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let count = (small(wanted), small(at_once));
-        let until = now + permits.lease;
+        let until = now + span(permits.lease);
         let lease = PermitLease::new(institution.clone(), &*permits.holder, count, now, until);
-        let share = permits.store.lease_permits(&lease).await;
-        let mut all = self.lock();
-        let gate = all.entry(institution.clone()).or_default();
-        match share {
+        match permits.store.lease_permits(&lease).await {
             Ok(share) => {
                 let large = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+                let mut all = self.lock();
+                let gate = all.entry(institution.clone()).or_default();
                 (gate.held, gate.others) = (large(share.granted), large(share.others));
-                (gate.held_until, gate.leased_at) = (until, now);
+                (gate.leased_at, gate.held_until) = (Some(elapsed), elapsed + permits.lease);
+                drop(all);
+                self.see(institution, share.state);
             }
             // The permits stay with this process until their lease ends.
             Err(error) => tracing::warn!(%institution, %error, "permits could not be leased"),
@@ -175,53 +204,108 @@ impl Gates {
             self.clock.sleep(every).await;
             // Under a clock that never waits, the work goes on nevertheless.
             tokio::task::yield_now().await;
-            let now = self.clock.now();
-            let due: Vec<_> = {
-                let mut all = self.lock();
-                let held = all.iter_mut().filter(|(_, gate)| gate.held > 0);
-                let due = held.filter_map(|(institution, gate)| {
+            for institution in self.holding() {
+                self.lease(&institution, |gate, elapsed| {
                     let wanted = gate.peak.max(gate.working).min(gate.at_once);
                     gate.peak = gate.working;
-                    let age = now - gate.leased_at;
-                    let shared = gate.others > 0 && age >= SHARED_FOR;
-                    let due = wanted < gate.held || shared || age >= self.permits.lease / 3;
-                    due.then(|| (institution.clone(), wanted, gate.at_once))
-                });
-                due.collect()
-            };
-            for (institution, wanted, at_once) in due {
-                self.lease(&institution, wanted, at_once).await;
+                    let is_old = gate.age(elapsed) >= self.permits.lease / 3;
+                    (wanted < gate.held || is_old).then_some(wanted)
+                })
+                .await;
             }
         }
     }
 
     /// Renews the permits of a partner that are in use, once a third of their lease has passed.
     pub(super) async fn prolong_permits(&self, institution: &InstitutionId) {
-        let due = {
-            let now = self.clock.now();
-            let mut all = self.lock();
-            let gate = all.entry(institution.clone()).or_default();
-            let due = gate.held > 0 && now - gate.leased_at >= self.permits.lease / 3;
-            due.then(|| (gate.working.min(gate.at_once).max(1), gate.at_once))
-        };
-        if let Some((wanted, at_once)) = due {
-            self.lease(institution, wanted, at_once).await;
-        }
+        self.lease(institution, |gate, elapsed| {
+            let is_old = gate.age(elapsed) >= self.permits.lease / 3;
+            (gate.held > 0 && is_old).then(|| gate.working.max(1))
+        })
+        .await;
     }
 
     /// Gives all permits back.
     pub(super) async fn release_permits(&self) {
-        let held: Vec<_> = {
-            let all = self.lock();
-            let held = all.iter().filter(|(_, gate)| gate.held > 0);
-            held.map(|(institution, gate)| (institution.clone(), gate.at_once)).collect()
-        };
-        for (institution, at_once) in held {
-            self.lease(&institution, 0, at_once).await;
+        for institution in self.holding() {
+            self.lease(&institution, |_, _| Some(0)).await;
         }
     }
 
-    /// Asks for leave to work on an Item.
+    /// The partners of which this process holds permits.
+    fn holding(&self) -> Vec<InstitutionId> {
+        let all = self.lock();
+        all.iter().filter(|(_, gate)| gate.held > 0).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Stores what was found out about a partner.
+    async fn update(&self, institution: &InstitutionId, event: PartnerEvent) {
+        let mut update = PartnerUpdate::new(institution.clone(), event, self.clock.now());
+        update.circuit = self.settings.clone();
+        let is_probe = matches!(event, PartnerEvent::Probe { .. });
+        if !is_probe {
+            self.apply(&update);
+        }
+        let may_probe = match self.permits.store.update_partner(&update).await {
+            Ok(updated) => {
+                self.see(institution, updated.state);
+                updated.may_probe
+            }
+            Err(error) => {
+                tracing::warn!(%institution, %error, "the state of a partner could not be stored");
+                is_probe && self.apply(&update)
+            }
+        };
+        if let (PartnerEvent::Probe { until }, true) = (event, may_probe) {
+            self.lock().entry(institution.clone()).or_default().may_probe_until = Some(until);
+        }
+    }
+
+    /// Changes this process's copy alone. Its version stays that of the store.
+    fn apply(&self, update: &PartnerUpdate) -> bool {
+        self.change(&update.institution_id, |state| {
+            let version = state.version;
+            let may_probe = state.apply(update);
+            state.version = version;
+            may_probe
+        })
+    }
+
+    /// Takes a copy of what all processes know, unless a later one is here.
+    fn see(&self, institution: &InstitutionId, latest: PartnerState) {
+        self.change(institution, |state| {
+            if latest.version >= state.version {
+                *state = latest;
+            }
+        });
+    }
+
+    fn change<T>(
+        &self,
+        institution: &InstitutionId,
+        change: impl FnOnce(&mut PartnerState) -> T,
+    ) -> T {
+        let mut all = self.lock();
+        let state = &mut all.entry(institution.clone()).or_default().state;
+        let was_open = state.circuit.is_open();
+        let changed = change(state);
+        let is_open = state.circuit.is_open();
+        drop(all);
+        if was_open != is_open {
+            metrics::circuit(institution, is_open);
+            if is_open {
+                tracing::warn!(
+                    %institution,
+                    "a partner keeps failing: its Items wait, one of them probes it"
+                );
+            } else {
+                tracing::info!(%institution, "a partner is back");
+            }
+        }
+        changed
+    }
+
+    /// Asks for leave to work on an Item. For want of room it is put off by `latest` at most.
     ///
     /// # Errors
     /// When to come again instead.
@@ -229,23 +313,20 @@ impl Gates {
         self: &Arc<Self>,
         institution: &InstitutionId,
         budget: &Budget,
+        latest: TimeDelta,
     ) -> Result<Permit, PutOff> {
-        let now = self.clock.now();
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
-        if gate.working >= budget.at_once.max(1).min(gate.usable(now)) {
-            let until = gate.queue((budget, self.latest), now, &*self.random);
+        if let Some(until) = gate.closed_until(now, &self.settings) {
+            let until = until + between(TimeDelta::zero(), SPREAD, &*self.random);
+            return Err(PutOff::Failing(until));
+        }
+        if gate.working >= budget.at_once.max(1).min(gate.usable(elapsed)) {
+            let until = gate.queue((budget, latest), now, &*self.random);
             return Err(PutOff::Crowded(until));
         }
-        let probe = match gate.circuit.ask(&self.settings, now) {
-            Word::Go => false,
-            Word::Probe => true,
-            Word::Wait(until) => {
-                let until = until + between(TimeDelta::zero(), SPREAD, &*self.random);
-                return Err(PutOff::Failing(until));
-            }
-        };
-        gate.working += 1;
+        let probe = gate.begin();
         gate.peak = gate.peak.max(gate.working);
         drop(all);
         Ok(self.permit(institution, probe))
@@ -260,14 +341,13 @@ impl Gates {
         institution: &InstitutionId,
     ) -> Result<Permit, PutOff> {
         let now = self.clock.now();
-        let word =
-            self.lock().entry(institution.clone()).or_default().circuit.ask(&self.settings, now);
-        let probe = match word {
-            Word::Go => false,
-            Word::Probe => true,
-            Word::Wait(until) => return Err(PutOff::Failing(until)),
-        };
-        self.lock().entry(institution.clone()).or_default().working += 1;
+        let mut all = self.lock();
+        let gate = all.entry(institution.clone()).or_default();
+        if let Some(until) = gate.closed_until(now, &self.settings) {
+            return Err(PutOff::Failing(until));
+        }
+        let probe = gate.begin();
+        drop(all);
         Ok(self.permit(institution, probe))
     }
 
@@ -279,26 +359,50 @@ impl Gates {
 
     /// Waits until one more request is within the budget.
     ///
-    /// As many requests as Items may be worked on at once may follow each other without a wait.
+    /// As many requests as Items may be worked on at once may follow each other without a wait. If
+    /// there is a wait, it is by the latest share of this process.
     pub(super) async fn request(&self, institution: &InstitutionId, budget: &Budget) {
-        let (held, all) = self.share(institution);
-        let interval = Duration::from_secs(1) / budget.per_second.max(1) * all / held;
-        let burst = u32::try_from(budget.at_once.max(1)).unwrap_or(u32::MAX) * held / all;
-        let burst = burst.max(1) - 1;
-        let ahead = interval.saturating_mul(burst);
+        if self.is_behind(institution, self.pace(institution, budget).1) {
+            self.lease(institution, |gate, elapsed| {
+                let is_old = gate.age(elapsed) >= SHARE_LIFETIME;
+                (gate.held > 0 && is_old).then_some(gate.held)
+            })
+            .await;
+        }
+        let (interval, ahead) = self.pace(institution, budget);
         let wait = self.book(institution, interval).saturating_sub(self.clock.elapsed() + ahead);
         if !wait.is_zero() {
             self.clock.sleep(wait).await;
         }
     }
 
-    /// The share of the partner's permits in use that this process holds, and of its rate limit.
-    fn share(&self, institution: &InstitutionId) -> (u32, u32) {
+    /// The interval between requests of this process, and how far ahead of it they may be.
+    fn pace(&self, institution: &InstitutionId, budget: &Budget) -> (Duration, Duration) {
+        let (held, all) = self.share(institution, budget);
+        let interval = Duration::from_secs(1) / budget.per_second.max(1) * all / held;
+        let burst = u32::try_from(budget.at_once.clamp(1, MAX_SHARE)).unwrap_or(1) * held / all;
+        (interval, interval.saturating_mul(burst.max(1) - 1))
+    }
+
+    /// The permits of this process, and the number that they are a share of.
+    fn share(&self, institution: &InstitutionId, budget: &Budget) -> (u32, u32) {
+        let elapsed = self.clock.elapsed();
         let mut all = self.lock();
         let gate = all.entry(institution.clone()).or_default();
         let small = |count: usize| u32::try_from(count.min(MAX_SHARE)).unwrap_or(1);
-        let held = small(gate.held.max(1));
-        (held, held + small(gate.others))
+        let held = small(gate.usable(elapsed).max(1));
+        let known = held + small(gate.others);
+        if gate.age(elapsed) < SHARE_LIFETIME {
+            (held, known)
+        } else {
+            (held, known.max(small(budget.at_once)))
+        }
+    }
+
+    /// Returns whether the next request has to wait.
+    fn is_behind(&self, institution: &InstitutionId, ahead: Duration) -> bool {
+        let next = self.lock().entry(institution.clone()).or_default().next_request;
+        next > self.clock.elapsed() + ahead
     }
 
     /// Books a request, and returns when it would be on time.
@@ -312,13 +416,14 @@ impl Gates {
     }
 
     pub(super) fn lengths(&self, institution: &InstitutionId) -> PartnerLengths {
-        self.lock().entry(institution.clone()).or_default().lengths
+        self.lock().entry(institution.clone()).or_default().state.lengths(self.clock.now())
     }
 
-    pub(super) fn learn(&self, institution: &InstitutionId, lengths: PartnerLengths) {
-        let mut all = self.lock();
-        let gate = all.entry(institution.clone()).or_default();
-        gate.lengths = gate.lengths.and(lengths);
+    pub(super) async fn learn(&self, institution: &InstitutionId, lengths: PartnerLengths) {
+        let known = self.lengths(institution);
+        if known.and(lengths) != known {
+            self.update(institution, PartnerEvent::Learned(lengths)).await;
+        }
     }
 
     fn permit(self: &Arc<Self>, institution: &InstitutionId, probe: bool) -> Permit {
@@ -333,9 +438,41 @@ impl Gates {
 }
 
 impl Gate {
+    /// Returns the time since the latest lease.
+    fn age(&self, elapsed: Duration) -> Duration {
+        self.leased_at.map_or(Duration::MAX, |at| elapsed.saturating_sub(at))
+    }
+
     /// Returns the number of permits that may be used.
-    fn usable(&self, now: DateTime<Utc>) -> usize {
-        if now < self.held_until { self.held } else { 0 }
+    fn usable(&self, elapsed: Duration) -> usize {
+        if elapsed < self.held_until { self.held } else { 0 }
+    }
+
+    fn admission(&self, now: DateTime<Utc>) -> Admission {
+        match self.state.circuit.admission(now) {
+            _ if self.may_probe_until.is_some_and(|until| now < until) => Admission::Open,
+            admission => admission,
+        }
+    }
+
+    /// Returns the time before which the partner is not called because it keeps failing.
+    fn closed_until(
+        &self,
+        now: DateTime<Utc>,
+        settings: &CircuitSettings,
+    ) -> Option<DateTime<Utc>> {
+        match self.admission(now) {
+            Admission::Open => None,
+            Admission::Closed(until) => Some(until),
+            // Another process may probe it, or the store failed.
+            Admission::Due => Some(now + settings.first_pause),
+        }
+    }
+
+    /// Counts one more Item at work. Returns whether it probes an open circuit.
+    fn begin(&mut self) -> bool {
+        self.working += 1;
+        self.may_probe_until.take().is_some() && self.state.circuit.is_open()
     }
 
     /// Puts one more Item at the end of the queue: when its turn comes. So a crowd comes back one
@@ -370,36 +507,32 @@ impl Gate {
 }
 
 impl Permit {
-    /// The partner answered.
-    pub(super) fn alive(mut self) {
+    /// Reports that the partner responded.
+    pub(super) async fn responded(mut self) {
         self.settled = true;
-        self.tell(|circuit, _, _| circuit.alive());
-    }
-
-    /// The partner failed.
-    pub(super) fn down(mut self, retry_at: Option<DateTime<Utc>>) {
-        self.settled = true;
-        let probe = self.probe;
-        self.tell(|circuit, settings, now| circuit.down(settings, now, retry_at, probe));
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Circuit, &CircuitSettings, DateTime<Utc>)) {
-        let mut all = self.gates.lock();
-        let gate = all.entry(self.institution.clone()).or_default();
-        let was_open = gate.circuit.is_open();
-        change(&mut gate.circuit, &self.gates.settings, self.gates.clock.now());
-        let is_open = gate.circuit.is_open();
-        if was_open != is_open {
-            drop(all);
-            metrics::circuit(&self.institution, is_open);
-            match is_open {
-                true => tracing::warn!(
-                    institution = %self.institution,
-                    "a partner keeps failing: its Items wait, one of them probes it"
-                ),
-                false => tracing::info!(institution = %self.institution, "a partner is back"),
-            }
+        if !self.is_clean() {
+            self.gates.update(&self.institution, PartnerEvent::Responded).await;
         }
+    }
+
+    /// Reports that the partner failed.
+    pub(super) async fn failed(mut self, retry_at: Option<DateTime<Utc>>) {
+        self.settled = true;
+        let event = PartnerEvent::Failed { retry_at, probe: self.probe };
+        self.gates.update(&self.institution, event).await;
+    }
+
+    /// Reports that nothing was found out about the partner.
+    pub(super) async fn unknown(mut self) {
+        self.settled = true;
+        if self.probe {
+            self.gates.update(&self.institution, PartnerEvent::ProbeLost).await;
+        }
+    }
+
+    fn is_clean(&self) -> bool {
+        let mut all = self.gates.lock();
+        all.entry(self.institution.clone()).or_default().state.circuit.is_clean()
     }
 }
 
@@ -409,9 +542,14 @@ impl Drop for Permit {
         let gate = all.entry(self.institution.clone()).or_default();
         gate.ended(self.gates.clock.now() - self.begun);
         if self.probe && !self.settled {
-            gate.circuit.probe_lost();
+            // Cut off. Other processes may probe the partner once the lease of the probe has ended.
+            gate.state.circuit.probe_lost();
         }
     }
+}
+
+fn span(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
 /// A partner with its gate.

@@ -46,6 +46,9 @@ impl Inner {
 
     /// Revokes what is due by a moment. A partner that is slow holds up no other one.
     pub(super) async fn revoke_due(self: &Arc<Self>, due_by: DateTime<Utc>) {
+        if !self.clock_is_right().await {
+            return;
+        }
         let mut under_way = FuturesUnordered::new();
         let mut more = true;
         loop {
@@ -94,7 +97,7 @@ impl Inner {
         let mut tries = 0;
         let permit = loop {
             self.gates.prepare(institution, &partner.budget, 1).await;
-            match self.gates.enter(institution, &partner.budget) {
+            match self.gates.enter(institution, &partner.budget, self.settings.put_off) {
                 Ok(permit) => break permit,
                 // Another one may have taken the permit that was leased for this one.
                 Err(PutOff::Crowded(_)) if tries < AT_ONCE => tries += 1,
@@ -122,16 +125,16 @@ impl Inner {
         };
         match response {
             Some(Ok(())) => {
-                permit.alive();
+                permit.responded().await;
                 metrics::revocation("revoked");
                 Ok(Done::Ended)
             }
             Some(Err(error)) => {
-                settle(permit, &Failure::of(&error));
+                settle(permit, &Failure::of(&error)).await;
                 Err(Fault::Partner(Some(error)))
             }
             None => {
-                permit.down(None);
+                permit.failed(None).await;
                 Err(Fault::Partner(None))
             }
         }
@@ -158,11 +161,13 @@ impl Inner {
 }
 
 /// Reports a failed call to the partner's circuit.
-fn settle(permit: Permit, failure: &Failure) {
+async fn settle(permit: Permit, failure: &Failure) {
     if failure.partner_is_down() {
-        permit.down(failure.retry_at);
-    } else if !failure.is_ours() {
-        permit.alive();
+        permit.failed(failure.retry_at).await;
+    } else if failure.is_ours() {
+        permit.unknown().await;
+    } else {
+        permit.responded().await;
     }
 }
 

@@ -111,7 +111,12 @@ impl Inner {
         let mut reach = 1;
         let mut crowded_until = None;
         loop {
-            if self.clock.elapsed() >= refreshes_at {
+            let is_right = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                is_right = self.clock_is_right() => is_right,
+            };
+            if is_right && self.clock.elapsed() >= refreshes_at {
                 refreshes_at = self.clock.elapsed() + self.settings.poll;
                 let room = MAX_REFRESHES.saturating_sub(refreshing.len());
                 let mut claim = pin!(self.claim_refreshes(self.clock.now(), room));
@@ -127,7 +132,7 @@ impl Inner {
             }
             let free = workers.saturating_sub(at_work.len());
             let mut pause = None;
-            if hungry && free > 0 {
+            if is_right && hungry && free > 0 {
                 let limit = free.saturating_mul(reach).min(FARTHEST.max(free));
                 let mut claim = pin!(self.try_claim(self.clock.now(), free, limit));
                 let claimed = tokio::select! {
@@ -150,7 +155,7 @@ impl Inner {
                 self.spawn(claimed.admitted, Task::Update, &mut at_work, &held);
             }
             let free = workers.saturating_sub(at_work.len());
-            if hungry && free > 0 && pause.is_none() {
+            if is_right && hungry && free > 0 && pause.is_none() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -256,6 +261,7 @@ impl Inner {
                 back.push((record.id, record.fence, until));
                 continue;
             }
+            self.gates.prepare_refresh(&record.institution_id).await;
             match self.gates.enter_to_refresh(&record.institution_id) {
                 Ok(permit) => claimed.admitted.push((record, permit)),
                 // It is tried again while the partner still gives the tokens.
@@ -267,7 +273,7 @@ impl Inner {
     }
 
     /// Leases permits for claimed Items, with one call for each partner.
-    async fn prepare(&self, records: &[ItemRecord], at_most: usize) {
+    pub(super) async fn prepare(&self, records: &[ItemRecord], at_most: usize) {
         let mut by_partner: BTreeMap<_, usize> = BTreeMap::new();
         for record in records {
             *by_partner.entry(&record.institution_id).or_default() += 1;
@@ -344,12 +350,15 @@ impl Inner {
     }
 
     async fn work_off_all(self: &Arc<Self>) -> usize {
+        if !self.clock_is_right().await {
+            return 0;
+        }
         let now = self.clock.now();
         let mut worked = 0;
         for (record, permit) in self.claim_refreshes(now, MAX_REFRESHES).await.admitted {
             self.work(record, permit, Task::RepeatRefresh).await;
         }
-        loop {
+        while self.clock_is_right().await {
             match self.claim(now, 1, 1).await {
                 Ok(claimed) if claimed.count == 0 => break,
                 Ok(claimed) => {

@@ -3,17 +3,21 @@
 //! The rule: a refused token ends nothing yet. The store is read again; if other tokens are
 //! there by now, they are used. Else they are refreshed, once. Only what is refused then is lost.
 
-use super::{failure::Failure, gate::Gated, tokens::ItemTokens};
+use super::{
+    failure::Failure,
+    gate::Gated,
+    tokens::{ItemTokens, Place},
+};
 use crate::{
     merge::ReadWindow,
-    store::{ItemRecord, Store, StoreError},
+    store::{ItemRecord, StoreError},
 };
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use px_client::{
     Error, PageEvent, PartnerClient, ReadMode, RefreshingTokens, TokenSource as _, Window,
+    oauth::TokenSet,
 };
-use px_core::Clock;
 use px_types::{
     ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
 };
@@ -37,6 +41,10 @@ pub(super) enum Stop {
     Store(StoreError),
     /// This process stops: the Item is given back.
     Stopping,
+    /// The clock was set while the Item was worked on: another worker reads it again.
+    WrongClock,
+    /// Its tokens are of a backup, and others are refreshed first.
+    Deferred(DateTime<Utc>),
 }
 
 impl From<StoreError> for Stop {
@@ -66,8 +74,7 @@ enum Pace {
 
 /// Calls for one Item.
 pub(super) struct Session {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    place: Place,
     gated: Gated,
     item: ItemId,
     user: UserId,
@@ -78,19 +85,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        gated: Gated,
-        record: &ItemRecord,
-    ) -> Self {
+    pub(super) fn open(place: Place, gated: Gated, record: &ItemRecord) -> Self {
         let owner = (record.institution_id.clone(), record.user_id.clone());
-        let place = (Arc::clone(&store), Arc::clone(&clock));
-        let tokens = ItemTokens::new(place, record.id.clone(), owner, None);
+        let tokens = ItemTokens::new(place.clone(), record.id.clone(), owner, None);
         let client = calling(&gated, &tokens);
         Self {
-            store,
-            clock,
+            place,
             gated,
             item: record.id.clone(),
             user: record.user_id.clone(),
@@ -104,9 +104,13 @@ impl Session {
     /// Refreshes the tokens because the partner asked for it. What fails is only noted: the
     /// tokens that are there may do, and if not, the calls will tell.
     pub(super) async fn cycle(&mut self) -> Result<(), Stop> {
-        let Some((_, version)) = self.store.tokens(&self.item).await? else {
+        let Some((tokens, version)) = self.place.store.tokens(&self.item).await? else {
             return Ok(());
         };
+        if self.admit_refresh(&tokens).is_err() {
+            // The partner's wish stays recorded.
+            return Ok(());
+        }
         if let Err(error) = self.refresh(version, Pace::InTurn).await {
             tracing::info!(item = %self.item, %error, "tokens could not be cycled");
             self.with_tokens(None);
@@ -117,7 +121,7 @@ impl Session {
     /// Repeats a refresh whose outcome is not known. The partner gives the new pair once more for a
     /// short time only, so this does not wait for the rate limit.
     pub(super) async fn repeat_refresh(&mut self) -> Result<(), Stop> {
-        let Some((_, version)) = self.store.tokens(&self.item).await? else {
+        let Some((_, version)) = self.place.store.tokens(&self.item).await? else {
             return Ok(());
         };
         self.refreshed = true;
@@ -131,7 +135,7 @@ impl Session {
     pub(super) async fn user(&mut self) -> Result<(UserAccountInfoResponse, DateTime<Utc>), Stop> {
         loop {
             self.gated.request().await;
-            let began_at = self.clock.now();
+            let began_at = self.place.clock.now();
             match self.client.user(&self.user).await {
                 Ok(answer) => return Ok((answer, began_at)),
                 Err(error) => self.after(error).await?,
@@ -169,7 +173,7 @@ impl Session {
     }
 
     async fn walk(&self, window: Window, at_most: Option<u64>) -> Result<Read, Error> {
-        let began_at = self.clock.now();
+        let began_at = self.place.clock.now();
         let mut pages = self.client.pages_with_any_total(&self.user, window);
         let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
         let (mut more, mut total) = (true, 0);
@@ -224,8 +228,7 @@ impl Session {
             return Err(Stop::Failed(Failure::internal("the tokens never stayed the same")));
         }
         let used = self.tokens.version();
-        let stored = self.store.tokens(&self.item).await?.map(|(_, version)| version);
-        let Some(stored) = stored else {
+        let Some((tokens, stored)) = self.place.store.tokens(&self.item).await? else {
             return Err(Stop::Refused(None));
         };
         if lost || used != Some(stored) {
@@ -237,11 +240,12 @@ impl Session {
         if error.operation() == "token" || self.refreshed {
             return Err(Stop::Refused(Some(stored)));
         }
+        self.admit_refresh(&tokens)?;
         self.refreshed = true;
         let Err(error) = self.refresh(stored, Pace::InTurn).await else {
             return Ok(());
         };
-        let now = self.store.tokens(&self.item).await?.map(|(_, version)| version);
+        let now = self.place.store.tokens(&self.item).await?.map(|(_, version)| version);
         match now {
             Some(now) if now != stored => {
                 self.with_tokens(None);
@@ -252,8 +256,16 @@ impl Session {
         }
     }
 
+    /// Admits a refresh of tokens of a backup when it is their turn, and all others.
+    fn admit_refresh(&self, tokens: &TokenSet) -> Result<(), Stop> {
+        match &self.place.restore {
+            Some(restore) if restore.concerns(tokens) => restore.admit().map_err(Stop::Deferred),
+            _ => Ok(()),
+        }
+    }
+
     async fn without_tokens(&self) -> Stop {
-        match self.store.tokens(&self.item).await {
+        match self.place.store.tokens(&self.item).await {
             Ok(None) => Stop::Refused(None),
             Ok(Some(_)) => {
                 Stop::Failed(Failure::internal("the tokens changed while they were read"))
@@ -277,9 +289,8 @@ impl Session {
     }
 
     fn with_tokens(&mut self, expired: Option<u64>) {
-        let place = (Arc::clone(&self.store), Arc::clone(&self.clock));
         let owner = (self.gated.institution.clone(), self.user.clone());
-        self.tokens = ItemTokens::new(place, self.item.clone(), owner, expired);
+        self.tokens = ItemTokens::new(self.place.clone(), self.item.clone(), owner, expired);
         self.client = calling(&self.gated, &self.tokens);
     }
 }

@@ -1,7 +1,11 @@
 //! The figures of the engine.
 
-use super::circuit::CircuitSettings;
-use crate::{plan::PlanSettings, schedule::ScheduleSettings};
+use super::restore::RestoreSettings;
+use crate::{
+    partners::CircuitSettings,
+    plan::PlanSettings,
+    schedule::{MAX_LOST_LEASES, ScheduleSettings},
+};
 use chrono::TimeDelta;
 use std::time::Duration;
 
@@ -29,8 +33,16 @@ pub struct Settings {
     pub schedule: ScheduleSettings,
     /// When a partner that fails is left alone.
     pub circuit: CircuitSettings,
-    /// How long an Item is put off at most for which its partner has no room. Default: 10 minutes.
+    /// How long an Item is put off at most for which its partner has no room and that someone waits
+    /// for: one that was never fetched, or that a notification named. Default: 10 minutes.
     pub put_off: TimeDelta,
+    /// How long other Items are put off at most for which their partner has no room. Default: 2 hours.
+    ///
+    /// A crowd comes back as fast as the partner has room for it. One that needs longer than this
+    /// comes back too early, and every return of an Item that finds no room costs two writes.
+    pub put_off_routine: TimeDelta,
+    /// How Items are worked on after a restore of the database. Default: `None`, as usual.
+    pub after_restore: Option<RestoreSettings>,
     /// How many transactions are read at once; a window with more is split. Default: 5000.
     pub rows_at_once: u64,
     /// How often Items are counted for the metrics; `None` for never. Default: every 5 minutes.
@@ -48,7 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(20),
-            max_lost_leases: 3,
+            max_lost_leases: MAX_LOST_LEASES,
             stall_notice_after: crate::health::DEFAULT_STALL_NOTICE_AFTER,
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(20),
@@ -56,6 +68,8 @@ impl Default for Settings {
             schedule: ScheduleSettings::default(),
             circuit: CircuitSettings::default(),
             put_off: TimeDelta::minutes(10),
+            put_off_routine: TimeDelta::hours(2),
+            after_restore: None,
             rows_at_once: 5000,
             count_every: Some(Duration::from_secs(300)),
             revoke_every: Duration::from_secs(10),

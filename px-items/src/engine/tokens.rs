@@ -1,5 +1,6 @@
 //! An Item's tokens, between the store and the client that refreshes them.
 
+use super::restore::Restore;
 use crate::store::{LostTokens, Store, StoreError, StoreErrorKind};
 use async_trait::async_trait;
 use px_client::{TokenStore, oauth::TokenSet};
@@ -18,6 +19,14 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// the old refresh token, so a pair that nobody keeps is an authorization that is lost.
 const MOST_TRIES: u32 = 10;
 
+/// Where an Item's tokens are stored, and how they are refreshed.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) restore: Option<Arc<Restore>>,
+}
+
 /// The tokens of one Item.
 ///
 /// They are replaced only if they are still those that were read: two workers that refresh at
@@ -27,6 +36,8 @@ pub(super) struct ItemTokens {
     clock: Arc<dyn Clock>,
     item: ItemId,
     owner: (InstitutionId, UserId),
+    /// Tokens of a backup are not refreshed before the partner refuses them.
+    restore: Option<Arc<Restore>>,
     state: Mutex<State>,
 }
 
@@ -42,13 +53,13 @@ struct State {
 
 impl ItemTokens {
     pub(super) fn new(
-        (store, clock): (Arc<dyn Store>, Arc<dyn Clock>),
+        Place { store, clock, restore }: Place,
         item: ItemId,
         owner: (InstitutionId, UserId),
         expired: Option<u64>,
     ) -> Arc<Self> {
         let state = Mutex::new(State { expired, ..State::default() });
-        Arc::new(Self { store, clock, item, owner, state })
+        Arc::new(Self { store, clock, item, owner, restore, state })
     }
 
     /// The version of the tokens that were read or saved last.
@@ -97,6 +108,8 @@ impl TokenStore for ItemTokens {
         state.version = Some(version);
         if state.expired == Some(version) {
             tokens.expires_at = Some(tokens.issued_at);
+        } else if self.restore.as_ref().is_some_and(|restore| restore.concerns(&tokens)) {
+            tokens.expires_at = None;
         }
         Ok(Some(tokens))
     }

@@ -6,6 +6,7 @@ use super::{
     gate::{Gated, Permit},
     observe::{Observed, Outcome, Report},
     session::{Read, Session, Stop},
+    tokens::Place,
 };
 use crate::{
     item::Impossible,
@@ -101,7 +102,7 @@ impl Inner {
             Some(Err(_)) => self.after_panic(&record).await,
             None => End::new(Outcome::Lost),
         };
-        settle(permit, &end);
+        settle(permit, &end).await;
         let report = Report {
             item_id: record.id,
             institution_id: record.institution_id,
@@ -155,11 +156,15 @@ impl Inner {
         };
         let institution = record.institution_id.clone();
         let gated = Gated { partner, institution, gates: Arc::clone(&self.gates) };
-        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let place = Place {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            restore: self.restore.clone(),
+        };
         let accounts = self.store.accounts(&record.id).await?;
         let (record, accounts) = self.decide(record, accounts).await?;
         let record = &record;
-        let mut session = Session::open(store, clock, gated, record);
+        let mut session = Session::open(place, gated, record);
         let lengths = self.gates.lengths(&record.institution_id);
         let (plan, now) = (self.settings.plan.clone(), self.clock.now());
         let mut run = Run::begin(record.clone(), accounts, plan, lengths, now);
@@ -167,7 +172,7 @@ impl Inner {
             Task::Update => self.drive(&mut run, &mut session, progress).await,
             Task::RepeatRefresh => self.repeat_refresh(record, &mut session).await,
         };
-        self.gates.learn(&record.institution_id, run.partner_lengths());
+        self.gates.learn(&record.institution_id, run.partner_lengths()).await;
         match stopped {
             Ok(end) => Ok(end),
             Err(Stop::Failed(failure)) if task == Task::RepeatRefresh => {
@@ -184,6 +189,12 @@ impl Inner {
                 let record = run.record();
                 self.store.hand_back(&[(record.id.clone(), record.fence, now)]).await?;
                 Ok(End { due_at: Some(now), ..End::new(Outcome::HandedBack) })
+            }
+            Err(Stop::WrongClock) => Ok(self.give_back(run.record()).await?),
+            Err(Stop::Deferred(until)) => {
+                let record = run.record();
+                self.store.hand_back(&[(record.id.clone(), record.fence, until)]).await?;
+                Ok(End { due_at: Some(until), ..End::new(Outcome::HandedBack) })
             }
             Err(Stop::Refused(version)) => match run.refused(version, self.clock.now()) {
                 Ok(commit) => {
@@ -235,6 +246,7 @@ impl Inner {
         } else if run.record().cycle_tokens {
             session.cycle().await?;
         }
+        let previous = run.record().life.fresh.accounts;
         let mut due = None;
         loop {
             match run.next() {
@@ -254,7 +266,7 @@ impl Inner {
                         Read::TooLong if run.too_long(window) => {
                             // Others may learn it at once.
                             let institution = &run.record().institution_id;
-                            self.gates.learn(institution, run.partner_lengths());
+                            self.gates.learn(institution, run.partner_lengths()).await;
                         }
                         Read::TooLong => return Err(Stop::Failed(Failure::rejected_day())),
                         Read::Whole(read, securities) => {
@@ -286,9 +298,13 @@ impl Inner {
                     }
                 }
                 Step::Store => {
+                    if !self.clock_is_right().await {
+                        return Err(Stop::WrongClock);
+                    }
                     let mut commit =
                         run.commit(self.moment()).map_err(|e| Stop::Failed(fault(e)))?;
                     commit.activities = self.activities(&run.take_decided());
+                    self.space_out(run.record(), previous, &mut commit).await?;
                     let keeps = matches!(commit.then, Then::Keep { .. });
                     due = due_of(&commit);
                     self.store.commit(commit).await?;
@@ -327,6 +343,31 @@ impl Inner {
         }
         let left = run.walk();
         self.observe(Observed::WindowRead { item_id, window, rows, left });
+        Ok(())
+    }
+
+    /// Keeps updates apart that notifications cause without a pause, and those of Items that no
+    /// application is connected to.
+    async fn space_out(
+        &self,
+        record: &ItemRecord,
+        previous_began_at: Option<DateTime<Utc>>,
+        commit: &mut Commit,
+    ) -> Result<(), StoreError> {
+        let (settings, now) = (&self.settings.schedule, commit.now);
+        let Then::Release { due_at: Some(due_at), not_before, .. } = &mut commit.then else {
+            return Ok(());
+        };
+        let quick = commit.life.quick_updates;
+        let (quick, soonest) = schedule::pace(settings, quick, previous_began_at, now);
+        commit.life.quick_updates = quick;
+        *not_before = (*not_before).max(soonest);
+        // Whoever connects meanwhile is counted as a notification, which makes it due at once.
+        let unused =
+            !record.needs_transactions && self.store.connections(&record.id).await?.is_empty();
+        if unused {
+            *due_at = now + settings.unused_timeout;
+        }
         Ok(())
     }
 
@@ -446,13 +487,13 @@ impl Inner {
     }
 }
 
-/// Says to the partner's circuit what the work told of it.
-fn settle(permit: Permit, end: &End) {
+/// Reports to the partner's circuit what the work found out.
+async fn settle(permit: Permit, end: &End) {
     match (&end.failure, end.outcome) {
-        (Some(failure), _) if failure.partner_is_down() => permit.down(failure.retry_at),
-        (Some(failure), _) if failure.is_ours() => {}
-        (None, Outcome::HandedBack | Outcome::Lost) => {}
-        _ => permit.alive(),
+        (Some(failure), _) if failure.partner_is_down() => permit.failed(failure.retry_at).await,
+        (Some(failure), _) if failure.is_ours() => permit.unknown().await,
+        (None, Outcome::HandedBack | Outcome::Lost) => permit.unknown().await,
+        _ => permit.responded().await,
     }
 }
 

@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, which other crates run too: a failure is a panic")]
 
 mod claims;
+mod clock;
 mod commits;
 mod faults;
 mod links;
@@ -28,7 +29,7 @@ mod tools;
 mod trails;
 mod world;
 
-pub use tools::{LosableKeys, RawSql, StepClock};
+pub use tools::{LosableKeys, RawSql, SharedCalendar, StepClock};
 
 use super::Store;
 use std::{any::Any, fmt, sync::Arc};
@@ -40,6 +41,7 @@ pub struct Fixture {
     sql: Option<Arc<dyn RawSql>>,
     keys: Option<Arc<LosableKeys>>,
     clock: Option<StepClock>,
+    calendar: Option<SharedCalendar>,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -47,7 +49,7 @@ impl Fixture {
     /// An empty store. Its environment is the sandbox.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, sql: None, keys: None, clock: None, kept: Vec::new() }
+        Self { store, sql: None, keys: None, clock: None, calendar: None, kept: Vec::new() }
     }
 
     /// Adds a second way into the store's database, for the checks of rows that cannot be read.
@@ -72,6 +74,14 @@ impl Fixture {
         self
     }
 
+    /// Adds the store's own time, for the checks of clocks that are ahead. The store measures it again
+    /// by its [`clock`](Self::clock).
+    #[must_use]
+    pub fn calendar(mut self, calendar: SharedCalendar) -> Self {
+        self.calendar = Some(calendar);
+        self
+    }
+
     /// Keeps something as long as the check runs: a folder, a server.
     #[must_use]
     pub fn keeping(mut self, what: impl Any + Send + Sync) -> Self {
@@ -88,9 +98,10 @@ impl From<&Fixture> for Arc<dyn Store> {
 
 impl From<&Fixture> for Bench {
     fn from(fixture: &Fixture) -> Self {
-        let Fixture { store, sql, keys, clock, .. } = fixture;
+        let Fixture { store, sql, keys, clock, calendar, .. } = fixture;
         let (sql, keys, clock) = (sql.clone(), keys.clone(), clock.clone());
-        Self { store: Arc::clone(store), sql, keys, clock }
+        let calendar = calendar.clone();
+        Self { store: Arc::clone(store), sql, keys, clock, calendar }
     }
 }
 
@@ -182,6 +193,7 @@ checks! { ($)
     faults:
         an_item_that_cannot_be_read_stops_no_other
         an_item_of_an_unknown_state_stops_no_other
+        a_refresh_of_an_item_that_cannot_be_read_stops_no_other
         what_a_later_version_stored_survives_a_commit
         a_connection_that_cannot_be_read_hides_no_other
         a_lost_key_holds_up_no_other_revocation
@@ -192,9 +204,15 @@ checks! { ($)
         calls_end_in_time_while_the_database_hangs
         half_a_batch_is_handed_back
         a_unit_may_have_any_character;
+    clock:
+        times_of_a_worker_that_is_ahead_are_capped
+        times_before_a_step_back_are_capped
+        stored_times_that_lie_ahead_count_as_old;
     permits:
         permits_are_shared_by_all_processes
-        permits_leased_at_once_are_never_too_many;
+        permits_leased_at_once_are_never_too_many
+        the_state_of_a_partner_is_shared_by_all_processes
+        a_partner_whose_state_cannot_be_read_is_called;
     notices:
         a_notification_makes_due
         case_32_notifications_during_a_lease_cause_one_more

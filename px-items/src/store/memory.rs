@@ -15,19 +15,22 @@ use super::{
     NewLink, NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook,
     ResealPosition, Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals,
     Store, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery, Unlinked,
-    UpdateCount, WebhookSettlement, rules,
+    UpdateCount, WebhookSettlement,
+    clock::{Cap, StoreTime},
+    rules,
 };
 use crate::{
     connection::Connection,
     item::State,
     life::Life,
     merge::{AccountStanding, KnownAccount, KnownTransaction},
+    partners::{PartnerState, PartnerUpdate, PartnerUpdated},
     review::Evidence,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
-use px_core::SeededRandom;
+use px_core::{Clock, SeededRandom, SharedClock};
 use px_types::{
     AccountId, ActivityId, ApplicationId, Date, IdentityId, InstitutionId, ItemId, SecurityId,
     TransactionId, UserId,
@@ -37,7 +40,7 @@ use px_types::{
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// A store in memory.
@@ -45,6 +48,7 @@ pub struct MemoryStore {
     environment: Environment,
     inner: Mutex<Inner>,
     signals: Signals,
+    time: Option<StoreTime>,
 }
 
 impl MemoryStore {
@@ -56,7 +60,29 @@ impl MemoryStore {
 
     fn over(inner: Inner) -> Self {
         let environment = inner.environment.clone();
-        Self { environment, inner: Mutex::new(inner), signals: Signals::default() }
+        Self { environment, inner: Mutex::new(inner), signals: Signals::default(), time: None }
+    }
+
+    /// Gives the store a time of its own, measured again by `clock`. Without one it caps no times.
+    #[must_use]
+    pub fn shared_clock(self, shared: Arc<dyn SharedClock>, clock: Arc<dyn Clock>) -> Self {
+        Self { time: Some(StoreTime::shared(shared, clock)), ..self }
+    }
+
+    /// The present moment and the end of a lease, by the store's time.
+    async fn times(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+        match &self.time {
+            Some(time) => time.claim(now, lease_until).await,
+            None => Ok((now, lease_until)),
+        }
+    }
+
+    fn cap(&self) -> Cap {
+        self.time.as_ref().map_or(Cap::NONE, StoreTime::cap)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -90,6 +116,7 @@ struct Inner {
     rulings: BTreeMap<InstitutionId, Ruling>,
     /// Permits that each process holds of each partner, and the end of their lease.
     permits: BTreeMap<(InstitutionId, String), (u32, DateTime<Utc>)>,
+    partners: BTreeMap<InstitutionId, PartnerState>,
 }
 
 /// Something that waits for a worker.
@@ -162,6 +189,7 @@ impl Inner {
             updates: BTreeMap::new(),
             rulings: BTreeMap::new(),
             permits: BTreeMap::new(),
+            partners: BTreeMap::new(),
         }
     }
 
@@ -290,6 +318,13 @@ impl Store for MemoryStore {
         &self.environment
     }
 
+    async fn time(&self) -> Result<Option<DateTime<Utc>>> {
+        match &self.time {
+            Some(time) => time.now().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn link(&self, new: NewLink) -> Result<Linked> {
         let linked = self.lock().link(&new)?;
         self.signals.raise_all();
@@ -388,7 +423,8 @@ impl Store for MemoryStore {
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        Ok(self.lock().items.get(item).map(|entry| entry.record(item)))
+        let record = self.lock().items.get(item).map(|entry| entry.record(item));
+        Ok(record.map(|record| self.cap().record(record)))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
@@ -425,7 +461,9 @@ impl Store for MemoryStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        self.lock().claim(now, lease_until, limit)
+        let (now, lease_until) = self.times(now, lease_until).await?;
+        let claimed = self.lock().claim(now, lease_until, limit)?;
+        Ok(claimed.into_iter().map(|record| self.cap().record(record)).collect())
     }
 
     async fn claim_refreshes(
@@ -434,7 +472,9 @@ impl Store for MemoryStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        self.lock().claim_refreshes(now, lease_until, limit)
+        let (now, lease_until) = self.times(now, lease_until).await?;
+        let claimed = self.lock().claim_refreshes(now, lease_until, limit)?;
+        Ok(claimed.into_iter().map(|record| self.cap().record(record)).collect())
     }
 
     async fn claim_one(
@@ -443,15 +483,23 @@ impl Store for MemoryStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        self.lock().claim_one(item, now, lease_until)
+        let (now, lease_until) = self.times(now, lease_until).await?;
+        let claimed = self.lock().claim_one(item, now, lease_until)?;
+        Ok(claimed.map(|record| self.cap().record(record)))
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
-        Ok(self.lock().lease_permits(lease))
+        Ok(self.lock().lease_permits(&self.cap().permits(lease)))
+    }
+
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+        let mut update = update.clone();
+        update.now = self.cap().now(update.now);
+        Ok(self.lock().update_partner(&update))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
-        Ok(self.lock().renew(item, fence, lease_until))
+        Ok(self.lock().renew(item, fence, self.cap().renewed(lease_until)))
     }
 
     async fn hand_back(&self, items: &[(ItemId, Fence, DateTime<Utc>)]) -> Result<()> {
@@ -464,10 +512,13 @@ impl Store for MemoryStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        Ok(self.lock().known(item, window, ids))
+        let mut known = self.lock().known(item, window, ids);
+        self.cap().known(&mut known);
+        Ok(known)
     }
 
-    async fn commit(&self, commit: Commit) -> Result<()> {
+    async fn commit(&self, mut commit: Commit) -> Result<()> {
+        self.cap().commit(&mut commit);
         let signals = self.signals.of_commit(&commit);
         self.lock().commit(commit)?;
         signals.into_iter().flatten().for_each(Signal::raise);
@@ -487,7 +538,7 @@ impl Store for MemoryStore {
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
-        Ok(self.lock().begin_refresh(item, version, now))
+        Ok(self.lock().begin_refresh(item, version, self.cap().now(now)))
     }
 
     async fn end_refresh(&self, item: &ItemId, version: u64) -> Result<()> {
@@ -501,6 +552,7 @@ impl Store for MemoryStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
+        let (now, lease_until) = self.times(now, lease_until).await?;
         let mut inner = self.lock();
         let claimed = take(&mut inner.revocations, (now, lease_until), limit, |revocation| {
             revocation.attempt += 1;
@@ -550,6 +602,7 @@ impl Store for MemoryStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
+        let (now, lease_until) = self.times(now, lease_until).await?;
         let mut inner = self.lock();
         let claimed = take(&mut inner.outbox, (now, lease_until), limit, |webhook| {
             webhook.attempt += 1;

@@ -1,5 +1,6 @@
 //! Permits: the limit of Items of a partner in work at once, over all processes of a database.
 
+use crate::partners::PartnerState;
 use chrono::{DateTime, Utc};
 use px_types::InstitutionId;
 
@@ -35,9 +36,8 @@ impl PermitLease {
     }
 
     /// Returns the permits granted while other processes hold `others`.
-    pub(super) fn granted(&self, others: u32) -> PermitShare {
-        let granted = self.wanted.min(self.at_once.saturating_sub(others));
-        PermitShare { granted, others }
+    pub(super) fn granted(&self, others: u32) -> u32 {
+        self.wanted.min(self.at_once.saturating_sub(others))
     }
 }
 
@@ -48,4 +48,6 @@ pub struct PermitShare {
     pub granted: u32,
     /// Permits that other processes hold.
     pub others: u32,
+    /// What all processes know of the partner.
+    pub state: PartnerState,
 }

@@ -65,18 +65,19 @@ use super::{
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
     Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
     StoreError, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage, TransactionQuery,
-    Unlinked, UpdateCount, WebhookSettlement, digests::DigestKey,
+    Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime, digests::DigestKey,
 };
 use crate::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    partners::{PartnerUpdate, PartnerUpdated},
     review::Evidence,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use failure::Failure;
 use px_client::{Window, oauth::TokenSet};
-use px_core::Clock;
+use px_core::{Clock, SharedClock, SharedClockError};
 use px_types::{
     ActivityId, ApplicationId, IdentityId, InstitutionId, ItemId, TransactionId, UserId,
     model::{activity::Activity, identity::Identity, security::Security},
@@ -112,6 +113,7 @@ pub struct PostgresStore {
     pool: PgPool,
     options: StoreOptions,
     signals: Signals,
+    time: Arc<StoreTime>,
     digest_key: Arc<OnceCell<DigestKey>>,
 }
 
@@ -150,8 +152,15 @@ impl PostgresStore {
                 })
             })
             .connect_lazy_with(connect.options(settings(options.call_timeout)));
+        let database: Arc<dyn SharedClock> = Arc::new(DatabaseClock {
+            pool: pool.clone(),
+            clock: Arc::clone(&options.clock),
+            timeout: options.call_timeout,
+        });
+        let shared = options.shared_clock.clone().unwrap_or(database);
+        let time = Arc::new(StoreTime::shared(shared, Arc::clone(&options.clock)));
         let (signals, digest_key) = (Signals::default(), Arc::default());
-        let store = Self { pool, options, signals, digest_key };
+        let store = Self { pool, options, signals, time, digest_key };
         // A wrong setting shows now and not at the first call.
         call!(store, store.options.call_timeout, |db| store.check(db))?;
         Ok(store)
@@ -195,6 +204,29 @@ impl fmt::Debug for PostgresStore {
         f.debug_struct("PostgresStore")
             .field("connections", &self.pool.size())
             .finish_non_exhaustive()
+    }
+}
+
+/// The clock of the database server.
+#[derive(Debug)]
+struct DatabaseClock {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    timeout: Duration,
+}
+
+#[async_trait]
+impl SharedClock for DatabaseClock {
+    async fn now(&self) -> Result<DateTime<Utc>, SharedClockError> {
+        let read = async {
+            let row = sqlx::query("SELECT clock_timestamp() AS now").fetch_one(&self.pool).await;
+            row::moment(&row?, "now")
+        };
+        match within(&*self.clock, self.timeout, read).await {
+            Ok(Ok(now)) => Ok(now),
+            Ok(Err(failure)) => Err(SharedClockError::new(StoreError::from(failure))),
+            Err(late) => Err(SharedClockError::new(late)),
+        }
     }
 }
 
@@ -259,6 +291,10 @@ impl Store for PostgresStore {
 
     fn environment(&self) -> &Environment {
         &self.options.environment
+    }
+
+    async fn time(&self) -> Result<Option<DateTime<Utc>>> {
+        self.time.now().await.map(Some)
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
@@ -357,7 +393,8 @@ impl Store for PostgresStore {
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        daily!(self, |db| self.read_item(db, item))
+        let record = daily!(self, |db| self.read_item(db, item))?;
+        Ok(record.map(|record| self.time.cap().record(record)))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
@@ -394,7 +431,9 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        daily!(self, |db| self.take_due(db, work::CLAIM, (now, lease_until), limit))
+        let times = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, |db| self.take_due(db, work::CLAIM, times, limit))?;
+        Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
     async fn claim_refreshes(
@@ -403,7 +442,9 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        daily!(self, |db| self.take_due(db, work::CLAIM_REFRESHES, (now, lease_until), limit))
+        let times = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, |db| self.take_due(db, work::CLAIM_REFRESHES, times, limit))?;
+        Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
     async fn claim_one(
@@ -412,14 +453,24 @@ impl Store for PostgresStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        daily!(self, |db| self.take_one(db, item, now, lease_until))
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, |db| self.take_one(db, item, now, lease_until))?;
+        Ok(claimed.map(|record| self.time.cap().record(record)))
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
-        daily!(self, |db| self.lease(db, lease))
+        let lease = self.time.cap().permits(lease);
+        daily!(self, |db| self.lease(db, &lease))
+    }
+
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+        let mut update = update.clone();
+        update.now = self.time.cap().now(update.now);
+        daily!(self, |db| self.note_partner(db, &update))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        let lease_until = self.time.cap().renewed(lease_until);
         daily!(self, |db| self.prolong(db, item, fence, lease_until))
     }
 
@@ -433,10 +484,13 @@ impl Store for PostgresStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        daily!(self, |db| self.read_known(db, item, window, ids))
+        let mut known = daily!(self, |db| self.read_known(db, item, window, ids))?;
+        self.time.cap().known(&mut known);
+        Ok(known)
     }
 
-    async fn commit(&self, commit: Commit) -> Result<()> {
+    async fn commit(&self, mut commit: Commit) -> Result<()> {
+        self.time.cap().commit(&mut commit);
         daily!(self, |db| self.store(db, &commit))?;
         self.signals.of_commit(&commit).into_iter().flatten().for_each(Signal::raise);
         Ok(())
@@ -451,6 +505,7 @@ impl Store for PostgresStore {
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        let now = self.time.cap().now(now);
         daily!(self, |db| self.note_refresh(db, item, version, Some(now)))
     }
 
@@ -464,6 +519,7 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
         daily!(self, |db| self.take_revocations(db, now, lease_until, limit))
     }
 
@@ -500,6 +556,7 @@ impl Store for PostgresStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
         daily!(self, |db| self.take_webhooks(db, now, lease_until, limit))
     }
 

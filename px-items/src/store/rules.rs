@@ -159,7 +159,8 @@ pub(super) fn connect(
         repaired: false,
         connection: Some(connection),
         needs_transactions: needs || others_need,
-        due: needs && !needed && !state.login_required(),
+        // An Item that no application used was updated seldom.
+        due: (connections.is_empty() || (needs && !needed)) && !state.login_required(),
         tell,
         fresh,
     }

@@ -52,11 +52,13 @@ use super::{
     NotifyBatch, NotifyOutcome, Overview, PermitLease, PermitShare, QueuedWebhook, ResealPosition,
     Resealed, Result, Review, Revocation, RevocationStart, Ruling, Signal, Signals, Store,
     StoreError, StoreErrorKind, StoreOptions, Ticket, TicketDigest, TicketKind, TransactionPage,
-    TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, digests::DigestKey,
+    TransactionQuery, Unlinked, UpdateCount, WebhookSettlement, clock::StoreTime,
+    digests::DigestKey,
 };
 use crate::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    partners::{PartnerUpdate, PartnerUpdated},
     review::Evidence,
 };
 use async_trait::async_trait;
@@ -113,6 +115,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     options: StoreOptions,
     signals: Signals,
+    time: Arc<StoreTime>,
     digest_key: Arc<OnceCell<DigestKey>>,
 }
 
@@ -132,6 +135,13 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full);
         let writer = pool(connect.clone(), 1, WRITER_CACHE, &options).await?;
         limited!(options, options.bulk_timeout, migrate(&writer, &options.environment))?;
+        if options.shared_clock.is_none() {
+            limited!(
+                options,
+                options.bulk_timeout,
+                end_leases_ahead(&writer, options.clock.now())
+            )?;
+        }
         let readers = pool(connect, READERS, READER_CACHE, &options).await?;
         Ok(Self::over(writer, readers, options))
     }
@@ -149,7 +159,8 @@ impl SqliteStore {
 
     fn over(writer: SqlitePool, readers: SqlitePool, options: StoreOptions) -> Self {
         let (line, signals, digest_key) = (Arc::default(), Signals::default(), Arc::default());
-        Self { writer, line, readers, options, signals, digest_key }
+        let time = Arc::new(options.local_time());
+        Self { writer, line, readers, options, signals, time, digest_key }
     }
 
     /// Ends all connections, once they are free.
@@ -225,6 +236,17 @@ async fn migrate(pool: &SqlitePool, environment: &Environment) -> Result<(), Fai
     Ok(StoreError::check_environment(&owner, environment)?)
 }
 
+/// Ends leases that run for longer than any lease does: the clock of this machine was ahead when they
+/// were taken, and their workers are gone.
+async fn end_leases_ahead(pool: &SqlitePool, now: DateTime<Utc>) -> Result<(), Failure> {
+    let sql = "UPDATE items SET leased_until = ?1 WHERE leased_until > ?2 AND item_id IN \
+               (SELECT item_id FROM items WHERE wake_at > ?2 AND state IN ('created', 'updating'))";
+    let latest = now + StoreTime::MAX_LEASE;
+    let query = sqlx::query(sql).bind(row::micros(now)).bind(row::micros(latest));
+    query.execute(pool).await?;
+    Ok(())
+}
+
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").finish_non_exhaustive()
@@ -239,6 +261,10 @@ impl Store for SqliteStore {
 
     fn environment(&self) -> &Environment {
         &self.options.environment
+    }
+
+    async fn time(&self) -> Result<Option<DateTime<Utc>>> {
+        self.time.now().await.map(Some)
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
@@ -337,7 +363,8 @@ impl Store for SqliteStore {
     }
 
     async fn item(&self, item: &ItemId) -> Result<Option<ItemRecord>> {
-        daily!(self, self.read_item(item))
+        let record = daily!(self, self.read_item(item))?;
+        Ok(record.map(|record| self.time.cap().record(record)))
     }
 
     async fn find(&self, institution: &InstitutionId, user: &UserId) -> Result<Option<ItemId>> {
@@ -374,7 +401,9 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        daily!(self, self.take_due(work::DUE, (now, lease_until), limit))
+        let times = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, self.take_due(work::DUE, times, limit))?;
+        Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
     async fn claim_refreshes(
@@ -383,7 +412,9 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
-        daily!(self, self.take_due(work::REFRESHES, (now, lease_until), limit))
+        let times = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, self.take_due(work::REFRESHES, times, limit))?;
+        Ok(claimed.into_iter().map(|record| self.time.cap().record(record)).collect())
     }
 
     async fn claim_one(
@@ -392,14 +423,24 @@ impl Store for SqliteStore {
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
     ) -> Result<Option<ItemRecord>> {
-        daily!(self, self.take_one(item, now, lease_until))
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
+        let claimed = daily!(self, self.take_one(item, now, lease_until))?;
+        Ok(claimed.map(|record| self.time.cap().record(record)))
     }
 
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
-        daily!(self, self.lease(lease))
+        let lease = self.time.cap().permits(lease);
+        daily!(self, self.lease(&lease))
+    }
+
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+        let mut update = update.clone();
+        update.now = self.time.cap().now(update.now);
+        daily!(self, self.note_partner(&update))
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {
+        let lease_until = self.time.cap().renewed(lease_until);
         daily!(self, self.prolong(item, fence, lease_until))
     }
 
@@ -413,10 +454,13 @@ impl Store for SqliteStore {
         window: Window,
         ids: &[TransactionId],
     ) -> Result<Vec<KnownTransaction>> {
-        daily!(self, self.read_known(item, window, ids))
+        let mut known = daily!(self, self.read_known(item, window, ids))?;
+        self.time.cap().known(&mut known);
+        Ok(known)
     }
 
-    async fn commit(&self, commit: Commit) -> Result<()> {
+    async fn commit(&self, mut commit: Commit) -> Result<()> {
+        self.time.cap().commit(&mut commit);
         let signals = self.signals.of_commit(&commit);
         daily!(self, self.store(commit))?;
         signals.into_iter().flatten().for_each(Signal::raise);
@@ -432,6 +476,7 @@ impl Store for SqliteStore {
     }
 
     async fn begin_refresh(&self, item: &ItemId, version: u64, now: DateTime<Utc>) -> Result<bool> {
+        let now = self.time.cap().now(now);
         daily!(self, self.note_refresh(item, version, Some(now)))
     }
 
@@ -445,6 +490,7 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
         daily!(self, self.take_revocations(now, lease_until, limit))
     }
 
@@ -481,6 +527,7 @@ impl Store for SqliteStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
+        let (now, lease_until) = self.time.claim(now, lease_until).await?;
         daily!(self, self.take_webhooks(now, lease_until, limit))
     }
 

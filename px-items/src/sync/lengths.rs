@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::Window;
+use serde::{Deserialize, Serialize};
 
-/// What is known of the windows that a partner answers; kept while the process runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is known of the windows that a partner answers. All processes of a database share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PartnerLengths {
     /// The days of the shortest window that was refused for its length.
     refused: Option<u64>,
@@ -25,6 +27,11 @@ impl PartnerLengths {
             if self.accepted > 0 { self.accepted } else { refused / 2 }
                 .clamp(1, refused.max(2) - 1),
         )
+    }
+
+    /// Returns whether a window was refused for its length.
+    pub(crate) fn is_limited(self) -> bool {
+        self.refused.is_some()
     }
 
     /// What two runs learned, together.
@@ -65,6 +72,12 @@ impl Lengths {
     #[must_use]
     pub fn partner(&self) -> PartnerLengths {
         self.partner
+    }
+
+    /// The partner refused a window for its length.
+    #[cfg(test)]
+    pub(crate) fn refuse(&mut self, window: Window) {
+        self.too_long(window);
     }
 
     /// A window was answered, with so many transactions.

@@ -161,7 +161,8 @@ impl Bank {
                 if tip {
                     self.rows[at].cents += 5;
                 }
-                if new_id {
+                // A pending row that is older than updates look back is found by the deep resync.
+                if new_id && now - self.rows[at].made < TimeDelta::days(28) {
                     self.rows[at].id = self.new_id(self.rows[at].truth);
                 }
             }

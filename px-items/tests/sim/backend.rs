@@ -4,14 +4,18 @@
 //! while either is waited for, so leases would run out by themselves. A [`Hold`] stops virtual time
 //! for as long as a call lasts: the store costs no virtual time at all, whatever the machine does.
 
-use crate::sabotage::{Sabotage, Saboteur};
+use crate::{
+    sabotage::{Sabotage, Saboteur},
+    time::SimClock,
+};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::{Window, oauth::TokenSet};
-use px_core::SystemRandom;
+use px_core::{LocalClock, SharedClock, SystemRandom};
 use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    partners::{PartnerUpdate, PartnerUpdated},
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
@@ -56,15 +60,25 @@ enum End {
 
 impl Backend {
     /// Opens an empty store. `None` if the machine has no PostgreSQL.
-    pub(crate) async fn open(kind: StoreKind, sabotage: Option<Sabotage>) -> Option<Self> {
+    pub(crate) async fn open(
+        kind: StoreKind,
+        sabotage: Option<Sabotage>,
+        clock: SimClock,
+    ) -> Option<Self> {
         let environment = Environment::Sandbox;
         let _hold = Hold::begin();
+        let shared = || Arc::new(LocalClock::new(Arc::new(clock))) as Arc<dyn SharedClock>;
         let options = || {
             let keys = FileKeys::generate("simulation", Arc::new(SystemRandom)).unwrap();
-            StoreOptions::new(environment.clone(), Arc::new(keys))
+            let mut options = StoreOptions::new(environment.clone(), Arc::new(keys));
+            options.shared_clock = Some(shared());
+            options
         };
         let (inner, end): (Arc<dyn Store>, _) = match kind {
-            StoreKind::Memory => (Arc::new(MemoryStore::new(environment.clone())), End::Nothing),
+            StoreKind::Memory => {
+                let store = MemoryStore::new(environment.clone());
+                (Arc::new(store.shared_clock(shared(), Arc::new(clock))), End::Nothing)
+            }
             StoreKind::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 let store = SqliteStore::open(folder.path().join("items.sqlite"), options());
@@ -140,6 +154,7 @@ macro_rules! store {
 }
 
 store! {
+    fn time() -> Option<DateTime<Utc>>;
     fn leave(leave: &Leave) -> Unlinked;
     fn change(change: &ConnectionChange) -> Changed;
     fn connections(item: &ItemId) -> Vec<Connection>;
@@ -175,6 +190,7 @@ store! {
         item: &ItemId, now: DateTime<Utc>, lease_until: DateTime<Utc>,
     ) -> Option<ItemRecord>;
     fn lease_permits(lease: &PermitLease) -> PermitShare;
+    fn update_partner(update: &PartnerUpdate) -> PartnerUpdated;
     fn renew(item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> bool;
     fn hand_back(items: &[(ItemId, Fence, DateTime<Utc>)]) -> ();
     fn tokens(item: &ItemId) -> Option<(TokenSet, u64)>;

@@ -86,7 +86,7 @@ pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
         let clock = SimClock::starting_at(start);
         let trace = Arc::new(Trace::new(clock, keep));
         let run = AssertUnwindSafe(async {
-            let backend = Backend::open(arguments.store, arguments.sabotage).await.unwrap();
+            let backend = Backend::open(arguments.store, arguments.sabotage, clock).await.unwrap();
             let run = Run::new(seed, arguments, &backend, (clock, trace.clone()));
             let stats = run.play().await;
             backend.close().await;

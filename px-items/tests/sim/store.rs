@@ -19,6 +19,7 @@ use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     merge::{KnownAccount, KnownTransaction},
+    partners::{PartnerUpdate, PartnerUpdated},
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
@@ -173,6 +174,10 @@ impl Store for WatchedStore {
 
     fn environment(&self) -> &Environment {
         self.inner.environment()
+    }
+
+    async fn time(&self) -> Result<Option<DateTime<Utc>>> {
+        self.inner.time().await
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
@@ -409,6 +414,12 @@ impl Store for WatchedStore {
         self.before("lease_permits").await?;
         let result = self.inner.lease_permits(lease).await;
         self.after("lease_permits", result).await
+    }
+
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+        self.before("update_partner").await?;
+        let result = self.inner.update_partner(update).await;
+        self.after("update_partner", result).await
     }
 
     async fn renew(&self, item: &ItemId, fence: Fence, lease_until: DateTime<Utc>) -> Result<bool> {

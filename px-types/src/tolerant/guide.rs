@@ -228,9 +228,7 @@ impl<'l> Guide<'l> {
                     let mut seen = false;
                     members.retain(|(key, _)| key != name || !std::mem::replace(&mut seen, true));
                     let (found, outcome) = ("is given more than once", Outcome::Repaired);
-                    let told =
-                        self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
-                    changes.repaired.push((steps, told));
+                    self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
                     return Ok(());
                 }
                 let found = "is given more than once, with different values";

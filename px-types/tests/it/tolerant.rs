@@ -111,6 +111,9 @@ fn repairs_lose_nothing() {
     ] {
         assert_eq!(row(member, text), (json!(read), broken), "{member} {text}");
     }
+    let twice = page("/transactions/2/description", "5,\"description\":5");
+    assert_eq!(twice.transactions[2].description.as_deref(), Some("5"));
+    assert_eq!(twice.faults().len(), 2);
     let mcc = page("/transactions/0/merchant/mcc", "742");
     assert_eq!(mcc.transactions[0].merchant.as_ref().unwrap().mcc.as_deref(), Some("0742"));
     for total in ["4.0", "\"4\"", "4e0", "\"4.00\""] {

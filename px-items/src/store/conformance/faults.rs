@@ -343,3 +343,26 @@ pub(super) async fn a_unit_may_have_any_character(bench: Bench) {
         assert_eq!(known.unit, unit);
     }
 }
+
+/// Refreshes that were cut off are claimed apart from the schedule: one whose Item cannot be read
+/// holds up no other.
+pub(super) async fn a_refresh_of_an_item_that_cannot_be_read_stops_no_other(bench: Bench) {
+    if bench.sql.is_none() {
+        return;
+    }
+    let (world, sql) = three(&bench).await;
+    for (minute, name) in (0..).zip(["anna", "bert", "carl"]) {
+        let (_, version) = world.0.tokens(&item(name)).await.unwrap().unwrap();
+        assert!(world.0.begin_refresh(&item(name), version, at(minute)).await.unwrap());
+    }
+    sql.execute("UPDATE items SET life = '{\"history\":\"quantum\"}' WHERE item_id = 'anna'").await;
+    sql.execute("UPDATE items SET state = 'dreaming' WHERE item_id = 'bert'").await;
+    let mut claimed = Vec::new();
+    for _ in 0..3 {
+        claimed.extend(world.0.claim_refreshes(at(5), at(10), 1).await.unwrap());
+    }
+    let claimed: Vec<_> = claimed.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(claimed, ["carl"]);
+    let sql_state = "SELECT state FROM items WHERE item_id = 'bert'";
+    assert_eq!(sql.text(sql_state).await.as_deref(), Some("dreaming"), "a later version's");
+}

@@ -1,12 +1,15 @@
 //! Permits of partners: never more than there are, over all processes.
 
-use super::world::*;
-use crate::store::{PermitLease, PermitShare, Store};
+use super::{tools::Bench, world::*};
+use crate::{
+    partners::{PartnerEvent, PartnerState, PartnerUpdate, PartnerUpdated},
+    store::{PermitLease, PermitShare, Store},
+};
 use std::sync::Arc;
 
 async fn lease(world: &World, holder: &str, wanted: u32, minute: i64) -> (u32, u32) {
     let lease = PermitLease::new(bank(), holder, (wanted, 5), at(minute), at(minute + 10));
-    let PermitShare { granted, others } = world.0.lease_permits(&lease).await.unwrap();
+    let PermitShare { granted, others, .. } = world.0.lease_permits(&lease).await.unwrap();
     (granted, others)
 }
 
@@ -41,4 +44,61 @@ pub(super) async fn permits_leased_at_once_are_never_too_many(store: Arc<dyn Sto
         let granted: u32 = tasks.join_all().await.into_iter().sum();
         assert_eq!(granted, 5, "round {round}");
     }
+}
+
+async fn state(world: &World, minute: i64) -> PartnerState {
+    let lease = PermitLease::new(bank(), "reader", (0, 5), at(minute), at(minute + 10));
+    world.0.lease_permits(&lease).await.unwrap().state
+}
+
+async fn update(world: &World, event: PartnerEvent, minute: i64) -> PartnerUpdated {
+    let update = PartnerUpdate::new(bank(), event, at(minute));
+    world.0.update_partner(&update).await.unwrap()
+}
+
+/// Failures count over all processes, and one of them probes an open circuit.
+pub(super) async fn the_state_of_a_partner_is_shared_by_all_processes(store: Arc<dyn Store>) {
+    let world = World::new(store);
+    assert_eq!(state(&world, 0).await, PartnerState::default());
+    let failed = PartnerEvent::Failed { retry_at: None, probe: false };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let world = world.clone();
+        tasks.spawn(async move { update(&world, failed, 0).await.state.circuit.is_open() });
+    }
+    let opened = tasks.join_all().await.into_iter().filter(|open| *open).count();
+    assert_eq!(opened, 1, "the last one opens it");
+    let open = state(&world, 0).await;
+    assert!(open.circuit.is_open());
+    assert_eq!(open.version, 5);
+    let other = PermitLease::new("other".parse().unwrap(), "one", (9, 4), at(0), at(1));
+    assert!(!world.0.lease_permits(&other).await.unwrap().state.circuit.is_open());
+
+    let probe = PartnerEvent::Probe { until: at(2) };
+    assert!(!update(&world, probe, 0).await.may_probe, "too early");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let world = world.clone();
+        tasks.spawn(async move { update(&world, probe, 1).await.may_probe });
+    }
+    let probes = tasks.join_all().await.into_iter().filter(|may| *may).count();
+    assert_eq!(probes, 1, "one process probes it");
+    assert!(update(&world, PartnerEvent::Probe { until: at(4) }, 2).await.may_probe, "it is gone");
+    let closed = update(&world, PartnerEvent::Responded, 3).await.state;
+    assert!(!closed.circuit.is_open());
+    assert_eq!(state(&world, 3).await, closed);
+}
+
+/// It is a cache of what partners did lately: a damaged one begins again.
+pub(super) async fn a_partner_whose_state_cannot_be_read_is_called(bench: Bench) {
+    let Some(sql) = &bench.sql else { return };
+    let world = World::new(Arc::clone(&bench.store));
+    let failed = PartnerEvent::Failed { retry_at: None, probe: false };
+    for _ in 0..5 {
+        update(&world, failed, 0).await;
+    }
+    sql.execute("UPDATE partners SET state = '{\"circuit\":\"quantum\"}'").await;
+    assert_eq!(state(&world, 1).await, PartnerState::default());
+    assert_eq!(update(&world, failed, 1).await.state.version, 1);
+    assert_eq!(state(&world, 1).await.version, 1);
 }

@@ -5,8 +5,8 @@ use crate::{
     vault::{Envelope, FileKeys, Sealed, VaultError},
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use px_core::{Clock, SystemClock, SystemRandom};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_core::{Clock, SharedClock, SharedClockError, SystemClock, SystemRandom};
 use std::{
     any::Any,
     fmt,
@@ -136,10 +136,35 @@ impl Clock for StepClock {
     }
 }
 
+/// A shared clock that a check sets. It stands far in the future before.
+#[derive(Clone, Debug)]
+pub struct SharedCalendar(Arc<Mutex<DateTime<Utc>>>);
+
+impl Default for SharedCalendar {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(DateTime::UNIX_EPOCH + TimeDelta::days(365 * 150))))
+    }
+}
+
+impl SharedCalendar {
+    /// Sets the clock.
+    pub fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+#[async_trait]
+impl SharedClock for SharedCalendar {
+    async fn now(&self) -> Result<DateTime<Utc>, SharedClockError> {
+        Ok(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A store with its tools.
 pub(super) struct Bench {
     pub(super) store: Arc<dyn Store>,
     pub(super) sql: Option<Arc<dyn RawSql>>,
     pub(super) keys: Option<Arc<LosableKeys>>,
     pub(super) clock: Option<StepClock>,
+    pub(super) calendar: Option<SharedCalendar>,
 }

@@ -4,6 +4,7 @@ use super::{Entry, Inner, Row, review::ReviewWrite};
 use crate::{
     item::Event,
     merge::{AccountStanding, MergedTransactions},
+    partners::{PartnerUpdate, PartnerUpdated},
     store::{
         AccountsWrite, Commit, Fence, ItemRecord, PermitLease, PermitShare, Result, StoreError,
         StoreErrorKind, Then, rules,
@@ -72,13 +73,21 @@ impl Inner {
         let others = self.permits.iter().filter(|((institution, holder), _)| {
             *institution == lease.institution_id && *holder != lease.holder
         });
-        let share = lease.granted(others.map(|(_, (held, _))| held).sum());
+        let others = others.map(|(_, (held, _))| held).sum();
+        let granted = lease.granted(others);
         let key = (lease.institution_id.clone(), lease.holder.clone());
-        match share.granted {
+        match granted {
             0 => drop(self.permits.remove(&key)),
             granted => drop(self.permits.insert(key, (granted, lease.until))),
         }
-        share
+        let state = self.partners.get(&lease.institution_id).copied().unwrap_or_default();
+        PermitShare { granted, others, state }
+    }
+
+    pub(super) fn update_partner(&mut self, update: &PartnerUpdate) -> PartnerUpdated {
+        let state = self.partners.entry(update.institution_id.clone()).or_default();
+        let may_probe = state.apply(update);
+        PartnerUpdated { state: *state, may_probe }
     }
 
     /// An Item that a worker holds under that fence.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     item::{Event, State, step},
     merge::KnownTransaction,
-    store::{Fence, ItemRecord, UNREADABLE_RETRY, rules},
+    store::{Fence, ItemRecord, UNREADABLE_REFRESH_RETENTION, UNREADABLE_RETRY, rules},
 };
 use chrono::{DateTime, Utc};
 use px_client::Window;
@@ -43,7 +43,7 @@ WITH due AS (
     SELECT item_id, refresh_begun_at AS since, leased_until IS NOT NULL AS took_over
     FROM items
     WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= $1)
-        AND $7::timestamptz IS NOT NULL
+        AND state = ANY ($4) AND $7::timestamptz IS NOT NULL
     ORDER BY refresh_begun_at, item_id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 UPDATE items i SET state = move.after, fence = $6, leased_until = $2,
@@ -84,6 +84,10 @@ WITH held AS (
 UPDATE items i SET state = move.after, leased_until = NULL, due_at = held.due_at
 FROM held, unnest($4::text[], $5::text[]) AS move (before, after)
 WHERE i.item_id = held.item_id AND i.state = move.before";
+
+/// `$2` is the moment before which a refresh must have begun.
+const FORGET_REFRESHES: &str = "
+UPDATE items SET refresh_begun_at = NULL WHERE item_id = ANY ($1) AND refresh_begun_at <= $2";
 
 /// Each way by its own index: the dates of a window, the Item's own ids, and the few partner's
 /// ids that are others.
@@ -157,7 +161,12 @@ impl PostgresStore {
         // An UPDATE answers in no order.
         taken.sort_unstable();
         let items = taken.into_iter().map(|(_, taken)| taken).collect();
-        let records = self.claimed(db, items, fence, now + UNREADABLE_RETRY).await?;
+        let (records, unreadable) = self.claimed(db, items, fence, now + UNREADABLE_RETRY).await?;
+        if statement == CLAIM_REFRESHES && !unreadable.is_empty() {
+            let begun_before = now - UNREADABLE_REFRESH_RETENTION;
+            let query = sqlx::query(FORGET_REFRESHES).bind(unreadable);
+            query.bind(Moment(begun_before)).execute(&mut *db).await?;
+        }
         Ok((rows.len(), records.into_iter().flatten().collect()))
     }
 
@@ -181,21 +190,21 @@ impl PostgresStore {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let taken = Taken { item: row.try_get("item_id")?, took_over: row.try_get("took_over")? };
-        let taken = self.claimed(db, vec![taken], fence, now + UNREADABLE_RETRY).await?.pop();
-        taken.transpose()
+        let claimed = self.claimed(db, vec![taken], fence, now + UNREADABLE_RETRY).await?;
+        claimed.0.into_iter().next().transpose()
     }
 
     /// Reads what was claimed in a statement of its own: one that waited for a lock or passed one
-    /// over sees other tables as they were before. Those that cannot be read are given back.
+    /// over sees other tables as they were before. Those that cannot be read are given back and named.
     async fn claimed(
         &self,
         db: &mut PgConnection,
         taken: Vec<Taken>,
         fence: Fence,
         retry_at: DateTime<Utc>,
-    ) -> Result<Vec<Result<ItemRecord>>> {
+    ) -> Result<(Vec<Result<ItemRecord>>, Vec<String>)> {
         if taken.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let items: Vec<_> = taken.iter().map(|taken| taken.item.as_str()).collect();
         let taken_over: BTreeSet<_> =
@@ -218,7 +227,7 @@ impl PostgresStore {
         if !unreadable.is_empty() {
             self.give_back_named(db, &unreadable).await?;
         }
-        Ok(records)
+        Ok((records, unreadable.into_iter().map(|(item, ..)| item).collect()))
     }
 
     pub(super) async fn prolong(

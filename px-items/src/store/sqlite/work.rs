@@ -10,7 +10,8 @@ use crate::{
     item::{Event, State},
     merge::KnownTransaction,
     store::{
-        AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome, UNREADABLE_RETRY,
+        AccessDigest, Fence, ItemRecord, NotifyBatch, NotifyOutcome, UNREADABLE_REFRESH_RETENTION,
+        UNREADABLE_RETRY,
         rules::{self, Asked},
     },
 };
@@ -21,12 +22,14 @@ use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const DUE: &str = "
-SELECT item_id, leased_until IS NOT NULL AS took_over FROM items WHERE wake_at <= ?1
+SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
+WHERE wake_at <= ?1 AND ?3 IS NOT NULL
 ORDER BY wake_at, item_id LIMIT ?2";
 
 pub(super) const REFRESHES: &str = "
 SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
 WHERE refresh_begun_at IS NOT NULL AND (leased_until IS NULL OR leased_until <= ?1)
+    AND state IN (SELECT key FROM json_each(?3))
 ORDER BY refresh_begun_at, item_id LIMIT ?2";
 
 /// `?2` has the moves. An Item in a state that it does not name is deferred to `?5`.
@@ -59,6 +62,11 @@ FROM (SELECT value ->> 0 AS item_id, value ->> 1 AS fence, value ->> 2 AS due_at
     FROM json_each(?1)) AS given
 WHERE items.item_id = given.item_id AND items.fence = given.fence
     AND items.leased_until IS NOT NULL AND state IN (SELECT key FROM json_each(?2))";
+
+/// `?2` is the moment before which a refresh must have begun.
+pub(super) const FORGET_REFRESHES: &str = "
+UPDATE items SET refresh_begun_at = NULL
+WHERE item_id IN (SELECT value FROM json_each(?1)) AND refresh_begun_at <= ?2";
 
 /// Each way by its own index: the dates of a window, the Item's own ids, and the partner's.
 pub(super) const KNOWN: &str = "
@@ -125,6 +133,14 @@ impl SqliteStore {
             let records = take(&mut tx, &items, (now, lease_until), fence).await?;
             let (found, before) = (items.len(), taken.len());
             taken.extend(records.into_iter().flatten());
+            if due_items == REFRESHES && taken.len() - before < found {
+                let read: BTreeSet<_> = taken.iter().map(|record| record.id.as_str()).collect();
+                let unread = items.iter().map(|(item, _)| item.as_str());
+                let unread: Vec<_> = unread.filter(|item| !read.contains(item)).collect();
+                let begun_before = micros(now - UNREADABLE_REFRESH_RETENTION);
+                let query = sqlx::query(FORGET_REFRESHES).bind(row::text(&unread)?);
+                query.bind(begun_before).execute(&mut *tx).await?;
+            }
             // Due Items that cannot be read are deferred, so the next round has others before it.
             if found < wanted || taken.len() - before == found || due_items != DUE {
                 break;
@@ -242,6 +258,7 @@ async fn due(
     limit: usize,
 ) -> Result<Vec<(String, bool)>> {
     let query = sqlx::query(statement).bind(micros(now)).bind(rows_of(limit));
+    let query = query.bind(moves(Event::Claimed)?);
     query.fetch_all(connection).await?.iter().map(named).collect()
 }
 

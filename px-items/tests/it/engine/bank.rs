@@ -53,6 +53,8 @@ pub(crate) struct Data {
     pub(crate) refresh: Vec<String>,
     pub(crate) revoked: Vec<String>,
     pub(crate) calls: Vec<Call>,
+    /// How many calls are under way, and how many there were at most.
+    pub(crate) under_way: (usize, usize),
     /// How long each answer takes.
     pub(crate) slow: Duration,
     pairs: usize,
@@ -73,6 +75,7 @@ impl Bank {
             refresh: vec!["refresh-0".into()],
             revoked: Vec::new(),
             calls: Vec::new(),
+            under_way: (0, 0),
             slow: Duration::ZERO,
             pairs: 0,
             script: None,
@@ -225,7 +228,9 @@ impl HttpTransport for Transport {
         // A call takes a while: whoever is cut off is cut off here, too.
         tokio::task::yield_now().await;
         let (slow, clock) = {
-            let data = self.0.data();
+            let mut data = self.0.data();
+            data.under_way.0 += 1;
+            data.under_way.1 = data.under_way.1.max(data.under_way.0);
             (data.slow, Arc::clone(&data.clock))
         };
         if !slow.is_zero() {
@@ -233,6 +238,7 @@ impl HttpTransport for Transport {
         }
         let reply = {
             let mut data = self.0.data();
+            data.under_way.0 -= 1;
             let call = read(&request, &data.calls);
             data.calls.push(call.clone());
             let mut script = data.script.take();

@@ -4,19 +4,25 @@ use super::{
     bank::{Bank, refusal, row, wait},
     world::{Notes, World, engine, seconds},
 };
-use chrono::TimeDelta;
-use px_core::Clock as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::oauth::TokenSet;
+use px_core::{Clock as _, SeededRandom, SystemClock, SystemRandom};
 use px_items::{
-    engine::{Observed, Outcome, Settings},
+    connection::Connection,
+    engine::{Engine, Observed, Outcome, Settings},
     item::State,
     life::FailureKind,
-    partners::Budget,
-    store::{NotifyAsk, Store as _},
+    partners::{Budget, FixedPartners, Partner},
+    store::{AccessDigest, NewHolder, NewLink, NotifyAsk, PostgresStore, Store, StoreOptions},
+    vault::FileKeys,
 };
-use px_types::model::product::Product;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use px_types::{ItemId, model::product::Product, webhook::Environment};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 /// Transient failures never gate the next attempt for good, however many there were.
@@ -345,4 +351,214 @@ async fn no_more_items_of_a_partner_at_once_over_all_processes() {
         most = most.max(now);
     }
     assert_eq!((most, done), (2, 16));
+}
+
+/// Four processes on one PostgreSQL, as four machines have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_processes_on_one_database_call_a_partner_one_at_a_time() {
+    let Some(url) = px_items::testing::postgres::database().await else { return };
+    let keys = FileKeys::generate("k", Arc::new(SystemRandom)).unwrap();
+    let options = StoreOptions::new(Environment::Sandbox, Arc::new(keys));
+    let connect = || async {
+        let store = PostgresStore::connect(&url, 3, options.clone()).await.unwrap();
+        Arc::new(store) as Arc<dyn Store>
+    };
+    let clock = Arc::new(SystemClock::new());
+    let bank = Bank::new(Arc::clone(&clock) as _);
+    bank.data().slow = Duration::from_millis(20);
+    let first = connect().await;
+    for number in 0..24 {
+        link_to(&*first, number, bank.tokens(false), clock.now()).await;
+    }
+    let mut budget = Budget::default();
+    budget.at_once = 1;
+    let notes = Arc::new(Notes::default());
+    let mut machines = tokio::task::JoinSet::new();
+    for seed in 0..4 {
+        let mut partner = Partner::new(bank.client(Arc::clone(&clock) as _));
+        partner.budget = budget;
+        let partners = FixedPartners::new().with("bank".parse().unwrap(), partner);
+        let engine = Engine::builder(connect().await, Arc::new(partners))
+            .random(Arc::new(SeededRandom::new(seed)))
+            .observer(Arc::clone(&notes) as _)
+            .build();
+        let (notes, clock) = (Arc::clone(&notes), Arc::clone(&clock));
+        machines.spawn(async move {
+            let all_done = async {
+                while notes.reports().len() < 24 {
+                    clock.sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let late = clock.sleep(seconds(120));
+            let stop = async {
+                tokio::select! { () = all_done => {}, () = late => {} }
+            };
+            engine.run(4, stop).await;
+        });
+    }
+    machines.join_all().await;
+    let (finished, calls) = (notes.reports().len(), bank.data().calls.len());
+    assert_eq!((finished, calls, bank.data().under_way), (24, 24, (0, 1)));
+}
+
+/// Links a user to an Item of its own.
+async fn link_to(store: &dyn Store, number: u8, tokens: TokenSet, now: DateTime<Utc>) {
+    let connection = Connection::new("app".parse().unwrap(), [Product::Identity], now);
+    let user = ("bank".parse().unwrap(), format!("u-{number}").parse().unwrap());
+    let item = format!("item-{number}").parse().unwrap();
+    let holder = NewHolder::Application(connection);
+    let digest = AccessDigest([number; 32]);
+    store.link(NewLink::new(user, item, tokens, holder, digest, now)).await.unwrap();
+}
+
+/// However many processes there are, a partner gets no more requests a second than it bears.
+#[tokio::test(start_paused = true)]
+async fn all_processes_share_the_rate_limit_of_a_partner() {
+    let mut budget = Budget::default();
+    (budget.per_second, budget.at_once) = (10, 8);
+    let world = World::with(Settings::default(), budget);
+    for number in 0..600 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (noted, clock) = (Arc::clone(&times), Arc::clone(&world.clock));
+    world.bank.script(move |_, _| {
+        noted.lock().unwrap().push(clock.elapsed());
+        None
+    });
+    let banks = [("bank", &world.bank, budget)];
+    let other = || engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
+    let engines = [other(), other(), other(), other()];
+    // They start one after the other, and the last one goes on alone.
+    let runs = engines.iter().zip(0..).map(|(engine, number)| {
+        let clock = Arc::clone(&world.clock);
+        async move {
+            clock.sleep(seconds(number * 5)).await;
+            let stop = Arc::clone(&clock);
+            let stop = async move { stop.sleep(seconds(20 + number * 5)).await };
+            engine.run(8, stop).await;
+        }
+    });
+    futures_util::future::join_all(runs).await;
+    let times = times.lock().unwrap();
+    // A burst, and the two seconds in which a share may be out of date.
+    let most = |span: u64| 10 * span + 8 + 20;
+    for (at, begun) in times.iter().enumerate() {
+        for span in [1, 5, 10, 30] {
+            let within = times[at..].iter().take_while(|time| **time - *begun < seconds(span));
+            let count = within.count() as u64;
+            assert!(count <= most(span), "{count} requests in {span} s from {begun:?}");
+        }
+    }
+    assert!(times.len() >= 250, "{} requests in 50 s: the partner is idle", times.len());
+}
+
+/// Failures count over all processes, one of them probes, and what it finds out goes for all.
+#[tokio::test(start_paused = true)]
+async fn a_circuit_is_one_for_all_processes() {
+    let world = World::new();
+    for number in 0..60 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    world.bank.script(|_, _| Some(refusal(500, "down")));
+    let engines = [world.another_engine(), world.another_engine(), world.another_engine()];
+    let item = |number: usize| -> ItemId { format!("item-u-{number}").parse().unwrap() };
+    // Two failures here and two there do not open it, the fifth does.
+    for (engine, number) in engines.iter().cycle().zip(0..4) {
+        engine.update(&item(number)).await.unwrap();
+    }
+    engines[1].work_off().await;
+    assert_eq!(world.bank.data().calls.len(), 5);
+    for engine in &engines {
+        world.pass(TimeDelta::seconds(7)).await;
+        engine.work_off().await;
+    }
+    assert_eq!(world.bank.data().calls.len(), 5, "it is open for all of them");
+    for minute in 0..30 {
+        world.pass(TimeDelta::minutes(1)).await;
+        let before = world.bank.data().calls.len();
+        let [one, two, three] = &engines;
+        tokio::join!(one.work_off(), two.work_off(), three.work_off());
+        let calls = world.bank.data().calls.len() - before;
+        assert!(calls <= 1, "{calls} probes in minute {minute}");
+    }
+    let probes = world.bank.data().calls.len() - 5;
+    assert!((3..=9).contains(&probes), "{probes} probes in half an hour");
+    world.bank.behaves();
+    for _ in 0..90 {
+        world.pass(TimeDelta::minutes(1)).await;
+        for engine in &engines {
+            engine.work_off().await;
+        }
+    }
+    for number in 0..60 {
+        assert_eq!(world.record(&item(number)).await.state, State::Idle, "{number}");
+    }
+}
+
+/// How long a window may be is found out once for all processes.
+#[tokio::test(start_paused = true)]
+async fn a_refused_length_of_windows_is_learned_for_all_processes() {
+    let world = World::new();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&refused);
+    world.bank.script(move |call, _| {
+        let is_long = call.what == "transactions"
+            && call.date("start_date").plus_days(31) <= call.date("end_date");
+        is_long.then(|| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            refusal(400, px_types::error_id::WINDOW_TOO_LONG)
+        })
+    });
+    world.link().await;
+    world.another_engine().work_off().await;
+    let first = refused.swap(0, Ordering::Relaxed);
+    assert!(first > 0);
+    let tokens = world.bank.tokens(false);
+    world.link_as(("bank", "u-2"), "app-1", &[Product::Transactions], tokens).await;
+    world.another_engine().work_off().await;
+    assert_eq!(refused.swap(0, Ordering::Relaxed), 0, "another process asks for what is answered");
+    // Partners change: after a week it is tried again.
+    world.pass(TimeDelta::days(8)).await;
+    let tokens = world.bank.tokens(false);
+    world.link_as(("bank", "u-3"), "app-1", &[Product::Transactions], tokens).await;
+    world.another_engine().work_off().await;
+    assert!(refused.load(Ordering::Relaxed) > 0);
+}
+
+/// A crowd that needs long is not claimed and deferred all the time; what someone waits for comes
+/// back soon.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_needs_long_comes_back_seldom() {
+    let mut narrow = Budget::default();
+    (narrow.per_second, narrow.at_once) = (1, 1);
+    let mut settings = Settings::default();
+    settings.put_off = TimeDelta::minutes(1);
+    let world = World::with(settings, narrow);
+    for number in 0..1_000 {
+        let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));
+        world.link_as(("bank", &user), "app-1", &[Product::Identity], tokens).await;
+    }
+    let banks = [("bank", &world.bank, Budget::default())];
+    let wide = engine(&world.store, &world.clock, &banks, Settings::default(), &world.notes);
+    wide.work_off().await;
+    world.pass(TimeDelta::hours(49)).await;
+    world.notes.0.lock().unwrap().clear();
+    let tokens = world.bank.tokens(false);
+    let new = world.link_as(("bank", "new"), "app-1", &[Product::Identity], tokens).await;
+    let stop = Arc::clone(&world.clock);
+    world.engine.run(4, async move { stop.sleep(seconds(600)).await }).await;
+    let (put_off, done) = {
+        let notes = world.notes.0.lock().unwrap();
+        let put_off = notes.iter().filter(|event| matches!(event, Observed::PutOff { .. }));
+        let done = notes.iter().filter(|event| matches!(event, Observed::Ended(_)));
+        (put_off.count(), done.count())
+    };
+    assert!(done >= 400, "{done} of some 600 that the partner bears");
+    assert!(put_off <= 3_000, "{put_off} returns without room, of {done} that were worked on");
+    let record = world.record(&new).await;
+    let wait = record.due_at.unwrap() - world.now();
+    assert!(record.state == State::Idle || wait <= TimeDelta::minutes(1), "{wait}");
 }

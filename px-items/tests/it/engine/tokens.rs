@@ -1,20 +1,23 @@
 //! The rule for 401, in all its branches, and two refreshes at once.
 
 use super::{
-    bank::{cut, refusal, wait},
+    bank::{cut, ok, refusal, wait},
     world::{Notes, World, engine, polls, seconds},
 };
 use chrono::TimeDelta;
 use px_client::oauth::TokenSet;
 use px_items::{
-    engine::{EngineErrorKind, Outcome, Settings},
+    engine::{EngineErrorKind, Outcome, RestoreSettings, Settings},
     item::State,
     life::FailureKind,
     partners::Budget,
     store::{NotifyAsk, Store as _, StoreErrorKind},
 };
 use px_types::{AccessToken, RefreshToken, model::product::Product};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 async fn idle() -> (World, px_types::ItemId) {
     let world = World::new();
@@ -517,4 +520,60 @@ async fn a_refreshed_pair_that_loses_against_a_link_is_revoked() {
     world.engine.work_off().await;
     let revoked = world.bank.data().revoked.clone();
     assert!(revoked.iter().any(|token| token.ends_with("-1")), "{revoked:?}");
+}
+
+/// After a restore the stored refresh tokens may be spent. Access tokens that are still good are used
+/// though they are about to expire, and what the bank refuses is refreshed slowly, one by one.
+#[tokio::test(start_paused = true)]
+async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
+    for restored in [false, true] {
+        let world = World::new();
+        let items: Vec<_> = (0..30).map(|number| format!("u-{number}")).collect();
+        for user in &items {
+            let tokens = world.bank.tokens(true);
+            world.link_as(("bank", user), "app-1", &[Product::Identity], tokens).await;
+        }
+        world.pass(TimeDelta::seconds(14 * 60 + 30)).await;
+        let mut settings = Settings::default();
+        settings.after_restore = restored.then(RestoreSettings::default);
+        let banks = [("bank", &world.bank, Budget::default())];
+        let engine = engine(&world.store, &world.clock, &banks, settings, &world.notes);
+        // Each refresh is answered, as by a bank that was not restored.
+        let refreshes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&refreshes);
+        world.bank.script(move |call, data| match call.what {
+            "token" => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let (access_token, refresh_token) = data.next_pair();
+                Some(ok(&serde_json::json!({
+                    "access_token": access_token, "refresh_token": refresh_token,
+                    "token_type": "Bearer", "expires_in": 900,
+                })))
+            }
+            _ => None,
+        });
+        engine.work_off().await;
+        let first = refreshes.load(Ordering::Relaxed);
+        assert_eq!(first, if restored { 0 } else { 30 });
+        assert_eq!(world.bank.count("user"), 30);
+        if !restored {
+            continue;
+        }
+        // The next day the access tokens have expired.
+        world.pass(TimeDelta::hours(48)).await;
+        world.bank.data().access.clear();
+        for minutes in 1..=12 {
+            let stop = Arc::clone(&world.clock);
+            engine.run(8, async move { px_core::Clock::sleep(&*stop, seconds(60)).await }).await;
+            let count = refreshes.load(Ordering::Relaxed);
+            assert!(count <= 6 * minutes + 1, "{count} refreshes in {minutes} min");
+            assert!(count >= 30.min(3 * minutes), "{count} refreshes in {minutes} min");
+        }
+        assert_eq!(refreshes.load(Ordering::Relaxed), 30);
+        for user in &items {
+            let item = format!("item-{user}").parse().unwrap();
+            assert_eq!(world.record(&item).await.state, State::Idle, "{user}");
+            assert_eq!(world.record(&item).await.life.failures, 0);
+        }
+    }
 }

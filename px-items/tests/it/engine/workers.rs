@@ -8,10 +8,11 @@ use chrono::TimeDelta;
 use px_core::Clock as _;
 use px_items::{
     engine::{EngineErrorKind, Observed, Outcome, Settings},
+    health::{self, HealthIssueKind},
     item::State,
     life::{FailureKind, History},
     partners::Budget,
-    store::{Store as _, StoreErrorKind},
+    store::{AccessDigest, NewHolder, NewLink, NotifyAsk, Store as _, StoreErrorKind},
 };
 use px_types::{ItemId, model::product::Product};
 use std::sync::Arc;
@@ -374,6 +375,8 @@ async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
         assert_eq!(world.engine.work_off().await, 0, "{lost} leases were lost");
         let record = world.record(&item).await;
         assert_eq!((record.lost_leases, record.leased_until), (lost, None));
+        let shown = health::of(&record).issue(&HealthIssueKind::CannotFinish).cloned();
+        assert_eq!(shown.and_then(|issue| issue.count), Some(lost.into()));
         let wait = (record.due_at.unwrap() - world.now()).num_seconds();
         assert!((shortest..=shortest * 5 / 4).contains(&wait), "{wait} s after {lost}");
         let reported = world.notes.0.lock().unwrap().iter().any(|event| {
@@ -388,6 +391,7 @@ async fn an_item_whose_leases_run_out_again_and_again_is_deferred() {
     assert_eq!(world.engine.work_off().await, 1, "deferred once, it is tried");
     let record = world.record(&item).await;
     assert_eq!((record.lost_leases, record.state), (0, State::Idle));
+    assert!(health::of(&record).issues.is_empty());
     world.assert_equal(&item).await;
 }
 
@@ -435,4 +439,69 @@ async fn revocations_run_side_by_side_and_respect_the_circuit() {
     }
     assert!(world.now() > begun);
     assert_eq!(world.bank.data().revoked.len(), 40);
+}
+
+/// Notifications that keep coming cause no update after update without a pause.
+#[tokio::test(start_paused = true)]
+async fn notifications_that_keep_coming_cause_two_updates_a_minute() {
+    let world = World::new();
+    world.link().await;
+    world.engine.work_off().await;
+    world.pass(TimeDelta::hours(1)).await;
+    world.bank.forget_calls();
+    world.bank.data().slow = seconds(1);
+    let clock = Arc::clone(&world.clock);
+    let notifying = async {
+        for _ in 0..600 {
+            world.notify(NotifyAsk::Update { since: None }).await;
+            clock.sleep(seconds(1)).await;
+        }
+    };
+    world.engine.run(2, notifying).await;
+    let updates = world.bank.count("user");
+    assert!((10..=25).contains(&updates), "{updates} updates in 10 minutes");
+    // The last notification is not forgotten.
+    world.pass(TimeDelta::minutes(2)).await;
+    world.bank.forget_calls();
+    world.engine.work_off().await;
+    assert_eq!(world.bank.count("user"), 1);
+}
+
+/// An Item that its partner brought and that no application uses is updated seldom, and at once when
+/// an application is connected.
+#[tokio::test(start_paused = true)]
+async fn an_item_without_applications_is_updated_once_a_month() {
+    let world = World::new();
+    let tokens = world.bank.tokens(false);
+    let user = ("bank".parse().unwrap(), "u-1".parse().unwrap());
+    let holder = NewHolder::Partner;
+    let digest = AccessDigest([9; 32]);
+    let item: ItemId = "item-u-1".parse().unwrap();
+    let new = NewLink::new(user, item.clone(), tokens, holder, digest, world.now());
+    world.store.inner.link(new).await.unwrap();
+    for _ in 0..120 {
+        world.engine.work_off().await;
+        world.pass(TimeDelta::hours(12)).await;
+    }
+    assert_eq!(world.bank.count("user"), 2, "in 60 days");
+    let tokens = world.bank.tokens(false);
+    world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens).await;
+    assert_eq!(world.engine.work_off().await, 1, "an application is connected");
+    let wait = world.record(&item).await.due_at.unwrap() - world.now();
+    assert!(wait <= TimeDelta::hours(48), "{wait}");
+
+    // One that connects while the Item is worked on is not overlooked.
+    let world = World::new();
+    let tokens = world.bank.tokens(false);
+    let user = ("bank".parse().unwrap(), "u-1".parse().unwrap());
+    let new = NewLink::new(user, item.clone(), tokens, NewHolder::Partner, digest, world.now());
+    world.store.inner.link(new).await.unwrap();
+    world.bank.data().slow = seconds(10);
+    tokio::join!(world.engine.work_off(), async {
+        world.pass(TimeDelta::seconds(5)).await;
+        let tokens = world.bank.tokens(false);
+        world.link_as(("bank", "u-1"), "app-1", &[Product::Identity], tokens).await;
+    });
+    let wait = world.record(&item).await.due_at.unwrap() - world.now();
+    assert!(wait <= TimeDelta::hours(48), "{wait}");
 }

@@ -4,12 +4,12 @@ use super::bank::Bank;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
-use px_core::{Clock, SeededRandom, SystemClock};
+use px_core::{Clock, LocalClock, SeededRandom, SystemClock};
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Report, Settings},
     merge::{KnownAccount, KnownTransaction},
-    partners::{Budget, FixedPartners, Partner},
+    partners::{Budget, FixedPartners, Partner, PartnerUpdate, PartnerUpdated},
     review::Evidence,
     store::{
         Access, AccessDigest, ChangePage, ChangeQuery, Changed, Commit, ConnectionChange, DataRead,
@@ -115,8 +115,9 @@ impl World {
     pub(crate) fn with(settings: Settings, budget: Budget) -> Self {
         let clock = Arc::new(SystemClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()));
         let bank = Bank::new(Arc::clone(&clock) as _);
+        let shared = Arc::new(LocalClock::new(clock.clone()));
         let store = Arc::new(SlowStore {
-            inner: MemoryStore::new(Environment::Sandbox),
+            inner: MemoryStore::new(Environment::Sandbox).shared_clock(shared, clock.clone()),
             fault: Mutex::new(None),
             commits: Mutex::default(),
         });
@@ -293,6 +294,10 @@ impl Store for SlowStore {
 
     fn environment(&self) -> &Environment {
         self.inner.environment()
+    }
+
+    async fn time(&self) -> Result<Option<DateTime<Utc>>> {
+        self.inner.time().await
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
@@ -518,6 +523,13 @@ impl Store for SlowStore {
     async fn lease_permits(&self, lease: &PermitLease) -> Result<PermitShare> {
         self.before("lease_permits").await?;
         let done = self.inner.lease_permits(lease).await;
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn update_partner(&self, update: &PartnerUpdate) -> Result<PartnerUpdated> {
+        self.before("update_partner").await?;
+        let done = self.inner.update_partner(update).await;
         tokio::task::yield_now().await;
         done
     }

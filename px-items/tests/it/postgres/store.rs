@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use px_items::{
     store::{
         PostgresStore, Store as _, StoreErrorKind, StoreOptions,
-        conformance::{Fixture, LosableKeys, RawSql, StepClock},
+        conformance::{Fixture, LosableKeys, RawSql, SharedCalendar, StepClock},
     },
     testing::postgres::database,
     vault::{Envelope, Sealed, VaultError},
@@ -65,9 +65,13 @@ px_items::conformance!(conformance, async {
     let clock = StepClock::default();
     let mut options = StoreOptions::new(Environment::Sandbox, keys.clone());
     options.clock = Arc::new(clock.clone());
+    let calendar = SharedCalendar::default();
+    options.shared_clock = Some(Arc::new(calendar.clone()));
     let store = PostgresStore::connect(&url, 8, options).await.unwrap();
     let sql = Psql(PgPool::connect_lazy(url.as_str()).unwrap());
-    Some(Fixture::new(Arc::new(store)).keys(keys).clock(clock).sql(Arc::new(sql)))
+    Some(
+        Fixture::new(Arc::new(store)).keys(keys).clock(clock).calendar(calendar).sql(Arc::new(sql)),
+    )
 });
 
 #[tokio::test]
@@ -125,6 +129,22 @@ async fn a_database_belongs_to_the_environment_that_it_was_opened_for_first() {
     assert_eq!(error.kind(), StoreErrorKind::Environment);
     assert!(error.to_string().contains(owner.as_str()), "{error}");
     assert_eq!(*open(owner.clone()).await.unwrap().environment(), owner);
+}
+
+/// The statements of version 0.1.0, kept as text: that version may run beside this one, so the present
+/// schema has to have what they name. They are replaced when the version after it is released.
+#[tokio::test]
+async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
+    let Some(url) = database().await else { return };
+    store(&url, 1).await.close().await;
+    let sql = PgPool::connect_lazy(url.as_str()).unwrap();
+    let mut connection = sql.acquire().await.unwrap();
+    let statements = include_str!("statements-0.1.0.sql").split("\n---\n");
+    for (number, statement) in statements.enumerate() {
+        let prepare = format!("PREPARE statement_{number} AS {statement}");
+        let prepared = connection.execute(AssertSqlSafe(prepare)).await;
+        assert!(prepared.is_ok(), "{statement}\n{prepared:?}");
+    }
 }
 
 /// Whatever the database or the role says.

@@ -11,7 +11,7 @@ use px_items::{
     store::{
         AccessDigest, Commit, ItemRecord, NewHolder, NewLink, SqliteStore, Store as _,
         StoreErrorKind, StoreOptions, Then, Whose,
-        conformance::{Fixture, LosableKeys, RawSql, StepClock},
+        conformance::{Fixture, LosableKeys, RawSql, SharedCalendar, StepClock},
     },
     vault::FileKeys,
 };
@@ -55,10 +55,19 @@ px_items::conformance!(in_a_file, async {
     let clock = StepClock::default();
     let mut options = StoreOptions::new(Environment::Sandbox, keys.clone());
     options.clock = Arc::new(clock.clone());
+    let calendar = SharedCalendar::default();
+    options.shared_clock = Some(Arc::new(calendar.clone()));
     let store = SqliteStore::open(&file, options).await.unwrap();
     let sql = SqlitePool::connect_lazy(&format!("sqlite:{}", file.display())).unwrap();
     let sql = Arc::new(Shell(sql));
-    Some(Fixture::new(Arc::new(store)).keys(keys).clock(clock).sql(sql).keeping(folder))
+    Some(
+        Fixture::new(Arc::new(store))
+            .keys(keys)
+            .clock(clock)
+            .calendar(calendar)
+            .sql(sql)
+            .keeping(folder),
+    )
 });
 
 px_items::conformance!(in_memory, async {
@@ -312,4 +321,18 @@ async fn a_file_of_another_build_says_so() {
     let error = SqliteStore::open(&file, options()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Schema);
     assert!(error.to_string().contains("another build"), "{error}");
+}
+
+/// The statements of version 0.1.0, kept as text: that version may have the file open while this one
+/// has, so the present schema has to have what they name.
+#[tokio::test]
+async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    SqliteStore::open(&file, options()).await.unwrap().close().await;
+    let sql = SqlitePool::connect_lazy(&format!("sqlite:{}", file.display())).unwrap();
+    for statement in include_str!("statements-0.1.0.sql").split("\n---\n") {
+        let explained = sql.execute(AssertSqlSafe(format!("EXPLAIN {statement}"))).await;
+        assert!(explained.is_ok(), "{statement}\n{explained:?}");
+    }
 }

@@ -1,0 +1,164 @@
+//! What all processes of a database know of a partner together: one row. Pure.
+
+use super::circuit::{Circuit, CircuitSettings};
+use crate::sync::PartnerLengths;
+use chrono::{DateTime, TimeDelta, Utc};
+use px_types::InstitutionId;
+use serde::{Deserialize, Serialize};
+
+/// A refusal of a window for its length is forgotten after this, since partners change.
+const REFUSAL_RETENTION: TimeDelta = TimeDelta::days(7);
+
+/// What all processes of a database know of a partner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PartnerState {
+    /// Counts changes: of two copies the one with the higher number is the later one.
+    pub version: u64,
+    /// Whether it is called at all.
+    pub circuit: Circuit,
+    lengths: PartnerLengths,
+    /// When a window was refused for its length first.
+    refused_at: Option<DateTime<Utc>>,
+}
+
+impl PartnerState {
+    /// Returns the lengths of windows that it answers. A refusal counts for a week.
+    #[must_use]
+    pub fn lengths(&self, now: DateTime<Utc>) -> PartnerLengths {
+        match self.refused_at {
+            Some(at) if now - at >= REFUSAL_RETENTION => PartnerLengths::default(),
+            _ => self.lengths,
+        }
+    }
+
+    /// Changes the state. Returns whether the process may probe the partner, if it asked for that.
+    pub fn apply(&mut self, update: &PartnerUpdate) -> bool {
+        let before = *self;
+        let may_probe = match update.event {
+            PartnerEvent::Responded => {
+                self.circuit.responded();
+                false
+            }
+            PartnerEvent::Failed { retry_at, probe } => {
+                self.circuit.failed(&update.circuit, update.now, retry_at, probe);
+                false
+            }
+            PartnerEvent::Probe { until } => self.circuit.probe(update.now, until),
+            PartnerEvent::ProbeLost => {
+                self.circuit.probe_lost();
+                false
+            }
+            PartnerEvent::Learned(lengths) => {
+                self.learn(lengths, update.now);
+                false
+            }
+        };
+        if *self != before {
+            self.version = before.version.saturating_add(1);
+        }
+        may_probe
+    }
+
+    fn learn(&mut self, lengths: PartnerLengths, now: DateTime<Utc>) {
+        let known = self.lengths(now);
+        self.lengths = known.and(lengths);
+        let refused_at = if known.is_limited() { self.refused_at } else { Some(now) };
+        self.refused_at = refused_at.filter(|_| self.lengths.is_limited());
+    }
+}
+
+/// Something that a process found out about a partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartnerEvent {
+    /// It responded, well or not.
+    Responded,
+    /// It failed.
+    Failed {
+        /// When it wants to be called again.
+        retry_at: Option<DateTime<Utc>>,
+        /// Whether the call was the probe of an open circuit.
+        probe: bool,
+    },
+    /// The process wants to probe an open circuit.
+    Probe {
+        /// If nothing was heard of the probe until then, another process may probe.
+        until: DateTime<Utc>,
+    },
+    /// The probe ended without a response or a failure of the partner.
+    ProbeLost,
+    /// Lengths of windows that it answered or refused.
+    Learned(PartnerLengths),
+}
+
+/// A change to what is known of a partner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartnerUpdate {
+    /// The partner.
+    pub institution_id: InstitutionId,
+    /// What was found out.
+    pub event: PartnerEvent,
+    /// The settings of its circuit.
+    pub circuit: CircuitSettings,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+impl PartnerUpdate {
+    /// Returns a change to what is known of a partner, with the default settings of its circuit.
+    #[must_use]
+    pub fn new(institution_id: InstitutionId, event: PartnerEvent, now: DateTime<Utc>) -> Self {
+        Self { institution_id, event, circuit: CircuitSettings::default(), now }
+    }
+}
+
+/// What is known of a partner after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartnerUpdated {
+    /// The state.
+    pub state: PartnerState,
+    /// Whether the process may probe the partner, if it asked for that.
+    pub may_probe: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use px_client::Window;
+    use px_types::Date;
+
+    fn day(day: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(day)
+    }
+
+    fn refused(days: u64) -> PartnerLengths {
+        let end = Date::from_ymd(2026, 11, 23).unwrap();
+        let mut lengths = crate::sync::Lengths::new(90, PartnerLengths::default());
+        lengths.refuse(Window::new(end.minus_days(days - 1), end).unwrap());
+        lengths.partner()
+    }
+
+    fn learn(state: &mut PartnerState, lengths: PartnerLengths, at: i64) {
+        let event = PartnerEvent::Learned(lengths);
+        let update = PartnerUpdate::new(InstitutionId::new("bank").unwrap(), event, day(at));
+        assert!(!state.apply(&update));
+    }
+
+    #[test]
+    fn a_refused_length_is_remembered_for_a_week() {
+        let mut state = PartnerState::default();
+        learn(&mut state, PartnerLengths::default(), 0);
+        assert_eq!(state.version, 0, "nothing was learned");
+        learn(&mut state, refused(60), 1);
+        learn(&mut state, refused(30), 5);
+        learn(&mut state, refused(30), 6);
+        assert_eq!(state.version, 2);
+        assert_eq!(state.lengths(day(7)), refused(60).and(refused(30)));
+        assert_eq!(state.lengths(day(8)), PartnerLengths::default(), "a week after the first");
+        learn(&mut state, refused(40), 9);
+        assert_eq!(state.lengths(day(15)), refused(40));
+    }
+}
