@@ -33,7 +33,8 @@ use self::{
 };
 use axum::Router;
 use px_core::{
-    Clock, HttpTransport, Random, ReqwestTransport, SystemClock, SystemRandom, TransportError,
+    Clock, HttpTransport, Random, ReqwestTransport, SharedClock, SystemClock, SystemRandom,
+    TransportError,
 };
 use px_items::{
     engine::Engine,
@@ -51,6 +52,9 @@ use std::{fmt, io, path::Path, sync::Arc};
 pub struct Parts {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// The store's own time, if `clock` does not show this machine's. By default the store asks its
+    /// database, or on SQLite the machine.
+    pub shared_clock: Option<Arc<dyn SharedClock>>,
     /// Where tokens come from.
     pub random: Arc<dyn Random>,
     /// How banks are called.
@@ -84,6 +88,7 @@ impl Parts {
         };
         Ok(Self {
             clock: Arc::new(SystemClock::new()),
+            shared_clock: None,
             random: Arc::new(SystemRandom),
             banks: Arc::new(ReqwestTransport::new()?),
             webhooks,
@@ -167,7 +172,7 @@ impl DemoPlaid {
         }
         let config = Arc::new(config);
         let (clock, random) = (parts.clock.clone(), parts.random.clone());
-        let store = keys::open_store(&config, &*clock, random.clone()).await?;
+        let store = keys::open_store(&config, &parts).await?;
         let signer = Arc::new(Signer::new(keys::signing_key(&config, clock.now())?));
         let banks = Banks::new(&config, &parts.banks, &clock, &signer)?;
         let sender = Sender::builder(store.clone(), parts.webhooks.clone(), signer.clone())

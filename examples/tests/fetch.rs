@@ -208,6 +208,17 @@ fn what_cannot_be_reached_or_read_is_1() {
 }
 
 #[test]
+fn a_row_without_its_members_is_set_aside_and_strict_says_so_by_its_exit_code() {
+    let page = "{\"total\":1,\"transactions\":[{\"id\":\"x\"}]}";
+    for (arguments, code) in [(&["--user-id", "u"][..], 0), (&["--user-id", "u", "--strict"], 1)] {
+        let output = Fetch::at(&serve(move |_| Script::json(200, page)), arguments).run();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{errors}");
+        assert!(errors.contains("transactions[0]"), "{errors}");
+    }
+}
+
+#[test]
 fn bad_partners_give_one_clear_line() {
     let html = "Content-Type: text/html\r\n";
     fails(&serve(move |_| Script::answer(502, html, "<html>")), "answered 502 with an HTML page");
@@ -220,10 +231,6 @@ fn bad_partners_give_one_clear_line() {
     );
     fails(&serve(|_| Script::json(200, vec![b' '; 33 << 20])), "bytes of body");
     fails(&serve(|_| Script::json(200, "[".repeat(99))), "nested deeper than 64");
-    fails(
-        &serve(|_| Script::json(200, "{\"total\":1,\"transactions\":[{\"id\":\"x\"}]}")),
-        "at `transactions[0]",
-    );
     fails(
         &serve(|_| Script::json(200, page(1, &["a"], Some("again")))),
         "a cursor came a second time",

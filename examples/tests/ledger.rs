@@ -13,7 +13,7 @@ use demo_bank::{
     ledger::read::{Begin, User, Window as BankWindow},
 };
 use px_client::{PartnerClient, Window, oauth::AuthorizationRequest};
-use px_core::{Clock, InProcessTransport, ManualClock, SystemClock, SystemRandom};
+use px_core::{Clock, InProcessTransport, LocalClock, ManualClock, SystemClock, SystemRandom};
 use px_items::{
     connection::Connection,
     engine::{Engine, Observed, Observer, Outcome},
@@ -138,7 +138,8 @@ impl World {
                 .build()
                 .unwrap();
         let keys = FileKeys::generate("test", Arc::new(SystemRandom)).unwrap();
-        let options = StoreOptions::new(Environment::Sandbox, Arc::new(keys));
+        let mut options = StoreOptions::new(Environment::Sandbox, Arc::new(keys));
+        options.shared_clock = Some(Arc::new(LocalClock::new(clock.clone())));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await.unwrap());
         let institution = InstitutionId::new("czech").unwrap();
         let mut partner = Partner::new(client.clone());

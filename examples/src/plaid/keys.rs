@@ -4,14 +4,13 @@
 //! absence is an error: tokens that are sealed under another key could not be opened.
 
 use super::{
-    OpenError,
+    OpenError, Parts,
     config::{Config, Database},
 };
 use chrono::{DateTime, Utc};
-use px_core::{Clock, Random};
 use px_items::{
     store::{PostgresStore, SqliteStore, Store, StoreOptions},
-    vault::{Envelope, FileKeys},
+    vault::FileKeys,
     webhook::SigningKey,
 };
 use px_types::KeyId;
@@ -31,11 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The store that a configuration names.
 pub(super) async fn open_store(
     config: &Config,
-    clock: &dyn Clock,
-    random: Arc<dyn Random>,
+    parts: &Parts,
 ) -> Result<Arc<dyn Store>, OpenError> {
+    let random = parts.random.clone();
     let options = |key: FileKeys| {
-        StoreOptions::new(config.environment.clone(), Arc::new(key) as Arc<dyn Envelope>)
+        let mut options = StoreOptions::new(config.environment.clone(), Arc::new(key));
+        options.shared_clock = parts.shared_clock.clone();
+        (options.clock, options.random) = (parts.clock.clone(), parts.random.clone());
+        options
     };
     Ok(match &config.database {
         Database::Memory => {
@@ -62,7 +64,7 @@ pub(super) async fn open_store(
             let key = FileKeys::open_file(&file, random)?;
             let connected = tokio::select! {
                 connected = PostgresStore::connect(url, CONNECTIONS, options(key)) => connected,
-                () = clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
+                () = parts.clock.sleep(PATIENCE) => return Err(OpenError::NoDatabase),
             };
             Arc::new(connected?)
         }

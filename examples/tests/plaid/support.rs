@@ -10,7 +10,7 @@ use demo_bank::{
     plaid::{Config, DemoPlaid, Parts},
 };
 use http::HeaderMap;
-use px_core::{Clock, SystemClock};
+use px_core::{Clock, LocalClock, SystemClock};
 use px_types::{ClientSecret, webhook::VERIFICATION_HEADER};
 use serde_json::{Value, json};
 use std::{
@@ -160,6 +160,7 @@ impl World {
         change(&mut config);
         let mut parts = Parts::system(&config).unwrap();
         parts.clock = clock.clone();
+        parts.shared_clock = Some(Arc::new(LocalClock::new(clock.clone())));
         replace(&mut parts);
         let plaid = DemoPlaid::open(config, parts).await.unwrap();
 

@@ -17,6 +17,7 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 /// How long a step of the only machine's clock is doubted.
 const STEP_DOUBT: Duration = Duration::from_secs(60);
+
 /// The store's time: what the shared clock said last, carried on by the machine's steady clock.
 pub(crate) struct StoreTime {
     shared: Arc<dyn SharedClock>,
@@ -63,13 +64,15 @@ impl StoreTime {
         Self { is_local: true, ..Self::shared(shared, clock) }
     }
 
-    /// Returns the store's time now. Reads the shared clock if that was long ago.
+    /// Returns the store's time now. Reads the shared clock if that was long ago, or if this machine's
+    /// calendar does not agree with what it said then: either of the two may have been set.
     pub(crate) async fn now(&self) -> Result<DateTime<Utc>> {
         let elapsed = self.clock.elapsed();
         let known = self.state().measured;
         if let Some(known) = known
             && !self.is_local
             && elapsed < known.at + MEASURE_INTERVAL
+            && (self.clock.now() - known.carried_on(elapsed)).abs() <= TOLERANCE
         {
             return Ok(known.carried_on(elapsed));
         }
@@ -279,6 +282,26 @@ mod tests {
             let lasting = start + step + TimeDelta::seconds(61);
             assert_eq!(time.now().await.unwrap(), lasting, "it lasted");
         }
+    }
+
+    /// A step of the machine's calendar is not doubted if the database's was set as well.
+    #[tokio::test]
+    async fn a_machine_that_differs_has_the_shared_clock_read_again() {
+        let start = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        let machine = Arc::new(Machine(ManualClock::new(start), Mutex::default()));
+        let shared = Arc::new(Machine(ManualClock::new(start), Mutex::default()));
+        let time = StoreTime::shared(
+            Arc::new(LocalClock::new(Arc::clone(&shared) as _)),
+            Arc::clone(&machine) as _,
+        );
+        assert_eq!(time.now().await.unwrap(), start);
+        let step = TimeDelta::days(14);
+        *shared.1.lock().unwrap() = step;
+        assert_eq!(time.now().await.unwrap(), start, "read a moment ago");
+        *machine.1.lock().unwrap() = step;
+        assert_eq!(time.now().await.unwrap(), start + step);
+        *machine.1.lock().unwrap() = TimeDelta::zero();
+        assert_eq!(time.now().await.unwrap(), start + step, "the machine alone was set back");
     }
 
     #[tokio::test]

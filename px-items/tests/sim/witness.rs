@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokens::ClaimMade;
-use webhooks::{Delivery, Told};
+use webhooks::{Delivery, Promise, Subject, Told};
 
 /// The shortest lease of a worker.
 const LEASE: TimeDelta = TimeDelta::seconds(10);
@@ -43,6 +43,7 @@ pub(crate) struct Witness {
 struct Facts {
     items: BTreeMap<ItemId, ItemFacts>,
     webhooks: BTreeMap<Told, Delivery>,
+    promises: BTreeMap<Subject, Promise>,
     /// The numbers of those that left the outbox.
     settled: BTreeSet<i64>,
     /// Refreshes that a bank answered and no store has, or had late: the grant, who asked, and

@@ -217,24 +217,10 @@ impl<'l> Guide<'l> {
                 }
                 self.remove(node, parent(&steps).to_vec(), told, changes)
             }
-            Trouble::Repeated => {
-                self.count(place, changes)?;
-                let Some(Node::Object(members)) = find(node, parent(&steps)) else {
-                    return Err(self.tell_unknown(place, &steps));
-                };
-                let mut values = members.iter().filter(|(key, _)| key == name).map(|(_, v)| v);
-                let first = values.next();
-                if values.all(|value| Some(value) == first) {
-                    let mut seen = false;
-                    members.retain(|(key, _)| key != name || !std::mem::replace(&mut seen, true));
-                    let (found, outcome) = ("is given more than once", Outcome::Repaired);
-                    self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
-                    return Ok(());
-                }
-                let found = "is given more than once, with different values";
-                let outcome = Outcome::MemberIgnored;
-                let told = self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
-                self.remove(node, steps, told, changes)
+            Trouble::Repeated => self.follow_repeated(node, place, steps, changes),
+            // Which of them the decoder could not read is not known.
+            Trouble::Unreadable(_) if is_repeated(node, &steps) => {
+                self.follow_repeated(node, place, steps, changes)
             }
             Trouble::Unreadable(expected) => {
                 let told = match changes.repaired(&steps) {
@@ -271,6 +257,35 @@ impl<'l> Guide<'l> {
                 self.remove(node, steps, told, changes)
             }
         }
+    }
+
+    /// Leaves one of several members of one name, if all have one value, and none otherwise.
+    fn follow_repeated(
+        &mut self,
+        node: &mut Node<'_>,
+        place: &Place,
+        steps: Vec<Step>,
+        changes: &mut Changes,
+    ) -> Result<(), Told> {
+        self.count(place, changes)?;
+        let (Some(Step::Key(name)), Some(Node::Object(members))) =
+            (steps.last(), find(node, parent(&steps)))
+        else {
+            return Err(self.tell_unknown(place, &steps));
+        };
+        let mut values = members.iter().filter(|(key, _)| key == name).map(|(_, v)| v);
+        let first = values.next();
+        if values.all(|value| Some(value) == first) {
+            let mut seen = false;
+            members.retain(|(key, _)| key != name || !std::mem::replace(&mut seen, true));
+            let (found, outcome) = ("is given more than once", Outcome::Repaired);
+            self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
+            return Ok(());
+        }
+        let found = "is given more than once, with different values";
+        let outcome = Outcome::MemberIgnored;
+        let told = self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
+        self.remove(node, steps, told, changes)
     }
 
     /// Removes what cannot be read, or what cannot be without it.
@@ -495,6 +510,16 @@ fn find<'n, 'a>(node: &'n mut Node<'a>, steps: &[Step]) -> Option<&'n mut Node<'
             _ => None,
         },
     })
+}
+
+/// Returns whether a place is a member that is given more than once.
+fn is_repeated(node: &mut Node<'_>, steps: &[Step]) -> bool {
+    match (steps.last(), find(node, parent(steps))) {
+        (Some(Step::Key(name)), Some(Node::Object(members))) => {
+            members.iter().filter(|(key, _)| key == name).count() > 1
+        }
+        _ => false,
+    }
 }
 
 /// What stands at a place, in words.

@@ -15,7 +15,8 @@ use px_client::{
     oauth::{AuthorizationRequest, TokenSet},
 };
 use px_core::{
-    Clock as _, HttpLimits, HttpTransport, ReqwestTransport, SystemRandom, TransportError,
+    Clock as _, HttpLimits, HttpTransport, LocalClock, ReqwestTransport, SystemRandom,
+    TransportError,
 };
 use px_items::{
     connection::Connection,
@@ -83,10 +84,10 @@ impl Plaid {
             .client(client_id, secret)
             .clock(clock.clone())
             .build()?;
-        let options = StoreOptions::new(
-            Environment::Sandbox,
-            Arc::new(FileKeys::generate("demo", Arc::new(SystemRandom))?),
-        );
+        let key = FileKeys::generate("demo", Arc::new(SystemRandom))?;
+        let mut options = StoreOptions::new(Environment::Sandbox, Arc::new(key));
+        // The store follows the demo through its days.
+        options.shared_clock = Some(Arc::new(LocalClock::new(clock.clone())));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await?);
         let institution = InstitutionId::new(INSTITUTION)?;
         let partners = FixedPartners::new().with(institution.clone(), Partner::new(bank.clone()));

@@ -141,10 +141,18 @@ async fn the_statements_of_version_0_1_0_fit_the_present_schema() {
     let mut connection = sql.acquire().await.unwrap();
     let statements = include_str!("statements-0.1.0.sql").split("\n---\n");
     for (number, statement) in statements.enumerate() {
-        let prepare = format!("PREPARE statement_{number} AS {statement}");
+        let (types, statement) = types_of(statement);
+        let prepare = format!("PREPARE statement_{number} {types} AS {statement}");
         let prepared = connection.execute(AssertSqlSafe(prepare)).await;
         assert!(prepared.is_ok(), "{statement}\n{prepared:?}");
     }
+}
+
+/// Splits off the types of the parameters, which stand before a statement in which PostgreSQL cannot
+/// tell them: `-- types: text, bigint`.
+fn types_of(statement: &str) -> (String, &str) {
+    let line = statement.strip_prefix("-- types: ").and_then(|rest| rest.split_once('\n'));
+    line.map_or((String::new(), statement), |(types, rest)| (format!("({types})"), rest))
 }
 
 /// Whatever the database or the role says.

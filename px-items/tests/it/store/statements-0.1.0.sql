@@ -60,7 +60,9 @@ ON CONFLICT (item_id, transaction_id) DO UPDATE SET
     removed_at = NULL,
     -- One that was gone is added again.
     added_seq = iif(removed_at IS NULL, added_seq, excluded.added_seq),
-    changed_seq = excluded.changed_seq
+    -- Another id of the partner's is no change of what applications read.
+    changed_seq = iif(removed_at IS NULL AND digest = excluded.digest, changed_seq,
+        excluded.changed_seq)
 ---
 SELECT account_id FROM accounts WHERE item_id = ?1 AND standing <> ?2
 ---
@@ -69,6 +71,36 @@ UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, access_ma
 SELECT body FROM connections WHERE item_id = ?1 ORDER BY application_id
 ---
 INSERT INTO connections (item_id, application_id, body) VALUES (?1, ?2, ?3) ON CONFLICT (item_id, application_id) DO UPDATE SET body = excluded.body
+---
+SELECT key_id, count(*) AS rows FROM tokens WHERE sealed IS NOT NULL GROUP BY key_id
+---
+SELECT item_id AS name, 0 AS id, key_id, sealed FROM tokens WHERE sealed IS NOT NULL AND item_id > ?1 AND ?2 IS NOT NULL ORDER BY item_id LIMIT ?3
+---
+UPDATE tokens AS q SET key_id = new.key_id, sealed = new.sealed FROM (SELECT value ->> 0 AS name, value ->> 1 AS id, unhex(value ->> 2) AS old, value ->> 3 AS key_id, unhex(value ->> 4) AS sealed FROM json_each(?1)) AS new WHERE q.item_id = new.name AND q.sealed = new.old
+---
+SELECT key_id, count(*) AS rows FROM revocations WHERE sealed IS NOT NULL GROUP BY key_id
+---
+SELECT item_id AS name, id AS id, key_id, sealed FROM revocations WHERE sealed IS NOT NULL AND ?1 IS NOT NULL AND id > ?2 AND ?2 IS NOT NULL ORDER BY id LIMIT ?3
+---
+UPDATE revocations AS q SET key_id = new.key_id, sealed = new.sealed FROM (SELECT value ->> 0 AS name, value ->> 1 AS id, unhex(value ->> 2) AS old, value ->> 3 AS key_id, unhex(value ->> 4) AS sealed FROM json_each(?1)) AS new WHERE q.id = new.id AND q.sealed = new.old
+---
+SELECT key_id, count(*) AS rows FROM outbox WHERE sealed IS NOT NULL GROUP BY key_id
+---
+SELECT item_id AS name, id AS id, key_id, sealed FROM outbox WHERE sealed IS NOT NULL AND ?1 IS NOT NULL AND id > ?2 AND ?2 IS NOT NULL ORDER BY id LIMIT ?3
+---
+UPDATE outbox AS q SET key_id = new.key_id, sealed = new.sealed FROM (SELECT value ->> 0 AS name, value ->> 1 AS id, unhex(value ->> 2) AS old, value ->> 3 AS key_id, unhex(value ->> 4) AS sealed FROM json_each(?1)) AS new WHERE q.id = new.id AND q.sealed = new.old
+---
+SELECT key_id, count(*) AS rows FROM tickets WHERE sealed IS NOT NULL GROUP BY key_id
+---
+SELECT lower(hex(digest)) AS name, 0 AS id, key_id, sealed FROM tickets WHERE sealed IS NOT NULL AND digest > unhex(?1) AND ?2 IS NOT NULL ORDER BY digest LIMIT ?3
+---
+UPDATE tickets AS q SET key_id = new.key_id, sealed = new.sealed FROM (SELECT value ->> 0 AS name, value ->> 1 AS id, unhex(value ->> 2) AS old, value ->> 3 AS key_id, unhex(value ->> 4) AS sealed FROM json_each(?1)) AS new WHERE q.digest = unhex(new.name) AND q.sealed = new.old
+---
+SELECT key_id, count(*) AS rows FROM secrets WHERE sealed IS NOT NULL GROUP BY key_id
+---
+SELECT name AS name, 0 AS id, key_id, sealed FROM secrets WHERE sealed IS NOT NULL AND name > ?1 AND ?2 IS NOT NULL ORDER BY name LIMIT ?3
+---
+UPDATE secrets AS q SET key_id = new.key_id, sealed = new.sealed FROM (SELECT value ->> 0 AS name, value ->> 1 AS id, unhex(value ->> 2) AS old, value ->> 3 AS key_id, unhex(value ->> 4) AS sealed FROM json_each(?1)) AS new WHERE q.name = new.name AND q.sealed = new.old
 ---
 DELETE FROM access WHERE item_id = ?1
 ---
@@ -182,12 +214,30 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
     unhex(value ->> 6), 0, ?2, ?2
 FROM json_each(?1) ORDER BY key
 ---
+SELECT o.id, o.item_id, o.application_id, o.url, o.body
+FROM json_each(?1) AS new CROSS JOIN outbox o
+WHERE o.item_id = new.value ->> 0 AND o.application_id = new.value ->> 1
+    AND o.url = new.value ->> 2 AND o.attempt = 0 AND o.body IS NOT NULL
+---
+UPDATE outbox SET body = new.value ->> 1
+FROM json_each(?1) AS new WHERE outbox.id = new.value ->> 0
+---
 SELECT id, item_id, application_id, url, institution_id, body, key_id, sealed, created_at,
     attempt + 1 AS attempt
 FROM outbox WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2
 ---
 UPDATE outbox SET attempt = attempt + 1, due_at = ?2
 WHERE id IN (SELECT value FROM json_each(?1))
+---
+UPDATE outbox AS q SET attempt = q.attempt - 1, due_at = given.due_at
+            FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
+                FROM json_each(?1)) AS given
+            WHERE q.id = given.id AND q.attempt = given.attempt
+---
+UPDATE revocations AS q SET attempt = q.attempt - 1, due_at = given.due_at
+            FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
+                FROM json_each(?1)) AS given
+            WHERE q.id = given.id AND q.attempt = given.attempt
 ---
 UPDATE outbox SET due_at = given.due_at
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS attempt, value ->> 2 AS due_at
@@ -206,10 +256,6 @@ WHERE id IN (SELECT value FROM json_each(?1))
 UPDATE revocations SET due_at = ?3, sent_until = NULL, whole_grant = 0 WHERE id = ?1 AND attempt = ?2
 ---
 DELETE FROM revocations WHERE id = ?1 AND attempt = ?2 AND ?3 IS NULL
----
-SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending FROM items i WHERE i.item_id = ?1
----
-SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending FROM items i WHERE i.item_id > ?1 ORDER BY i.item_id LIMIT ?2
 ---
 SELECT count(*) AS total FROM transactions
 WHERE item_id = ?1 AND removed_at IS NULL AND date BETWEEN ?2 AND ?3
@@ -231,6 +277,10 @@ ORDER BY changed_seq, transaction_id LIMIT ?5
 SELECT min(created_at) AS since FROM outbox
 ---
 SELECT item_id, institution_id, application_id FROM access WHERE digest = ?1
+---
+SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL AND NOT EXISTS (SELECT 1 FROM accounts a WHERE a.item_id = t.item_id AND a.account_id = t.account_id AND a.standing = 'closed')) AS oldest_pending FROM items i WHERE i.item_id = ?1
+---
+SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL AND NOT EXISTS (SELECT 1 FROM accounts a WHERE a.item_id = t.item_id AND a.account_id = t.account_id AND a.standing = 'closed')) AS oldest_pending FROM items i WHERE i.item_id > ?1 ORDER BY i.item_id LIMIT ?2
 ---
 SELECT user_identity_id, body FROM identities WHERE item_id = ?1
 ---
@@ -330,8 +380,6 @@ UPDATE tokens SET version = version + 1, key_id = NULL, sealed = NULL, access_ma
 ---
 INSERT INTO revocations (item_id, institution_id, user_id, key_id, sealed, access_mac, refresh_mac, attempt, created_at, due_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8)
 ---
-SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL) AS oldest_pending FROM json_each(?1) AS taken CROSS JOIN items i ON i.item_id = taken.value WHERE i.fence = ?2 AND i.leased_until IS NOT NULL ORDER BY taken.key
----
 SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
 WHERE wake_at <= ?1 AND ?3 IS NOT NULL
 ORDER BY wake_at, item_id LIMIT ?2
@@ -349,6 +397,8 @@ UPDATE items SET
     leased_until = iif(state IN (SELECT key FROM json_each(?2)), ?3, NULL),
     due_at = iif(state IN (SELECT key FROM json_each(?2)), due_at, ?5)
 WHERE item_id IN (SELECT value FROM json_each(?1))
+---
+SELECT i.item_id, i.institution_id, i.user_id, i.created_at, i.state, i.life, i.fence, i.due_at, i.leased_until, i.not_before, i.notified, i.notified_since, i.change_seq, i.needs_transactions, i.cycle_tokens, i.refresh_begun_at, i.lost_leases, (SELECT min(t.transacted) FROM transactions t WHERE t.item_id = i.item_id AND t.settled IS NULL AND t.removed_at IS NULL AND NOT EXISTS (SELECT 1 FROM accounts a WHERE a.item_id = t.item_id AND a.account_id = t.account_id AND a.standing = 'closed')) AS oldest_pending FROM json_each(?1) AS taken CROSS JOIN items i ON i.item_id = taken.value WHERE i.fence = ?2 AND i.leased_until IS NOT NULL ORDER BY taken.key
 ---
 SELECT item_id, leased_until IS NOT NULL AS took_over FROM items
 WHERE item_id = ?1 AND (leased_until IS NULL OR leased_until <= ?2)

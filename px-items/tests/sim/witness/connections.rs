@@ -2,6 +2,7 @@
 
 use super::{ItemFacts, Witness};
 use crate::life::Life;
+use px_core::Clock as _;
 use px_items::{
     connection::Connection,
     news::News,
@@ -114,7 +115,7 @@ impl Witness {
             item.held = None;
             let mut news = News::default();
             news.repaired = true;
-            facts.promise(&linked.item_id, &news, &connections);
+            facts.promise(self.clock.now(), &linked.item_id, &news, &connections);
         }
     }
 
@@ -129,12 +130,9 @@ impl Witness {
         self.trace.note(&life.name, format_args!("unlinked {who} from {item_id}: {unlinked:?}"));
         let mut facts = self.facts();
         // What was promised to who has left is void.
-        let void = facts.webhooks.iter_mut().filter(|(told, _)| {
-            let left = Some(&told.application) == application;
-            told.item == *item_id && (left || unlinked == Unlinked::ItemRemoved)
-        });
-        void.for_each(|(_, delivery)| {
-            delivery.promised = delivery.settled + delivery.given_up;
+        facts.promises.retain(|(item, told, _), _| {
+            let left = Some(&*told) == application;
+            item != item_id || !(left || unlinked == Unlinked::ItemRemoved)
         });
         let Some(item) = facts.items.get_mut(item_id) else { return };
         if let Some(application) = application {

@@ -2,14 +2,16 @@
 
 use super::{Facts, TRIED_FOR, Witness};
 use crate::life::Life;
+use chrono::{DateTime, Utc};
 use px_core::Clock as _;
 use px_items::{connection::Connection, news::News, store::QueuedWebhook};
 use px_types::{
-    ApplicationId, ItemId,
+    ApplicationId, ItemId, TransactionId,
     webhook::{Environment, Webhook, WebhookEvent},
 };
+use std::collections::BTreeSet;
 
-/// Who is told what.
+/// Who is told what, word for word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Told {
     pub(super) item: ItemId,
@@ -20,12 +22,73 @@ pub(super) struct Told {
 /// What became of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delivery {
-    pub(super) promised: u64,
     /// How often it arrived, doubles included.
     arrived: u64,
-    /// How many left the outbox because they arrived, and because they were given up.
-    pub(super) settled: u64,
-    pub(super) given_up: u64,
+    /// When it arrived last.
+    arrived_at: Option<DateTime<Utc>>,
+    /// How often it left the outbox because it arrived.
+    settled: u64,
+}
+
+/// Who is told things of one kind: an Item, an application, a code.
+pub(super) type Subject = (ItemId, ApplicationId, String);
+
+/// What an application must learn of one kind, however many webhooks tell it: those that wait are
+/// sent as one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Promise {
+    /// The latest, and since when.
+    latest: Option<(Webhook, DateTime<Utc>)>,
+    /// When any of the kind arrived last.
+    arrived_at: Option<DateTime<Utc>>,
+    /// Whether it was given up since.
+    given_up: bool,
+    /// How many new transactions there are to count, and how many were counted.
+    new: u64,
+    counted: u64,
+    /// The removed transactions that were not named yet.
+    unnamed: BTreeSet<TransactionId>,
+}
+
+impl Promise {
+    /// One webhook left the outbox.
+    fn settle(&mut self, event: &WebhookEvent) {
+        self.counted += new_transactions(event);
+        for id in removed_transactions(event) {
+            self.unnamed.remove(id);
+        }
+    }
+}
+
+fn new_transactions(event: &WebhookEvent) -> u64 {
+    match event {
+        WebhookEvent::InitialUpdate(new)
+        | WebhookEvent::HistoricalUpdate(new)
+        | WebhookEvent::DefaultUpdate(new) => new.new_transactions,
+        _ => 0,
+    }
+}
+
+fn removed_transactions(event: &WebhookEvent) -> &[TransactionId] {
+    match event {
+        WebhookEvent::TransactionsRemoved(removed) => &removed.removed_transactions,
+        _ => &[],
+    }
+}
+
+/// Whether the latest webhook stands for the earlier ones as it is. Counts are added, ids united.
+fn stands_as_it_is(event: &WebhookEvent) -> bool {
+    !matches!(
+        event,
+        WebhookEvent::InitialUpdate(_)
+            | WebhookEvent::HistoricalUpdate(_)
+            | WebhookEvent::DefaultUpdate(_)
+            | WebhookEvent::TransactionsRemoved(_)
+    )
+}
+
+fn subject(application: &ApplicationId, webhook: &Webhook) -> Subject {
+    (webhook.item_id.clone(), application.clone(), webhook.event.webhook_code().to_string())
 }
 
 impl Witness {
@@ -41,12 +104,19 @@ impl Witness {
         if !facts.settled.insert(webhook.id) {
             return;
         }
+        let subject = px_types::decode::<Webhook>(webhook.body.as_bytes())
+            .map(|sent| (subject(&told.application, &sent), sent.event));
         let delivery = facts.webhooks.entry(told).or_default();
-        if delivery.settled < delivery.arrived {
-            delivery.settled += 1;
+        let has_arrived = delivery.settled < delivery.arrived;
+        delivery.settled += u64::from(has_arrived);
+        if let Ok((subject, event)) = subject {
+            let promise = facts.promises.entry(subject).or_default();
+            promise.settle(&event);
+            promise.given_up |= !has_arrived;
+        }
+        if has_arrived {
             return;
         }
-        delivery.given_up += 1;
         facts.stats.given_up += 1;
         drop(facts);
         let id = webhook.id;
@@ -69,7 +139,11 @@ impl Witness {
             body: body.to_owned(),
         };
         let mut facts = self.facts();
-        facts.webhooks.entry(told).or_default().arrived += 1;
+        let delivery = facts.webhooks.entry(told).or_default();
+        delivery.arrived += 1;
+        delivery.arrived_at = Some(self.clock.now());
+        let promise = facts.promises.entry(subject(application, &webhook)).or_default();
+        promise.arrived_at = Some(self.clock.now());
         facts.stats.webhooks += 1;
         let Some(item) = facts.items.get(&webhook.item_id) else {
             drop(facts);
@@ -91,24 +165,45 @@ impl Witness {
     /// What was promised and did not arrive.
     pub(crate) fn undelivered(&self) -> Vec<String> {
         let facts = self.facts();
-        let missing = facts
-            .webhooks
-            .iter()
-            .filter(|(_, delivery)| delivery.settled + delivery.given_up < delivery.promised);
+        let mut missing = Vec::new();
+        for ((item, application, code), promise) in &facts.promises {
+            if promise.counted < promise.new || !promise.unnamed.is_empty() {
+                missing.push(format!(
+                    "{application} was not told all of {code} of {item}: {promise:?}"
+                ));
+            }
+            let Some((webhook, since)) = &promise.latest else { continue };
+            let body = serde_json::to_string(webhook).unwrap_or_default();
+            let told =
+                Told { item: item.clone(), application: application.clone(), body: body.clone() };
+            let arrived_at = match stands_as_it_is(&webhook.event) {
+                true => facts.webhooks.get(&told).and_then(|delivery| delivery.arrived_at),
+                false => promise.arrived_at,
+            };
+            if !promise.given_up && arrived_at.is_none_or(|at| at < *since) {
+                missing.push(format!("{application} was not told {body} of {since}"));
+            }
+        }
         missing
-            .map(|(told, delivery)| {
-                format!("{} was not told {} ({delivery:?})", told.application, told.body)
-            })
-            .collect()
     }
 }
 
 impl Facts {
-    pub(super) fn promise(&mut self, item: &ItemId, news: &News, connections: &[Connection]) {
+    pub(super) fn promise(
+        &mut self,
+        now: DateTime<Utc>,
+        item: &ItemId,
+        news: &News,
+        connections: &[Connection],
+    ) {
         for outgoing in news.webhooks(item, &Environment::Sandbox, connections) {
-            let Ok(body) = serde_json::to_string(&outgoing.webhook) else { continue };
-            let told = Told { item: item.clone(), application: outgoing.application_id, body };
-            self.webhooks.entry(told).or_default().promised += 1;
+            let webhook = outgoing.webhook;
+            let subject = subject(&outgoing.application_id, &webhook);
+            let promise = self.promises.entry(subject).or_default();
+            promise.new += new_transactions(&webhook.event);
+            promise.unnamed.extend(removed_transactions(&webhook.event).iter().cloned());
+            promise.given_up = false;
+            promise.latest = Some((webhook, now));
         }
     }
 }

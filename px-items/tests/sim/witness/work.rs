@@ -93,7 +93,7 @@ impl Witness {
     ) {
         self.note_commit(life, commit);
         let connections = store.connections(&commit.item_id).await.unwrap_or_default();
-        let wrong = self.facts().take_commit(life, commit, &connections);
+        let wrong = self.facts().take_commit(self.clock.now(), life, commit, &connections);
         wrong.into_iter().for_each(|what| self.trace.wrong(what));
         self.check_losses(life, commit);
         self.facts().note_partner_ids(commit);
@@ -146,6 +146,7 @@ impl Facts {
     /// A commit took effect. Answers what was wrong with that.
     pub(super) fn take_commit(
         &mut self,
+        now: DateTime<Utc>,
         life: &Life,
         commit: &Commit,
         connections: &[Connection],
@@ -203,7 +204,7 @@ impl Facts {
                 item.returned.insert(write.known.id.clone());
             }
         }
-        self.promise(id, &commit.news, connections);
+        self.promise(now, id, &commit.news, connections);
         wrong
     }
 }
