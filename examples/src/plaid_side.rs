@@ -1,12 +1,8 @@
 //! The bank's side that calls Plaid: which Plaid, what it offers there, its tokens for Plaid.
 //!
-//! The crates do the work: `Portal` what customers share, `Notifier` what Plaid is told,
-//! `Verifier` what Plaid tells. Here they are put together over the books; for whom the bank makes
-//! tokens, and when it ends them, is in `tokens`.
-
-mod tokens;
-
-pub(crate) use tokens::Consent;
+//! The crates do the work: `Portal` lists and changes what customers share, `OAuthTokens` makes the
+//! tokens that Plaid needs for it, `Notifier` notifies Plaid, `Verifier` checks Plaid's
+//! notifications. Here they are put together over the books.
 
 use crate::{
     clock::pause,
@@ -16,12 +12,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{
     PlaidClient, RetryPolicy,
     notifier::{NotKept, Notifier},
-    portal::{Portal, PortalErrorKind},
+    portal::{BankConsent, OAuthTokens, Portal, PortalErrorKind},
 };
 use px_core::{Clock, Clock as ClientClock, HttpLimits, HttpTransport};
 use px_server::{
     PermittedAccounts,
-    oauth::{OAuth, StoreError},
+    oauth::OAuth,
     webhook::{AskedKeys, Verifier},
 };
 use px_types::{
@@ -34,7 +30,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokens::OurTokens;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// How often it looks for what another process booked.
@@ -121,7 +116,8 @@ struct Inner {
     portal: Portal,
     notifier: Notifier,
     verifier: Arc<Verifier>,
-    tokens: Arc<OurTokens>,
+    tokens: Arc<OAuthTokens>,
+    ledger: Ledger,
     clock: Arc<dyn Clock>,
     link_page: url::Url,
     origins: Vec<String>,
@@ -182,8 +178,7 @@ impl Outward {
         let link_page = link_page.ok_or(PlaidSideError::LinkPage)?;
         let base = url::Url::parse(&side.base_url).map_err(|_| PlaidSideError::LinkPage)?;
         let origins = [&base, &link_page].map(|url| url.origin().ascii_serialization()).to_vec();
-        let tokens = OurTokens::new(ledger.clone(), oauth.clone(), own_client, clock.clone());
-        let tokens = Arc::new(tokens);
+        let tokens = OAuthTokens::new(oauth.clone(), own_client);
         let store = Arc::new(SqlitePortal::new(ledger.clone()));
         let portal = Portal::builder(client.clone(), store, "Larkfield Bank")
             .tokens(tokens.clone())
@@ -221,6 +216,7 @@ impl Outward {
             notifier,
             verifier: Arc::new(verifier),
             tokens,
+            ledger: ledger.clone(),
             clock,
             link_page,
             origins,
@@ -235,18 +231,19 @@ impl Outward {
     fn start(&self) {
         let portal = self.0.portal.clone();
         self.spawn(async move { portal.run().await });
-        let (portal, tokens) = (self.0.portal.clone(), self.0.tokens.clone());
+        let (portal, ledger) = (self.0.portal.clone(), self.0.ledger.clone());
         let clock = self.0.clock.clone();
         self.spawn(async move {
             loop {
-                end_expired_links(&portal, &tokens, clock.now()).await;
+                end_expired_links(&portal, &ledger, clock.now()).await;
                 pause(LOOK).await;
             }
         });
-        let (tokens, notifier) = (self.0.tokens.clone(), self.0.notifier.clone());
+        let (tokens, ledger) = (self.0.tokens.clone(), self.0.ledger.clone());
+        let notifier = self.0.notifier.clone();
         self.spawn(async move {
             loop {
-                if let Err(error) = tell_booked(&tokens, &notifier).await {
+                if let Err(error) = tell_booked(&ledger, &tokens, &notifier).await {
                     tracing::warn!(%error, "booked transactions are told later");
                 }
                 pause(LOOK).await;
@@ -292,8 +289,8 @@ impl Outward {
 
     /// Records that the customer consents to share these accounts. Until the result is dropped, a
     /// token over them is made for a customer who shared nothing before.
-    pub(crate) fn consent_of(&self, user: &UserId, accounts: PermittedAccounts) -> Consent {
-        self.0.tokens.consent_of(user, accounts)
+    pub(crate) fn consent_of(&self, user: &UserId, accounts: PermittedAccounts) -> BankConsent {
+        self.0.tokens.consent(user, accounts)
     }
 
     /// Stores that a customer who consented here is sent to Plaid's page, until `ends` at the latest.
@@ -303,17 +300,17 @@ impl Outward {
         ends: Option<DateTime<Utc>>,
     ) -> Result<(), LedgerError> {
         let ends = ends.unwrap_or_else(|| self.0.clock.now() + LONGEST_VISIT);
-        self.0.tokens.ledger().note_pending_link(user, ends).await
+        self.0.ledger.note_pending_link(user, ends).await
     }
 
     /// Ends the visit of a customer who came back from Plaid's page without connecting an application.
     pub(crate) async fn abandon_link(&self, user: &UserId) {
-        end_unused_link(&self.0.portal, &self.0.tokens, user, self.0.clock.now()).await;
+        end_unused_link(&self.0.portal, &self.0.ledger, user, self.0.clock.now()).await;
     }
 
     /// What Plaid may read of a user.
     pub(crate) async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, TellError> {
-        self.0.tokens.shared(user).await
+        self.0.tokens.shared(user).await.map_err(TellError::Grants)
     }
 
     /// Makes sure, in the background, that the bank can tell Plaid of this user.
@@ -331,7 +328,7 @@ impl Outward {
 
     /// Takes what was booked to the notifier.
     pub(crate) async fn tell_booked(&self) -> Result<(), TellError> {
-        tell_booked(&self.0.tokens, &self.0.notifier).await
+        tell_booked(&self.0.ledger, &self.0.tokens, &self.0.notifier).await
     }
 }
 
@@ -341,17 +338,17 @@ pub(crate) enum TellError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("the grants of the bank are out of reach")]
-    Grants(#[source] StoreError),
+    Grants(#[source] px_server::Error),
     #[error(transparent)]
     NotKept(#[from] NotKept),
 }
 
 /// Ends visits at Plaid's page whose link tokens have expired.
-async fn end_expired_links(portal: &Portal, tokens: &OurTokens, now: DateTime<Utc>) {
-    match tokens.ledger().ended_links(now).await {
+async fn end_expired_links(portal: &Portal, ledger: &Ledger, now: DateTime<Utc>) {
+    match ledger.ended_links(now).await {
         Ok(users) => {
             for user in users {
-                end_unused_link(portal, tokens, &user, now).await;
+                end_unused_link(portal, ledger, &user, now).await;
             }
         }
         Err(error) => tracing::warn!(%error, "expired link tokens are looked for later"),
@@ -359,30 +356,32 @@ async fn end_expired_links(portal: &Portal, tokens: &OurTokens, now: DateTime<Ut
 }
 
 /// Gives the Item up if no application is connected, and revokes the tokens that were made for it.
-async fn end_unused_link(portal: &Portal, tokens: &OurTokens, user: &UserId, now: DateTime<Utc>) {
+async fn end_unused_link(portal: &Portal, ledger: &Ledger, user: &UserId, now: DateTime<Utc>) {
     let ended = async {
         // Plaid says whether an application is connected, and the list here follows.
         portal.give_up(user).await?;
         portal.applications(user).await?;
-        tokens.end_unused(user).await?;
-        tokens.ledger().forget_pending_link(user).await?;
+        ledger.forget_pending_link(user).await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     };
     if let Err(error) = ended.await {
         tracing::warn!(error = &*error, "an Item without applications is given up later");
-        let again = tokens.ledger().note_pending_link(user, now + GIVE_UP_RETRY_DELAY).await;
+        let again = ledger.note_pending_link(user, now + GIVE_UP_RETRY_DELAY).await;
         if let Err(error) = again {
             tracing::warn!(%error, "the time of the next attempt cannot be stored");
         }
     }
 }
 
-async fn tell_booked(tokens: &OurTokens, notifier: &Notifier) -> Result<(), TellError> {
-    let ledger = tokens.ledger();
+async fn tell_booked(
+    ledger: &Ledger,
+    tokens: &OAuthTokens,
+    notifier: &Notifier,
+) -> Result<(), TellError> {
     while let Some(booked) = ledger.booked(AT_ONCE).await? {
         let mut shared = HashMap::new();
         for user in booked.users() {
-            shared.insert(user.clone(), tokens.shared(user).await?);
+            shared.insert(user.clone(), tokens.shared(user).await.map_err(TellError::Grants)?);
         }
         let entries = booked.entries(|user, account| {
             shared.get(user).is_some_and(|all| all.iter().any(|some| some.allows(account)))

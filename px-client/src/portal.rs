@@ -120,7 +120,7 @@ pub use self::{
 };
 
 #[cfg(feature = "bank")]
-pub use self::oauth_tokens::OAuthTokens;
+pub use self::oauth_tokens::{BankConsent, OAuthTokens};
 
 use crate::plaid::PlaidClient;
 use futures_util::future::join_all;

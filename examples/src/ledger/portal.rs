@@ -12,7 +12,7 @@ use px_client::portal::{
 use px_types::{ApplicationId, ItemAccessToken, UserId, model::application::ConnectedApplication};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::SqliteConnection;
-use std::{collections::BTreeSet, error::Error as StdError};
+use std::error::Error as StdError;
 
 type Failed = Box<dyn StdError + Send + Sync>;
 type Answer<T> = Result<T, Failed>;
@@ -34,37 +34,6 @@ impl SqlitePortal {
 }
 
 impl Ledger {
-    /// Notes that the bank made a grant for Plaid by itself.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn note_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
-        let sql = "INSERT INTO minted (user_id, grant_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
-        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
-        Ok(())
-    }
-
-    /// The grants that the bank made for Plaid by itself.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn minted(&self, user: &UserId) -> super::Result<BTreeSet<String>> {
-        let sql = "SELECT grant_id FROM minted WHERE user_id = ?";
-        let ids: Vec<String> =
-            sqlx::query_scalar(sql).bind(user.as_str()).fetch_all(self.pool()).await?;
-        Ok(ids.into_iter().collect())
-    }
-
-    /// Forgets a grant that the bank made for Plaid: it has ended.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forget_minted(&self, user: &UserId, grant: &str) -> super::Result<()> {
-        let sql = "DELETE FROM minted WHERE user_id = ? AND grant_id = ?";
-        sqlx::query(sql).bind(user.as_str()).bind(grant).execute(self.pool()).await?;
-        Ok(())
-    }
-
     /// Stores the time until which a customer who was sent to Plaid's page can consent there.
     ///
     /// # Errors

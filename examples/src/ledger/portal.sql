@@ -45,9 +45,6 @@ CREATE TABLE IF NOT EXISTS booked (
     since INTEGER NOT NULL
 ) STRICT;
 
--- Grants that the bank made for Plaid by itself: no consents.
-CREATE TABLE IF NOT EXISTS minted (user_id TEXT NOT NULL, grant_id TEXT NOT NULL, PRIMARY KEY (user_id, grant_id)) STRICT, WITHOUT ROWID;
-
 -- Customers who consented on the bank's site and were sent to Plaid's page. ends: expiry of the link
 -- token, in milliseconds. If no application is connected by then, the tokens made for it are revoked.
 CREATE TABLE IF NOT EXISTS pending_links (user_id TEXT PRIMARY KEY, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;

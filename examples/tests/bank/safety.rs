@@ -6,6 +6,7 @@ use crate::{
 };
 use chrono::TimeDelta;
 use demo_bank::ledger::Database;
+use px_types::UserId;
 
 #[tokio::test]
 async fn a_revoked_token_is_honoured_by_no_process() {
@@ -70,6 +71,11 @@ async fn over_tls_every_page_says_that_there_is_no_other_way() {
     assert_eq!(plain.get("/login", "").await.header("strict-transport-security"), "");
 }
 
+/// The number of a user's consents to Plaid, on whatever page they were given.
+async fn consents(world: &World, user: &UserId) -> usize {
+    world.bank.oauth().consents(&"plaid".parse().unwrap(), user).await.unwrap().len()
+}
+
 /// The user presses Connect, reads the page, and leaves.
 #[tokio::test]
 async fn connecting_shows_nothing_before_the_customer_consents() {
@@ -79,7 +85,7 @@ async fn connecting_shows_nothing_before_the_customer_consents() {
     let page = browser.open("/apps").await;
     let page = browser.post(&page, "/apps/connect", &[("offer", "0")]).await;
     assert_eq!(plaid.state().imported_with.len(), 0, "Plaid reads before the customer consents");
-    assert_eq!(world.bank.ledger().minted(&user).await.unwrap().len(), 0);
+    assert_eq!(consents(&world, &user).await, 0);
     let accounts = accounts_of(&page);
     assert_eq!(accounts.len(), 9, "{}", page.text);
     let none = browser.post(&page, "/apps/connect", &[("offer", "0"), ("decision", "allow")]).await;
@@ -118,7 +124,7 @@ async fn what_comes_to_nothing_is_revoked_when_the_link_token_ends() {
     })
     .await;
     eventually("the Item is gone", async || plaid.state().items.is_empty()).await;
-    assert_eq!(world.bank.ledger().minted(&user).await.unwrap().len(), 0);
+    assert_eq!(consents(&world, &user).await, 0);
     // With an application connected in time everything stays.
     let mut browser = signed_in(&world, "user_good").await;
     crate::site::connects(&mut browser, "0").await;

@@ -89,22 +89,23 @@ impl Portal {
     /// If Plaid is out of reach; then the Item stays, and shows nothing to anyone.
     pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
         let _turn = self.lock(user).await;
-        let Some(token) = self.store().token(user).await.map_err(PortalError::store)? else {
-            return Ok(false);
-        };
-        let listed = self.client().list_applications(ListApplications::new(token.clone())).await;
-        match listed {
-            Ok(listed) if !listed.applications.is_empty() => return Ok(false),
-            Ok(_) => self.remove_item(user, token).await?,
-            Err(error) if is_dead(&error) => {
-                self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+        let token = self.store().token(user).await.map_err(PortalError::store)?;
+        if let Some(token) = token.clone() {
+            let request = ListApplications::new(token.clone());
+            match self.client().list_applications(request).await {
+                Ok(listed) if !listed.applications.is_empty() => return Ok(false),
+                Ok(_) => self.remove_item(user, token).await?,
+                Err(error) if is_dead(&error) => {
+                    self.store().forget_token(user, &token).await.map_err(PortalError::store)?;
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
+        // Also without an Item: its import may have failed after the token was made.
         if let Some(tokens) = &self.0.settings.tokens {
             tokens.given_up(user).await.map_err(PortalError::mint)?;
         }
-        Ok(true)
+        Ok(token.is_some())
     }
 
     /// Removes the Item of a token, and forgets the token. The user's lock is held.

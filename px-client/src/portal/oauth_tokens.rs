@@ -8,6 +8,7 @@ use lru::LruCache;
 use px_server::{PermittedAccounts, oauth::OAuth};
 use px_types::{AccessToken, ClientId, UserId};
 use std::{
+    collections::HashMap,
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,16 +24,26 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3_600);
 /// A [`MintToken`] over the OAuth kit of `px-server`.
 ///
 /// Its tokens hang on the user's latest consent to Plaid: they show the same scopes and accounts,
-/// and end with it. For a user who has asked to connect an application and shares nothing yet, it
-/// makes a token over all accounts that ends within the hour, unless the application is connected
-/// by then. With the user's last application it ends every token and consent of Plaid's.
+/// and end with it. For a user who shares nothing it makes a token only to connect an application,
+/// over the accounts that the user [agreed to share](Self::consent) on a page of the bank. That token
+/// ends within the hour, unless the application is connected by then. With the user's last
+/// application every token and consent of Plaid's ends.
 ///
 /// ```
 /// # use px_client::portal::OAuthTokens;
 /// # use px_server::oauth::OAuth;
-/// # fn example(oauth: OAuth) -> Result<(), Box<dyn std::error::Error>> {
+/// # use px_client::portal::Portal;
+/// # use px_server::PermittedAccounts;
+/// # use px_types::{TargetApplicationToken, UserId};
+/// # async fn example(
+/// #     oauth: OAuth, portal: Portal, ann: UserId, target: TargetApplicationToken,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
 /// // `plaid` is the client id that Plaid has at the bank.
 /// let tokens = OAuthTokens::new(oauth, "plaid".parse()?);
+/// // Ann picked an account on the bank's page and pressed "Connect".
+/// let consent = tokens.consent(&ann, PermittedAccounts::Only(["checking".parse()?].into()));
+/// let link = portal.connect(&ann, &target, None).await?;
+/// drop(consent);
 /// # Ok(()) }
 /// ```
 pub struct OAuthTokens {
@@ -41,13 +52,65 @@ pub struct OAuthTokens {
     /// The latest token of each user, with the id of its consent. Without it every import that
     /// fails would leave a token.
     made: Mutex<LruCache<UserId, (String, AccessToken)>>,
+    /// The accounts of each [`BankConsent`] in force.
+    agreed: Mutex<HashMap<UserId, Arc<PermittedAccounts>>>,
+}
+
+/// The accounts that a user agreed to share on a page of the bank's own.
+///
+/// Until it is dropped, [`Portal::connect`](super::Portal::connect) makes a token over them for a user
+/// who shares nothing yet.
+#[must_use = "the user's consent ends when it is dropped"]
+pub struct BankConsent {
+    user: UserId,
+    accounts: Arc<PermittedAccounts>,
+    tokens: Arc<OAuthTokens>,
+}
+
+impl Drop for BankConsent {
+    fn drop(&mut self) {
+        let mut agreed = locked(&self.tokens.agreed);
+        // A later consent of the same user stays.
+        if agreed.get(&self.user).is_some_and(|latest| Arc::ptr_eq(latest, &self.accounts)) {
+            agreed.remove(&self.user);
+        }
+    }
+}
+
+impl fmt::Debug for BankConsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BankConsent").finish_non_exhaustive()
+    }
+}
+
+/// Each change is complete before anything can panic, so a poisoned lock is sound.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OAuthTokens {
     /// Makes tokens for a client of the kit: Plaid.
     #[must_use]
     pub fn new(oauth: OAuth, client: ClientId) -> Arc<Self> {
-        Arc::new(Self { oauth, client, made: Mutex::new(LruCache::new(MAX_REMEMBERED)) })
+        let made = Mutex::new(LruCache::new(MAX_REMEMBERED));
+        Arc::new(Self { oauth, client, made, agreed: Mutex::default() })
+    }
+
+    /// Records that a user agreed to share these accounts, on a page of the bank's own. Of several
+    /// consents of one user, the latest counts.
+    pub fn consent(self: &Arc<Self>, user: &UserId, accounts: PermittedAccounts) -> BankConsent {
+        let accounts = Arc::new(accounts);
+        locked(&self.agreed).insert(user.clone(), Arc::clone(&accounts));
+        BankConsent { user: user.clone(), accounts, tokens: Arc::clone(self) }
+    }
+
+    /// Returns the accounts that Plaid may read of a user: one entry for each consent that holds.
+    ///
+    /// # Errors
+    /// Unavailable if the grant store fails.
+    pub async fn shared(&self, user: &UserId) -> Result<Vec<PermittedAccounts>, px_server::Error> {
+        let consents = self.oauth.consents(&self.client, user).await?;
+        Ok(consents.iter().map(|consent| consent.accounts.clone()).collect())
     }
 
     /// Returns the token that was made before under a consent, if it is still good.
@@ -56,13 +119,9 @@ impl OAuthTokens {
         user: &UserId,
         consent: &str,
     ) -> Result<Option<AccessToken>, Source> {
-        let made = self.made().get(user).cloned();
+        let made = locked(&self.made).get(user).cloned();
         let Some((_, token)) = made.filter(|(under, _)| under == consent) else { return Ok(None) };
         Ok(self.oauth.is_good(&token).await?.then_some(token))
-    }
-
-    fn made(&self) -> MutexGuard<'_, LruCache<UserId, (String, AccessToken)>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,12 +132,12 @@ impl MintToken for OAuthTokens {
         // What waits for the user's consent is none.
         let consent = consents.iter().find(|consent| consent.pending_until.is_none());
         let Some(consent) = consent else {
-            if reason != MintReason::Connect {
+            let agreed = locked(&self.agreed).get(user).map(|accounts| (**accounts).clone());
+            let Some(accounts) = agreed.filter(|_| reason == MintReason::Connect) else {
                 return Ok(None);
-            }
+            };
             let (client, user) = (&self.client, user.clone());
-            let pending =
-                self.oauth.issue_pending(client, user, PermittedAccounts::All, CONNECT_WITHIN);
+            let pending = self.oauth.issue_pending(client, user, accounts, CONNECT_WITHIN);
             return Ok(Some(pending.await?));
         };
         if let Some(token) = self.made_before(user, &consent.id).await? {
@@ -86,7 +145,7 @@ impl MintToken for OAuthTokens {
         }
         let token = self.oauth.issue_under(&consent.id).await?;
         if let Some(token) = &token {
-            self.made().put(user.clone(), (consent.id.clone(), token.clone()));
+            locked(&self.made).put(user.clone(), (consent.id.clone(), token.clone()));
         }
         Ok(token)
     }
@@ -96,7 +155,7 @@ impl MintToken for OAuthTokens {
     }
 
     async fn end(&self, user: &UserId, up_to: DateTime<Utc>) -> Result<Left, Source> {
-        self.made().pop(user);
+        locked(&self.made).pop(user);
         self.oauth.revoke_client(&self.client, user, up_to).await?;
         Ok(match self.oauth.consents(&self.client, user).await?.is_empty() {
             true => Left::Nothing,

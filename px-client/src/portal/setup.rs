@@ -15,7 +15,7 @@ pub enum MintReason {
     View,
     /// Plaid is to be notified of something of the user's, such as a booking. That is no consent.
     Notify,
-    /// The user has asked, on the bank's own site, to connect an application.
+    /// The user connects an application on the bank's own site.
     Connect,
 }
 
@@ -27,9 +27,9 @@ pub enum MintReason {
 /// - **Which token.** [`mint`](Self::mint) returns a token that shows what a consent of the user's
 ///   to Plaid shows, the same scopes and accounts, and that **ends with that consent**. A token
 ///   that lives on its own would read on when the user has disconnected everything.
-/// - **When.** For [`View`](MintReason::View) and [`Notify`](MintReason::Notify) only while such a
-///   consent holds. For [`Connect`](MintReason::Connect) also without one: the user consents on
-///   Plaid's page in a moment. Give that token a short life until [`connected`](Self::connected).
+/// - **When.** Only while such a consent holds. For [`Connect`](MintReason::Connect) also if the user
+///   has just picked accounts on a page of the bank's own: Plaid reads what the token shows before
+///   the user reaches its page. Give that token a short life until [`connected`](Self::connected).
 /// - **`None` must be certain.** An application that is being disconnected counts as ended by it.
 /// - **The end.** [`end`](Self::end) revokes every token of Plaid's for the user up to a moment.
 #[async_trait]

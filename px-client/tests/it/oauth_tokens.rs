@@ -5,7 +5,8 @@ use crate::plaid_world::{Fate, World, now, sleep};
 use px_client::{
     notifier::{Entry, PresentToken as _},
     portal::{
-        Disconnected, MemoryPortalStore, OAuthTokens, Portal, PortalErrorKind, PortalStore as _,
+        BankConsent, Disconnected, MemoryPortalStore, OAuthTokens, Portal, PortalErrorKind,
+        PortalStore as _,
     },
 };
 use px_core::SystemClock;
@@ -33,6 +34,7 @@ struct Bank {
     oauth: OAuth,
     records: Arc<MemoryPortalStore>,
     portal: Portal,
+    tokens: Arc<OAuthTokens>,
     ann: UserId,
 }
 
@@ -52,8 +54,9 @@ fn bank() -> Bank {
         .unwrap();
     let tokens = OAuthTokens::new(oauth.clone(), "plaid".parse().unwrap());
     let records = Arc::new(MemoryPortalStore::default());
-    let portal = Portal::builder(world.client(), records.clone(), "Bank").tokens(tokens).build();
-    Bank { world, oauth, records, portal, ann: "ann".parse().unwrap() }
+    let portal =
+        Portal::builder(world.client(), records.clone(), "Bank").tokens(tokens.clone()).build();
+    Bank { world, oauth, records, portal, tokens, ann: "ann".parse().unwrap() }
 }
 
 impl Bank {
@@ -74,6 +77,11 @@ impl Bank {
         let media = "application/x-www-form-urlencoded".parse().unwrap();
         headers.insert(http::header::CONTENT_TYPE, media);
         self.oauth.token(&headers, form.as_bytes()).await.unwrap()
+    }
+
+    /// Ann agrees to share one account on the bank's page.
+    fn agrees(&self) -> BankConsent {
+        self.tokens.consent(&self.ann, PermittedAccounts::Only(["a1".parse().unwrap()].into()))
     }
 
     async fn shows(&self, token: &AccessToken) -> Option<Arc<TokenGrant>> {
@@ -222,17 +230,28 @@ async fn an_unlink_at_plaid_of_the_last_one_ends_the_tokens_too() {
     assert!(!bank.booking_imports().await);
 }
 
-/// Looking at a page and booking are no consent; asking to connect something is one soon.
+/// Looking at a page, booking and "Connect" are no consent; picking accounts on the bank's page is.
 #[tokio::test(start_paused = true)]
-async fn without_a_consent_only_connecting_makes_a_token_and_it_does_not_last() {
+async fn a_consent_on_the_banks_page_lasts_if_an_application_is_connected() {
     let target = TargetApplicationToken::new("target-1");
     for consents in [false, true] {
         let bank = bank();
         bank.portal.applications(&bank.ann).await.unwrap();
         assert!(!bank.booking_imports().await);
+        let refused = bank.portal.connect(&bank.ann, &target, None).await.unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            PortalErrorKind::NotShared,
+            "nothing is read before the consent"
+        );
         assert_eq!(bank.world.calls(), 0);
+        let consent = bank.agrees();
         bank.portal.connect(&bank.ann, &target, None).await.unwrap();
+        drop(consent);
         assert_eq!(bank.living().await, 1);
+        let token = bank.world.with(|state| state.shown[0].clone());
+        let shown = bank.shows(&token).await.unwrap();
+        assert_eq!(shown.accounts, PermittedAccounts::Only(["a1".parse().unwrap()].into()));
         if consents {
             bank.world.links(&bank.ann, &app("budget"), 1);
             let told = bank.told("budget", ApplicationLinkEvent::Linked);
@@ -290,6 +309,7 @@ async fn what_is_connected_after_the_last_unlink_reads_by_a_token_that_lives() {
         assert_eq!(bank.records.token(&bank.ann).await.unwrap(), None, "{connects_first}");
         let items = bank.world.with(|state| state.items.len());
         assert_eq!(items, usize::from(connects_first), "one that is being connected stays");
+        let _consent = bank.agrees();
         bank.portal.connect(&bank.ann, &target, None).await.unwrap();
         assert_eq!(bank.living().await, 1, "{connects_first}");
     }
@@ -298,8 +318,26 @@ async fn what_is_connected_after_the_last_unlink_reads_by_a_token_that_lives() {
 #[tokio::test(start_paused = true)]
 async fn giving_up_ends_the_token_at_once() {
     let bank = bank();
+    let _agreed = bank.agrees();
     bank.portal.connect(&bank.ann, &TargetApplicationToken::new("t"), None).await.unwrap();
     assert!(bank.portal.give_up(&bank.ann).await.unwrap());
+    assert_eq!(bank.living().await, 0);
+}
+
+/// The import failed, so Plaid has no Item; it may have the token.
+#[tokio::test(start_paused = true)]
+async fn giving_up_ends_the_token_of_an_import_that_failed() {
+    let bank = bank();
+    let consent = bank.agrees();
+    bank.world.network(|_, path| match path == "/item/import" {
+        true => Fate::AnswerIsLost,
+        false => Fate::Arrives,
+    });
+    let target = TargetApplicationToken::new("t");
+    bank.portal.connect(&bank.ann, &target, None).await.unwrap_err();
+    drop(consent);
+    assert!(bank.living().await > 0);
+    assert!(!bank.portal.give_up(&bank.ann).await.unwrap());
     assert_eq!(bank.living().await, 0);
 }
 
@@ -307,6 +345,7 @@ async fn giving_up_ends_the_token_at_once() {
 #[tokio::test(start_paused = true)]
 async fn giving_up_ends_no_consent() {
     let bank = bank();
+    let _agreed = bank.agrees();
     bank.portal.connect(&bank.ann, &TargetApplicationToken::new("t"), None).await.unwrap();
     let consent = bank.consent().await;
     assert!(bank.portal.give_up(&bank.ann).await.unwrap());
