@@ -48,7 +48,7 @@ pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
     // The last row, so that the strict reader has read all others in vain.
     let mut bad = String::from_utf8_lossy(&good).into_owned();
     if let Some(at) = bad.rfind("\"amount\":\"") {
-        bad.insert_str(at + 10, "+");
+        bad.insert(at + 10, '+');
     }
     let read = |bytes: &[u8]| {
         tolerant::decode::<TransactionsResponse>(bytes, &Limits::default()).expect("a page")

@@ -116,8 +116,7 @@ pub(crate) fn circuit(institution: &InstitutionId, open: bool) {
 
 /// How far this machine's clock is ahead of the store's.
 pub(crate) fn clock_skew(ahead: TimeDelta) {
-    let millis = i32::try_from(ahead.num_milliseconds()).unwrap_or(i32::MAX);
-    ::metrics::gauge!("px_clock_skew_seconds").set(f64::from(millis) / 1000.0);
+    ::metrics::gauge!("px_clock_skew_seconds").set(ahead.as_seconds_f64());
 }
 
 /// An Item is deferred because its leases ran out again and again.

@@ -166,11 +166,12 @@ impl Form {
             return Self::Empty;
         }
         if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
-            let plain = encoding.as_bytes() == b"identity";
-            if !plain && !(mode.is_tolerant() && is_unpacked(encoding)) {
+            let is_plain = encoding.as_bytes() == b"identity";
+            let is_readable = is_plain || mode.is_tolerant() && is_unpacked(encoding);
+            if !is_readable {
                 return Self::Other("an encoding that was not asked for".into());
             }
-            if !plain {
+            if !is_plain {
                 let (name, rule) = (header::CONTENT_ENCODING, rule::CONTENT_ENCODING);
                 faults.push(Fault::of_header(name.as_str(), rule, "no such header"));
             }

@@ -236,7 +236,7 @@ mod tests {
             if now >= millis(flooded) {
                 // It comes again after 30 s, then every minute, as a sender does.
                 let age = now.saturating_sub(millis(flooded));
-                if age == Duration::ZERO || age.as_millis() % 30_000 == 0 {
+                if age == Duration::ZERO || age.as_millis().is_multiple_of(30_000) {
                     real = turns.arrive(origin(u32::MAX), now).or(real);
                 }
                 if let Some(ticket) = real {

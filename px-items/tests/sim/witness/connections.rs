@@ -131,7 +131,7 @@ impl Witness {
         let mut facts = self.facts();
         // What was promised to who has left is void.
         facts.promises.retain(|(item, told, _), _| {
-            let left = Some(&*told) == application;
+            let left = Some(told) == application;
             item != item_id || !(left || unlinked == Unlinked::ItemRemoved)
         });
         let Some(item) = facts.items.get_mut(item_id) else { return };
