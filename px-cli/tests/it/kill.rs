@@ -6,7 +6,7 @@
 
 use crate::{
     bank::{Bank, Call},
-    px::{Ended, Px, ended},
+    px::{Ended, Px, ended, real_pause},
 };
 use px_core::{Random as _, SeededRandom};
 use px_items::testing::postgres;
@@ -226,10 +226,4 @@ fn one_worker_at_a_time(calls: &[Call], killed: usize) {
         }
     }
     assert!(taken_over > 0, "the killed program held nothing");
-}
-
-/// The program runs in real time, so it is killed in real time.
-#[allow(clippy::disallowed_methods, reason = "the program under test is another process")]
-async fn real_pause(time: Duration) {
-    tokio::time::sleep(time).await;
 }

@@ -8,6 +8,7 @@ mod keys;
 mod kill;
 mod link;
 mod px;
+mod restore;
 mod review;
 mod run;
 mod usage;

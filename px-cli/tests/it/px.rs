@@ -172,3 +172,9 @@ pub(crate) fn is_private(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(file).unwrap().permissions().mode() & 0o077 == 0
 }
+
+/// A pause in real time, in which the program runs.
+#[allow(clippy::disallowed_methods, reason = "the program under test is another process")]
+pub(crate) async fn real_pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
-use px_core::SystemRandom;
+use px_core::{ManualClock, SystemRandom};
 use px_items::{
     connection::Connection,
     item::State,
@@ -321,6 +321,31 @@ async fn a_file_of_another_build_says_so() {
     let error = SqliteStore::open(&file, options()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Schema);
     assert!(error.to_string().contains("another build"), "{error}");
+}
+
+/// The machine's clock was days ahead when a worker took an Item; the worker is gone, the clock is right.
+#[tokio::test]
+async fn opening_ends_leases_that_run_for_longer_than_any_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let keys = FileKeys::generate("k", Arc::new(SystemRandom)).unwrap();
+    let open = async |at: DateTime<Utc>| {
+        let mut options = with_keys(keys.clone());
+        options.clock = Arc::new(ManualClock::new(at));
+        SqliteStore::open(&file, options).await.unwrap()
+    };
+    let days_ahead = later(3 * 24 * 60);
+    let store = open(days_ahead).await;
+    store.link(link("anna", "1")).await.unwrap();
+    let until = days_ahead + chrono::TimeDelta::minutes(10);
+    assert_eq!(store.claim(days_ahead, until, 1).await.unwrap().len(), 1);
+    drop(store);
+    let store = open(later(1)).await;
+    assert_eq!(store.claim(later(2), later(12), 1).await.unwrap().len(), 1);
+    drop(store);
+    // A lease that may be somebody's stays.
+    let store = open(later(3)).await;
+    assert_eq!(store.claim(later(3), later(13), 1).await.unwrap().len(), 0);
 }
 
 /// The statements of version 0.1.0, kept as text: that version may have the file open while this one
