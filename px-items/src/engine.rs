@@ -17,7 +17,6 @@ mod revoke;
 mod run;
 mod session;
 mod settings;
-mod skew;
 mod tokens;
 mod work;
 
@@ -33,6 +32,7 @@ use crate::{
     metrics,
     partners::Partners,
     schedule,
+    skew::ClockGuard,
     store::{ItemRecord, Store},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -41,7 +41,6 @@ use observe::Nobody;
 use px_core::{Clock, Random, SystemClock, SystemRandom};
 use px_types::ItemId;
 use restore::Restore;
-use skew::SkewGuard;
 use std::{
     fmt,
     future::Future,
@@ -66,7 +65,7 @@ struct Inner {
     observer: Arc<dyn Observer>,
     settings: Settings,
     gates: Arc<Gates>,
-    skew: SkewGuard,
+    clock_guard: ClockGuard,
     restore: Option<Arc<Restore>>,
     updates: review::PendingCounts,
     stopping: AtomicBool,
@@ -115,7 +114,7 @@ impl EngineBuilder {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         let restore = self.settings.after_restore.as_ref();
         let restore = restore.map(|settings| Restore::new(settings, Arc::clone(&self.clock)));
-        let skew = SkewGuard::new(Arc::clone(&self.clock));
+        let clock_guard = ClockGuard::new(Arc::clone(&self.store), Arc::clone(&self.clock));
         let permits = Permits::new(Arc::clone(&self.store), &*random, self.settings.lease);
         Engine(Arc::new(Inner {
             gates: Gates::new(self.settings.circuit.clone(), clock, random, permits),
@@ -125,7 +124,7 @@ impl EngineBuilder {
             random: self.random,
             observer: self.observer,
             settings: self.settings,
-            skew,
+            clock_guard,
             restore,
             updates: review::PendingCounts::default(),
             stopping: AtomicBool::new(false),
@@ -188,6 +187,11 @@ impl Engine {
 impl Inner {
     fn lease_end(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + TimeDelta::from_std(self.settings.lease).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// Whether this machine's clock agrees with the store's. If not, no Item may be worked on.
+    async fn clock_is_right(&self) -> bool {
+        self.clock_guard.is_right(self.settings.lease).await
     }
 
     fn observe(&self, event: Observed) {

@@ -99,6 +99,7 @@ pub mod partners;
 pub mod plan;
 pub mod review;
 pub mod schedule;
+mod skew;
 pub mod store;
 pub mod sync;
 #[cfg(feature = "testing")]

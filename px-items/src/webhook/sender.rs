@@ -13,7 +13,7 @@ use self::{
     desk::{Desk, Endpoint, Look},
 };
 use super::Signer;
-use crate::{partners::Partners, store::Store};
+use crate::{partners::Partners, skew::ClockGuard, store::Store};
 use px_core::{Clock, HttpLimits, HttpTransport, Random, SystemClock, SystemRandom};
 use px_types::{ApplicationId, ClientId};
 use std::{
@@ -70,6 +70,9 @@ impl Default for SenderSettings {
 /// An endpoint (an application and its host, or a partner) that keeps failing is probed and not called for
 /// each of its webhooks; one that is slow has a few lanes of its own. Others wait for neither.
 ///
+/// While the machine's clock and the store's differ by more than a quarter of
+/// [`lease`](SenderSettings::lease), nothing is sent.
+///
 /// The transport is to reach public addresses only
 /// ([`public_addresses_only`](px_core::is_public)),
 /// since applications choose the addresses, and is to follow no redirect.
@@ -106,6 +109,7 @@ struct Inner {
     random: Arc<dyn Random>,
     settings: SenderSettings,
     limits: HttpLimits,
+    clock_guard: ClockGuard,
     circuits: Mutex<BTreeMap<Endpoint, Circuit>>,
 }
 
@@ -233,6 +237,7 @@ impl SenderBuilder {
         let mut limits = HttpLimits::default();
         limits.request_timeout = self.settings.answer;
         limits.max_body_bytes = BODY;
+        let clock_guard = ClockGuard::new(Arc::clone(&self.store), Arc::clone(&self.clock));
         Sender(Arc::new(Inner {
             store: self.store,
             transport: self.transport,
@@ -243,12 +248,19 @@ impl SenderBuilder {
             random: self.random,
             settings: self.settings,
             limits,
+            clock_guard,
             circuits: Mutex::default(),
         }))
     }
 }
 
 impl Inner {
+    /// Whether this machine's clock agrees with the store's. If not, nothing may be sent or planned:
+    /// a webhook that looks days old would be given up.
+    async fn clock_is_right(&self) -> bool {
+        self.clock_guard.is_right(self.settings.lease).await
+    }
+
     fn circuits(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Circuit>> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The engine over a store in memory and a bank that does what a test wants.
 
 pub(crate) mod bank;
-mod clock;
+pub(crate) mod clock;
 mod faults;
 mod initial;
 mod partner;

@@ -145,6 +145,9 @@ impl Desk {
             return Look::Full;
         }
         let limit = batch.min(room);
+        if !self.inner.clock_is_right().await {
+            return Look::Done;
+        }
         let now = self.inner.clock.now();
         let leased_until = now + settings.lease;
         let claimed = match self.inner.store.claim_webhooks(due, leased_until, limit).await {
@@ -196,6 +199,7 @@ impl Desk {
                 self.settlements.push(WebhookSettlement::new(flight.webhook, again_at));
             }
             Next::HandBack => self.back.push((flight.webhook, self.inner.spread(NO_KEY))),
+            Next::Leave => {}
         }
     }
 
@@ -221,6 +225,9 @@ impl Desk {
 
     /// Sends what may be sent now, and gives back what may not.
     async fn begin(&mut self) {
+        if !self.inner.clock_is_right().await {
+            return self.flush().await;
+        }
         let now = self.inner.clock.now();
         let mut endpoints: Vec<_> = self
             .lanes
@@ -299,11 +306,13 @@ impl Desk {
 
     /// Tells the store what is given back or given up unsent.
     async fn flush(&mut self) {
-        if !self.back.is_empty() {
-            let back = std::mem::take(&mut self.back);
-            if let Err(error) = self.inner.store.hand_back_webhooks(&back).await {
-                tracing::warn!(%error, "webhooks stay held until their lease ends");
-            }
+        let back = std::mem::take(&mut self.back);
+        // By a wrong clock they would be due at a wrong time; their lease ends by itself.
+        if !back.is_empty()
+            && self.inner.clock_is_right().await
+            && let Err(error) = self.inner.store.hand_back_webhooks(&back).await
+        {
+            tracing::warn!(%error, "webhooks stay held until their lease ends");
         }
         if !self.settlements.is_empty() {
             let settlements = std::mem::take(&mut self.settlements);
@@ -329,6 +338,8 @@ enum Next {
     Settle(Option<DateTime<Utc>>),
     /// This process cannot send it. The attempt does not count.
     HandBack,
+    /// It failed while the machine's clock was wrong: it is sent again when its lease has ended.
+    Leave,
 }
 
 /// Makes one attempt to deliver a webhook.
@@ -347,6 +358,10 @@ async fn fly(
     );
     let next = async {
         let outcome = delivery::attempt(&inner, &webhook).await;
+        let failed = matches!(outcome, Outcome::Failed { .. } | Outcome::NoPartner);
+        if failed && !inner.clock_is_right().await {
+            return Next::Leave;
+        }
         inner.learn(&endpoint, &outcome);
         report(&inner, &webhook, outcome)
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use px_core::{Clock, SeededRandom, SystemClock};
+use px_core::{Clock, SeededRandom};
 use px_items::{
     engine::{Engine, EngineErrorKind, Settings},
     item::State,
@@ -22,13 +22,19 @@ use std::{
 
 /// A clock whose calendar is set apart from its steady time.
 #[derive(Clone, Debug)]
-struct WrongClock {
-    right: Arc<SystemClock>,
+pub(crate) struct WrongClock {
+    right: Arc<dyn Clock>,
     ahead_millis: Arc<AtomicI64>,
 }
 
 impl WrongClock {
-    fn set_ahead(&self, ahead: TimeDelta) {
+    pub(crate) fn new(right: Arc<dyn Clock>, ahead: TimeDelta) -> Self {
+        let clock = Self { right, ahead_millis: Arc::default() };
+        clock.set_ahead(ahead);
+        clock
+    }
+
+    pub(crate) fn set_ahead(&self, ahead: TimeDelta) {
         self.ahead_millis.store(ahead.num_milliseconds(), Ordering::Relaxed);
     }
 }
@@ -50,8 +56,7 @@ impl Clock for WrongClock {
 
 /// A machine of a world, with a clock of its own.
 fn machine(world: &World, ahead: TimeDelta) -> (Engine, WrongClock) {
-    let clock = WrongClock { right: Arc::clone(&world.clock), ahead_millis: Arc::default() };
-    clock.set_ahead(ahead);
+    let clock = WrongClock::new(Arc::clone(&world.clock) as _, ahead);
     let partner = Partner::new(world.bank.client(Arc::new(clock.clone())));
     let partners = FixedPartners::new().with("bank".parse().unwrap(), partner);
     let engine = Engine::builder(Arc::clone(&world.store) as _, Arc::new(partners))

@@ -4,6 +4,9 @@ use super::{
     at, kid,
     world::{Answer, START, Seen, World, connection, news},
 };
+use crate::engine::clock::WrongClock;
+use chrono::TimeDelta;
+use px_core::Clock as _;
 use px_items::store::Store as _;
 use px_items::webhook::{SenderSettings, SigningKey};
 use std::{
@@ -337,4 +340,66 @@ async fn a_poll_finds_what_another_process_put_there_under_load_too() {
     world.pass(2).await;
     assert!(world.seen().iter().any(|seen| seen.url.contains("late")));
     running.await.unwrap();
+}
+
+/// A quarter of a lease is 30 s.
+#[tokio::test(start_paused = true)]
+async fn a_machine_sends_nothing_while_its_clock_is_wrong() {
+    for ahead in [
+        TimeDelta::days(3),
+        TimeDelta::hours(25),
+        TimeDelta::milliseconds(30_001),
+        TimeDelta::milliseconds(-30_001),
+        TimeDelta::days(-2),
+    ] {
+        let world = World::new(|seen| match seen.second {
+            ..600 => Answer::Status(500),
+            _ => Answer::Status(200),
+        });
+        world.queue("app", 1).await;
+        let clock = WrongClock::new(world.clock.clone(), ahead);
+        let transport = Arc::new(world.net().clone());
+        let settings = SenderSettings::default();
+        let sender = world.sender_by(Arc::new(clock.clone()), transport, settings);
+        for _ in 0..60 {
+            sender.deliver_due().await;
+            world.pass(10).await;
+        }
+        assert_eq!((world.seen().len(), world.waiting().await), (0, 1), "{ahead}");
+        clock.set_ahead(TimeDelta::zero());
+        world.pass(11).await;
+        assert_eq!(sender.deliver_due().await, 1, "{ahead}");
+        assert_eq!(world.waiting().await, 0, "{ahead}");
+    }
+}
+
+/// The attempt fails, and by the clock that was set meanwhile the webhook is days old.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_is_not_given_up_because_a_clock_is_set() {
+    for ahead in [TimeDelta::days(2), TimeDelta::days(-2)] {
+        let set = Arc::new(std::sync::OnceLock::<WrongClock>::new());
+        let to_set = set.clone();
+        let world = World::new(move |seen| match seen.second {
+            0 => {
+                to_set.get().unwrap().set_ahead(ahead);
+                Answer::Status(500)
+            }
+            _ => Answer::Status(200),
+        });
+        world.queue("app", 1).await;
+        let clock = WrongClock::new(world.clock.clone(), TimeDelta::zero());
+        set.set(clock.clone()).unwrap();
+        let transport = Arc::new(world.net().clone());
+        let settings = SenderSettings::default();
+        let sender = world.sender_by(Arc::new(clock.clone()), transport, settings);
+        assert_eq!(sender.deliver_due().await, 1);
+        assert_eq!(world.waiting().await, 1, "{ahead}");
+        world.pass(60).await;
+        clock.set_ahead(TimeDelta::zero());
+        // Its lease of two minutes ends by itself.
+        world.pass(61).await;
+        assert_eq!(sender.deliver_due().await, 1, "{ahead}");
+        assert_eq!((world.seconds(), world.waiting().await), (vec![0, 121], 0), "{ahead}");
+        assert_eq!(clock.now(), world.now());
+    }
 }

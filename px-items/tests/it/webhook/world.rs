@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use http::{Request, Response, StatusCode, Uri};
 use px_client::oauth::TokenSet;
 use px_core::{
-    Clock, HttpLimits, HttpTransport, SeededRandom, SystemClock, TransportError, TransportErrorKind,
+    Clock, HttpLimits, HttpTransport, LocalClock, SeededRandom, SystemClock, TransportError,
+    TransportErrorKind,
 };
 use px_items::{
     connection::Connection,
@@ -113,7 +114,9 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(at(START)));
         let key = SigningKey::generate(kid("k1"), at(START)).unwrap();
         let net = Net { clock: clock.clone(), script: Arc::new(script), seen: Arc::default() };
-        let store = Arc::new(MemoryStore::new(Environment::Sandbox));
+        let shared = Arc::new(LocalClock::new(clock.clone()));
+        let store = MemoryStore::new(Environment::Sandbox).shared_clock(shared, clock.clone());
+        let store = Arc::new(store);
         Self { clock, store, signer: Arc::new(Signer::new(key)), net }
     }
 
@@ -130,8 +133,18 @@ impl World {
         transport: Arc<dyn HttpTransport>,
         settings: SenderSettings,
     ) -> Sender {
+        self.sender_by(self.clock.clone(), transport, settings)
+    }
+
+    /// A sender on a machine with that clock.
+    pub(crate) fn sender_by(
+        &self,
+        clock: Arc<dyn Clock>,
+        transport: Arc<dyn HttpTransport>,
+        settings: SenderSettings,
+    ) -> Sender {
         Sender::builder(self.store.clone(), transport, self.signer.clone())
-            .clock(self.clock.clone())
+            .clock(clock)
             .random(Arc::new(SeededRandom::new(1)))
             .settings(settings)
             .build()
