@@ -61,7 +61,7 @@ struct MyTokens;
 impl verify::TokenVerifier for MyTokens {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, verify::VerifyError> {
         if *token != AccessToken::new("demo-token") {
-            return Err(verify::VerifyError::Invalid);
+            return Err(verify::VerifyError::invalid());
         }
         let ann = "ann".parse().map_err(verify::VerifyError::unavailable)?;
         Ok(Arc::new(TokenGrant::new(ann, ScopeSet::defaults())))

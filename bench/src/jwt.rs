@@ -9,7 +9,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use px_core::{HttpLimits, HttpTransport, TransportError};
 use px_server::verify::{CachedVerifier, JwtVerifier, TokenVerifier};
 use rcgen::PublicKeyData as _;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 const ISSUER: &str = "https://login.bank.test";
 const AUDIENCE: &str = "https://px.bank.test";
@@ -52,7 +55,12 @@ impl Provider {
         let fetch = Arc::new(Keys(self.keys.clone()));
         let address = http::Uri::from_static("https://login.bank.test/jwks");
         let verifier = JwtVerifier::new(fetch, address, ISSUER, AUDIENCE);
-        Arc::new(verifier.expect("an https address").accounts_claim("accounts"))
+        Arc::new(
+            verifier
+                .expect("an https address")
+                .accounts_claim("accounts")
+                .cache_ttl(Duration::ZERO),
+        )
     }
 
     /// Remembers what was checked.

@@ -46,7 +46,7 @@
 //! impl TokenVerifier for MyTokens {
 //!     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
 //!         if *token != AccessToken::new("demo-token") {
-//!             return Err(VerifyError::Invalid);
+//!             return Err(VerifyError::invalid());
 //!         }
 //!         let ann = "ann".parse().map_err(VerifyError::unavailable)?;
 //!         Ok(Arc::new(TokenGrant::new(ann, ScopeSet::defaults())))

@@ -379,10 +379,15 @@ impl Inner {
         let context = TokenContext::of(&incoming.parts.extensions);
         let grant = match self.verifier.verify_call(&token, &context).await {
             Ok(grant) => grant,
-            Err(VerifyError::Invalid) => {
+            Err(VerifyError::Invalid(refusal)) => {
                 self.guards.failures.failed(incoming.address);
-                tracing::info!(request_id = &*incoming.request_id, "a token was refused");
+                let request_id = &*incoming.request_id;
+                tracing::info!(request_id, reason = %refusal, "a token was refused");
                 return Err(Answer::invalid_token());
+            }
+            Err(VerifyError::Misconfigured(problem)) => {
+                let error = crate::Error::unavailable().with_source(problem);
+                return Err(self.failed(&error, &incoming.request_id));
             }
             Err(VerifyError::Unavailable(source)) => {
                 let error = crate::Error::unavailable().with_source(source);

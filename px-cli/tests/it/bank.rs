@@ -360,10 +360,12 @@ struct Tokens(Bank);
 #[async_trait]
 impl TokenVerifier for Tokens {
     async fn verify(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
-        let name = token.expose().strip_prefix("token-").ok_or(VerifyError::Invalid)?;
+        let name = token.expose().strip_prefix("token-").ok_or_else(VerifyError::invalid)?;
         let users = self.0.0.users.lock().unwrap();
         match users.get(name) {
-            Some(User { trouble: Some(Trouble::Revoked), .. }) | None => Err(VerifyError::Invalid),
+            Some(User { trouble: Some(Trouble::Revoked), .. }) | None => {
+                Err(VerifyError::invalid())
+            }
             Some(_) => {
                 let user = UserId::new(name).unwrap();
                 Ok(Arc::new(TokenGrant::new(user, ScopeSet::defaults())))

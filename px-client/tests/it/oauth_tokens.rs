@@ -87,7 +87,7 @@ impl Bank {
     async fn shows(&self, token: &AccessToken) -> Option<Arc<TokenGrant>> {
         match self.oauth.verifier().verify(token).await {
             Ok(grant) => Some(grant),
-            Err(VerifyError::Invalid) => None,
+            Err(VerifyError::Invalid(_)) => None,
             Err(error) => panic!("{error:?}"),
         }
     }

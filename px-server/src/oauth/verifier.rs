@@ -37,7 +37,7 @@ impl TokenVerifier for OwnTokens {
             Some((found, Ok(grant))) => {
                 match oauth.parent_holds(&found.record).await.map_err(VerifyError::unavailable)? {
                     true => Ok(Arc::new(grant)),
-                    false => Err(VerifyError::Invalid),
+                    false => Err(VerifyError::invalid()),
                 }
             }
             Some((found, Err(refusal))) => {
@@ -51,9 +51,9 @@ impl TokenVerifier for OwnTokens {
                         "a revoked access token was used"
                     );
                 }
-                Err(VerifyError::Invalid)
+                Err(VerifyError::invalid())
             }
-            None => Err(VerifyError::Invalid),
+            None => Err(VerifyError::invalid()),
         }
     }
 }

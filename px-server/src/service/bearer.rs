@@ -1,21 +1,11 @@
-//! The token of a request, by the grammar of RFC 6750.
+//! The token of a request.
+//!
+//! RFC 6750 allows few characters in a token. Banks have tokens with others, `12|abc`: what such a
+//! token is worth is the verifier's matter, and a 401 would end it.
 
 use super::answer::Answer;
 use http::{HeaderMap, header};
 use px_types::AccessToken;
-
-/// The bytes that RFC 6750 allows in a token. A table, because every byte of every token is
-/// looked at.
-const GOOD_IN_TOKENS: [bool; 256] = {
-    let mut good = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        good[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-        byte += 1;
-    }
-    good
-};
 
 /// The token of the one `Authorization` header.
 pub(super) fn token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
@@ -27,19 +17,17 @@ pub(super) fn token(headers: &HeaderMap) -> Result<AccessToken, Answer> {
         }
         (Some(value), None) => value,
     };
-    let text = value.to_str().map_err(|_| Answer::invalid_token())?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let value = value.as_bytes();
+    let (scheme, token) =
+        value.split_at(value.iter().position(|b| *b == b' ').unwrap_or(value.len()));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Answer::no_token());
     }
-    // The grammar of RFC 6750 section 2.1.
-    let token = token.trim_start_matches(' ');
-    let good = |b: u8| GOOD_IN_TOKENS[usize::from(b)];
-    let padding_cut = token.trim_end_matches('=');
-    if padding_cut.is_empty() || !padding_cut.bytes().all(good) {
-        return Err(Answer::invalid_token());
+    // What is no text cannot be a token, and an empty one is none.
+    match std::str::from_utf8(token.trim_ascii()) {
+        Ok(token) if !token.is_empty() => Ok(AccessToken::new(token)),
+        _ => Err(Answer::invalid_token()),
     }
-    Ok(AccessToken::new(token))
 }
 
 #[cfg(test)]
@@ -63,7 +51,15 @@ mod tests {
         assert_eq!(status(&[("authorization", "Basic eDp5")]), Err(401));
         assert_eq!(status(&[("authorization", "bearer a.b-c=")]), Ok(AccessToken::new("a.b-c=")));
         assert_eq!(status(&[("authorization", "Bearer ")]), Err(401));
-        assert_eq!(status(&[("authorization", "Bearer a b")]), Err(401));
+        for token in ["12|abc", "a b", "{1}", "a=b", "ü", "==="] {
+            let value = HeaderValue::from_bytes(format!("Bearer  {token}").as_bytes()).unwrap();
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+            let read = super::token(&headers).map_err(|answer| answer.status.as_u16());
+            assert_eq!(read, Ok(AccessToken::new(token)));
+        }
+        let no_text = HeaderValue::from_bytes(b"Bearer \xff").unwrap();
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, no_text)]);
+        assert!(super::token(&headers).is_err());
         assert_eq!(
             status(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]),
             Err(400)

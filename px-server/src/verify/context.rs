@@ -1,6 +1,6 @@
 //! What is known of the call that carries a token.
 
-use super::VerifyError;
+use super::{Misconfiguration, Refusal, VerifyError};
 use crate::{
     TokenGrant,
     guard::{CallerAddr, PeerCertificate},
@@ -32,18 +32,19 @@ impl TokenContext {
     ///
     /// # Errors
     /// [`VerifyError::Invalid`] if the peer showed another certificate or none;
-    /// [`VerifyError::Unavailable`] if the server asks for none, which is a fault of its set-up.
+    /// [`VerifyError::Misconfigured`] if the server asks for none, which is a fault of its set-up.
     pub fn check_binding(&self, grant: &TokenGrant) -> Result<(), VerifyError> {
         let Some(bound_to) = &grant.certificate_thumbprint else { return Ok(()) };
         match &self.certificate {
             PeerCertificate::NotRequested => {
-                let text = "the token is bound to a certificate, and the server asks for none";
-                Err(VerifyError::unavailable(text))
+                let problem = "the token is bound to a certificate, and the server asks for none";
+                let setting = "of the server for client certificates";
+                Err(VerifyError::Misconfigured(Misconfiguration::new(setting, problem)))
             }
-            PeerCertificate::Missing => Err(VerifyError::Invalid),
+            PeerCertificate::Missing => Err(VerifyError::Invalid(Refusal::Certificate)),
             PeerCertificate::Presented(certificate) => {
                 let same = constant_time_eq(certificate.thumbprint(), bound_to);
-                if same { Ok(()) } else { Err(VerifyError::Invalid) }
+                if same { Ok(()) } else { Err(VerifyError::Invalid(Refusal::Certificate)) }
             }
         }
     }

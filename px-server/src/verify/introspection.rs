@@ -1,6 +1,13 @@
 //! Tokens of the partner's identity provider, checked by asking it (RFC 7662).
 
-use super::{TokenContext, TokenVerifier, VerifierBuildError, VerifyError, claims, provider};
+use super::{
+    TokenContext, TokenVerifier, VerifierBuildError, VerifyError,
+    cache::GrantCache,
+    claims::{self, Origin, Rules},
+    profile::TokenProfile,
+    provider,
+    refusal::{Experience, Fault, Refusal},
+};
 use crate::TokenGrant;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -26,14 +33,19 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const MAX_INACTIVE_TTL: TimeDelta = TimeDelta::seconds(10);
 /// Maximum number of tokens that are remembered as inactive.
 const MAX_INACTIVE: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// The setting with the address of the introspection endpoint.
+const ENDPOINT: &str = "`endpoint`";
 /// Maximum number of calls to the provider at once, unless set.
 const MAX_OPEN_CALLS: usize = 64;
 
-/// Checks each token with the identity provider.
+/// Checks tokens by asking the identity provider.
 ///
-/// Wrap it in a [`CachedVerifier`](super::CachedVerifier) with a time to live of a few
-/// seconds. `sub` is the principal. Whatever is not a clear response (a fault, another status
-/// than 200, junk) is [`VerifyError::Unavailable`]: a provider that stumbles ends no token.
+/// The form of the responses is a [`TokenProfile`]; unless [`profile`](Self::profile) is called it
+/// is that of RFC 7662. Whatever is not a clear response (a fault, another status than 200, junk)
+/// is no refusal: a provider that stumbles ends no token.
+///
+/// Good tokens are remembered for 10 s ([`cache_ttl`](Self::cache_ttl)): for that long a revocation
+/// at the provider may go unnoticed.
 ///
 /// Strangers cannot use the provider up: calls for the same token at the same time are one call, a
 /// token that the provider said is inactive is remembered for 10 s, and at most 64 calls are open
@@ -42,18 +54,22 @@ const MAX_OPEN_CALLS: usize = 64;
 ///
 /// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is good for calls of a peer
 /// that shows it; one that is bound to anything else is invalid.
+///
+/// Contract: `px.md` section 4.1; RFC 7662.
 pub struct IntrospectionVerifier {
     transport: Arc<dyn HttpTransport>,
     endpoint: Uri,
     authorization: HeaderValue,
     clock: Arc<dyn Clock>,
+    profile: TokenProfile,
     audience: Option<String>,
     any_audience: bool,
     warned: Once,
-    accounts_claim: Option<String>,
     inactive_ttl: TimeDelta,
     open_calls: Semaphore,
     state: Mutex<State>,
+    cache: GrantCache,
+    experience: Experience,
 }
 
 #[derive(Debug)]
@@ -67,14 +83,12 @@ struct State {
 }
 
 /// What a call to the provider gave, for all who wait for it.
-#[derive(Clone, Debug)]
-enum Outcome {
-    Good(Arc<TokenGrant>),
-    /// The provider said so, and nothing else.
-    Inactive,
-    /// The token is active and not for this API.
-    Invalid,
-    Unavailable(Arc<str>),
+type Outcome = Result<Arc<TokenGrant>, Fault>;
+
+/// The provider said so, and nothing else.
+fn inactive() -> Fault {
+    let setting = "`endpoint`, and `id` of this client, which must be permitted to see the tokens";
+    Fault::Suspect(setting, Refusal::Inactive)
 }
 
 impl fmt::Debug for IntrospectionVerifier {
@@ -113,7 +127,9 @@ impl IntrospectionVerifier {
             audience: None,
             any_audience: false,
             warned: Once::new(),
-            accounts_claim: None,
+            profile: TokenProfile::default(),
+            cache: GrantCache::new(),
+            experience: Experience::default(),
             inactive_ttl: MAX_INACTIVE_TTL,
             open_calls: Semaphore::new(MAX_OPEN_CALLS),
             state: Mutex::new(State {
@@ -122,6 +138,13 @@ impl IntrospectionVerifier {
                 generation: 0,
             }),
         })
+    }
+
+    /// The form of the responses: a [`Preset`](super::Preset), or a profile of your own.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<TokenProfile>) -> Self {
+        self.profile = profile.into();
+        self
     }
 
     /// Refuses tokens whose `aud` does not name the partner's API.
@@ -150,6 +173,30 @@ impl IntrospectionVerifier {
         self
     }
 
+    /// Time for which a good token is remembered; 10 s by default, 0 for none.
+    #[must_use]
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.cache.set_ttl(ttl);
+        self
+    }
+
+    /// Maximum number of good tokens that are remembered; 10,000 by default.
+    #[must_use]
+    pub fn cache_capacity(self, tokens: usize) -> Self {
+        self.cache.set_capacity(tokens);
+        self
+    }
+
+    /// Forgets a good token, because it was revoked.
+    pub fn purge_token(&self, token: &AccessToken) {
+        self.cache.purge_token(token);
+    }
+
+    /// Forgets all good tokens.
+    pub fn purge_all(&self) {
+        self.cache.purge_all();
+    }
+
     /// Maximum number of calls to the provider at once; 64 by default. Further ones wait.
     #[must_use]
     pub fn max_open_calls(mut self, calls: usize) -> Self {
@@ -170,17 +217,20 @@ impl IntrospectionVerifier {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the permitted accounts from a member of the answer, a list of account ids; an
-    /// answer without it permits none. Unless this is set, a token sees all accounts.
+    /// Takes the permitted accounts from a member of the response, a list of account ids; a
+    /// response without it permits none. Unless this is set, a token sees all accounts.
+    ///
+    /// This is [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
     #[must_use]
     pub fn accounts_claim(mut self, name: impl Into<String>) -> Self {
-        self.accounts_claim = Some(name.into());
+        self.profile.accounts_claim = Some(name.into());
         self
     }
 
     /// Takes the time from elsewhere than the machine.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.cache.set_clock(Arc::clone(&clock));
         self.clock = clock;
         self
     }
@@ -201,13 +251,13 @@ impl IntrospectionVerifier {
     /// What the provider says of a token, by one call for all who ask at the same time.
     async fn outcome(&self, token: &AccessToken) -> Outcome {
         if token.expose().len() > MAX_TOKEN_BYTES {
-            return Outcome::Invalid;
+            return Err(Fault::Refused(Refusal::TooLong));
         }
         let key = *Digest::of(token.expose()).as_bytes();
         let (call, generation) = {
             let (now, mut state) = (self.clock.now(), self.state());
             match state.inactive.get(&key) {
-                Some(until) if now < *until => return Outcome::Inactive,
+                Some(until) if now < *until => return Err(inactive()),
                 Some(_) => {
                     state.inactive.pop(&key);
                 }
@@ -220,7 +270,8 @@ impl IntrospectionVerifier {
         let mut state = self.state();
         if state.under_way.get(&key).is_some_and(|known| Arc::ptr_eq(known, &call)) {
             state.under_way.remove(&key);
-            if matches!(outcome, Outcome::Inactive) && state.generation == generation {
+            let is_inactive = matches!(outcome, Err(Fault::Suspect(_, Refusal::Inactive)));
+            if is_inactive && state.generation == generation {
                 let until = self.clock.now() + self.inactive_ttl;
                 state.inactive.put(key, until);
             }
@@ -229,54 +280,51 @@ impl IntrospectionVerifier {
     }
 
     async fn call(&self, token: &AccessToken) -> Outcome {
-        let unavailable = |error: &dyn fmt::Display| Outcome::Unavailable(error.to_string().into());
         let permit =
             tokio::time::timeout(provider::REQUEST_TIMEOUT, self.open_calls.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
-            return Outcome::Unavailable("too many calls to the identity provider are open".into());
+            let why = "too many calls to the identity provider are open";
+            return Err(Fault::Unavailable(why.into()));
         };
-        let request = match self.request(token) {
-            Ok(request) => request,
-            Err(error) => return unavailable(&error),
-        };
-        match provider::send(&*self.transport, request).await {
-            Ok(body) => self.read(&body).unwrap_or_else(|junk| Outcome::Unavailable(junk.into())),
-            Err(error) => unavailable(&error),
-        }
+        let request = self.request(token).map_err(|error| Fault::unavailable(&error))?;
+        let body = provider::send(&*self.transport, request, ENDPOINT).await?;
+        self.read(&body).map(Arc::new)
     }
 
-    /// Reads a response. An error says what makes it none.
-    fn read(&self, body: &[u8]) -> Result<Outcome, &'static str> {
+    /// Reads a response.
+    fn read(&self, body: &[u8]) -> Result<TokenGrant, Fault> {
         // The source of a JSON error may quote the response, which describes a person.
-        let answer: claims::Claims = serde_json::from_slice(body)
-            .map_err(|_| "the introspection answer is not a JSON object")?;
-        match answer.get("active").and_then(Value::as_bool) {
+        let response: claims::Claims = serde_json::from_slice(body).map_err(|_| {
+            Fault::setting(ENDPOINT, "the introspection response is not a JSON object")
+        })?;
+        match response.get("active").and_then(Value::as_bool) {
             Some(true) => {}
-            Some(false) => return Ok(Outcome::Inactive),
-            None => return Err("the introspection answer does not say `active`"),
+            Some(false) => return Err(inactive()),
+            None => {
+                let problem = "the introspection response does not say `active`";
+                return Err(Fault::setting(ENDPOINT, problem));
+            }
         }
-        let moment = |name| {
-            claims::moment(&answer, name)
-                .map_err(|()| "the introspection answer has a time that is none")
+        let rules = Rules {
+            profile: &self.profile,
+            issuer: None,
+            audience: self.audience.as_deref(),
+            leeway: TimeDelta::zero(),
+            now: self.clock.now(),
         };
-        let (now, expires, begins) = (self.clock.now(), moment("exp")?, moment("nbf")?);
-        if expires.is_some_and(|at| now >= at) || begins.is_some_and(|at| now < at) {
-            return Ok(Outcome::Invalid);
-        }
-        let bearer = claims::text(&answer, "token_type")
-            .is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
-        let meant = match &self.audience {
-            Some(audience) => claims::names(&answer, "aud", audience),
-            None => true,
-        };
-        let (true, true, Ok(bound_to)) = (bearer, meant, claims::binding(&answer)) else {
-            return Ok(Outcome::Invalid);
-        };
-        let grant = claims::grant(&answer, self.accounts_claim.as_deref());
-        let mut grant = grant.ok_or("the introspection answer names no principal in `sub`")?;
-        grant.expires_at = expires;
-        grant.certificate_thumbprint = bound_to;
-        Ok(Outcome::Good(Arc::new(grant)))
+        rules.grant(&Origin::Introspection, &response)
+    }
+
+    async fn verify_now(
+        &self,
+        token: &AccessToken,
+        context: &TokenContext,
+    ) -> Result<Arc<TokenGrant>, VerifyError> {
+        let grant = self.outcome(token).await;
+        let grant = grant.map_err(|fault| self.experience.judge(fault))?;
+        self.experience.accepted();
+        context.check_binding(&grant)?;
+        Ok(grant)
     }
 
     fn warn_of_any_audience(&self) {
@@ -303,13 +351,6 @@ impl TokenVerifier for IntrospectionVerifier {
         context: &TokenContext,
     ) -> Result<Arc<TokenGrant>, VerifyError> {
         self.warn_of_any_audience();
-        match self.outcome(token).await {
-            Outcome::Good(grant) => {
-                context.check_binding(&grant)?;
-                Ok(grant)
-            }
-            Outcome::Inactive | Outcome::Invalid => Err(VerifyError::Invalid),
-            Outcome::Unavailable(why) => Err(VerifyError::unavailable(&*why)),
-        }
+        self.cache.verify_call(token, context, self.verify_now(token, context)).await
     }
 }

@@ -1,18 +1,21 @@
-//! Tokens of the partner's identity provider that carry their claims: JWTs by RFC 9068,
-//! checked as RFC 8725 asks.
+//! Tokens of the partner's identity provider that carry their claims: JWTs, checked as RFC 8725
+//! asks.
 
 use super::{
     TokenContext, TokenVerifier, VerifierBuildError, VerifyError,
-    claims::{self, Claims},
-    jwks::{Found, Jwks},
+    cache::GrantCache,
+    claims::{Claims, Origin, Rules},
+    jwks::{self, Checked, Jwks},
+    profile::TokenProfile,
     provider,
+    refusal::{Experience, Fault, Refusal, shown},
 };
 use crate::TokenGrant;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use http::Uri;
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
 use px_core::{Clock, HttpTransport, SystemClock};
 use px_types::AccessToken;
 use serde_json::Value;
@@ -29,20 +32,48 @@ const LEEWAY: TimeDelta = TimeDelta::seconds(10);
 pub enum JwtAlgorithm {
     /// ECDSA over P-256.
     Es256,
-    /// RSA, PKCS #1 v1.5.
+    /// ECDSA over P-384.
+    Es384,
+    /// RSA, PKCS #1 v1.5, with SHA-256.
     Rs256,
-    /// RSA, PSS.
+    /// RSA, PKCS #1 v1.5, with SHA-384.
+    Rs384,
+    /// RSA, PKCS #1 v1.5, with SHA-512.
+    Rs512,
+    /// RSA, PSS, with SHA-256.
     Ps256,
+    /// RSA, PSS, with SHA-384.
+    Ps384,
+    /// RSA, PSS, with SHA-512.
+    Ps512,
     /// Ed25519.
     EdDsa,
 }
 
 impl JwtAlgorithm {
+    /// All algorithms, which are those that are accepted by default.
+    pub const ALL: [Self; 9] = [
+        Self::Es256,
+        Self::Es384,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::EdDsa,
+    ];
+
     fn inner(self) -> Algorithm {
         match self {
             Self::Es256 => Algorithm::ES256,
+            Self::Es384 => Algorithm::ES384,
             Self::Rs256 => Algorithm::RS256,
+            Self::Rs384 => Algorithm::RS384,
+            Self::Rs512 => Algorithm::RS512,
             Self::Ps256 => Algorithm::PS256,
+            Self::Ps384 => Algorithm::PS384,
+            Self::Ps512 => Algorithm::PS512,
             Self::EdDsa => Algorithm::EdDSA,
         }
     }
@@ -52,8 +83,13 @@ impl JwtAlgorithm {
 pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
     match algorithm {
         Algorithm::ES256 => Some("ES256"),
+        Algorithm::ES384 => Some("ES384"),
         Algorithm::RS256 => Some("RS256"),
+        Algorithm::RS384 => Some("RS384"),
+        Algorithm::RS512 => Some("RS512"),
         Algorithm::PS256 => Some("PS256"),
+        Algorithm::PS384 => Some("PS384"),
+        Algorithm::PS512 => Some("PS512"),
         Algorithm::EdDSA => Some("EdDSA"),
         _ => None,
     }
@@ -61,26 +97,56 @@ pub(super) fn name(algorithm: Algorithm) -> Option<&'static str> {
 
 /// Checks JWT access tokens with the keys that a provider publishes.
 ///
-/// `typ` must be `at+jwt`, `iss` and `aud` must be those given here, `exp` must be there;
-/// `sub` is the principal. The keys are kept for an hour and fetched anew when a token names
-/// an unknown one, at most once a minute. A token whose key cannot be had, or may have been
-/// published since, is [`VerifyError::Unavailable`], not invalid.
+/// The form of the tokens is a [`TokenProfile`]; unless [`profile`](Self::profile) is called it is
+/// that of RFC 9068. `iss` and `aud` must be those given here, and `exp` must be there. Claims are
+/// judged after the signature, so that what a stranger writes into a token says nothing about the
+/// settings.
 ///
 /// A token that is bound to a certificate (`cnf.x5t#S256` of RFC 8705) is good for calls of a peer
 /// that shows it; one that is bound to anything else is invalid.
 ///
-/// A provider that rotates its keys must name them: without `kid`, a token of a new key looks
-/// forged until the old set is an hour old.
+/// # Keys
 ///
-/// Contract: `px.md` section 4; RFC 7519, 8725, 9068.
+/// The keys are kept for an hour, and for a day if the provider cannot be reached. They are fetched
+/// again when a token does not fit them, at most once a minute; until then such a token is
+/// [`VerifyError::Unavailable`]. A token with an unknown `kid` is refused once the provider has not
+/// published that key for 10 minutes, and not within 10 minutes of a change of the keys. A provider
+/// may also leave `kid` out: then all of its keys that fit are tried, 10 at most.
+///
+/// # Caching
+///
+/// Verified tokens are remembered for 10 s ([`cache_ttl`](Self::cache_ttl)).
+///
+/// # Examples
+///
+/// ```no_run
+/// use px_core::HttpTransport;
+/// use px_server::verify::{JwtVerifier, Preset};
+/// use std::sync::Arc;
+///
+/// # fn example(transport: Arc<dyn HttpTransport>) -> Result<(), Box<dyn std::error::Error>> {
+/// // `Arc::new(px_core::ReqwestTransport::new()?)`, with the feature `reqwest` of `px-core`.
+/// let verifier = JwtVerifier::new(
+///     transport,
+///     "https://id.bank.example/realms/customers/protocol/openid-connect/certs".parse()?,
+///     "https://id.bank.example/realms/customers",
+///     "https://px.bank.example",
+/// )?
+/// .profile(Preset::Keycloak);
+/// # Ok(()) }
+/// ```
+///
+/// Contract: `px.md` section 4.1; RFC 7519, 8725, 9068.
 pub struct JwtVerifier {
     jwks: Jwks,
     issuer: String,
     audience: String,
+    profile: TokenProfile,
     algorithms: Vec<Algorithm>,
     clock: Arc<dyn Clock>,
     leeway: TimeDelta,
-    accounts_claim: Option<String>,
+    cache: GrantCache,
+    experience: Experience,
 }
 
 impl fmt::Debug for JwtVerifier {
@@ -95,6 +161,9 @@ impl fmt::Debug for JwtVerifier {
 impl JwtVerifier {
     /// Checks the tokens of an issuer for an audience, with the keys at an address.
     ///
+    /// The audience is what the provider writes into `aud` for the bank's PX API. The issuer is
+    /// compared letter by letter, with its port and its slash at the end.
+    ///
     /// # Errors
     /// If the address is neither https nor http on loopback.
     pub fn new(
@@ -108,14 +177,24 @@ impl JwtVerifier {
             jwks: Jwks::new(transport, jwks),
             issuer: issuer.into(),
             audience: audience.into(),
-            algorithms: vec![Algorithm::ES256],
+            profile: TokenProfile::default(),
+            algorithms: JwtAlgorithm::ALL.map(JwtAlgorithm::inner).to_vec(),
             clock: Arc::new(SystemClock::new()),
             leeway: LEEWAY,
-            accounts_claim: None,
+            cache: GrantCache::new(),
+            experience: Experience::default(),
         })
     }
 
-    /// The algorithms that the provider signs with; ES256 alone unless this is called.
+    /// The form of the tokens: a [`Preset`](super::Preset), or a profile of your own.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<TokenProfile>) -> Self {
+        self.profile = profile.into();
+        self
+    }
+
+    /// The algorithms that are accepted; all of [`JwtAlgorithm`] by default. A key is used only for
+    /// the algorithms of its kind, and for its own if the provider publishes that.
     #[must_use]
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = JwtAlgorithm>) -> Self {
         self.algorithms = algorithms.into_iter().map(JwtAlgorithm::inner).collect();
@@ -132,99 +211,176 @@ impl JwtVerifier {
 
     /// Takes the permitted accounts from a claim, a list of account ids; a token without it
     /// sees none. Unless this is set, a token sees all accounts.
+    ///
+    /// This is [`TokenProfile::accounts_claim`]; call it after [`profile`](Self::profile).
     #[must_use]
     pub fn accounts_claim(mut self, name: impl Into<String>) -> Self {
-        self.accounts_claim = Some(name.into());
+        self.profile.accounts_claim = Some(name.into());
         self
+    }
+
+    /// Time for which a verified token is remembered; 10 s by default, 0 for none.
+    #[must_use]
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.cache.set_ttl(ttl);
+        self
+    }
+
+    /// Maximum number of tokens that are remembered; 10,000 by default.
+    #[must_use]
+    pub fn cache_capacity(self, tokens: usize) -> Self {
+        self.cache.set_capacity(tokens);
+        self
+    }
+
+    /// Forgets a token that was verified.
+    pub fn purge_token(&self, token: &AccessToken) {
+        self.cache.purge_token(token);
+    }
+
+    /// Forgets all tokens that were verified.
+    pub fn purge_all(&self) {
+        self.cache.purge_all();
     }
 
     /// Takes the time from elsewhere than the machine.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.cache.set_clock(Arc::clone(&clock));
         self.clock = clock;
         self
     }
-
-    /// Reads what a token says of itself; nothing of it is believed yet.
-    fn header(&self, token: &str) -> Option<Header> {
-        if token.len() > MAX_TOKEN {
-            return None;
-        }
-        let header = decode(token.split('.').next()?)?;
-        let typ = claims::text(&header, "typ")?;
-        let access = ["at+jwt", "application/at+jwt"];
-        // `crit` names extensions that must be understood; none is here.
-        if !access.iter().any(|name| typ.eq_ignore_ascii_case(name)) || header.contains_key("crit")
-        {
-            return None;
-        }
-        let named = claims::text(&header, "alg")?;
-        let algorithm = self.algorithms.iter().find(|known| name(**known) == Some(named));
-        let key_id = match header.get("kid") {
-            None => None,
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(_) => return None,
-        };
-        Some(Header { algorithm: *algorithm?, key_id })
-    }
-
-    /// Checks the signature and then the claims.
-    fn grant(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<TokenGrant> {
-        let (message, signature) = token.rsplit_once('.')?;
-        let (_, payload) = message.split_once('.')?;
-        let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm);
-        if !verified.is_ok_and(|good| good) {
-            return None;
-        }
-        let claims = decode(payload)?;
-        let issued = claims::text(&claims, "iss") == Some(&self.issuer);
-        let meant = claims::names(&claims, "aud", &self.audience);
-        if !issued || !meant {
-            return None;
-        }
-        let now = self.clock.now();
-        let expires = claims::moment(&claims, "exp").ok()??;
-        let begins = claims::moment(&claims, "nbf").ok()?;
-        let ends = expires.checked_add_signed(self.leeway)?;
-        if now >= ends || begins.is_some_and(|at| now + self.leeway < at) {
-            return None;
-        }
-        let mut grant = claims::grant(&claims, self.accounts_claim.as_deref())?;
-        grant.expires_at = Some(ends);
-        grant.certificate_thumbprint = claims::binding(&claims).ok()?;
-        Some(grant)
-    }
 }
 
+/// What a token says of itself; nothing of it is believed yet.
 struct Header {
     algorithm: Algorithm,
     key_id: Option<String>,
+    typ: Option<String>,
+}
+
+impl JwtVerifier {
+    fn header(&self, token: &str) -> Result<Header, Fault> {
+        const KIND: &str = "of the identity provider for the format of access tokens, or use \
+                            an `IntrospectionVerifier`";
+        if token.len() > MAX_TOKEN {
+            return Err(Fault::Refused(Refusal::TooLong));
+        }
+        let parts = token.split('.').count();
+        let header = token.split('.').next().and_then(decode);
+        let header = match (header, parts) {
+            (Some(header), 3) => header,
+            (Some(header), 5) if header.contains_key("enc") => {
+                return Err(Fault::Suspect(KIND, Refusal::Encrypted));
+            }
+            _ => return Err(Fault::Suspect(KIND, Refusal::NotAJwt)),
+        };
+        // `crit` names extensions that must be understood; none is here.
+        if header.contains_key("crit") {
+            return Err(Fault::Refused(Refusal::Header { member: "crit" }));
+        }
+        let text = |name| header.get(name).and_then(Value::as_str);
+        let Some(named) = text("alg").filter(|named| !named.eq_ignore_ascii_case("none")) else {
+            return Err(Fault::Refused(Refusal::Header { member: "alg" }));
+        };
+        let key_id = match header.get("kid") {
+            None => None,
+            Some(Value::String(id)) => Some(id.clone()),
+            Some(_) => return Err(Fault::Refused(Refusal::Header { member: "kid" })),
+        };
+        let typ = text("typ").map(str::to_owned);
+        let accepted = self.algorithms.iter().find(|known| name(**known) == Some(named));
+        match accepted {
+            Some(algorithm) => Ok(Header { algorithm: *algorithm, key_id, typ }),
+            None => Err(algorithm_fault(named)),
+        }
+    }
+
+    /// Checks the signature, with keys fetched again if the known ones do not fit.
+    async fn check_signature(&self, header: &Header, token: &str) -> Result<(), Fault> {
+        let (message, signature) =
+            token.rsplit_once('.').ok_or(Fault::Refused(Refusal::NotAJwt))?;
+        let (id, algorithm) = (header.key_id.as_deref(), header.algorithm);
+        let check = |keys: &jwks::Keys| keys.check(id, algorithm, message.as_bytes(), signature);
+        let clock = &*self.clock;
+        let keys = self.jwks.keys(clock).await?;
+        if matches!(check(&keys), Checked::Good) {
+            return Ok(());
+        }
+        let again = self.jwks.keys_beyond(&keys, clock).await;
+        let checked = match &again {
+            Ok(keys) => check(keys),
+            Err(_) => check(&keys),
+        };
+        match (checked, again, id) {
+            (Checked::Good, ..) => Ok(()),
+            (Checked::Unknown, again, Some(id)) => {
+                if self.jwks.is_unknown_for_good(id, clock).await {
+                    let refusal = Refusal::UnknownKey { key_id: shown(id) };
+                    return Err(Fault::Suspect(jwks::SETTING, refusal));
+                }
+                again?;
+                let why = format!(
+                    "the token's `kid` is {:?}, which the provider may publish soon; if it does \
+                     not, check the setting {}",
+                    shown(id),
+                    jwks::SETTING
+                );
+                Err(Fault::Unavailable(why.into()))
+            }
+            (_, Err(fault), _) => Err(fault),
+            _ if self.jwks.changed_lately(clock).await => {
+                let why = "no key fits the token, and the provider changed its keys lately";
+                Err(Fault::Unavailable(why.into()))
+            }
+            (Checked::Unfit, ..) => Err(algorithm_fault(name(algorithm).unwrap_or_default())),
+            _ => Err(Fault::Refused(Refusal::Signature)),
+        }
+    }
+
+    async fn grant(&self, token: &str) -> Result<TokenGrant, Fault> {
+        let header = self.header(token)?;
+        self.check_signature(&header, token).await?;
+        let claims = token.split('.').nth(1).and_then(decode);
+        // The provider signed it, so this is its fault.
+        let claims = claims.ok_or_else(|| {
+            Fault::setting("of the identity provider", "the token's claims are not a JSON object")
+        })?;
+        let rules = Rules {
+            profile: &self.profile,
+            issuer: Some(&self.issuer),
+            audience: Some(&self.audience),
+            leeway: self.leeway,
+            now: self.clock.now(),
+        };
+        rules.grant(&Origin::Jwt { header_type: header.typ.as_deref() }, &claims)
+    }
+
+    async fn verify_now(
+        &self,
+        token: &AccessToken,
+        context: &TokenContext,
+    ) -> Result<Arc<TokenGrant>, VerifyError> {
+        let grant = self.grant(token.expose()).await;
+        let grant = grant.map_err(|fault| self.experience.judge(fault))?;
+        self.experience.accepted();
+        context.check_binding(&grant)?;
+        Ok(Arc::new(grant))
+    }
+}
+
+/// Shared secrets and algorithms that are not selected: of a stranger, or of a provider that is set
+/// up for them.
+fn algorithm_fault(named: &str) -> Fault {
+    Fault::Suspect(
+        "`algorithms`, or that of the identity provider for the algorithm of access tokens",
+        Refusal::Algorithm { found: shown(named) },
+    )
 }
 
 fn decode(part: &str) -> Option<Claims> {
     let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
     serde_json::from_slice(&bytes).ok()
-}
-
-impl JwtVerifier {
-    /// The grant of a token, whatever it is bound to.
-    async fn grant_of(&self, token: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
-        let token = token.expose();
-        let header = self.header(token).ok_or(VerifyError::Invalid)?;
-        let (id, algorithm) = (header.key_id.as_deref(), header.algorithm);
-        let clock = &*self.clock;
-        let unavailable = VerifyError::Unavailable;
-        let mut keys = self.jwks.keys(clock).await.map_err(unavailable)?;
-        if matches!(keys.find(id, algorithm), Found::Unknown) {
-            let beyond = self.jwks.keys_beyond(&keys, clock).await;
-            keys = beyond.map_err(unavailable)?;
-        }
-        let Found::Key(key) = keys.find(id, algorithm) else {
-            return Err(VerifyError::Invalid);
-        };
-        let grant = self.grant(token, &key.key, algorithm);
-        grant.map(Arc::new).ok_or(VerifyError::Invalid)
-    }
 }
 
 #[async_trait]
@@ -238,8 +394,6 @@ impl TokenVerifier for JwtVerifier {
         token: &AccessToken,
         context: &TokenContext,
     ) -> Result<Arc<TokenGrant>, VerifyError> {
-        let grant = self.grant_of(token).await?;
-        context.check_binding(&grant)?;
-        Ok(grant)
+        self.cache.verify_call(token, context, self.verify_now(token, context)).await
     }
 }

@@ -1,14 +1,16 @@
 //! Requests to the partner's identity provider.
 
-use super::VerifierBuildError;
+use super::{VerifierBuildError, refusal::Fault};
 use crate::clients::is_secure_url;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use px_core::{HttpLimits, HttpTransport};
-use std::{error::Error as StdError, time::Duration};
+use std::{fmt, time::Duration};
 
 /// Maximum size of a response of the identity provider, in bytes.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
+/// The setting that is wrong if the provider does not accept who asks.
+const CREDENTIALS: &str = "`id` and `secret` of this client at the identity provider";
 /// Time to the end of a response.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -20,28 +22,39 @@ pub(super) fn check_address(address: &Uri) -> Result<(), VerifierBuildError> {
     }
 }
 
-/// Sends a request and returns the body of its response.
+/// Sends a request and returns the body of its response. The setting is the one with the address.
 ///
 /// # Errors
-/// If there is no response within 5 s and 256 KiB, or its status is not 200.
+/// If there is no response within 5 s and 256 KiB, or its status is not 200. A status that a retry
+/// does not change names the setting that has to be corrected.
 pub(super) async fn send(
     transport: &dyn HttpTransport,
     request: Request<Bytes>,
-) -> Result<Bytes, Box<dyn StdError + Send + Sync>> {
+    setting: &'static str,
+) -> Result<Bytes, Fault> {
+    let unavailable = |error: &dyn fmt::Display| {
+        Fault::Unavailable(format!("{error}; the address is the setting {setting}").into())
+    };
     let mut limits = HttpLimits::default();
     limits.request_timeout = REQUEST_TIMEOUT;
     limits.max_body_bytes = MAX_RESPONSE_BYTES;
-    let response = tokio::time::timeout(REQUEST_TIMEOUT, transport.send(request, &limits))
-        .await
-        .map_err(|_| "the identity provider did not respond within 5 s")??;
+    let response = tokio::time::timeout(REQUEST_TIMEOUT, transport.send(request, &limits)).await;
+    let response = response
+        .map_err(|_| unavailable(&"the identity provider did not respond within 5 s"))?
+        .map_err(|error| unavailable(&format_args!("the identity provider: {error}")))?;
     let status = response.status();
     if status != StatusCode::OK {
-        return Err(format!("the identity provider responded with status {status}").into());
+        let problem = format!("the identity provider responded with status {status}");
+        return Err(match status.as_u16() {
+            400 | 401 | 403 => Fault::setting(CREDENTIALS, problem),
+            300..=399 | 404 | 405 | 410 => Fault::setting(setting, problem),
+            _ => unavailable(&problem),
+        });
     }
     let body = response.into_body();
     if body.len() > MAX_RESPONSE_BYTES {
         let text = format!("the identity provider's response exceeds {MAX_RESPONSE_BYTES} bytes");
-        return Err(text.into());
+        return Err(unavailable(&text));
     }
     Ok(body)
 }

@@ -411,7 +411,7 @@ impl TokenVerifier for Slow {
         if token.expose() == "slow" {
             std::future::pending::<()>().await;
         }
-        Err(VerifyError::Invalid)
+        Err(VerifyError::invalid())
     }
 }
 

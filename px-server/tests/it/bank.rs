@@ -107,7 +107,7 @@ impl TokenVerifier for Tokens {
             "odd" => ("u 1/ü", all),
             name @ ("panics" | "fails" | "down" | "refuses") => (name, all),
             "store-down" => return Err(VerifyError::unavailable("the token store is down")),
-            _ => return Err(VerifyError::Invalid),
+            _ => return Err(VerifyError::invalid()),
         };
         let mut grant = TokenGrant::new(UserId::new(user).unwrap(), scopes);
         if token.expose() == "one-account" {

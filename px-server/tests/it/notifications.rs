@@ -101,7 +101,7 @@ struct NoTokens;
 #[async_trait]
 impl TokenVerifier for NoTokens {
     async fn verify(&self, _: &AccessToken) -> Result<Arc<px_server::TokenGrant>, VerifyError> {
-        Err(VerifyError::Invalid)
+        Err(VerifyError::invalid())
     }
 }
 

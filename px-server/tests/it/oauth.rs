@@ -235,7 +235,7 @@ impl Bank {
     async fn lives(&self, token: &AccessToken) -> bool {
         match self.oauth.verifier().verify(token).await {
             Ok(_) => true,
-            Err(VerifyError::Invalid) => false,
+            Err(VerifyError::Invalid(_)) => false,
             Err(other) => panic!("{other}"),
         }
     }

@@ -1,6 +1,8 @@
 //! Verifiers of others' tokens: JWTs with a provider's keys, introspection, the cache.
 
 mod cache;
+mod misconfigured;
+mod presets;
 mod strangers;
 
 use base64::{
@@ -173,9 +175,16 @@ async fn verify(verifier: &dyn TokenVerifier, token: &str) -> Result<Arc<TokenGr
 async fn verdict(verifier: &dyn TokenVerifier, token: &str) -> &'static str {
     match verify(verifier, token).await {
         Ok(_) => "good",
-        Err(VerifyError::Invalid) => "invalid",
+        Err(VerifyError::Invalid(_)) => "invalid",
+        Err(VerifyError::Misconfigured(_)) => "misconfigured",
         Err(_) => "unavailable",
     }
+}
+
+/// A verifier that has accepted a token, so that what it refuses it refuses for good.
+async fn experienced<V: TokenVerifier>(verifier: V, token: &str) -> V {
+    assert_eq!(verdict(&verifier, token).await, "good");
+    verifier
 }
 
 #[tokio::test]
@@ -197,7 +206,10 @@ async fn jwt_that_is_good() {
         ("expired within the leeway", json!({}), json!({"exp": NOW - 9})),
         ("begins within the leeway", json!({}), json!({"nbf": NOW + 10})),
         ("unknown claims", json!({"x": 1}), json!({"y": {"z": []}})),
-        ("no scope", json!({}), json!({"scope": null})),
+        ("a moment as a text", json!({}), json!({"exp": "1700000900"})),
+        ("no scope that is known", json!({}), json!({"scope": "openid"})),
+        ("scopes as a list", json!({}), json!({"scope": ["accounts", "transactions x"]})),
+        ("an empty scope", json!({}), json!({"scope": ""})),
     ] {
         let token = key.sign(&header(header_change), &claims(claims_change));
         assert_eq!(verdict(&verifier, &token).await, "good", "{name}");
@@ -234,7 +246,8 @@ async fn jwt_negative_table() {
         let claims = claims(json!({"sub": "u-2"}));
         format!("{}.{signature}", message(&header(json!({})), &claims))
     };
-    let cases = [
+    let (invalid, misconfigured, unavailable) = ("invalid", "misconfigured", "unavailable");
+    let refused = [
         ("nothing", String::new()),
         ("no JWT", "opaque-token".into()),
         ("two parts", message_part.to_owned()),
@@ -254,8 +267,10 @@ async fn jwt_negative_table() {
         ("changed claims", changed),
         ("signed by another key", other.sign(&header(json!({})), &claims(json!({})))),
         ("the kid of another key", good(json!({"kid": "k2"}), json!({}))),
-        ("an unknown kid", good(json!({"kid": "k3"}), json!({}))),
-        ("no kid among several keys", good(json!({"kid": null}), json!({}))),
+        (
+            "no kid, and no key made it",
+            other.sign(&header(json!({"kid": null})), &claims(json!({}))),
+        ),
         ("a kid that is no text", good(json!({"kid": 1}), json!({}))),
         ("no typ", good(json!({"typ": null}), json!({}))),
         ("typ JWT, an ID token", good(json!({"typ": "JWT"}), json!({}))),
@@ -265,9 +280,14 @@ async fn jwt_negative_table() {
         ("no issuer", good(json!({}), json!({"iss": null}))),
         ("another audience", good(json!({}), json!({"aud": "https://other.example"}))),
         ("other audiences", good(json!({}), json!({"aud": ["a", "b"]}))),
-        ("no audience", good(json!({}), json!({"aud": null}))),
-        ("an audience that is no text", good(json!({}), json!({"aud": 1}))),
         ("expired", good(json!({}), json!({"exp": NOW - 10}))),
+        ("bound to a certificate", good(json!({}), json!({"cnf": {"x5t#S256": "x"}}))),
+        ("longer than 16 KiB", good(json!({}), json!({"x": "x".repeat(16 * 1024)}))),
+    ];
+    // What the provider signs is its word: if it cannot be used, no token is at fault.
+    let not_judged = [
+        ("no audience", good(json!({}), json!({"aud": null}))),
+        ("an audience that is no text", good(json!({}), json!({"aud": {}}))),
         ("no expiry", good(json!({}), json!({"exp": null}))),
         ("an expiry that is no number", good(json!({}), json!({"exp": "soon"}))),
         ("an expiry beyond all times", good(json!({}), json!({"exp": u64::MAX}))),
@@ -275,7 +295,7 @@ async fn jwt_negative_table() {
         ("begins at no time", good(json!({}), json!({"nbf": "now"}))),
         ("no subject", good(json!({}), json!({"sub": null}))),
         ("a subject that is no id", good(json!({}), json!({"sub": ".."}))),
-        ("bound to a certificate", good(json!({}), json!({"cnf": {"x5t#S256": "x"}}))),
+        ("no scope", good(json!({}), json!({"scope": null}))),
         ("claims that are no object", {
             let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
             let message = format!("{}.{}", part(&header(json!({})).to_string()), part("[]"));
@@ -284,12 +304,16 @@ async fn jwt_negative_table() {
                 jsonwebtoken::crypto::sign(message.as_bytes(), &pkcs8, Algorithm::ES256);
             format!("{message}.{}", signature.unwrap())
         }),
-        ("longer than 16 KiB", good(json!({}), json!({"x": "x".repeat(16 * 1024)}))),
     ];
-    for (name, token) in cases {
+    let unknown = ("an unknown kid", good(json!({"kid": "k3"}), json!({})), unavailable);
+    let nameless = ("no kid among several keys", good(json!({"kid": null}), json!({})), "good");
+    let cases = refused.map(|(name, token)| (name, token, invalid)).into_iter();
+    let cases = cases.chain(not_judged.map(|(name, token)| (name, token, misconfigured)));
+    for (name, token, expected) in cases.chain([unknown, nameless]) {
         let provider = Provider::new([set(&[&key, &second])]);
-        let verifier = jwt(&provider, &clock);
-        assert_eq!(verdict(&verifier, &token).await, "invalid", "{name}");
+        let good = good(json!({}), json!({"jti": "good"}));
+        let verifier = experienced(jwt(&provider, &clock), &good).await;
+        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
     }
 }
 
@@ -297,17 +321,20 @@ async fn jwt_negative_table() {
 async fn keys_that_do_not_fit_are_not_used() {
     let (key, clock) = (Key::new("k1"), ManualClock::new(start()));
     let token = key.sign(&header(json!({})), &claims(json!({})));
-    let second = Key::new("k2").jwk();
-    for (name, change) in [
-        ("for encryption", json!({"use": "enc"})),
-        ("for signing alone", json!({"key_ops": ["sign"]})),
-        ("for another algorithm", json!({"alg": "ES384"})),
-        ("on another curve", json!({"crv": "P-384"})),
-        ("of another type", json!({"kty": "oct", "k": "AAAA"})),
+    let second = Key::new("k2");
+    let of_second = second.sign(&header(json!({"kid": "k2"})), &claims(json!({})));
+    for (name, change, expected) in [
+        // As if they were not there.
+        ("for encryption", json!({"use": "enc"}), "unavailable"),
+        ("for signing alone", json!({"key_ops": ["sign"]}), "unavailable"),
+        ("on another curve", json!({"crv": "P-521"}), "unavailable"),
+        ("of another type", json!({"kty": "oct", "k": "AAAA"}), "unavailable"),
+        ("for another algorithm", json!({"alg": "ES384"}), "invalid"),
     ] {
-        let keys = json!({ "keys": [merged(key.jwk(), change), second] });
+        let keys = json!({ "keys": [merged(key.jwk(), change), second.jwk()] });
         let provider = Provider::new([Answer::Json(200, keys)]);
-        assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "invalid", "{name}");
+        let verifier = experienced(jwt(&provider, &clock), &of_second).await;
+        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
     }
     // One key needs no kid, and neither alg nor use.
     let jwk = merged(key.jwk(), json!({"kid": null, "alg": null, "use": null}));
@@ -317,8 +344,8 @@ async fn keys_that_do_not_fit_are_not_used() {
 }
 
 #[tokio::test]
-async fn other_algorithms_when_selected() {
-    let clock = ManualClock::new(start());
+async fn other_algorithms_unless_others_are_selected() {
+    let (es256, clock) = (Key::new("es"), ManualClock::new(start()));
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let jwk = json!({
         "kty": "OKP", "crv": "Ed25519", "kid": "k1",
@@ -328,11 +355,13 @@ async fn other_algorithms_when_selected() {
     let key = EncodingKey::from_ed_der(&pair.serialize_der());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::EdDSA);
     let token = format!("{message}.{}", signature.unwrap());
-    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk] }))]);
-    assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "invalid");
-    let both = [JwtAlgorithm::Es256, JwtAlgorithm::EdDsa];
-    let selected = jwt(&provider, &clock).algorithms(both);
-    assert_eq!(verdict(&selected, &token).await, "good");
+    let provider = Provider::new([Answer::Json(200, json!({ "keys": [jwk, es256.jwk()] }))]);
+    assert_eq!(verdict(&jwt(&provider, &clock), &token).await, "good");
+    let selected = jwt(&provider, &clock).algorithms([JwtAlgorithm::Es256]);
+    assert_eq!(verdict(&selected, &token).await, "misconfigured", "as every token so far");
+    let of_es256 = es256.sign(&header(json!({"kid": "es"})), &claims(json!({})));
+    let selected = experienced(selected, &of_es256).await;
+    assert_eq!(verdict(&selected, &token).await, "invalid");
 }
 
 #[tokio::test]
@@ -343,9 +372,9 @@ async fn keys_are_fetched_anew_for_an_unknown_kid_once_a_minute() {
     let of_old = old.sign(&header(json!({})), &claims(json!({})));
     let of_new = new.sign(&header(json!({"kid": "k2"})), &claims(json!({})));
     assert_eq!(verdict(&verifier, &of_old).await, "good");
-    assert_eq!(verdict(&verifier, &of_new).await, "invalid", "the provider does not know it");
+    // The provider may have changed its keys a moment ago, and its caches do not show it yet.
+    assert_eq!(verdict(&verifier, &of_new).await, "unavailable");
     assert_eq!(provider.calls(), 2);
-    // It may have been published since: not known is not invalid.
     assert_eq!(verdict(&verifier, &of_new).await, "unavailable");
     assert_eq!(verdict(&verifier, &of_old).await, "good");
     assert_eq!(provider.calls(), 2);
@@ -354,23 +383,83 @@ async fn keys_are_fetched_anew_for_an_unknown_kid_once_a_minute() {
     assert_eq!(provider.calls(), 3);
 }
 
+#[tokio::test]
+async fn a_kid_that_stays_unknown_is_refused_after_10_minutes() {
+    let (known, unknown) = (Key::new("k1"), Key::new("k2"));
+    let (later, clock) = (Key::new("k3"), ManualClock::new(start()));
+    let lasting = json!({"exp": NOW + 86_400});
+    let of_known = known.sign(&header(json!({})), &claims(lasting.clone()));
+    let of_unknown = unknown.sign(&header(json!({"kid": "k2"})), &claims(lasting.clone()));
+    let provider = Provider::new([set(&[&known])]);
+    let verifier = experienced(jwt(&provider, &clock), &of_known).await;
+    for _ in 0..10 {
+        assert_eq!(verdict(&verifier, &of_unknown).await, "unavailable");
+        clock.advance(TimeDelta::minutes(1));
+    }
+    assert_eq!(verdict(&verifier, &of_unknown).await, "invalid");
+    assert_eq!(verdict(&verifier, &of_unknown).await, "invalid", "also between two fetches");
+    // Another one has its own time.
+    let of_later = later.sign(&header(json!({"kid": "k3"})), &claims(lasting));
+    assert_eq!(verdict(&verifier, &of_later).await, "unavailable");
+    assert_eq!(verdict(&verifier, &of_known).await, "good");
+    // Without any token that was good, the address of the keys is in doubt.
+    let verifier = jwt(&provider, &clock);
+    assert_eq!(verdict(&verifier, &of_unknown).await, "unavailable");
+    clock.advance(TimeDelta::minutes(10));
+    assert_eq!(verdict(&verifier, &of_unknown).await, "misconfigured");
+}
+
+/// A provider that was set up again: the same issuer, other keys.
+#[tokio::test]
+async fn other_keys_of_the_same_issuer() {
+    let lasting = || claims(json!({"exp": NOW + 86_400}));
+    // With other ids: what the old key signed is in doubt for 10 minutes, then refused.
+    let (old, new, clock) = (Key::new("k1"), Key::new("k2"), ManualClock::new(start()));
+    let of_old = old.sign(&header(json!({})), &lasting());
+    let of_new = new.sign(&header(json!({"kid": "k2"})), &lasting());
+    let provider = Provider::new([set(&[&old]), set(&[&new])]);
+    let verifier = experienced(jwt(&provider, &clock), &of_old).await;
+    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    for _ in 0..10 {
+        clock.advance(TimeDelta::seconds(59));
+        assert_eq!(verdict(&verifier, &of_old).await, "unavailable");
+    }
+    clock.advance(TimeDelta::minutes(1));
+    assert_eq!(verdict(&verifier, &of_old).await, "unavailable", "it was met 9 minutes ago");
+    clock.advance(TimeDelta::minutes(1));
+    assert_eq!(verdict(&verifier, &of_old).await, "invalid");
+    // With the same id, which no provider should do.
+    let (old, new, clock) = (Key::new("k1"), Key::new("k1"), ManualClock::new(start()));
+    let of_old = old.sign(&header(json!({})), &lasting());
+    let of_new = new.sign(&header(json!({})), &lasting());
+    let provider = Provider::new([set(&[&old]), set(&[&new])]);
+    let verifier = experienced(jwt(&provider, &clock), &of_old).await;
+    assert_eq!(verdict(&verifier, &of_new).await, "good");
+    clock.advance(TimeDelta::minutes(9));
+    assert_eq!(verdict(&verifier, &of_old).await, "unavailable");
+    clock.advance(TimeDelta::minutes(1));
+    assert_eq!(verdict(&verifier, &of_old).await, "invalid");
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_that_cannot_be_had_end_no_token() {
     let key = Key::new("k1");
     let token = key.sign(&header(json!({})), &claims(json!({})));
-    for (name, answer) in [
-        ("a fault", Answer::Fault),
-        ("no answer", Answer::Never),
-        ("500", Answer::Json(500, json!({"keys": [key.jwk()]}))),
-        ("a redirect", Answer::Json(302, json!({}))),
-        ("junk", Answer::Bytes(b"<html>".to_vec())),
-        ("no keys", Answer::Json(200, json!({"keys": []}))),
-        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1])),
+    let (unavailable, misconfigured) = ("unavailable", "misconfigured");
+    for (name, answer, expected) in [
+        ("a fault", Answer::Fault, unavailable),
+        ("no answer", Answer::Never, unavailable),
+        ("500", Answer::Json(500, json!({"keys": [key.jwk()]})), unavailable),
+        ("404", Answer::Json(404, json!({})), misconfigured),
+        ("a redirect", Answer::Json(302, json!({})), misconfigured),
+        ("junk", Answer::Bytes(b"<html>".to_vec()), misconfigured),
+        ("no keys", Answer::Json(200, json!({"keys": []})), misconfigured),
+        ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
     ] {
         let clock = ManualClock::new(start());
         let provider = Provider::new([answer.clone(), set(&[&key])]);
         let verifier = jwt(&provider, &clock);
-        assert_eq!(verdict(&verifier, &token).await, "unavailable", "{name}");
+        assert_eq!(verdict(&verifier, &token).await, expected, "{name}");
         assert_eq!(verdict(&verifier, &token).await, "unavailable", "{name}: not at once");
         assert_eq!(provider.calls(), 1, "{name}");
         clock.advance(TimeDelta::seconds(5));
@@ -424,6 +513,12 @@ fn an_identity_provider_is_reached_by_https_or_on_loopback() {
     }
 }
 
+/// A response of the introspection endpoint.
+fn active(changes: Value) -> Answer {
+    let response = merged(claims(json!({"active": true, "token_type": "Bearer"})), changes);
+    Answer::Json(200, response)
+}
+
 fn introspection(provider: &Arc<Provider>) -> IntrospectionVerifier {
     let uri = Uri::from_static("https://idp.example/introspect");
     let (id, secret) = (ClientId::new("bank:1").unwrap(), ClientSecret::new("s%"));
@@ -433,28 +528,35 @@ fn introspection(provider: &Arc<Provider>) -> IntrospectionVerifier {
 
 #[tokio::test(start_paused = true)]
 async fn introspection_table() {
-    let active = |changes| Answer::Json(200, merged(claims(json!({"active": true})), changes));
-    let (good, invalid, unavailable) = ("good", "invalid", "unavailable");
+    let (good, invalid) = ("good", "invalid");
+    let (misconfigured, unavailable) = ("misconfigured", "unavailable");
     let cases = [
         ("active", active(json!({})), good),
         ("without times", active(json!({"exp": null, "iat": null})), good),
-        ("of type Bearer", active(json!({"token_type": "bearer"})), good),
+        ("of type bearer", active(json!({"token_type": "bearer"})), good),
+        ("a number as the user", active(json!({"sub": 12})), good),
         ("inactive", Answer::Json(200, json!({"active": false})), invalid),
         ("inactive with more", active(json!({"active": false})), invalid),
         ("expired all the same", active(json!({"exp": NOW})), invalid),
-        ("not yet begun", active(json!({"nbf": NOW + 1})), invalid),
         ("another type", active(json!({"token_type": "DPoP"})), invalid),
+        ("a refresh token", active(json!({"token_type": "refresh_token"})), invalid),
+        ("a type of its own", active(json!({"token_type": "x"})), invalid),
         ("bound to a certificate", active(json!({"cnf": {}})), invalid),
         ("for another audience", active(json!({"aud": ["x"]})), invalid),
-        ("for no audience", active(json!({"aud": null})), invalid),
-        ("no principal", active(json!({"sub": null})), unavailable),
-        ("a time that is none", active(json!({"exp": "soon"})), unavailable),
-        ("no word of active", Answer::Json(200, json!({"sub": "u-1"})), unavailable),
-        ("active as a text", active(json!({"active": "false"})), unavailable),
-        ("a list", Answer::Json(200, json!([])), unavailable),
-        ("HTML", Answer::Bytes(b"<html>".to_vec()), unavailable),
-        ("nothing", Answer::Bytes(Vec::new()), unavailable),
-        ("401", Answer::Json(401, json!({"active": false})), unavailable),
+        ("of no type", active(json!({"token_type": null})), misconfigured),
+        ("of type access_token", active(json!({"token_type": "access_token"})), misconfigured),
+        ("for no audience", active(json!({"aud": null})), misconfigured),
+        ("not yet begun", active(json!({"nbf": NOW + 1})), misconfigured),
+        ("no principal", active(json!({"sub": null})), misconfigured),
+        ("no scopes", active(json!({"scope": null})), misconfigured),
+        ("a time that is none", active(json!({"exp": "soon"})), misconfigured),
+        ("no word of active", Answer::Json(200, json!({"sub": "u-1"})), misconfigured),
+        ("active as a text", active(json!({"active": "false"})), misconfigured),
+        ("a list", Answer::Json(200, json!([])), misconfigured),
+        ("HTML", Answer::Bytes(b"<html>".to_vec()), misconfigured),
+        ("nothing", Answer::Bytes(Vec::new()), misconfigured),
+        ("401", Answer::Json(401, json!({"active": false})), misconfigured),
+        ("404", Answer::Json(404, json!({"active": false})), misconfigured),
         ("429", Answer::Json(429, json!({"active": false})), unavailable),
         ("500", Answer::Json(500, json!({"active": false})), unavailable),
         ("a fault", Answer::Fault, unavailable),
@@ -462,8 +564,9 @@ async fn introspection_table() {
         ("too much", Answer::Bytes(vec![b' '; 256 * 1024 + 1]), unavailable),
     ];
     for (name, answer, expected) in cases {
-        let provider = Provider::new([answer]);
+        let provider = Provider::new([active(json!({})), answer]);
         let verifier = introspection(&provider).audience(AUDIENCE);
+        let verifier = experienced(verifier, "a good token").await;
         assert_eq!(verdict(&verifier, "a token&").await, expected, "{name}");
         let request = provider.last.lock().unwrap().take().unwrap();
         assert_eq!(request.method(), "POST");

@@ -184,7 +184,7 @@ struct Nobody;
 #[async_trait]
 impl TokenVerifier for Nobody {
     async fn verify(&self, _: &AccessToken) -> Result<Arc<TokenGrant>, VerifyError> {
-        Err(VerifyError::Invalid)
+        Err(VerifyError::invalid())
     }
 }
 

@@ -66,7 +66,7 @@ async fn the_cache_ends_with_the_token_and_with_its_time_to_live() {
 async fn the_cache_keeps_no_refusal_and_no_more_than_its_capacity() {
     let (inner, clock) = (Counting::new(100, None), ManualClock::new(start()));
     let cache = cached(&inner, &clock).capacity(2);
-    *inner.answer.lock().unwrap() = Some(VerifyError::Invalid);
+    *inner.answer.lock().unwrap() = Some(VerifyError::invalid());
     assert_eq!(verdict(&cache, "a").await, "invalid");
     *inner.answer.lock().unwrap() = Some(VerifyError::unavailable("down"));
     assert_eq!(verdict(&cache, "a").await, "unavailable");

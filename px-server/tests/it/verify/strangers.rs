@@ -11,10 +11,6 @@ fn inactive() -> Answer {
     Answer::Json(200, json!({"active": false}))
 }
 
-fn active(changes: Value) -> Answer {
-    Answer::Json(200, merged(claims(json!({"active": true})), changes))
-}
-
 /// A verifier by introspection, and its clock.
 fn verifier(provider: &Arc<Provider>) -> (IntrospectionVerifier, ManualClock) {
     let clock = ManualClock::new(start());
@@ -24,8 +20,10 @@ fn verifier(provider: &Arc<Provider>) -> (IntrospectionVerifier, ManualClock) {
 
 #[tokio::test]
 async fn an_inactive_token_is_asked_for_once_in_10_s_and_again_when_one_was_given() {
-    let provider = Provider::new([inactive()]);
+    let provider = Provider::new([active(json!({})), inactive()]);
     let (verifier, clock) = verifier(&provider);
+    let verifier = experienced(verifier, "good").await;
+    provider.calls.store(0, Ordering::SeqCst);
     for _ in 0..1000 {
         assert_eq!(verdict(&verifier, "junk").await, "invalid");
     }
@@ -42,11 +40,13 @@ async fn an_inactive_token_is_asked_for_once_in_10_s_and_again_when_one_was_give
     assert_eq!(provider.calls(), 3);
     // A longer time than 10 s is not to be had, and none is.
     for (ttl, calls) in [(3600, 2), (0, 3)] {
-        let provider = Provider::new([inactive()]);
+        let provider = Provider::new([active(json!({})), inactive()]);
         let clock = ManualClock::new(start());
         let verifier = introspection(&provider).audience(AUDIENCE);
         let verifier = verifier.clock(Arc::new(clock.clone()));
         let verifier = verifier.inactive_ttl(Duration::from_secs(ttl));
+        let verifier = experienced(verifier, "good").await;
+        provider.calls.store(0, Ordering::SeqCst);
         for _ in 0..2 {
             assert_eq!(verdict(&verifier, "junk").await, "invalid");
         }
@@ -59,27 +59,28 @@ async fn an_inactive_token_is_asked_for_once_in_10_s_and_again_when_one_was_give
 #[tokio::test]
 async fn only_a_clear_refusal_is_remembered() {
     for (name, answer, expected) in [
-        ("active", active(json!({})), "good"),
         ("expired", active(json!({"exp": NOW})), "invalid"),
         ("another audience", active(json!({"aud": "x"})), "invalid"),
         ("a fault", Answer::Fault, "unavailable"),
-        ("junk", Answer::Bytes(b"<html>".to_vec()), "unavailable"),
+        ("junk", Answer::Bytes(b"<html>".to_vec()), "misconfigured"),
         ("500", Answer::Json(500, json!({"active": false})), "unavailable"),
     ] {
-        let provider = Provider::new([answer]);
+        let provider = Provider::new([active(json!({})), answer]);
         let (verifier, _) = verifier(&provider);
+        let verifier = experienced(verifier, "good").await;
         for _ in 0..3 {
             assert_eq!(verdict(&verifier, "token").await, expected, "{name}");
         }
-        assert_eq!(provider.calls(), 3, "{name}");
+        assert_eq!(provider.calls(), 4, "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_at_once_are_one_call_and_one_that_gives_up_leaves_it_to_the_next() {
-    let provider = Provider::new([Answer::Never, inactive()]);
+    let provider = Provider::new([active(json!({})), Answer::Never, inactive()]);
     let (verifier, _) = verifier(&provider);
-    let verifier = Arc::new(verifier);
+    let verifier = Arc::new(experienced(verifier, "good").await);
+    provider.calls.store(0, Ordering::SeqCst);
     let ask = || {
         let verifier = verifier.clone();
         tokio::spawn(async move { verdict(&*verifier, "junk").await })
@@ -136,7 +137,7 @@ fn contexts() -> [(&'static str, TokenContext, &'static str); 4] {
         ("the right one", context(Some(CERTIFICATE), true), "good"),
         ("another's", context(Some(b"another certificate"), true), "invalid"),
         ("none", context(None, true), "invalid"),
-        ("not asked for", context(None, false), "unavailable"),
+        ("not asked for", context(None, false), "misconfigured"),
     ]
 }
 
@@ -147,7 +148,8 @@ async fn verdict_of(
 ) -> &'static str {
     match verifier.verify_call(&AccessToken::new(token), call).await {
         Ok(_) => "good",
-        Err(VerifyError::Invalid) => "invalid",
+        Err(VerifyError::Invalid(_)) => "invalid",
+        Err(VerifyError::Misconfigured(_)) => "misconfigured",
         Err(_) => "unavailable",
     }
 }
@@ -186,7 +188,7 @@ async fn a_bound_token_is_good_with_its_certificate_alone_and_never_from_the_cac
             );
         }
         // Without the call nothing is known of the peer.
-        assert_eq!(verdict(&**verifier, &signed).await, "unavailable", "{name}");
+        assert_eq!(verdict(&**verifier, &signed).await, "misconfigured", "{name}");
     }
 }
 
@@ -208,8 +210,13 @@ async fn a_token_that_is_bound_to_something_else_is_invalid() {
         let bound = json!({"cnf": confirmation});
         let signed = key.sign(&header(json!({})), &claims(bound.clone()));
         let verifier = jwt(&Provider::new([set(&[&key])]), &clock);
+        // As every token of a client that the provider binds so.
+        assert_eq!(verdict_of(&verifier, &signed, &context).await, "misconfigured", "{bound}");
+        let good = key.sign(&header(json!({})), &claims(json!({})));
+        let verifier = experienced(verifier, &good).await;
         assert_eq!(verdict_of(&verifier, &signed, &context).await, "invalid", "{bound}");
-        let verifier = introspection(&Provider::new([active(bound.clone())])).audience(AUDIENCE);
+        let provider = Provider::new([active(json!({})), active(bound.clone())]);
+        let verifier = experienced(introspection(&provider).audience(AUDIENCE), "good").await;
         assert_eq!(verdict_of(&verifier, "token", &context).await, "invalid", "{bound}");
     }
     // An unbound token is good for everybody.
