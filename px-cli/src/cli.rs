@@ -21,7 +21,10 @@ Files:
   px.webhook.pem   signs webhooks, and what institutions are told
   px.partners.json the institutions: a list of objects with institution_id, base_url,
                    client_id, and client_secret_file or client_secret_env; if need be with
-                   issuer, scope, per_second, at_once, revocation_ends_grant
+                   issuer, scope, per_second, at_once, revocation_ends_grant, and for a
+                   bank with an identity provider of its own with discover (true: the issuer
+                   publishes its endpoints) or authorization_endpoint, token_endpoint,
+                   revocation_endpoint, client_secret_in_body
 
 Institutions that take it (POST /applications/notify) are told by `px run` which applications
 were connected and which left. `px keys` prints the key by which they verify that.

@@ -4,7 +4,10 @@ use crate::{
     cli::Common,
     failure::{Failure, Result},
 };
-use px_client::{PartnerClient, RetryPolicy};
+use px_client::{
+    PartnerClient, RetryPolicy,
+    oauth::{AuthorizationServer, ClientAuthentication, ServerEndpoints},
+};
 use px_core::{Clock, HttpTransport, ReqwestTransport};
 use px_items::{
     partners::{Budget, Partner, Partners},
@@ -28,6 +31,13 @@ struct Entry {
     client_secret_file: Option<PathBuf>,
     client_secret_env: Option<String>,
     issuer: Option<String>,
+    #[serde(default)]
+    discover: bool,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    #[serde(default)]
+    client_secret_in_body: bool,
     scope: Option<ScopeSet>,
     per_second: Option<u32>,
     at_once: Option<usize>,
@@ -42,7 +52,7 @@ pub(crate) struct Listed(BTreeMap<InstitutionId, Institution>);
 #[derive(Clone, Debug)]
 pub(crate) struct Institution {
     pub(crate) partner: Partner,
-    /// Who must have issued an authorization.
+    /// The issuer that an authorization must be from; `None` if it is the discovered one or any.
     pub(crate) issuer: Option<String>,
     /// What users are asked for; the partner's defaults when `None`.
     pub(crate) scope: Option<ScopeSet>,
@@ -128,11 +138,13 @@ impl Entry {
                 return Err(Failure::new(what));
             }
         };
+        let (server, issuer) = self.authorization_server()?;
         let mut retry = RetryPolicy::default();
         // The engine plans the next attempt; this is for what is over in a moment.
         retry.attempts = 2;
         let mut client = PartnerClient::builder(self.base_url, Arc::clone(transport))
             .client(self.client_id, ClientSecret::new(secret))
+            .authorization_server(server)
             .retry(retry);
         if let Some((signer, clock)) = signing {
             let institution = self.institution_id.clone();
@@ -148,7 +160,35 @@ impl Entry {
         let mut partner = Partner::new(client);
         partner.budget = budget;
         partner.revocation_ends_grant = self.revocation_ends_grant.unwrap_or(false);
-        Ok(Institution { partner, issuer: self.issuer, scope: self.scope })
+        Ok(Institution { partner, issuer, scope: self.scope })
+    }
+
+    /// Where users authorize and tokens are given, and the issuer that must be named there.
+    fn authorization_server(&self) -> Result<(AuthorizationServer, Option<String>)> {
+        let endpoints = (&self.authorization_endpoint, &self.token_endpoint);
+        let has_any = endpoints.0.is_some() || endpoints.1.is_some();
+        let others = self.revocation_endpoint.is_some() || self.client_secret_in_body;
+        match (self.discover, endpoints) {
+            (true, _) if has_any || others => Err(Failure::new(
+                "give discover or the endpoints of the identity provider, one of them",
+            )),
+            (true, _) => match &self.issuer {
+                Some(issuer) => Ok((AuthorizationServer::discovered(issuer.clone()), None)),
+                None => Err(Failure::new("discover needs the issuer")),
+            },
+            (false, (Some(authorization), Some(token))) => {
+                let mut endpoints = ServerEndpoints::new(authorization.clone(), token.clone());
+                endpoints.revocation.clone_from(&self.revocation_endpoint);
+                if self.client_secret_in_body {
+                    endpoints.client_authentication = ClientAuthentication::Body;
+                }
+                Ok((AuthorizationServer::Configured(endpoints), self.issuer.clone()))
+            }
+            (false, _) if has_any || others => {
+                Err(Failure::new("give authorization_endpoint and token_endpoint, both of them"))
+            }
+            (false, _) => Ok((AuthorizationServer::Partner, self.issuer.clone())),
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! One call: authentication, time limits, attempts. What both clients are made of.
 //!
 //! - `setup`: the settings that both builders share;
+//! - `address`: where a request goes if not to the base URL;
 //! - `prepare`: the request as it goes out, and what of it must never be shown;
 //! - `answer`: what an answer means; `dialect`: how each side tells an error.
 //!
 //! Which endpoints there are, and which of them may be repeated, is the clients' matter.
 
+mod address;
 mod answer;
 mod dialect;
 mod prepare;
 mod setup;
 
 pub(crate) use self::{
+    address::Address,
     answer::Answer,
     dialect::Dialect,
     setup::{Setup, shared_settings},
@@ -59,6 +62,8 @@ impl fmt::Debug for Core {
 pub(crate) struct Outgoing {
     pub(crate) operation: &'static str,
     pub(crate) request: Request<Bytes>,
+    /// Where it goes, if not to the base URL; the path of the request is left out then.
+    pub(crate) address: Option<Address>,
     pub(crate) reply: ReplyKind,
     /// Whether it may be sent again when it may have been done already.
     pub(crate) repeatable: bool,
@@ -74,7 +79,7 @@ impl Outgoing {
         repeatable: bool,
     ) -> Self {
         let request = request.map(Bytes::from);
-        Self { operation, request, reply, repeatable, read_mode: ReadMode::Strict }
+        Self { operation, request, address: None, reply, repeatable, read_mode: ReadMode::Strict }
     }
 }
 
@@ -213,6 +218,7 @@ impl Core {
         time: Duration,
     ) -> Result<Answer, Failed> {
         let request = self.prepare(outgoing, caller, token).map_err(Failed::for_good)?;
+        let host = outgoing.address.as_ref().map_or(&*self.host, Address::host);
         let sending = pin!(self.transport.send(request, &self.limits));
         let stopping = pin!(self.until(caller, token, time));
         let answer = match select(sending, stopping).await {
@@ -221,7 +227,7 @@ impl Core {
                 return Err(Failed::for_good(token_is_dead(outgoing.operation).sent(true)));
             }
             Either::Right((Stop::TimeIsUp, _)) => {
-                let what = format!("{} gave no whole answer within {} s", self.host, seconds(time));
+                let what = format!("{host} gave no whole answer within {} s", seconds(time));
                 return Err(Failed {
                     error: Error::new(Kind::Timeout, outgoing.operation, what)
                         .advice("try again later"),
@@ -238,7 +244,6 @@ impl Core {
             }
             Err(error) => {
                 use TransportErrorKind as T;
-                let host = &self.host;
                 let (kind, what, advice) = match error.kind() {
                     T::Refused => (Kind::Build, error.to_string(), ""),
                     T::Connect => (

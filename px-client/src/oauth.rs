@@ -4,27 +4,27 @@
 //! Contract: `px.md` section 4; RFC 6749, 7636, 8414, 9207.
 
 mod callback;
+mod server;
+
+pub(crate) use server::Server;
 
 pub use callback::{AcceptedCallback, CallbackError, CallbackErrorKind};
+pub use server::{AuthorizationServer, ClientAuthentication, ServerEndpoints, ServerMetadata};
 
 use crate::{
-    error::{Error, Kind, printable},
-    exchange::Outgoing,
+    error::{Error, Kind},
     partner::PartnerClient,
-    read_mode::Unread,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use http::Request;
 use px_core::{Digest, random};
 use px_types::{
-    AccessToken, AnyToken, ApplicationId, Auth, AuthorizationState, CodeVerifier, RefreshToken,
-    ScopeSet, Timestamp, UserId,
-    endpoint::{Endpoint as _, codec::ReplyKind, parameters::PairsOut},
+    AccessToken, AnyToken, ApplicationId, AuthorizationState, CodeVerifier, RefreshToken, ScopeSet,
+    Timestamp, UserId,
+    endpoint::parameters::PairsOut,
     partner::{
-        Authorize, AuthorizeQuery, Grant, ResponseType, RevokeRequest, TokenRequest, TokenResponse,
+        AuthorizeQuery, Grant, ResponseType, RevokeRequest, TokenRequest, TokenResponse,
         TokenTypeHint,
     },
-    tolerant::{self, Limits, Tolerant},
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -41,9 +41,10 @@ pub struct AuthorizationRequest {
     pub application_id: Option<ApplicationId>,
     /// Its name, which the partner shows.
     pub application_name: Option<String>,
-    /// The issuer that must answer; `None` leaves it unchecked, for partners that do not send one.
+    /// The issuer that must respond. `None` takes the one that was discovered; if there is none, it
+    /// is not checked.
     pub issuer: Option<String>,
-    /// Where the user is sent; the partner's `/oauth2/auth` when `None`.
+    /// Where the user is sent; the [endpoint](PartnerClient::endpoints) of the client if `None`.
     pub authorization_endpoint: Option<String>,
 }
 
@@ -74,6 +75,13 @@ pub struct PendingAuthorization {
     redirect_uri: String,
     #[serde(default)]
     issuer: Option<String>,
+    /// Whether a callback without an issuer is refused.
+    #[serde(default = "yes")]
+    requires_iss: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The tokens of one user.
@@ -131,39 +139,12 @@ impl TokenSet {
     }
 }
 
-/// What a partner publishes of its authorization server (RFC 8414).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ServerMetadata {
-    /// The issuer; the same that was asked for.
-    pub issuer: String,
-    /// Where users are sent.
-    #[serde(default)]
-    pub authorization_endpoint: Option<String>,
-    /// Where codes are exchanged.
-    #[serde(default)]
-    pub token_endpoint: Option<String>,
-    /// Where tokens are ended.
-    #[serde(default)]
-    pub revocation_endpoint: Option<String>,
-    /// The scopes that can be asked for.
-    #[serde(default)]
-    pub scopes_supported: Vec<String>,
-    /// The PKCE methods; `S256` for one.
-    #[serde(default)]
-    pub code_challenge_methods_supported: Vec<String>,
-    /// Whether callbacks carry `iss` (RFC 9207).
-    #[serde(default)]
-    pub authorization_response_iss_parameter_supported: bool,
-}
-
-impl Tolerant for ServerMetadata {}
-
 impl PartnerClient {
     /// Begins an authorization: the URL to send the user to, and what to keep until then.
     ///
     /// # Errors
-    /// When the client has no id, or the authorization endpoint is no URL.
+    /// When the client has no id, the authorization endpoint is no URL, or the endpoints are to be
+    /// discovered and [`endpoints`](Self::endpoints) was not called yet.
     pub fn begin_authorization(
         &self,
         request: AuthorizationRequest,
@@ -172,11 +153,21 @@ impl PartnerClient {
         let client_id = self
             .client_id()
             .ok_or_else(|| refuse("the client has no id").advice("give it to the builder"))?;
+        let (endpoint, requires_iss, issuer) =
+            match (request.authorization_endpoint, request.issuer) {
+                (Some(endpoint), issuer) => (endpoint, true, issuer),
+                (None, issuer) => {
+                    let known = self.known_endpoints()?;
+                    let requires_iss = known.requires_iss || issuer.is_some();
+                    (known.authorization, requires_iss, issuer.or(known.issuer))
+                }
+            };
         let pending = PendingAuthorization {
             state: AuthorizationState::new(random::secret(&**self.random())),
             code_verifier: CodeVerifier::new(random::secret(&**self.random())),
             redirect_uri: request.redirect_uri,
-            issuer: request.issuer,
+            issuer,
+            requires_iss,
         };
         let mut query = AuthorizeQuery::default();
         query.response_type = Some(ResponseType::Code);
@@ -188,9 +179,6 @@ impl PartnerClient {
         query.code_challenge_method = Some("S256".into());
         query.application_id = request.application_id;
         query.application_name = request.application_name;
-        let endpoint = request
-            .authorization_endpoint
-            .unwrap_or_else(|| format!("{}{}", self.base(), Authorize::META.path));
         let mut url = Url::parse(&endpoint)
             .map_err(|e| refuse("the authorization endpoint is no URL").caused_by(e))?;
         // RFC 6749 section 3.1: a query that the endpoint has is kept.
@@ -238,30 +226,6 @@ impl PartnerClient {
         let mut request = RevokeRequest::new(AnyToken::new(token));
         request.token_type_hint = Some(hint);
         self.revoke(request).await
-    }
-
-    /// Reads what the partner publishes of its authorization server.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send); an issuer other than the one asked for is an error.
-    pub async fn discover(&self, issuer: &str) -> Result<ServerMetadata, Error> {
-        let operation = "discovery";
-        let request = Request::get("/.well-known/oauth-authorization-server")
-            .body(Vec::new())
-            .map_err(|e| Error::build(operation, "no request").caused_by(e))?;
-        let outgoing = Outgoing::new(operation, request, ReplyKind::Json, true);
-        let answer = self.exchange(outgoing, Auth::None).await?;
-        // Not a message of the contract: lists that are `null` and the like are read in any mode.
-        let metadata = tolerant::decode::<ServerMetadata>(&answer.bytes, &Limits::default())
-            .map_err(|e| answer.not_understood(operation, Unread::Decode(e)))?
-            .message;
-        if metadata.issuer != issuer {
-            let found = printable(&metadata.issuer, 200);
-            let what = format!("the metadata are those of another issuer, {found}");
-            return Err(Error::new(Kind::Decode, operation, what)
-                .advice("do not send users there; check the issuer in the settings"));
-        }
-        Ok(metadata)
     }
 
     async fn tokens_for(&self, grant: Grant) -> Result<TokenSet, Error> {

@@ -5,6 +5,7 @@
 use crate::{
     error::{Error, Source},
     exchange::{Answer, Caller, Core, Dialect, Outgoing, Setup, shared_settings},
+    oauth::{AuthorizationServer, Server},
     read_mode::ReadMode,
     token::{StaticToken, TokenSource, TokenState},
 };
@@ -44,6 +45,7 @@ struct Shared {
     core: Core,
     client: Option<(ClientId, ClientSecret)>,
     signer: Option<Arc<dyn SignBody>>,
+    server: Server,
 }
 
 impl fmt::Debug for PartnerClient {
@@ -71,6 +73,7 @@ pub struct PartnerClientBuilder {
     client: Option<(ClientId, ClientSecret)>,
     signer: Option<Arc<dyn SignBody>>,
     tokens: Option<Arc<dyn TokenSource>>,
+    server: AuthorizationServer,
     read_mode: ReadMode,
 }
 
@@ -106,6 +109,13 @@ impl PartnerClientBuilder {
         self
     }
 
+    /// Sets the server at which users authorize, and which gives and revokes tokens; the partner
+    /// itself by default.
+    pub fn authorization_server(mut self, server: AuthorizationServer) -> Self {
+        self.server = server;
+        self
+    }
+
     /// Signs notifications.
     pub fn signer(mut self, signer: Arc<dyn SignBody>) -> Self {
         self.signer = Some(signer);
@@ -115,10 +125,12 @@ impl PartnerClientBuilder {
     /// Makes the client.
     ///
     /// # Errors
-    /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a password.
+    /// When the base URL is not an `http` or `https` URL, or has a query, a fragment or a password,
+    /// or an endpoint of the authorization server is not such a URL.
     pub fn build(self) -> Result<PartnerClient, Error> {
         let core = self.setup.build(Dialect::Partner)?;
-        let shared = Shared { core, client: self.client, signer: self.signer };
+        let server = Server::new(self.server)?;
+        let shared = Shared { core, client: self.client, signer: self.signer, server };
         let tokens = self.tokens.map(TokenState::new);
         Ok(PartnerClient { shared: Arc::new(shared), tokens, read_mode: self.read_mode })
     }
@@ -135,6 +147,7 @@ impl PartnerClient {
             client: None,
             signer: None,
             tokens: None,
+            server: AuthorizationServer::Partner,
             read_mode: ReadMode::default(),
         }
     }
@@ -172,8 +185,9 @@ impl PartnerClient {
         let request = codec::to_http(request)
             .map_err(|e| Error::build(id, "the request cannot be written as HTTP").caused_by(e))?;
         let safe = matches!(E::META.method, Method::GET | Method::HEAD);
-        let outgoing = Outgoing::new(id, request, E::Response::KIND, safe);
-        let mut answer = self.exchange(outgoing, E::META.auth).await?;
+        let mut outgoing = Outgoing::new(id, request, E::Response::KIND, safe);
+        let auth = self.route(&mut outgoing, E::META.auth).await?;
+        let mut answer = self.exchange(outgoing, auth).await?;
         let noted = std::mem::take(&mut answer.faults);
         let clock = &**self.clock();
         let read = self.read_mode.read(id, &answer.bytes, noted, clock);
@@ -192,6 +206,8 @@ impl PartnerClient {
 
     /// `POST /oauth2/token`: exchanges a code or a refresh token.
     ///
+    /// It goes to the token endpoint of the [authorization server](PartnerClientBuilder::authorization_server).
+    ///
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn token(&self, request: TokenRequest) -> Result<TokenResponse, Error> {
@@ -199,6 +215,9 @@ impl PartnerClient {
     }
 
     /// `POST /oauth2/revoke`: ends a token.
+    ///
+    /// It goes to the revocation endpoint of the [authorization server](PartnerClientBuilder::authorization_server);
+    /// if that has none, it is an error and nothing is sent.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -286,6 +305,27 @@ impl PartnerClient {
 
     pub(crate) fn random(&self) -> &Arc<dyn Random> {
         self.shared.core.random()
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.shared.server
+    }
+
+    /// Puts the client's id and secret into the form that a request has as its body.
+    pub(crate) fn authenticate_in_body(&self, outgoing: &mut Outgoing) -> Result<(), Error> {
+        let Some((id, secret)) = &self.shared.client else {
+            return Err(Error::build(outgoing.operation, "the client has no id and secret")
+                .advice("give them to the builder"));
+        };
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("client_id", id.as_str()).append_pair("client_secret", secret.expose());
+        let body = outgoing.request.body_mut();
+        let own = String::from_utf8_lossy(body);
+        *body = match own.is_empty() {
+            true => form.finish().into(),
+            false => format!("{own}&{}", form.finish()).into(),
+        };
+        Ok(())
     }
 
     pub(crate) fn base(&self) -> &str {

@@ -5,7 +5,10 @@ use crate::{
     px::{Px, ended, heard, tokens},
 };
 use px_types::partner::ApplicationLinkEvent;
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -68,6 +71,80 @@ async fn a_user_links_by_a_browser() {
     let item = ended.json()[0]["item_id"].as_str().unwrap().to_owned();
     px.ok(&["sync", &item]).await;
     assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+}
+
+/// A bank whose identity provider is on another host, found by discovery or named in the file.
+#[tokio::test]
+async fn a_user_links_at_a_bank_with_its_own_identity_provider() {
+    for discover in [true, false] {
+        // At the bank's own endpoints the code would be Ann's.
+        let bank = Bank::new().with_user("ann", 5).with_user("bob", 20);
+        let base = bank.door(0).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let provider = format!("http://{}", listener.local_addr().unwrap());
+        let document = serde_json::json!({
+            "issuer": format!("{provider}/realm"),
+            "authorization_endpoint": format!("{provider}/realm/auth"),
+            "token_endpoint": format!("{provider}/realm/token"),
+            "revocation_endpoint": format!("{provider}/realm/revoke"),
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        });
+        let posted = Arc::new(Mutex::new(Vec::new()));
+        let (at_token, at_revoke) = (Arc::clone(&posted), Arc::clone(&posted));
+        let tokens = move |body: String| async move {
+            at_token.lock().unwrap().push(body);
+            axum::Json(serde_json::json!({
+                "access_token": "token-bob", "token_type": "bearer", "expires_in": 3600,
+                "refresh_token": "refresh-bob",
+            }))
+        };
+        let revoke = move |body: String| async move { at_revoke.lock().unwrap().push(body) };
+        let published = document.clone();
+        let router = axum::Router::new()
+            .route(
+                "/realm/.well-known/openid-configuration",
+                axum::routing::get(move || async move { axum::Json(published) }),
+            )
+            .route("/realm/token", axum::routing::post(tokens))
+            .route("/realm/revoke", axum::routing::post(revoke));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let px = Px::at(&base);
+        let mut entry = serde_json::json!({
+            "institution_id": "bank", "base_url": base, "client_id": "plaid",
+            "client_secret_file": "secret", "per_second": 10_000,
+        });
+        let members = entry.as_object_mut().unwrap();
+        if discover {
+            members.insert("issuer".into(), document["issuer"].clone());
+            members.insert("discover".into(), true.into());
+        } else {
+            for name in ["authorization_endpoint", "token_endpoint", "revocation_endpoint"] {
+                members.insert(name.into(), document[name].clone());
+            }
+            members.insert("client_secret_in_body".into(), true.into());
+        }
+        std::fs::write(px.path("px.partners.json"), format!("[{entry}]")).unwrap();
+        let redirect = format!("http://127.0.0.1:{}/back", free_port().await);
+        let arguments = ["link", "--institution", "bank", "--redirect-uri", &redirect, "--json"];
+        let mut child = px.command(&arguments).spawn().unwrap();
+        let url = sent_to(&mut child).await;
+        assert!(url.as_str().starts_with(&format!("{provider}/realm/auth?")), "{url}");
+        let state = parameter(&url, "state");
+        get(&Url::parse(&format!("{redirect}?code=code-ann&state={state}")).unwrap()).await;
+        let ended = timeout(SOON, ended(child)).await.unwrap();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let item = ended.json()[0]["item_id"].as_str().unwrap().to_owned();
+        px.ok(&["sync", &item]).await;
+        assert_eq!(px.transactions(&item).await, bank.rows("bob"), "{discover}");
+        px.ok(&["unlink", &item, "--all"]).await;
+        px.ok(&["run", "--until-idle"]).await;
+        let posted = posted.lock().unwrap();
+        assert_eq!(posted.len(), 2, "{posted:?}");
+        assert!(posted[0].contains("code=code-ann&") && posted[0].contains("&client_id=plaid&"));
+        assert!(posted[1].starts_with("token=refresh-bob&"), "{posted:?}");
+        assert!(bank.revoked().is_empty());
+    }
 }
 
 #[tokio::test]

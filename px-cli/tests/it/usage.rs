@@ -58,8 +58,21 @@ async fn what_is_wrong_with_the_partners_file_is_said() {
     let arguments = ["link", "--institution", "bank", "--tokens", "-"];
     let good = std::fs::read_to_string(px.path("px.partners.json")).unwrap();
     let file = px.path("px.partners.json");
+    let with = |more: &str| good.replace("\"per_second\"", &format!("{more},\"per_second\""));
     for (text, why) in [
         ("{".to_owned(), "line 1"),
+        (with(r#""discover":true"#), "discover needs the issuer"),
+        (with(r#""discover":true,"issuer":"id.bank.example""#), "is not a URL"),
+        (
+            with(
+                r#""discover":true,"issuer":"https://a.example","token_endpoint":"https://a.example""#,
+            ),
+            "one of them",
+        ),
+        (with(r#""token_endpoint":"https://a.example/token""#), "both of them"),
+        (with(r#""revocation_endpoint":"https://a.example/revoke""#), "both of them"),
+        (with(r#""client_secret_in_body":true"#), "both of them"),
+        (with(r#""authorization_endpoint":"a","token_endpoint":"b""#), "is not a URL"),
         (good.replace("base_url", "basis_url"), "unknown field"),
         (good.replace("secret\"", "nothing\""), "cannot read"),
         (good.replace("http://", "ftp://"), "neither https nor http"),

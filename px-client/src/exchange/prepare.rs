@@ -18,7 +18,10 @@ impl Core {
     ) -> Result<Request<Bytes>, Error> {
         let operation = outgoing.operation;
         let mut request = outgoing.request.clone();
-        let address = format!("{}{}", self.base(), request.uri());
+        let address = match &outgoing.address {
+            Some(address) => address.with_query(request.uri().query()),
+            None => format!("{}{}", self.base(), request.uri()),
+        };
         *request.uri_mut() = address.parse::<Uri>().map_err(|e| {
             Error::build(operation, "the address is not one that HTTP can carry").caused_by(e)
         })?;

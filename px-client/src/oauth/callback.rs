@@ -97,7 +97,9 @@ impl PendingAuthorization {
         if answer.state.as_ref() != Some(&self.state) {
             return Err(CallbackErrorKind::State.into());
         }
-        if self.issuer.is_some() && answer.iss != self.issuer {
+        // RFC 9207 section 2.4: servers that do not say that they send `iss` may leave it out.
+        let told = answer.iss.is_some() || self.requires_iss;
+        if self.issuer.is_some() && told && answer.iss != self.issuer {
             return Err(CallbackErrorKind::Issuer.into());
         }
         if let Some(error) = answer.error {
@@ -122,6 +124,7 @@ mod tests {
             code_verifier: CodeVerifier::new("v"),
             redirect_uri: "https://plaid.example/cb".into(),
             issuer: Some("https://bank.example".into()),
+            requires_iss: true,
         };
         let callback = format!("https://plaid.example/cb?{query}");
         assert_eq!(
@@ -162,12 +165,34 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_need_not_send_its_issuer_must_not_send_another() {
+        let pending = |requires_iss| PendingAuthorization {
+            state: AuthorizationState::new("s"),
+            code_verifier: CodeVerifier::new("v"),
+            redirect_uri: "https://plaid.example/cb".into(),
+            issuer: Some("https://id.example".into()),
+            requires_iss,
+        };
+        let check = |requires_iss, query| pending(requires_iss).check_callback(query).is_ok();
+        assert!(check(false, "code=c&state=s"));
+        assert!(check(false, "code=c&state=s&iss=https://id.example"));
+        assert!(!check(false, "code=c&state=s&iss=https://evil.example"));
+        assert!(!check(true, "code=c&state=s"));
+        // One that was stored by the version before.
+        let mut stored = serde_json::to_value(pending(false)).unwrap();
+        stored.as_object_mut().unwrap().remove("requires_iss");
+        let read: PendingAuthorization = serde_json::from_value(stored).unwrap();
+        assert_eq!(read, pending(true));
+    }
+
+    #[test]
     fn secrets_are_masked() {
         let pending = PendingAuthorization {
             state: AuthorizationState::new("s3cret"),
             code_verifier: CodeVerifier::new("s3cret"),
             redirect_uri: "r".into(),
             issuer: None,
+            requires_iss: true,
         };
         assert!(!format!("{pending:?}").contains("s3cret"));
         let text = serde_json::to_string(&pending).unwrap();

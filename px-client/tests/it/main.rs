@@ -9,6 +9,7 @@ mod credentials;
 mod history;
 mod notifier;
 mod oauth;
+mod oauth_server;
 #[cfg(feature = "bank")]
 mod oauth_tokens;
 mod plaid;

@@ -35,6 +35,8 @@ pub(super) async fn authorize(
     request.application_id = Some(link.application.clone());
     request.application_name.clone_from(&link.application_name);
     let client = &institution.partner.client;
+    // Read before the user is sent anywhere, where they have to be.
+    client.endpoints().await?;
     let (url, pending) = client.begin_authorization(request)?;
     say(format_args!("Open this in a browser on this machine, and sign in:\n\n  {url}\n"));
     let callback = tokio::select! {
