@@ -5,7 +5,8 @@
 //! - [`verify`]: whose token it is; [`oauth`]: giving tokens out; [`credentials`]: names and passwords;
 //! - [`visits`]: what a page must remember before the user has signed in, without memory for it;
 //! - [`webhook`]: checking what Plaid sends, at a bank and at an application;
-//! - [`guard`]: who may call at all, and how often.
+//! - [`guard`]: who may call at all, and how often;
+//! - [`guide`]: how to [bring your identity provider](guide::identity_provider).
 //!
 //! # Examples
 //!
@@ -92,6 +93,7 @@ pub mod clients;
 pub mod credentials;
 mod error;
 pub mod guard;
+pub mod guide;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod metrics;

@@ -7,6 +7,7 @@ mod bad_days;
 mod bad_server;
 mod credentials;
 mod history;
+mod identity_provider;
 mod notifier;
 mod oauth;
 mod oauth_server;
