@@ -1,20 +1,20 @@
-//! Tells Plaid what happened at the bank: one function per event, and nothing is lost.
+//! Notifications to Plaid: one function per event, and no event is lost.
 //!
 //! A bank calls [`Notifier::transactions`] for each transaction that it books. The call returns
-//! once a [`NotificationStore`] has the entry. Tasks of the notifier collect for a moment, make
-//! one entry of equal ones, and send at most 2000 in a call until Plaid takes them.
+//! once a [`NotificationStore`] has stored the entry. Background tasks collect entries for a moment,
+//! merge equal ones, and send batches of at most 2000 until Plaid accepts them.
 //!
-//! # What can go wrong, and what happens
+//! # Failures
 //!
-//! | what | what the notifier does |
+//! | failure | the notifier |
 //! |---|---|
-//! | Plaid is out of reach, fails or answers 429 | keeps all, tries again with growing waits, keeps `Retry-After` |
-//! | the bank's program is killed | a persistent store has all; what Plaid may have is told again (at least once) |
-//! | an Item has another token by now | asks [`PresentToken`], where the bank gave one, and tells it under that |
-//! | one entry is refused, its index named or not | finds it, tells [`NotifierObserver::taken_out`], goes on with the rest |
-//! | Plaid refuses everything | takes nothing out: the fault is elsewhere. Rests, and tells [`NotifierObserver::stalled`] |
-//! | the id and secret are wrong (401) | the same |
-//! | the store refuses or is out of reach | the caller gets [`NotKept`] |
+//! | Plaid is out of reach, fails or responds with 429 | keeps the entries and retries with exponential backoff; respects `Retry-After` |
+//! | the bank's program is killed | sends what a persistent store has; an entry may be sent twice (at least once) |
+//! | an Item has another token | requests it from [`PresentToken`], if the bank set one, and sends the entry with it |
+//! | Plaid refuses one entry, with its index or without | finds it, reports it to [`NotifierObserver::taken_out`], and sends the others |
+//! | Plaid refuses everything | removes nothing, because the fault is elsewhere; waits, and reports [`NotifierObserver::stalled`] |
+//! | Plaid refuses the id and secret (401) | the same |
+//! | the store refuses entries or is out of reach | returns [`NotKept`] to the caller |
 //!
 //! # Examples
 //!
@@ -46,7 +46,7 @@
 //! let booked_at: Timestamp = "2024-05-06T12:00:00Z".parse()?;
 //! notifier.transactions(token, "account-1".parse()?, booked_at).await?;
 //!
-//! // When the program ends:
+//! // At shutdown:
 //! let left = notifier.shutdown(Duration::from_secs(10)).await?;
 //! assert_eq!((left, notifier.figures().accepted), (0, 1));
 //! # Ok(())
@@ -55,12 +55,12 @@
 //!
 //! Contract: `px.md` section 6.
 
-// The parts, for who works on them:
-// - `entry`: what is told; `store`: where it is kept; `keep`: how it gets there;
-// - `plan`: which entries go into which batch, and its `new_since` (pure);
-// - `lane`: the task that sends; `verdict`: what a failed call means (pure);
-// - `present`: which token an Item has by now;
-// - `observer`: what the notifier tells of itself.
+// Modules:
+// - `entry`: the entries; `store`: the trait that stores them; `keep`: the task that stores them;
+// - `plan`: the batches of entries and their `new_since` (pure);
+// - `lane`: the task that sends; `verdict`: the outcome of a failed call (pure);
+// - `present`: the present token of an Item;
+// - `observer`: events and metrics of the notifier.
 
 mod entry;
 mod keep;
@@ -101,10 +101,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Tells Plaid what happened at the bank.
+/// A client that notifies Plaid of events at the bank.
 ///
 /// Cheap to clone. Its tasks run until [`shutdown`](Self::shutdown), or until the last clone is
-/// dropped: then what is kept is tried once more, and what Plaid does not take stays in the store.
+/// dropped. Then they try once more to send the stored entries; what Plaid does not accept stays in the
+/// store.
 #[derive(Clone)]
 pub struct Notifier(Arc<Handle>);
 
@@ -131,7 +132,7 @@ impl fmt::Debug for Notifier {
     }
 }
 
-/// Sets up a [`Notifier`].
+/// A builder of a [`Notifier`].
 #[derive(Debug)]
 #[must_use]
 pub struct NotifierBuilder {
@@ -144,44 +145,44 @@ pub struct NotifierBuilder {
 }
 
 impl NotifierBuilder {
-    /// Keeps entries there; in memory, when no store is given.
+    /// Sets the store of entries. Default: [`MemoryNotificationStore`].
     pub fn store(mut self, store: Arc<dyn NotificationStore>) -> Self {
         self.store = store;
         self
     }
 
-    /// Tells what happens.
+    /// Sets the observer of the notifier's events. Default: none.
     pub fn observer(mut self, observer: Arc<dyn NotifierObserver>) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Asks for the present token of an Item whose earlier one Plaid refuses. Without it such an
-    /// entry is taken out.
+    /// Sets the source of the present token of an Item whose earlier one Plaid refuses. Without it,
+    /// such an entry is removed. Default: none.
     pub fn tokens(mut self, tokens: Arc<dyn PresentToken>) -> Self {
         self.tokens = Some(tokens);
         self
     }
 
-    /// How long entries are collected after the first; 100 ms by default, zero for not at all.
+    /// Sets the time for which entries are collected after the first one. Default: 100 ms.
     ///
-    /// A full batch does not wait. At most one minute: Plaid wants to hear within two.
+    /// Zero sends each entry at once. A full batch does not wait. The maximum is one minute, because
+    /// Plaid expects notifications within two.
     pub fn collect_for(mut self, time: Duration) -> Self {
         self.collect_for = time.min(Duration::from_secs(60));
         self
     }
 
-    /// The longest rest after failures, unless Plaid asks for more; 5 minutes by default.
+    /// Sets the maximum delay after failures, unless Plaid requests a longer one. Default: 5 minutes.
     pub fn longest_rest(mut self, time: Duration) -> Self {
         self.longest_rest = time;
         self
     }
 
-    /// Starts the tasks, on the tokio runtime that it is called on, and tells what the store
-    /// still keeps.
+    /// Starts the tasks on the current tokio runtime. They send what the store already has.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     #[must_use]
     pub fn start(self) -> Notifier {
         let signals: Arc<[Signals; 3]> = Arc::default();
@@ -211,7 +212,7 @@ impl NotifierBuilder {
 }
 
 impl Notifier {
-    /// Sets up a notifier that calls Plaid through a client.
+    /// Returns a builder of a notifier that calls Plaid with this client.
     pub fn builder(client: PlaidClient) -> NotifierBuilder {
         NotifierBuilder {
             client,
@@ -223,14 +224,14 @@ impl Notifier {
         }
     }
 
-    /// An account has transactions that were booked at that moment or later.
+    /// Notifies Plaid that an account has transactions that were booked at `new_since` or later.
     ///
-    /// Call it once the transaction can be read through the bank's API. `new_since` is the moment
-    /// of the booking, or its date. Where the token may be replaced before Plaid is reached, say
-    /// whose it is: [`notify`](Self::notify) with [`Entry::of`].
+    /// Call it once the transaction can be read through the bank's API. `new_since` is the time or the
+    /// date of the booking. If the token may be replaced before Plaid is reached, name the user: call
+    /// [`notify`](Self::notify) with [`Entry::of`].
     ///
     /// # Errors
-    /// When it was not kept. Plaid is not waited for.
+    /// If the store did not take it. The call does not wait for Plaid.
     pub async fn transactions(
         &self,
         access_token: ItemAccessToken,
@@ -240,10 +241,10 @@ impl Notifier {
         self.notify(vec![Entry::transactions(access_token, account_id, new_since)]).await
     }
 
-    /// An account was opened, closed or changed, or has a new statement.
+    /// Notifies Plaid that an account was opened, closed or changed, or has a new statement.
     ///
     /// # Errors
-    /// When it was not kept. Plaid is not waited for.
+    /// If the store did not take it. The call does not wait for Plaid.
     pub async fn account(
         &self,
         access_token: ItemAccessToken,
@@ -253,10 +254,10 @@ impl Notifier {
         self.notify(vec![Entry::account(access_token, account_id, event)]).await
     }
 
-    /// The bank's tokens for an Item were revoked, or are to be refreshed now.
+    /// Notifies Plaid that the bank's tokens for an Item were revoked, or must be refreshed now.
     ///
     /// # Errors
-    /// When it was not kept. Plaid is not waited for.
+    /// If the store did not take it. The call does not wait for Plaid.
     pub async fn token(
         &self,
         access_token: ItemAccessToken,
@@ -265,10 +266,10 @@ impl Notifier {
         self.notify(vec![Entry::token(access_token, action)]).await
     }
 
-    /// Many entries at once, all kept or none.
+    /// Stores and sends several entries. All of them are stored, or none.
     ///
     /// # Errors
-    /// When they were not kept. Plaid is not waited for.
+    /// If the store did not take them. The call does not wait for Plaid.
     pub async fn notify(&self, entries: Vec<Entry>) -> Result<(), NotKept> {
         let (caller, kept) = oneshot::channel();
         let ask = Ask::Keep(entries, caller);
@@ -276,30 +277,29 @@ impl Notifier {
         kept.await.map_err(|_| NotKept::closed())?
     }
 
-    /// What it did since it was started.
+    /// Returns the notifier's counters since its start.
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.0.shared.counters.figures()
     }
 
-    /// How many entries wait in the store.
+    /// Returns the number of entries in the store.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     pub async fn waiting(&self) -> Result<usize, NotKept> {
         self.0.shared.store.waiting().await.map_err(NotKept::store)
     }
 
-    /// Takes no more entries, tells what is kept within a time, and ends.
+    /// Stops accepting entries, sends the stored ones for at most `within`, and ends the tasks.
     ///
-    /// Gives the number of entries that are left: they are in the store, which a later notifier
-    /// goes on with. With a store in memory they are in
-    /// [`entries`](MemoryNotificationStore::entries).
+    /// Returns the number of entries that are left. They stay in the store, and a later notifier sends
+    /// them. With a store in memory they are in [`entries`](MemoryNotificationStore::entries).
     ///
     /// # Errors
-    /// When the store does not say how many it keeps.
+    /// If the store cannot count its entries.
     pub async fn shutdown(&self, within: Duration) -> Result<usize, NotKept> {
-        // An error says that it was stopped before.
+        // An error means that it was stopped before.
         let _ = self.0.asks.send(Ask::Stop).await;
         let tasks: Vec<_> = {
             let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,7 +324,7 @@ impl Notifier {
     }
 }
 
-/// Why an entry was not kept: Plaid will not hear of it, unless it is tried again.
+/// The error of an entry that was not stored. Plaid is not notified unless the caller tries again.
 #[derive(Clone)]
 pub struct NotKept(Arc<Option<Source>>);
 
@@ -337,7 +337,8 @@ impl NotKept {
         Self(Arc::new(Some(source)))
     }
 
-    /// Whether the notifier was shut down; else the store refused or is out of reach.
+    /// Returns whether the notifier was shut down. Otherwise the store refused the entry or is out of
+    /// reach.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.0.is_none()

@@ -1,4 +1,4 @@
-//! One thing to tell Plaid, as it is kept until Plaid has it.
+//! An event to notify Plaid of, as it is stored until Plaid accepts it.
 
 use px_types::{
     AccountId, ItemAccessToken, UserId,
@@ -8,9 +8,10 @@ use px_types::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// One thing to tell Plaid.
+/// An event to notify Plaid of.
 ///
-/// `Debug` masks the token; serialized it is plain, for a store that keeps secrets.
+/// `Debug` masks the token. The serialized form has it in plain text, for a store that protects
+/// secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -22,40 +23,40 @@ pub enum Entry {
         access_token: ItemAccessToken,
         /// The account.
         account_id: AccountId,
-        /// Since when there are new ones.
+        /// Time or date of the earliest new transaction.
         new_since: Iso8601,
-        /// Whose Item it is, where the bank says so.
+        /// The user of the Item, if the bank named one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_id: Option<UserId>,
     },
-    /// Something happened to an account.
+    /// An event of an account.
     #[non_exhaustive]
     Account {
         /// The Item's token at Plaid.
         access_token: ItemAccessToken,
         /// The account.
         account_id: AccountId,
-        /// What happened to it.
+        /// The event.
         event: AccountEvent,
-        /// Whose Item it is, where the bank says so.
+        /// The user of the Item, if the bank named one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_id: Option<UserId>,
     },
-    /// The partner's tokens for an Item ended, or are to be refreshed.
+    /// The partner's tokens for an Item ended, or must be refreshed.
     #[non_exhaustive]
     Token {
         /// The Item's token at Plaid.
         access_token: ItemAccessToken,
-        /// What to do with the partner's tokens.
+        /// The action on the partner's tokens.
         action: TokenAction,
-        /// Whose Item it is, where the bank says so.
+        /// The user of the Item, if the bank named one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_id: Option<UserId>,
     },
 }
 
 impl Entry {
-    /// An account has transactions that were booked at that moment or later.
+    /// Returns an entry: an account has transactions that were booked at `new_since` or later.
     #[must_use]
     pub fn transactions(
         access_token: ItemAccessToken,
@@ -65,7 +66,7 @@ impl Entry {
         Self::Transactions { access_token, account_id, new_since: new_since.into(), user_id: None }
     }
 
-    /// Something happened to an account.
+    /// Returns an entry: an event of an account.
     #[must_use]
     pub fn account(
         access_token: ItemAccessToken,
@@ -75,14 +76,14 @@ impl Entry {
         Self::Account { access_token, account_id, event, user_id: None }
     }
 
-    /// The partner's tokens for an Item ended, or are to be refreshed.
+    /// Returns an entry: the partner's tokens for an Item ended, or must be refreshed.
     #[must_use]
     pub fn token(access_token: ItemAccessToken, action: TokenAction) -> Self {
         Self::Token { access_token, action, user_id: None }
     }
 
-    /// Says whose Item it is. [`PresentToken`](super::PresentToken) asks by it for a new token
-    /// when the one here has been replaced; Plaid does not hear of it.
+    /// Names the user of the Item, so that [`PresentToken`](super::PresentToken) can find the present
+    /// token if this one was replaced. It is not sent to Plaid.
     #[must_use]
     pub fn of(mut self, user: UserId) -> Self {
         match &mut self {
@@ -93,7 +94,7 @@ impl Entry {
         self
     }
 
-    /// Whose Item it is, where the bank said so.
+    /// Returns the user of the Item, if the bank named one.
     #[must_use]
     pub fn user_id(&self) -> Option<&UserId> {
         match self {
@@ -103,7 +104,7 @@ impl Entry {
         }
     }
 
-    /// The same, told under another token of its Item.
+    /// Replaces the token by another one of the same Item.
     pub(super) fn renew(&mut self, token: ItemAccessToken) {
         match self {
             Self::Transactions { access_token, .. }
@@ -112,7 +113,7 @@ impl Entry {
         }
     }
 
-    /// The way that it goes.
+    /// Returns the lane of the entry.
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
@@ -122,7 +123,7 @@ impl Entry {
         }
     }
 
-    /// The Item's token at Plaid.
+    /// Returns the Item's token at Plaid.
     #[must_use]
     pub fn access_token(&self) -> &ItemAccessToken {
         match self {
@@ -133,9 +134,9 @@ impl Entry {
     }
 }
 
-/// The way that an entry goes: one for each of Plaid's endpoints for notifications.
+/// A queue of entries: one for each of Plaid's notification endpoints.
 ///
-/// What is held up on one does not hold up the others.
+/// A lane that waits does not delay the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Lane {
@@ -148,10 +149,10 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; 3] = [Self::Transactions, Self::Accounts, Self::Tokens];
 
-    /// The lane in one word, for a column of a table or a label of a metric.
+    /// Returns the name of the lane, for a table column or a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Puts entries into the store: what comes at the same time is kept in one go.
+//! The task that stores entries. Entries that arrive at the same time are stored together.
 
 use super::{
     NotKept,
@@ -10,20 +10,20 @@ use super::{
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many callers may wait; more wait to be let in.
+/// Maximum number of callers in the queue; others wait to enter it.
 pub(super) const QUEUE: usize = 1024;
 
-/// The most entries that one write holds, if no single caller has more.
+/// Maximum number of entries of one write, unless a single caller has more.
 const WRITE: usize = 4096;
 
-/// What the keeper is asked.
+/// A request to the task.
 pub(super) enum Ask {
     Keep(Vec<Entry>, oneshot::Sender<Result<(), NotKept>>),
-    /// Keep what was asked before, then end.
+    /// Stores what was requested before, then ends the task.
     Stop,
 }
 
-/// Keeps what is asked, until it is stopped or nobody can ask any more.
+/// Stores entries until it is stopped or the last sender is dropped.
 pub(super) async fn run(
     mut asks: mpsc::Receiver<Ask>,
     store: Arc<dyn NotificationStore>,
@@ -69,7 +69,7 @@ pub(super) async fn run(
 
 fn answer(callers: Vec<oneshot::Sender<Result<(), NotKept>>>, answer: Result<(), NotKept>) {
     for caller in callers {
-        // A caller that waits no longer does not hear of it; the entry is kept all the same.
+        // A caller that no longer waits gets no response; its entries are stored all the same.
         let _ = caller.send(answer.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! One lane: waits, collects for a moment, and tells Plaid until the store is empty.
+//! The task of a lane: waits for entries, collects them for a moment, and sends until the store is empty.
 
 use super::{
     entry::{Entry, Lane},
@@ -25,25 +25,24 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
-/// How many entries are read from the store at once.
+/// Number of entries that are read from the store at once.
 const WINDOW: usize = 5 * MOST_IN_A_BATCH;
 
-/// How many refusals in a row, without one yes, are held for a fault of the whole and not of the
-/// entries.
+/// Number of consecutive refusals, without a success, after which the fault is not in the entries.
 const MOST_REFUSALS: u32 = 64;
 
-/// Whether the notifier goes on.
+/// The phase of the notifier's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It does.
+    /// Entries are accepted and sent.
     Open,
-    /// Everything that is kept is told, then it ends.
+    /// Everything that is stored is sent, then the task ends.
     Flush,
-    /// It was dropped: what is kept is told if Plaid takes it at once.
+    /// The notifier was dropped: the stored entries are sent if Plaid accepts them at once.
     Dropped,
 }
 
-/// How a lane is told of new entries.
+/// Signals of new entries to a lane.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     some: Notify,
@@ -52,7 +51,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// So many entries more were kept.
+    /// Signals that `more` entries were stored.
     pub(super) fn kept(&self, more: usize) {
         if more == 0 {
             return;
@@ -69,7 +68,7 @@ impl Signals {
     }
 }
 
-/// What all lanes share.
+/// State that all lanes share.
 pub(super) struct Shared {
     pub(super) client: PlaidClient,
     pub(super) store: Arc<dyn NotificationStore>,
@@ -79,7 +78,7 @@ pub(super) struct Shared {
     pub(super) signals: Arc<[Signals; 3]>,
     pub(super) collect_for: Duration,
     pub(super) longest_rest: Duration,
-    /// Plaid took something since the start: address, id and secret are right.
+    /// Whether Plaid accepted something since the start: then address, id and secret are right.
     pub(super) proven: AtomicBool,
 }
 
@@ -92,7 +91,7 @@ pub(super) struct Worker {
     pub(super) failures: u32,
 }
 
-/// Why a lane cannot go on now.
+/// The reason why a lane waits.
 enum Blocked {
     Call(Error),
     Refused(Error),
@@ -100,29 +99,29 @@ enum Blocked {
     Token(Source),
 }
 
-/// What ended a rest.
+/// The end of a wait.
 #[derive(PartialEq)]
 enum Woken {
     Rested,
     BySomethingNew,
 }
 
-/// What is found out while the batches of one plan are told.
+/// Results of sending the batches of one plan.
 #[derive(Default)]
 struct Round {
     accepted: usize,
     refusals_in_a_row: u32,
-    /// Refused, but it is not certain that they are at fault.
+    /// Refused entries that may not be at fault.
     suspects: Vec<(Batch, Error)>,
-    /// Why the token of some entries is not known; they stay in the store.
+    /// The error for entries whose token is not available; they stay in the store.
     unknown: Option<Source>,
 }
 
 impl Worker {
-    /// Tells what is kept, and what will be, until the notifier ends.
+    /// Sends stored and new entries until the notifier ends.
     pub(super) async fn run(mut self) {
         loop {
-            // Read before the store is: what was kept until the phase changed is told.
+            // Read before the store, so that what was stored before the phase changed is sent.
             let phase = *self.phase.borrow_and_update();
             match self.drain().await {
                 Ok(()) if phase != Phase::Open => return,
@@ -149,7 +148,7 @@ impl Worker {
         &**self.shared.client.clock()
     }
 
-    /// Until there are new entries, or the phase changes.
+    /// Waits until there are new entries, or the phase changes.
     async fn something_new(&mut self) {
         let shared = Arc::clone(&self.shared);
         let some = pin!(shared.signals[self.lane as usize].some.notified());
@@ -157,7 +156,7 @@ impl Worker {
         select(some, changed).await;
     }
 
-    /// For a moment, unless a batch is full before.
+    /// Waits for the collection time, unless a batch is full before.
     async fn collect(&mut self) {
         let shared = Arc::clone(&self.shared);
         if *self.phase.borrow() == Phase::Open && !shared.collect_for.is_zero() {
@@ -169,7 +168,7 @@ impl Worker {
         self.signals().collected();
     }
 
-    /// Says why the lane rests, and rests.
+    /// Reports the reason and waits.
     async fn rest(&mut self, blocked: Blocked) -> Woken {
         let shared = Arc::clone(&self.shared);
         self.failures = self.failures.saturating_add(1);
@@ -202,8 +201,7 @@ impl Worker {
             stop.await;
             return Woken::Rested;
         }
-        // What is refused does not hold up what comes after it: that may be taken, and tells then
-        // that the fault is with the entries.
+        // Refused entries do not delay later ones. If Plaid accepts these, the refused ones are at fault.
         let some = pin!(shared.signals[lane as usize].some.notified());
         match select(some, stop).await {
             Either::Left(_) => Woken::BySomethingNew,
@@ -211,7 +209,7 @@ impl Worker {
         }
     }
 
-    /// Tells everything that is kept.
+    /// Sends everything that is stored.
     async fn drain(&mut self) -> Result<(), Blocked> {
         loop {
             let kept = self.shared.store.next_batch(self.lane, WINDOW).await;
@@ -227,7 +225,7 @@ impl Worker {
         }
     }
 
-    /// Tells one batch, whole if Plaid takes it, else without the entries that are at fault.
+    /// Sends one batch: whole if Plaid accepts it, otherwise without the entries that are at fault.
     async fn tell(&mut self, batch: Batch, round: &mut Round) -> Result<(), Blocked> {
         let mut pieces = vec![batch];
         while let Some(mut piece) = pieces.pop() {
@@ -253,7 +251,7 @@ impl Worker {
                         continue;
                     }
                     Ok(None) => {}
-                    // What can be told does not wait for it.
+                    // Other entries do not wait for it.
                     Err(why) => {
                         round.refusals_in_a_row += 1;
                         if round.refusals_in_a_row > MOST_REFUSALS && round.accepted == 0 {
@@ -298,7 +296,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Another token that the Item of a refused entry has by now.
+    /// Returns the present token of a refused entry's Item, if it is another one.
     async fn present_token(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
         let Some(tokens) = &self.shared.tokens else { return Ok(None) };
         let present = tokens.present(entry).await?;
@@ -331,7 +329,7 @@ impl Worker {
         shared.store.done(self.lane, &numbers).await.map_err(Blocked::Store)
     }
 
-    /// Reports an entry, then forgets it: after a crash between the two it is reported again.
+    /// Reports an entry, then deletes it. After a crash between the two it is reported again.
     async fn take_out(&self, suspect: Batch, why: &Error) -> Result<(), Blocked> {
         let numbers = suspect.numbers();
         let shared = &self.shared;
@@ -343,7 +341,7 @@ impl Worker {
         shared.store.done(self.lane, &numbers).await.map_err(Blocked::Store)
     }
 
-    /// Takes the suspects out if Plaid took something beside them; else it may not be their fault.
+    /// Removes the suspects if Plaid accepted other entries; otherwise they may not be at fault.
     async fn sentence(&self, mut round: Round) -> Result<(), Blocked> {
         if round.accepted == 0
             && let Some((_, error)) = round.suspects.pop()
@@ -357,10 +355,10 @@ impl Worker {
     }
 }
 
-/// Until the notifier is to end. Never again after that: there is no way back.
+/// Waits until the phase changes. After the last phase it waits forever.
 async fn phase_changed(phase: &mut watch::Receiver<Phase>) {
     if phase.changed().await.is_err() {
-        // The sender is gone only after it said so.
+        // The sender sets the last phase before it is dropped.
         std::future::pending::<()>().await;
     }
 }

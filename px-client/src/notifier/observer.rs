@@ -1,4 +1,4 @@
-//! What a notifier tells of itself: a hook, and figures.
+//! Events and counters of a notifier.
 
 use super::entry::{Entry, Lane};
 use crate::error::{Error, Source};
@@ -8,68 +8,68 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Is told what a [`Notifier`](super::Notifier) does.
+/// An observer of a [`Notifier`](super::Notifier)'s events.
 ///
-/// It is called from the notifier's own tasks: be quick.
+/// The notifier's own tasks call it, so it must return quickly.
 pub trait NotifierObserver: Send + Sync + fmt::Debug {
-    /// Plaid took a batch of so many entries.
+    /// Called when Plaid accepted a batch, with the number of its entries.
     fn accepted(&self, _lane: Lane, _entries: usize) {}
 
-    /// Plaid will not take this entry; it is removed from the store and not told again.
+    /// Called when Plaid refused an entry for good; the entry is removed from the store.
     ///
-    /// As a rule there is no Item behind its token any more: forget the token. It may be
-    /// called twice for one entry, if the store could not remove it.
+    /// Usually the Item of its token no longer exists: delete the token. It may be called twice for one
+    /// entry if the store could not remove it.
     fn taken_out(&self, _entry: &Entry, _why: &Error) {}
 
-    /// A lane rests; its entries are kept.
+    /// Called when a lane waits after a failure. Its entries stay in the store.
     fn stalled(&self, _stall: &Stall<'_>) {}
 }
 
-/// Why a lane rests, and until when.
+/// A wait of a lane after a failure.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Stall<'a> {
     /// The lane.
     pub lane: Lane,
-    /// Why.
+    /// The cause.
     pub why: StallCause<'a>,
-    /// How often in a row it had to, this time included.
+    /// Number of consecutive failures, including this one.
     pub failures: u32,
-    /// When it goes on.
+    /// Time of the next attempt.
     pub until: DateTime<Utc>,
 }
 
-/// Why a lane rests.
+/// The cause of a wait.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StallCause<'a> {
-    /// The call failed. [`Kind::Auth`](crate::Kind::Auth): the client's id and secret are not
-    /// accepted, and somebody has to look.
+    /// The call failed. [`Kind::Auth`](crate::Kind::Auth) means that Plaid refuses the client's id and
+    /// secret: an operator must act.
     Call(&'a Error),
-    /// Plaid refuses entries and has not taken any since, so that the entries may not be at
-    /// fault but what the client sends or where it sends it.
+    /// Plaid refuses entries and has accepted none since, so the fault may be in the settings of the
+    /// client instead of the entries.
     Refused(&'a Error),
     /// The store is out of reach.
     Store(&'a Source),
-    /// Which token an Item has by now cannot be told; see [`PresentToken`](super::PresentToken).
+    /// The present token of an Item is not available; see [`PresentToken`](super::PresentToken).
     Token(&'a Source),
 }
 
-/// What a notifier did since it was started.
+/// Counters of a notifier since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Entries that were kept.
+    /// Entries that were stored.
     pub kept: u64,
-    /// Entries of the store that Plaid took.
+    /// Stored entries that Plaid accepted.
     pub accepted: u64,
-    /// Calls that Plaid answered with yes.
+    /// Calls that succeeded.
     pub calls: u64,
-    /// Calls that failed, for whatever cause.
+    /// Calls that failed, for any cause.
     pub failed_calls: u64,
-    /// Entries of the store that were taken out.
+    /// Stored entries that were removed because Plaid refused them.
     pub taken_out: u64,
-    /// How often a lane had to rest.
+    /// Number of waits after failures, over all lanes.
     pub stalls: u64,
 }
 
@@ -97,12 +97,12 @@ impl Counters {
     }
 }
 
-/// Counts some more.
+/// Adds to a counter.
 pub(super) fn count(counter: &AtomicU64, more: usize) {
     counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
-/// Nobody is told.
+/// An observer that ignores all events.
 #[derive(Debug)]
 pub(super) struct Nobody;
 

@@ -1,6 +1,6 @@
-//! Which entries go into which batch. Pure.
+//! The batches of entries. Pure.
 //!
-//! Contract: `px.md` section 6: 1–2000 entries and one `new_since` for all of a batch.
+//! Contract: `px.md` section 6: a batch has 1 to 2000 entries and one `new_since`.
 
 use super::{
     entry::{Entry, Lane},
@@ -21,21 +21,21 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-/// The most entries that Plaid takes in one batch.
+/// Maximum number of entries of a batch.
 pub const MOST_IN_A_BATCH: usize = 2000;
 
-/// How old the `new_since` of a batch should be at the most (P: under two minutes).
+/// Maximum age of the `new_since` of a batch of fresh entries (P: under two minutes).
 const FRESH: TimeDelta = TimeDelta::seconds(110);
 
-/// What one account has to tell: entries that were equal are one.
+/// An entry that stands for one or more equal stored ones.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Part {
     pub(super) entry: Entry,
-    /// The rows of the store that it stands for.
+    /// The numbers of the stored entries.
     pub(super) numbers: Vec<u64>,
 }
 
-/// What goes to Plaid in one call.
+/// The entries of one call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Batch {
     pub(super) lane: Lane,
@@ -52,11 +52,11 @@ pub(super) enum Body {
 
 /// Puts the entries of one lane, oldest first, into batches.
 ///
-/// - What is equal is told once: of an account's transactions the earliest `new_since` counts; of
-///   its events and of a token's actions, which keep their order, one that repeats the one before.
-/// - Plaid wants a `new_since` under two minutes old, and reads as far back as it says. So what
-///   is fresh goes together; what is older (after an outage) goes by the day, so that one old
-///   entry has nobody else read far back.
+/// - Equal entries are sent once. For an account's transactions the earliest `new_since` counts. Events
+///   of an account and actions on a token keep their order; one that repeats the one before is left out.
+/// - Plaid expects a `new_since` under two minutes old and reads back to it. So fresh entries share
+///   batches, and older ones (after an outage) are grouped by day: one old entry makes Plaid read far
+///   back for no other.
 pub(super) fn plan(lane: Lane, kept: Vec<Kept>, now: DateTime<Utc>) -> Vec<Batch> {
     let parts = merge(kept);
     let groups = match lane {
@@ -74,8 +74,8 @@ pub(super) fn plan(lane: Lane, kept: Vec<Kept>, now: DateTime<Utc>) -> Vec<Batch
     batches
 }
 
-/// What two entries have in common when they are about the same: the digest of a token, so that
-/// no copy of it is left in memory, and an account.
+/// The subject of an entry: a token and an account. The token's digest stands for it, so that no copy
+/// of the token stays in memory.
 type Subject = ([u8; 32], Option<AccountId>);
 
 fn merge(kept: Vec<Kept>) -> Vec<Part> {
@@ -107,7 +107,8 @@ fn merge(kept: Vec<Kept>) -> Vec<Part> {
     parts
 }
 
-/// Takes a later entry about the same into an earlier one, if nothing is lost by it.
+/// Merges a later entry into an earlier one of the same subject. Returns `false` if that would lose
+/// something.
 fn absorb(earlier: &mut Entry, later: &Entry) -> bool {
     match (earlier, later) {
         (Entry::Transactions { new_since, .. }, Entry::Transactions { new_since: another, .. }) => {
@@ -120,7 +121,7 @@ fn absorb(earlier: &mut Entry, later: &Entry) -> bool {
     }
 }
 
-/// What is fresh first, then the rest by the day.
+/// Groups entries: fresh ones first, then the others by day.
 fn by_age(parts: Vec<Part>, now: DateTime<Utc>) -> Vec<Vec<Part>> {
     let mut fresh = Vec::new();
     let mut days: BTreeMap<Reverse<Date>, Vec<Part>> = BTreeMap::new();
@@ -140,11 +141,11 @@ fn by_age(parts: Vec<Part>, now: DateTime<Utc>) -> Vec<Vec<Part>> {
     std::iter::once(fresh).chain(days.into_values()).collect()
 }
 
-/// A moment from which on all is new that is new since the one or the other.
+/// Returns a time or date that is not later than either.
 ///
-/// A date has no zone, and Plaid may read of a moment the date that is written in it. So a moment
-/// is the earlier only if its written date is no later; else the earliest date of all that
-/// either can mean is taken.
+/// A date has no zone, and Plaid may use the written date of a timestamp. So a timestamp is the earlier
+/// one only if its written date is not later; otherwise the result is the earliest date that either can
+/// mean.
 fn earliest(one: Iso8601, other: Iso8601) -> Iso8601 {
     if let (Iso8601::Timestamp(a), Iso8601::Timestamp(b)) = (one, other) {
         let (first, second) = if a <= b { (a, b) } else { (b, a) };
@@ -158,7 +159,7 @@ fn earliest(one: Iso8601, other: Iso8601) -> Iso8601 {
     Iso8601::Date(first_date(one).min(first_date(other)))
 }
 
-/// The earliest date that it can mean.
+/// Returns the earliest date that a time or date can mean.
 fn first_date(at: Iso8601) -> Date {
     match at {
         Iso8601::Date(date) => date,
@@ -167,20 +168,20 @@ fn first_date(at: Iso8601) -> Date {
 }
 
 impl Batch {
-    /// The rows of the store that it stands for.
+    /// Returns the numbers of its stored entries.
     pub(super) fn numbers(&self) -> Vec<u64> {
         self.parts.iter().flat_map(|part| part.numbers.iter().copied()).collect()
     }
 
-    /// Two batches of half the size; the second is empty when there is only one part.
+    /// Splits the batch in halves. The second is empty if there is only one part.
     pub(super) fn halves(mut self) -> (Self, Self) {
         let second = self.parts.split_off(self.parts.len().div_ceil(2));
         let lane = self.lane;
         (self, Self { lane, parts: second })
     }
 
-    /// Tells under another token what was to be told under a dead one. The store keeps the dead
-    /// one: after a crash the bank is asked again.
+    /// Replaces a dead token by the present one. The store keeps the dead one, so after a crash the bank
+    /// is asked for the present token again.
     pub(super) fn renew(&mut self, dead: &ItemAccessToken, present: &ItemAccessToken) {
         let renewed = self.parts.iter_mut().map(|part| &mut part.entry);
         for entry in renewed.filter(|entry| entry.access_token() == dead) {
@@ -188,7 +189,7 @@ impl Batch {
         }
     }
 
-    /// The `new_since` that is right for all of it.
+    /// Returns a `new_since` that is right for all entries.
     fn new_since(&self) -> Option<Iso8601> {
         let all = self.parts.iter().filter_map(|part| match part.entry {
             Entry::Transactions { new_since, .. } => Some(new_since),
@@ -197,7 +198,7 @@ impl Batch {
         all.reduce(earliest)
     }
 
-    /// The body to send; `None` for a batch whose size Plaid would not take.
+    /// Returns the body to send, or `None` if Plaid would not accept the size of the batch.
     pub(super) fn body(&self) -> Option<Body> {
         fn listed<T>(
             parts: &[Part],

@@ -1,4 +1,4 @@
-//! Which token an Item has now: what the bank is asked when Plaid does not know the one of an entry.
+//! The source of an Item's present token, for entries whose token Plaid does not know.
 
 use super::entry::Entry;
 use crate::error::Source;
@@ -6,18 +6,18 @@ use async_trait::async_trait;
 use px_types::ItemAccessToken;
 use std::fmt;
 
-/// Gives the present token of an Item whose earlier one Plaid refuses.
+/// A source of the present token of an Item whose earlier one Plaid refuses.
 ///
-/// An entry is kept with the token of its day. An import anew, and
-/// `/item/access_token/invalidate`, end that token, but not what is to be told. So before an entry
-/// is taken out, this is asked. [`Portal`](crate::portal::Portal) answers it, for entries that say
-/// [whose they are](Entry::of).
+/// An entry is stored with the token of that time. Another import, and
+/// `/item/access_token/invalidate`, end that token but not the event. So the notifier calls this before
+/// it removes an entry. [`Portal`](crate::portal::Portal) implements it for entries that
+/// [name their user](Entry::of).
 #[async_trait]
 pub trait PresentToken: Send + Sync + fmt::Debug {
-    /// The token of an entry's Item now. `None`, or the entry's own: there is no Item any more,
-    /// and the entry is dealt with as refused.
+    /// Returns the present token of an entry's Item. If it returns `None`, or the entry's own token, the
+    /// Item no longer exists and the entry counts as refused.
     ///
     /// # Errors
-    /// When it cannot be told now: the entry waits, and what can be told goes on.
+    /// If the token is not available now. The entry waits; others are sent.
     async fn present(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source>;
 }

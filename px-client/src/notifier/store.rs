@@ -1,4 +1,4 @@
-//! Where entries are kept until Plaid has them.
+//! The store of entries that Plaid has not accepted yet.
 
 use super::entry::{Entry, Lane};
 use crate::error::Source;
@@ -9,59 +9,57 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// An entry as a store keeps it.
+/// A stored entry.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// Names the entry in its store; a later entry has a higher number.
+    /// The number of the entry in its store. A later entry has a higher number.
     pub number: u64,
-    /// What is to be told.
+    /// The entry.
     pub entry: Entry,
 }
 
 impl Kept {
-    /// An entry under its number.
+    /// Returns a stored entry with its number.
     #[must_use]
     pub fn new(number: u64, entry: Entry) -> Self {
         Self { number, entry }
     }
 }
 
-/// Keeps entries until Plaid has them.
+/// A store of entries that Plaid has not accepted yet.
 ///
-/// A table with a rising number, the lane and the entry as JSON is enough; its index is
-/// `(lane, number)`. The rows hold access tokens: keep them as you keep secrets. One
-/// [`Notifier`](super::Notifier) works on one store.
+/// A table with an ascending number, the lane and the entry as JSON is enough; its index is
+/// `(lane, number)`. The rows contain access tokens and must be protected as secrets. A store is used
+/// by one [`Notifier`](super::Notifier).
 #[async_trait]
 pub trait NotificationStore: Send + Sync + fmt::Debug {
-    /// Keeps entries, all or none, in this order. When it returns, they survive a crash.
+    /// Stores all entries or none, in this order. Once it has returned they survive a crash.
     ///
     /// # Errors
-    /// When the store is out of reach or full.
+    /// If the store is out of reach or full.
     async fn append(&self, entries: &[Entry]) -> Result<(), Source>;
 
-    /// The oldest entries of a lane, in order, at most so many.
+    /// Returns the oldest entries of a lane, at most `at_most`, in order.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn next_batch(&self, lane: Lane, at_most: usize) -> Result<Vec<Kept>, Source>;
 
-    /// Forgets entries: Plaid has them, or will not take them. Unknown numbers are no error.
+    /// Deletes entries that Plaid accepted or refused for good. Unknown numbers are ignored.
     ///
     /// # Errors
-    /// When the store is out of reach; the entries are told again then.
+    /// If the store is out of reach. Then the entries are sent again.
     async fn done(&self, lane: Lane, numbers: &[u64]) -> Result<(), Source>;
 
-    /// How many entries it keeps.
+    /// Returns the number of stored entries.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn waiting(&self) -> Result<usize, Source>;
 }
 
-/// A store in memory: for tests, and for banks that can do without what a crash loses.
-///
-/// It is bounded: when it is full, it refuses.
+/// A bounded store in memory, for tests. A crash loses its entries.
 #[derive(Clone, Debug)]
 pub struct MemoryNotificationStore {
     capacity: usize,
@@ -75,13 +73,13 @@ struct Rows {
 }
 
 impl MemoryNotificationStore {
-    /// A store for at most so many entries.
+    /// Returns a store for at most `entries` entries; beyond them it refuses.
     #[must_use]
     pub fn with_capacity(entries: usize) -> Self {
         Self { capacity: entries, rows: Arc::default() }
     }
 
-    /// Every entry that it keeps, lane by lane.
+    /// Returns all entries, lane by lane.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.locked(|rows| rows.lanes.iter().flat_map(BTreeMap::values).cloned().collect())
@@ -93,7 +91,7 @@ impl MemoryNotificationStore {
 }
 
 impl Default for MemoryNotificationStore {
-    /// A store for 100,000 entries.
+    /// Returns a store for at most 100,000 entries.
     fn default() -> Self {
         Self::with_capacity(100_000)
     }

@@ -1,25 +1,25 @@
-//! What a failed call means for its batch, and how long to wait. Pure.
+//! The outcome of a failed call for its batch, and the delay after it. Pure.
 
 use crate::error::{Error, Kind};
 use chrono::{DateTime, Utc};
 use px_core::{Random, random};
 use std::time::Duration;
 
-/// The longest wait that Plaid may ask for (A: as its own webhooks do).
+/// Maximum delay that Plaid may request (A: as its own webhooks do).
 const LONGEST_ASKED: Duration = Duration::from_secs(4 * 3600);
 
-/// What a failed call means for its batch.
+/// The outcome of a failed call for its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is this entry.
+    /// This entry is at fault.
     Entry(usize),
-    /// It is one of them: halve the batch to find it.
+    /// One of the entries is at fault: halve the batch to find it.
     Halve,
-    /// It is none of them: tell all of it later.
+    /// No entry is at fault: send the batch again later.
     Later,
 }
 
-/// Tells what a failed call means for a batch of so many entries.
+/// Returns the outcome of a failed call for a batch of `entries` entries.
 pub(super) fn verdict(error: &Error, entries: usize) -> Verdict {
     match (error.kind(), error.status()) {
         (Kind::Api, Some(400 | 413 | 422)) => match error.batch_entry() {
@@ -31,15 +31,15 @@ pub(super) fn verdict(error: &Error, entries: usize) -> Verdict {
     }
 }
 
-/// Whether the entry itself is named as the fault: there is no Item behind its token.
+/// Returns whether Plaid says that the entry's token belongs to no Item.
 pub(super) fn names_a_token(error: &Error) -> bool {
     matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
 }
 
-/// How long a lane rests after so many failures in a row, the first included.
+/// Returns the delay of a lane after consecutive failures.
 ///
-/// It doubles from one second, with up to a half of it taken off at random,
-/// so that many notifiers do not come back at the same moment. What Plaid asks for is kept.
+/// It doubles from one second. Up to half of it is subtracted at random, so that many notifiers do not
+/// retry at the same moment. It is at least what Plaid requested.
 pub(super) fn rest(
     failures: u32,
     longest: Duration,
