@@ -1,25 +1,26 @@
-//! The data half of the page where a bank's customers see which applications they connected.
+//! The data of the page where a bank's customers see, change and end the applications that they
+//! connected.
 //!
-//! A bank mounts it into its own site, behind the customer's login: its handlers call a
-//! [`Portal`] and render what it gives. Every method takes the [`UserId`] of the customer who is
-//! signed in, and never shows or changes anything of another's.
+//! A bank adds the page to its own site, behind the customer's login: its handlers call a [`Portal`]
+//! and render the result. Every method takes the [`UserId`] of the signed-in customer, and neither
+//! shows nor changes data of others.
 //!
-//! Sessions, forms, CSRF and HTML are the bank's.
+//! Sessions, forms, CSRF protection and HTML are up to the bank.
 //!
-//! # How a bank uses it
+//! # Usage
 //!
-//! | on | the bank calls |
+//! | event | call |
 //! |---|---|
-//! | a customer consented to an application (the bank's OAuth server) | [`Portal::import`], in the background |
-//! | the page | [`Portal::applications`], [`Portal::notices`] |
-//! | a form: accounts and products | [`Portal::set_scopes`] |
-//! | a form: disconnect | [`Portal::disconnect`] |
-//! | the log | [`Portal::activity`] |
-//! | a button: connect to an application | [`Portal::connect`], then Plaid's page with the link token |
-//! | back from Plaid's page without a consent | [`Portal::give_up`] |
-//! | `POST /applications/notify`, its signature checked | [`Portal::application_linked`] |
-//! | server-sent events | [`Portal::changes`] |
-//! | the start of the program | [`Portal::run`], spawned |
+//! | a customer consents to an application on the bank's OAuth pages | [`Portal::import`], in the background |
+//! | the page is requested | [`Portal::applications`], [`Portal::notices`] |
+//! | the form of accounts and products is sent | [`Portal::set_scopes`] |
+//! | the form "disconnect" is sent | [`Portal::disconnect`] |
+//! | the activity log is requested | [`Portal::activity`] |
+//! | the button "connect" is pressed | [`Portal::connect`], then Plaid's page with the link token |
+//! | the customer returns from Plaid's page without a consent | [`Portal::give_up`] |
+//! | `POST /applications/notify` arrives and its signature is right | [`Portal::application_linked`] |
+//! | a stream of server-sent events is opened | [`Portal::changes`] |
+//! | the program starts | [`Portal::run`], spawned |
 //!
 //! # Examples
 //!
@@ -82,14 +83,14 @@
 //!
 //! Contract: `px.md` sections 6, 9 and 10.
 
-// The parts, for who works on them:
-// - `store`: the bank's own records; `memory`: those of tests;
-// - `view`: what a page shows, made fit to be shown (pure);
-// - `setup`: what a bank says of itself, and how it makes tokens; `oauth_tokens`: with the OAuth kit;
-// - `scopes`: what an application may see, said completely (pure);
-// - `item`: the bank's token for a user's Item, and connecting a further application with it;
-// - `disconnect`: ending an application's access, until it is done;
-// - `linked`: what Plaid tells, and what customers are told; `watchers`: open pages.
+// Modules:
+// - `store`: the trait of the bank's own records; `memory`: records for tests;
+// - `view`: the data of the pages, with foreign text made safe to show (pure);
+// - `setup`: settings, and the trait that makes tokens; `oauth_tokens`: that trait over the OAuth kit;
+// - `scopes`: the complete scopes of an application (pure);
+// - `item`: the bank's token for a user's Item, and connecting an application with it;
+// - `disconnect`: ending an application's access, with retries;
+// - `linked`: notifications of Plaid and notices for customers; `watchers`: open pages.
 
 mod disconnect;
 mod error;
@@ -137,9 +138,9 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use tokio::sync::OwnedMutexGuard;
 use watchers::{Locks, Watchers};
 
-/// The data half of the connected-apps page.
+/// The data of the connected-apps page.
 ///
-/// Cheap to clone; all clones together are one. See [`portal`](self).
+/// Cheap to clone; all clones share their state. See [`portal`](self).
 #[derive(Clone)]
 pub struct Portal(Arc<Inner>);
 
@@ -161,13 +162,13 @@ impl fmt::Debug for Portal {
 }
 
 impl Portal {
-    /// The applications that the user connected, the newest first.
+    /// Returns the applications that the user connected, the newest first.
     ///
-    /// When Plaid is out of reach it gives what the bank knew last, and says so in
-    /// [`current`](Applications::current).
+    /// If Plaid is out of reach, the result is what the bank knew last, and
+    /// [`current`](Applications::current) is `false`.
     ///
     /// # Errors
-    /// When the records are out of reach, or the bank cannot make a token.
+    /// If the records are out of reach, or the bank cannot make a token.
     pub async fn applications(&self, user: &UserId) -> Result<Applications, PortalError> {
         let _turn = self.lock(user).await;
         let (mut list, current) = match self.list_at_plaid(user).await {
@@ -201,16 +202,17 @@ impl Portal {
         Ok(Applications { list: list.iter().map(view).collect(), current })
     }
 
-    /// Sets what an application may see from now on: a complete statement, not a change.
+    /// Sets everything that an application may see from now on. `scopes` is complete: it replaces the
+    /// present scopes.
     ///
-    /// The accounts are those of the bank's own page for this user. An account that the
-    /// application sees and the statement does not name is withdrawn.
+    /// The accounts are those of the bank's own page for this user. An account that the application sees
+    /// and that `scopes` does not name is withdrawn.
     ///
     /// # Errors
-    /// [`NoAccount`](PortalErrorKind::NoAccount) when the statement names none;
-    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's,
-    /// [`Disconnecting`](PortalErrorKind::Disconnecting) when it is being disconnected; when Plaid
-    /// cannot do it, and then nothing has changed as far as is known.
+    /// [`NoAccount`](PortalErrorKind::NoAccount) if `scopes` names no account;
+    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) if the user has no such application;
+    /// [`Disconnecting`](PortalErrorKind::Disconnecting) if it is being disconnected; or if Plaid
+    /// refuses, fails or is out of reach. Then nothing was changed as far as is known.
     pub async fn set_scopes(
         &self,
         user: &UserId,
@@ -259,11 +261,11 @@ impl Portal {
         Ok(())
     }
 
-    /// A page of the log of the user's consent: at most `count` entries (1–50), from a cursor of
+    /// Returns a page of the user's activity log: at most `count` entries (1 to 50), from the cursor of
     /// the page before.
     ///
     /// # Errors
-    /// When Plaid refuses the cursor or is out of reach.
+    /// If Plaid refuses the cursor or is out of reach.
     pub async fn activity(
         &self,
         user: &UserId,
@@ -303,15 +305,15 @@ impl Portal {
         })
     }
 
-    /// Tells a page of the user when something has changed.
+    /// Returns a stream of the user's changes, for an open page.
     ///
-    /// Take it before the page is read, so that no change is missed between the two.
+    /// Call it before the page is read, so that no change is missed between the two.
     #[must_use]
     pub fn changes(&self, user: &UserId) -> Changes {
         self.0.watchers.watch(user)
     }
 
-    /// The clock of the client.
+    /// Returns the clock of the client.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.0.client.clock()
@@ -354,7 +356,7 @@ impl Portal {
         Ok(list.iter().any(|one| one.application_id == *application))
     }
 
-    /// By the records if they say yes, else by Plaid. The user's lock is held.
+    /// Checks the records, and Plaid if they do not have the application. The user's lock is held.
     async fn check_is_connected(
         &self,
         user: &UserId,
@@ -370,7 +372,7 @@ impl Portal {
         }
     }
 
-    /// The list as Plaid has it now, which the records have then too. The user's lock is held.
+    /// Reads the list from Plaid and stores it in the records. The user's lock is held.
     async fn list_at_plaid(
         &self,
         user: &UserId,
@@ -386,7 +388,7 @@ impl Portal {
         Ok(Some(listed.applications))
     }
 
-    /// An application that was disconnected and is listed was linked again: forgets what was.
+    /// Deletes completed disconnections of applications that are listed: they were linked again.
     async fn settle(
         &self,
         user: &UserId,
@@ -404,7 +406,8 @@ impl Portal {
         Ok(())
     }
 
-    /// When each application last read what. A page without it is better than none.
+    /// Returns the times of the applications' last reads. The page is shown without them if they are not
+    /// available.
     async fn last_access(
         &self,
         user: &UserId,

@@ -10,52 +10,52 @@ use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{ApplicationId, ItemAccessToken, UserId, plaid::UnlinkApplication};
 use std::time::Duration;
 
-/// How far a disconnection came at once.
+/// The result of a first attempt to disconnect an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disconnected {
     /// Plaid has ended the application's access.
     Done,
-    /// The wish is kept; Plaid was not reached, and is asked again until it has done it.
+    /// The disconnection is recorded. Plaid was not reached and is called again until it succeeds.
     Underway,
 }
 
-/// What [`Portal::work_off`] did.
+/// The results of [`Portal::work_off`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkedOff {
-    /// So many came to their end.
+    /// Number of completed disconnections.
     pub done: usize,
-    /// So many were tried and wait again.
+    /// Number of failed attempts; they are repeated later.
     pub waiting: usize,
 }
 
-/// How many disconnections are looked up at once.
+/// Number of disconnections that are read from the records at once.
 const AT_ONCE: usize = 100;
 
-/// How often [`Portal::run`] looks for what is due.
+/// Poll interval of [`Portal::run`].
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Portal {
     /// Ends an application's access.
     ///
-    /// The wish is recorded first, and survives a crash from then on. If Plaid cannot do it now,
-    /// [`run`](Self::run) goes on until it has. Once Plaid answered, the application cannot make
-    /// a single call more. Two at once are one; a user may press twice.
+    /// The disconnection is recorded first and survives a crash from then on. If Plaid cannot be
+    /// reached, [`run`](Self::run) repeats the call until it succeeds. Once Plaid has responded, every
+    /// further call of the application is refused. Two disconnections at once are one.
     ///
     /// With the last application the bank's own tokens for Plaid end too
     /// ([`MintToken::end`](super::MintToken::end)).
     ///
-    /// It is done when Plaid has unlinked the application or does not list it, and when
-    /// [`MintToken`](super::MintToken) gives no token for the user: then nothing of the user's
-    /// can be read through this bank. A token that Plaid does not know proves nothing, for every
-    /// import ends the one before: then the Item is imported anew, and asked again. Without a
-    /// `MintToken` it goes on until the store has a token that is alive.
+    /// It is complete if Plaid unlinked the application or does not list it, or if
+    /// [`MintToken`](super::MintToken) makes no token for the user: then no data of the user can be read
+    /// through this bank. A token that Plaid does not know proves nothing, because every import ends the
+    /// token before: then the Item is imported again and the call is repeated. Without a `MintToken`
+    /// it is repeated until the store has a valid token.
     ///
     /// # Errors
-    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) when it is none of this user's;
-    /// when the records are out of reach; when Plaid is out of reach **and** the bank has no
-    /// record of the application, so that nothing can be said of it.
+    /// [`UnknownApplication`](PortalErrorKind::UnknownApplication) if the user has no such application;
+    /// if the records are out of reach; or if Plaid is out of reach **and** the bank has no record of
+    /// the application.
     pub async fn disconnect(
         &self,
         user: &UserId,
@@ -65,7 +65,7 @@ impl Portal {
         let earlier = self.disconnection(user, application).await?;
         let wish = match earlier {
             Some(earlier) if earlier.is_pending() => earlier,
-            // The other one of two at once has done it.
+            // Another call has completed it at the same time.
             Some(_) if !self.has_record_of(user, application).await? => {
                 return Ok(Disconnected::Done);
             }
@@ -81,24 +81,24 @@ impl Portal {
         };
         match self.try_to_end(&wish).await {
             Ok(()) => Ok(Disconnected::Done),
-            // The record is there, so that it will be done.
+            // It is recorded, so it will be completed.
             Err(_) => Ok(Disconnected::Underway),
         }
     }
 
-    /// Tries again what Plaid has not done yet, as far as it is due.
+    /// Repeats the disconnections that are due.
     ///
-    /// [`run`](Self::run) calls it again and again. After a failure that is not the fault of one
-    /// disconnection alone the rest is left for the next time.
+    /// [`run`](Self::run) calls it periodically. After a failure that would affect other disconnections
+    /// too, the remaining ones are left for the next call.
     ///
     /// # Errors
-    /// When the records are out of reach.
+    /// If the records are out of reach.
     pub async fn work_off(&self, now: DateTime<Utc>) -> Result<WorkedOff, PortalError> {
         let mut worked = WorkedOff::default();
         let due = self.store().due_disconnections(now, AT_ONCE).await;
         for wish in due.map_err(PortalError::store)? {
             let _turn = self.lock(&wish.user_id).await;
-            // It may have been done or tried while this waited for its turn.
+            // It may have been completed or tried while this waited for the lock.
             let kept = self.disconnection(&wish.user_id, &wish.application_id).await?;
             let due = |one: &Disconnection| one.is_pending() && one.state == wish.state;
             let Some(wish) = kept.filter(due) else { continue };
@@ -114,7 +114,7 @@ impl Portal {
         Ok(worked)
     }
 
-    /// Works off disconnections for ever: spawn it once in each process that serves the page.
+    /// Repeats pending disconnections. Never returns: spawn it once in each process that serves the page.
     pub async fn run(&self) {
         loop {
             if let Err(error) = self.work_off(self.clock().now()).await {
@@ -133,7 +133,7 @@ impl Portal {
         Ok(all.into_iter().find(|one| one.application_id == *application))
     }
 
-    /// One try, and what came of it in the records. The user's lock is held.
+    /// Makes one attempt and records its result. The user's lock is held.
     async fn try_to_end(&self, wish: &Disconnection) -> Result<(), PortalError> {
         let (user, application) = (&wish.user_id, &wish.application_id);
         let now = || self.clock().now();
@@ -166,10 +166,11 @@ impl Portal {
         }
     }
 
-    /// Has Plaid end the access, or finds that there is none.
+    /// Ends the access at Plaid, or finds that there is none.
     ///
-    /// That the kept token is dead proves nothing: an import by another process ended it, and
-    /// the application reads on. So it is asked again with a new one, and what counts is the list.
+    /// A stored token that Plaid does not know proves nothing: an import by another process may have
+    /// ended it while the application reads on. So the call is repeated with a new one, and the list
+    /// decides.
     async fn end_at_plaid(&self, wish: &Disconnection) -> Result<(), PortalError> {
         let (user, application) = (&wish.user_id, &wish.application_id);
         let before = self.store().token(user).await.map_err(PortalError::store)?;
@@ -187,7 +188,7 @@ impl Portal {
         if !error.plaid().is_some_and(is_refusal) {
             return Err(error);
         }
-        // An earlier try whose answer was lost may have done it, or the Item went before.
+        // An earlier attempt whose response was lost may have succeeded, or the Item was removed before.
         let Some(listed) = self.list_at_plaid(user).await? else {
             return self.nothing_is_shared(wish).await;
         };
@@ -201,8 +202,8 @@ impl Portal {
         Ok(())
     }
 
-    /// The bank gives no token for the user: nobody reads anything of the user's through this
-    /// bank. Where nothing gives tokens at all, that is not known.
+    /// Completes the disconnection of a user for whom the bank makes no token: no data of the user can be
+    /// read through this bank. Without a [`MintToken`](super::MintToken) that is not known.
     async fn nothing_is_shared(&self, wish: &Disconnection) -> Result<(), PortalError> {
         match self.makes_tokens() {
             true => self.end_tokens(&wish.user_id, wish.begun_at.utc()).await.map(drop),
@@ -210,8 +211,8 @@ impl Portal {
         }
     }
 
-    /// An Item without an application, imported because the token from before was dead, is in
-    /// nobody's interest. If it stays it shows nothing to anyone.
+    /// Removes an Item without applications that was imported only to list them. If that fails, the Item
+    /// stays and nobody can read it.
     async fn remove_what_was_made_to_look(&self, user: &UserId, before: Option<&ItemAccessToken>) {
         let kept = self.store().token(user).await.ok().flatten();
         let Some(token) = kept.filter(|token| Some(token) != before) else { return };
@@ -221,18 +222,18 @@ impl Portal {
     }
 }
 
-/// Whether Plaid understood the request and will not do it.
+/// Returns whether Plaid understood the request and refused it.
 pub(super) fn is_refusal(error: &CallError) -> bool {
     matches!(error.status(), Some(400 | 404 | 409 | 422))
 }
 
-/// Whether a failure would meet every other call just now.
+/// Returns whether a failure would affect every other call as well.
 fn concerns_all(error: &CallError) -> bool {
     !is_refusal(error) && error.kind() != Kind::Decode
 }
 
-/// When to try again: after 2 s, doubled each time up to 10 minutes, or when Plaid says, up to
-/// 4 hours.
+/// Returns the time of the next attempt: after 2 s, doubled each time up to 10 minutes, or when Plaid
+/// requests it, up to 4 hours.
 fn next_try(attempts: u32, asked: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
     let own = TimeDelta::seconds((1_i64 << attempts.min(20)).min(600));
     let latest = now + TimeDelta::hours(4);

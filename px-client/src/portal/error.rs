@@ -1,9 +1,9 @@
-//! Why a page cannot be shown, or a wish not be done.
+//! The error of the portal.
 
 use crate::error::{Error as CallError, Source};
 use std::{error::Error as StdError, fmt};
 
-/// What went wrong.
+/// The kind of a [`PortalError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PortalErrorKind {
@@ -11,9 +11,9 @@ pub enum PortalErrorKind {
     UnknownApplication,
     /// The application is being disconnected; nothing else can be done with it.
     Disconnecting,
-    /// The user shares nothing with Plaid, and the bank gives no token for one who would.
+    /// The user shares nothing with Plaid, so the bank makes no token.
     NotShared,
-    /// The statement names no account. To end all access, disconnect the application.
+    /// The scopes name no account. To end all access, disconnect the application.
     NoAccount,
     /// Plaid refused, failed or is out of reach; see [`PortalError::plaid`].
     Plaid,
@@ -23,9 +23,9 @@ pub enum PortalErrorKind {
     Mint,
 }
 
-/// Why a page cannot be shown, or a wish not be done.
+/// The error of the portal.
 ///
-/// `Display` is one line that holds no secret and nothing of the customer's.
+/// `Display` is one line without secrets and customers' data.
 pub struct PortalError {
     kind: PortalErrorKind,
     cause: Cause,
@@ -50,13 +50,13 @@ impl PortalError {
         Self { kind: PortalErrorKind::Mint, cause: Cause::Other(source) }
     }
 
-    /// What went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> PortalErrorKind {
         self.kind
     }
 
-    /// The call of Plaid that failed.
+    /// Returns the error of the call to Plaid that failed.
     #[must_use]
     pub fn plaid(&self) -> Option<&CallError> {
         match &self.cause {
@@ -78,7 +78,7 @@ impl fmt::Display for PortalError {
             PortalErrorKind::UnknownApplication => "the user has no such application",
             PortalErrorKind::Disconnecting => "the application is being disconnected",
             PortalErrorKind::NotShared => "the user shares nothing with Plaid",
-            PortalErrorKind::NoAccount => "the statement names no account",
+            PortalErrorKind::NoAccount => "the scopes name no account",
             PortalErrorKind::Plaid => "Plaid could not do it",
             PortalErrorKind::Store => "the bank's records are out of reach",
             PortalErrorKind::Mint => "the bank could not make a token for the user",

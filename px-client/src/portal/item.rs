@@ -1,5 +1,5 @@
-//! The bank's token for a user's Item at Plaid: imported when there is none, replaced when Plaid
-//! says that it is dead; and connecting a further application with it.
+//! The bank's token for a user's Item at Plaid: imported if there is none, replaced if Plaid does not
+//! know it; and connecting an application with it.
 
 use super::{Left, MintReason, Portal, PortalError, PortalErrorKind};
 use crate::{
@@ -17,24 +17,24 @@ use px_types::{
 };
 use std::future::Future;
 
-/// What opens Plaid's page for one user.
+/// A link token for Plaid's page.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectLink {
-    /// Opens the page, once.
+    /// The link token, which opens the page once.
     pub link_token: LinkToken,
-    /// When it ends.
+    /// Expiry of the link token.
     pub expires_at: Timestamp,
 }
 
 impl Portal {
-    /// Makes sure that the bank has the user's token at Plaid, and gives it: for
-    /// [`Notifier`](crate::notifier::Notifier), which needs it.
+    /// Returns the user's token at Plaid, which [`Notifier`](crate::notifier::Notifier) needs. Imports
+    /// the user if there is none.
     ///
-    /// Call it after a consent of the user, in the background.
+    /// Call it in the background after a user has consented.
     ///
     /// # Errors
-    /// [`NotShared`](PortalErrorKind::NotShared) when there is none and the bank makes none; when
+    /// [`NotShared`](PortalErrorKind::NotShared) if there is no token and the bank makes none; or if
     /// the import fails.
     pub async fn import(&self, user: &UserId) -> Result<ItemAccessToken, PortalError> {
         let _turn = self.lock(user).await;
@@ -42,14 +42,14 @@ impl Portal {
         token.ok_or_else(|| PortalError::new(PortalErrorKind::NotShared))
     }
 
-    /// Begins to connect an application that the user chose on the bank's own site: gives what
-    /// opens Plaid's page, where the user consents without signing in again.
+    /// Begins to connect an application that the user chose on the bank's own site. Returns a link token
+    /// for Plaid's page, where the user consents without signing in again.
     ///
-    /// `foreign_id` is the id by which the application knows the user, where there is one. Call it
-    /// only for a user who has asked for it.
+    /// `foreign_id` is the application's own id of the user, if it has one. Call it only on a request of
+    /// the user.
     ///
     /// # Errors
-    /// [`NotShared`](PortalErrorKind::NotShared) when the bank gives no token for the user; when
+    /// [`NotShared`](PortalErrorKind::NotShared) if the bank makes no token for the user; or if
     /// Plaid refuses the application's token or is out of reach.
     pub async fn connect(
         &self,
@@ -79,14 +79,14 @@ impl Portal {
         Ok(ConnectLink { link_token: created.link_token, expires_at: created.expiration })
     }
 
-    /// Ends what [`connect`](Self::connect) began for a user who then did not consent: while no
-    /// application is connected, the Item is removed, Plaid revokes the bank's token for it, and
-    /// the bank ends what it made to connect ([`MintToken::given_up`](super::MintToken::given_up)).
+    /// Undoes [`connect`](Self::connect) for a user who did not consent on Plaid's page. If no application
+    /// is connected, the Item is removed, Plaid revokes the bank's token for it, and the bank ends the
+    /// token that it made ([`MintToken::given_up`](super::MintToken::given_up)).
     ///
-    /// Returns whether there was such an Item. An application that is connected meanwhile keeps it.
+    /// Returns whether there was such an Item. If an application was connected meanwhile, the Item stays.
     ///
     /// # Errors
-    /// If Plaid is out of reach; then the Item stays, and shows nothing to anyone.
+    /// If Plaid is out of reach. Then the Item stays, and nobody can read it.
     pub async fn give_up(&self, user: &UserId) -> Result<bool, PortalError> {
         let _turn = self.lock(user).await;
         let token = self.store().token(user).await.map_err(PortalError::store)?;
@@ -108,7 +108,7 @@ impl Portal {
         Ok(token.is_some())
     }
 
-    /// Removes the Item of a token, and forgets the token. The user's lock is held.
+    /// Removes the Item of a token, and deletes the token. The user's lock is held.
     pub(super) async fn remove_item(
         &self,
         user: &UserId,
@@ -125,8 +125,8 @@ impl Portal {
     /// Ends the bank's tokens if no application is left, so that nothing imports the user again.
     /// The user's lock is held.
     ///
-    /// Plaid is asked with the token that is kept, because a new one would be an import. What is
-    /// recorded does not count: an application can be connected whose notification is on its way.
+    /// Plaid is called with the stored token, because a new one would be an import. The records do not
+    /// decide: an application may be connected whose notification has not arrived.
     pub(super) async fn end_if_last(
         &self,
         user: &UserId,
@@ -164,18 +164,18 @@ impl Portal {
         tokens.end(user, up_to).await.map_err(PortalError::mint)
     }
 
-    /// An application is connected: the bank's token stays.
+    /// Keeps the bank's tokens: an application is connected.
     pub(super) async fn keep_tokens(&self, user: &UserId) -> Result<(), PortalError> {
         let Some(tokens) = &self.0.settings.tokens else { return Ok(()) };
         tokens.connected(user).await.map_err(PortalError::mint)
     }
 
-    /// Whether the bank gives tokens, so that giving none says something of the user.
+    /// Returns whether the bank makes tokens. If so, no token means that the user shares nothing.
     pub(super) fn makes_tokens(&self) -> bool {
         self.0.settings.tokens.is_some()
     }
 
-    /// The user's token; imported when there is none. The user's lock is held.
+    /// Returns the user's token; imports the user if there is none. The user's lock is held.
     pub(super) async fn token(
         &self,
         user: &UserId,
@@ -198,8 +198,8 @@ impl Portal {
         Ok(Some(kept.map_err(PortalError::store)?))
     }
 
-    /// Calls with the user's token; once more with another one, when Plaid says that it is dead.
-    /// `None`: the user shares nothing.
+    /// Calls Plaid with the user's token, and once more with a new one if Plaid does not know it. Returns
+    /// `None` if the user shares nothing.
     pub(super) async fn with_token<T, F>(
         &self,
         user: &UserId,
@@ -222,8 +222,8 @@ impl Portal {
     }
 }
 
-/// What [`Notifier`](crate::notifier::Notifier) asks: an entry's own token is forgotten, if it is
-/// still the one that is kept, and the Item is imported anew where its user shares.
+/// For [`Notifier`](crate::notifier::Notifier): deletes the token of the entry, if it is still the stored
+/// one, and imports the Item again if its user shares something.
 #[async_trait]
 impl PresentToken for Portal {
     async fn present(&self, entry: &Entry) -> Result<Option<ItemAccessToken>, Source> {
@@ -234,7 +234,7 @@ impl PresentToken for Portal {
     }
 }
 
-/// Whether Plaid says that there is no Item behind a token.
+/// Returns whether Plaid says that a token belongs to no Item.
 pub(super) fn is_dead(error: &CallError) -> bool {
     matches!(error.plaid_error_code(), Some("INVALID_ACCESS_TOKEN" | "ITEM_NOT_FOUND"))
 }

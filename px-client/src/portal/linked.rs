@@ -1,4 +1,4 @@
-//! What Plaid tells of a user's applications, and what users are told.
+//! Plaid's notifications of a user's applications, and notices for users.
 
 use super::{
     Portal,
@@ -8,14 +8,14 @@ use super::{
 use px_types::{UserId, partner::NewApplicationLinkNotification};
 
 impl Portal {
-    /// Takes a notification whose signature was checked: records a notice for its user, and tells
-    /// open pages. A known one does nothing twice.
+    /// Processes a notification whose signature was checked: records a notice for its user and updates
+    /// open pages. A notification that is known already changes nothing.
     ///
-    /// Notifications come at least once and in any order: the list of applications follows one
-    /// only if it [is the latest](Noted::is_latest) that is known of its application, and only
-    /// then there is a reason to [`import`](Self::import). One that tells of a link does not end a
-    /// disconnection that the user has begun: which of the two was first is not certain, and the
-    /// user can link again.
+    /// Notifications arrive at least once and in any order. The list of applications is changed only
+    /// if the notification [is the latest](Noted::is_latest) that is known of its application, and only
+    /// then is there a reason to [`import`](Self::import). A notification of a link does not end a
+    /// disconnection that the user has begun: it is not certain which of them was first, and the user can
+    /// link again.
     ///
     /// # Errors
     /// If the records are out of reach or do not know the user. After an unlink that leaves no
@@ -57,10 +57,10 @@ impl Portal {
         Ok(noted)
     }
 
-    /// The user's notices, the latest first, at most so many.
+    /// Returns the user's notices, at most `at_most`, the latest first.
     ///
     /// # Errors
-    /// When the records are out of reach.
+    /// If the records are out of reach.
     pub async fn notices(&self, user: &UserId, at_most: usize) -> Result<Vec<Notice>, PortalError> {
         self.store().notices(user, at_most).await.map_err(PortalError::store)
     }
@@ -68,7 +68,7 @@ impl Portal {
     /// Marks the user's notices as read.
     ///
     /// # Errors
-    /// When the records are out of reach.
+    /// If the records are out of reach.
     pub async fn mark_notices_read(&self, user: &UserId) -> Result<(), PortalError> {
         self.store().mark_notices_read(user).await.map_err(PortalError::store)?;
         self.tell_watchers(user);

@@ -1,5 +1,5 @@
-//! The bank's own records: what a page needs when Plaid cannot be asked, and what must be
-//! durable before Plaid is told.
+//! The bank's own records: the data of a page while Plaid is out of reach, and what must be durable
+//! before Plaid is called.
 
 use crate::error::Source;
 use async_trait::async_trait;
@@ -14,109 +14,108 @@ use std::fmt;
 /// The bank's records of what its users share.
 ///
 /// Four tables are enough: a token per user; applications and disconnections, both by user and
-/// application; notices by notification. Records can be kept as JSON beside their keys. What a
-/// method says of "if" and "unless" must hold when two do it at once: one statement or one
-/// transaction. Tokens are secrets.
+/// application; notices by notification. Records can be stored as JSON beside their keys. The conditions
+/// of a method must hold for concurrent calls too: use one statement or one transaction. Tokens are
+/// secrets.
 #[async_trait]
 pub trait PortalStore: Send + Sync + fmt::Debug {
-    /// The user's token at Plaid.
+    /// Returns the user's token at Plaid.
     ///
     /// # Errors
-    /// When the store is out of reach, as with every method here.
+    /// If the store is out of reach, as with every method here.
     async fn token(&self, user: &UserId) -> Result<Option<ItemAccessToken>, Source>;
 
-    /// Keeps the user's token, unless there is one already. Gives the one that is kept.
+    /// Stores the user's token, unless there is one already. Returns the stored one.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn keep_token(
         &self,
         user: &UserId,
         token: &ItemAccessToken,
     ) -> Result<ItemAccessToken, Source>;
 
-    /// Forgets the user's token, if it is still this one.
+    /// Deletes the user's token, if it is still this one.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn forget_token(&self, user: &UserId, token: &ItemAccessToken) -> Result<(), Source>;
 
-    /// The user's applications, as they were kept last.
+    /// Returns the user's applications, as they were stored last.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn applications(&self, user: &UserId) -> Result<Vec<ConnectedApplication>, Source>;
 
     /// Replaces the user's applications.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn keep_applications(
         &self,
         user: &UserId,
         applications: &[ConnectedApplication],
     ) -> Result<(), Source>;
 
-    /// The user's disconnections, those that are done too.
+    /// Returns the user's disconnections, including completed ones.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn disconnections(&self, user: &UserId) -> Result<Vec<Disconnection>, Source>;
 
-    /// Keeps a disconnection, in the place of an earlier one of the same user and application.
-    /// When it returns, it survives a crash.
+    /// Stores a disconnection and replaces an earlier one of the same user and application. Once the call
+    /// has returned, it survives a crash.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn keep_disconnection(&self, disconnection: &Disconnection) -> Result<(), Source>;
 
-    /// Forgets a disconnection: the application was linked again.
+    /// Deletes a disconnection: the application was linked again.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn forget_disconnection(
         &self,
         user: &UserId,
         application: &ApplicationId,
     ) -> Result<(), Source>;
 
-    /// Pending disconnections of all users whose next try is due, at most so many.
+    /// Returns pending disconnections of all users whose next attempt is due, at most `at_most`.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn due_disconnections(
         &self,
         now: DateTime<Utc>,
         at_most: usize,
     ) -> Result<Vec<Disconnection>, Source>;
 
-    /// Keeps a notice, unless its notification is known, and says what became of it. With a new
-    /// one, in the same transaction, the user's applications get the one that was linked, or lose
-    /// the one that was unlinked.
+    /// Stores a notice, unless its notification is known. In the same transaction, a linked application
+    /// is added to the user's list, and an unlinked one is removed from it.
     ///
-    /// Notices come in any order. The list stays as it is when something later is known of the
-    /// application, or else one that was disconnected would come back with a notice that was
-    /// late: [`Notice::is_latest`] decides, over the user's other notices and disconnections.
+    /// Notices arrive in any order. The list is not changed if something later is known of the
+    /// application; otherwise a late notice would bring back one that was disconnected.
+    /// [`Notice::is_latest`] decides, over the user's other notices and disconnections.
     ///
     /// # Errors
-    /// When the store is out of reach. For a user whom the bank does not know as well: Plaid
-    /// tells again later, for the customer's row may be on its way.
+    /// If the store is out of reach, or the bank does not know the user. Plaid sends the notification
+    /// again later, because the customer's row may not be stored yet.
     async fn add_notice(&self, notice: &Notice) -> Result<Noted, Source>;
 
-    /// The user's notices, the latest first, at most so many.
+    /// Returns the user's notices, at most `at_most`, the latest first.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn notices(&self, user: &UserId, at_most: usize) -> Result<Vec<Notice>, Source>;
 
     /// Marks all notices of the user as read.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// If the store is out of reach.
     async fn mark_notices_read(&self, user: &UserId) -> Result<(), Source>;
 }
 
-/// A user's wish to end an application's access, and how far it has come.
+/// A user's request to end an application's access, and its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Disconnection {
@@ -124,63 +123,63 @@ pub struct Disconnection {
     pub user_id: UserId,
     /// The application.
     pub application_id: ApplicationId,
-    /// When the user ended it.
+    /// Time of the user's request.
     pub begun_at: Timestamp,
-    /// How far it has come.
+    /// The state.
     pub state: DisconnectionState,
 }
 
-/// How far a disconnection has come.
+/// The state of a disconnection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum DisconnectionState {
     /// Plaid has not done it yet.
     Pending {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// When it is tried again.
+        /// Time of the next attempt.
         next_try: Timestamp,
     },
     /// Plaid has done it.
     Done {
-        /// When that was known.
+        /// Time of Plaid's response.
         at: Timestamp,
     },
 }
 
 impl Disconnection {
-    /// A wish that Plaid does not know of yet.
+    /// Returns a disconnection that was not sent to Plaid yet.
     #[must_use]
     pub fn begun(user_id: UserId, application_id: ApplicationId, at: Timestamp) -> Self {
         let state = DisconnectionState::Pending { attempts: 0, next_try: at };
         Self { user_id, application_id, begun_at: at, state }
     }
 
-    /// Whether Plaid has not done it yet.
+    /// Returns whether Plaid has not completed it yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         matches!(self.state, DisconnectionState::Pending { .. })
     }
 }
 
-/// Something that a user is to be told, as an e-mail would.
+/// A notice for a user, such as an e-mail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Notice {
-    /// The notification that it comes from.
+    /// The notification that caused it.
     pub notification_id: NotificationId,
     /// The user.
     pub user_id: UserId,
-    /// What happened.
+    /// The event.
     pub kind: NoticeKind,
     /// The application. Its texts are foreign: [`name`](Self::name) is fit to be shown.
     pub application: ConnectedApplication,
-    /// The accounts that it may see; empty where Plaid does not say.
+    /// The accounts that it may see; empty if Plaid does not list them.
     #[serde(default)]
     pub account_ids: Vec<AccountId>,
-    /// When it happened.
+    /// Time of the event.
     pub occurred_at: Timestamp,
-    /// When the bank heard of it.
+    /// Time at which the bank recorded it.
     pub recorded_at: Timestamp,
     /// Whether the user has seen it.
     pub read: bool,
