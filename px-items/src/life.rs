@@ -5,7 +5,7 @@
 
 use crate::{
     health::Issues,
-    merge::MergedTransactions,
+    merge::{DATE_SLACK_DAYS, MergedTransactions},
     review::ItemReview,
     store::carried::{Carried, Carries},
 };
@@ -159,7 +159,9 @@ impl WalkNotes {
         }
         self.absent.extend(merged.absent.iter().cloned());
         self.absent.retain(|_, reaches| *reaches < window.start());
-        self.seen.retain(|_, date| next_end.is_some_and(|end| *date <= end));
+        // A window looks at stored rows of the dates near it as well.
+        let reach = next_end.map(|end| end.plus_days(DATE_SLACK_DAYS));
+        self.seen.retain(|_, date| reach.is_some_and(|reach| *date <= reach));
     }
 
     /// A row was read with another date by another walk.

@@ -16,7 +16,7 @@ pub use accounts::{
 };
 pub use transactions::{
     Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule, TransactionWrite,
-    Withheld, merge_transactions,
+    Withheld, Withholding, merge_transactions,
 };
 
 use px_types::MAX_ID_BYTES;

@@ -147,14 +147,6 @@ pub fn after_with_overlap(walk: Walk, stored: Window, withheld: Withheld) -> Opt
     (stored.start() > walk.start).then_some(Walk { next_end, ..walk })
 }
 
-/// Returns the rest of a walk whose last window was stored and withheld rows: one more window, with
-/// all of their dates.
-#[must_use]
-pub fn seam(walk: Walk, stored: Window, withheld: Withheld) -> Walk {
-    let next_end = withheld.until.clamp(stored.start(), stored.end());
-    Walk { next_end, start: withheld.from.min(walk.start), ..walk }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

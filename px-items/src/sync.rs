@@ -23,7 +23,7 @@ use crate::{
     life::{FailureNote, Freshness, History, Life, Miscount, Suspicion, Walk, WalkNotes},
     merge::{
         Absences, AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount,
-        KnownTransaction, Question, ReadWindow, Resemblance, RowRule, Withheld,
+        KnownTransaction, Question, ReadWindow, Resemblance, RowRule, Withheld, Withholding,
         merge_accounts_on_hold, merge_transactions, updated,
     },
     news::Milestone,
@@ -107,6 +107,8 @@ pub struct Run {
     /// window.
     ahead: Option<Window>,
     ahead_rows: Option<(Vec<Transaction>, Vec<Security>)>,
+    /// Rows of an update that its older windows decide.
+    carried: Vec<Transaction>,
     /// A window that is read in shorter ones because it lacks rows.
     split: Option<Split>,
     /// Number of rows that the update lacked so far, and whether any window of the run was
@@ -190,6 +192,7 @@ impl Run {
             notes: WalkNotes::default(),
             ahead: None,
             ahead_rows: None,
+            carried: Vec::new(),
             split: None,
             update_lacks: 0,
             miscounted: false,
@@ -490,7 +493,9 @@ impl Run {
         if let Some(walk) = self.walk() {
             read = read.of_walk(walk, self.notes().clone());
         }
-        let mut read = read.withholding_for(self.withholds_for(window)).rule(self.rule());
+        let mut read = read.withholding(Some(self.withholding(window))).rule(self.rule());
+        read = read.carrying(std::mem::take(&mut self.carried));
+        read.oldest_pending = self.record.oldest_pending;
         let open = self.life.review.rows.as_ref();
         read.open = open.map_or_else(BTreeSet::new, |rows| rows.accounts.clone());
         (read.last_good, read.recognized) = (self.last_good, self.recognized);
@@ -513,6 +518,7 @@ impl Run {
         let next_end = next.map(|walk| walk.next_end);
         self.notes_mut().add(&merged, window, next_end);
         if matches!(self.stage, Stage::Recent(..)) {
+            self.carried = std::mem::take(&mut merged.withheld_rows);
             // A row that has another date by now is not absent, whichever walk lacked it.
             merged.read.iter().for_each(|(id, _)| self.life.walk_notes.found(id));
         }
@@ -540,7 +546,7 @@ impl Run {
         rows: &[Transaction],
     ) -> (Window, Vec<TransactionId>) {
         let ahead = self.ahead_rows.iter().flat_map(|(rows, _)| rows);
-        let ids = rows.iter().chain(ahead).map(|row| row.id.clone());
+        let ids = rows.iter().chain(ahead).chain(&self.carried).map(|row| row.id.clone());
         let absent = self.notes().absent.keys().cloned();
         (ReadWindow::reach(window), ids.chain(absent).collect())
     }
@@ -559,13 +565,19 @@ impl Run {
         }
     }
 
-    /// The longest window that can decide on rows that this one cannot. No window decides on rows of
+    /// Who decides on rows that this window cannot decide on. An update is walked in one go, so it
+    /// carries them on; what waits after it waits for the deep resync. No window decides on rows of
     /// the first dates of the history: what is stored of them stays as it is.
-    fn withholds_for(&self, window: Window) -> Option<u64> {
+    fn withholding(&self, window: Window) -> Withholding {
         let is_last = self.walk().is_none_or(|walk| window.start() <= walk.start);
-        // What waits after an update waits for the deep resync.
-        let waits = !is_last || matches!(self.stage, Stage::Recent(..));
-        Some(if waits { self.lengths.longest() } else { u64::MAX })
+        match self.stage {
+            Stage::Recent(Recent { walk, .. }) => {
+                let history_start = plan::history(&self.plan, walk.began_at).start;
+                Withholding::Carried { history_start }
+            }
+            _ if is_last => Withholding::OneWindow(u64::MAX),
+            _ => Withholding::OneWindow(self.lengths.longest()),
+        }
     }
 
     /// Where the walk under way is once a window of it is stored.
@@ -574,8 +586,10 @@ impl Run {
         let Some(withheld) = withheld else { return plan::after(walk, window) };
         match self.stage {
             Stage::Recent(Recent { extended: false, .. }) if window.start() <= walk.start => {
-                Some(plan::seam(walk, window, withheld))
+                // Further back once, for rows at the start that wait to be decided.
+                plan::after(Walk { start: withheld.from.min(walk.start), ..walk }, window)
             }
+            Stage::Recent(..) => plan::after(walk, window),
             _ => plan::after_with_overlap(walk, window, withheld),
         }
     }

@@ -137,9 +137,25 @@ pub struct ReadWindow {
     pub walk: Option<(Walk, WalkNotes)>,
     /// Whether rows are lacking by the partner's own `total`: then nothing is gone.
     pub lacks_rows: bool,
-    /// The longest span of dates, in days, for which rows that may be stored ones under other ids
-    /// are [withheld](MergedTransactions::withheld): one window must be able to decide on them.
-    pub withholds_for: Option<u64>,
+    /// Which rows are [withheld](MergedTransactions::withheld) that may be stored ones under other
+    /// ids; `None` for none.
+    pub withholding: Option<Withholding>,
+    /// Number of rows, the last ones, that a newer window of the walk had and withheld.
+    pub carried: usize,
+    /// The date of the oldest pending row, wherever it lies.
+    pub oldest_pending: Option<Date>,
+}
+
+/// Who decides on rows that are withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withholding {
+    /// One later window, of at most so many days, that has all of their dates.
+    OneWindow(u64),
+    /// The next windows, to which the rows are carried.
+    Carried {
+        /// The first date of the history: earlier ones are not read.
+        history_start: Date,
+    },
 }
 
 /// How rows are treated that came under other ids than those that are stored.
@@ -178,7 +194,9 @@ impl ReadWindow {
             recognized: false,
             walk: None,
             lacks_rows: false,
-            withholds_for: None,
+            withholding: None,
+            carried: 0,
+            oldest_pending: None,
         }
     }
 
@@ -211,10 +229,20 @@ impl ReadWindow {
         self
     }
 
-    /// Sets the longest span of dates for which rows may be withheld.
+    /// Sets which rows are withheld.
     #[must_use]
-    pub fn withholding_for(mut self, longest: Option<u64>) -> Self {
-        self.withholds_for = longest;
+    pub fn withholding(mut self, withholding: Option<Withholding>) -> Self {
+        self.withholding = withholding;
+        self
+    }
+
+    /// Adds rows that a newer window of the walk had and withheld.
+    #[must_use]
+    pub fn carrying(mut self, rows: Vec<Transaction>) -> Self {
+        let ids: HashSet<_> = self.rows.iter().map(|row| row.id.clone()).collect();
+        let rows: Vec<_> = rows.into_iter().filter(|row| !ids.contains(&row.id)).collect();
+        self.carried = rows.len();
+        self.rows.extend(rows);
         self
     }
 }
@@ -296,6 +324,8 @@ pub struct MergedTransactions {
     pub read: Vec<(TransactionId, Date)>,
     /// Rows that were not taken because each may be a stored row under another id.
     pub withheld: Option<Withheld>,
+    /// The withheld rows themselves.
+    pub withheld_rows: Vec<Transaction>,
     /// Whether rows are lacking by the partner's own `total`.
     pub lacks_rows: bool,
     /// Whether stored rows were read.
@@ -303,7 +333,7 @@ pub struct MergedTransactions {
 }
 
 /// Rows that were not taken: each may be a stored row that the window cannot judge under another id
-/// and with other contents, or a new one. A window with all of these dates decides.
+/// and with other contents, or a new one. What is read of all of these dates decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Withheld {
@@ -343,7 +373,8 @@ pub fn merge_transactions(
     let mut stock = Stock::new(known, &read, silent);
     let rule = read.rule;
     let withholds = !read.lacks_rows && rule != RowRule::AsGiven;
-    let withholds_for = read.withholds_for.filter(|_| withholds);
+    let withholding = read.withholding.filter(|_| withholds);
+    let oldest_pending = read.oldest_pending;
     let rows = ReadRow::of_answer(read.rows);
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
     let followed = renumber::follow(&stock, &rows, &mut fates, &rule);
@@ -353,11 +384,12 @@ pub fn merge_transactions(
     }
     shift::follow(&stock, &rows, &mut fates);
     if rule != RowRule::AsGiven {
-        twin::follow(&stock, &rows, &mut fates, withholds_for.is_some());
+        twin::follow(&stock, &rows, &mut fates, withholding.is_some());
     }
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
-    let withheld =
-        withholds_for.and_then(|longest| twin::withhold(&stock, &rows, &mut fates, longest));
+    let withheld = withholding.and_then(|withholding| {
+        twin::withhold(&stock, &rows, &mut fates, (withholding, oldest_pending))
+    });
     let moved = followed.into_iter().map(|place| &stock.known[place]);
     let mut merged = MergedTransactions {
         joined,
@@ -373,6 +405,10 @@ pub fn merge_transactions(
     for (row, fate) in rows.into_iter().zip(fates) {
         if fate.collides() {
             merged.collisions += 1;
+        }
+        if fate == Fate::Withheld {
+            merged.withheld_rows.push(row.row);
+            continue;
         }
         let date = row.row.date();
         let write = stock.write(row, fate);
@@ -452,6 +488,8 @@ struct Stock<'a> {
     last_good: Option<Date>,
     /// Whether rows of the same work came under known ids.
     recognized: bool,
+    /// Number of rows that a newer window had.
+    carried: usize,
     /// Stored rows on hold, by the Item's own ids: that they were not read says nothing.
     held: HashSet<TransactionId>,
 }
@@ -477,6 +515,7 @@ impl<'a> Stock<'a> {
             open: read.open.clone(),
             last_good: read.last_good,
             recognized: read.recognized,
+            carried: read.carried,
             held: HashSet::new(),
             walk: read.walk.clone(),
             lacks_rows: read.lacks_rows,

@@ -205,5 +205,6 @@ fn is_another_customers(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate], all
     let none_came = all.twins.is_empty()
         && fates.iter().all(|fate| matches!(fate, Fate::New { .. }))
         && !rows.iter().any(|row| stock.under(&row.row.id).next().is_some());
-    all.missing.len() >= MIN_OF_A_CUSTOMER && none_came && !(rows.is_empty() && stock.recognized)
+    let is_empty = rows.len() == stock.carried;
+    all.missing.len() >= MIN_OF_A_CUSTOMER && none_came && !(is_empty && stock.recognized)
 }

@@ -14,10 +14,10 @@ use std::{
 
 /// So many days later the posted one may have been made: banks that date anew when they post do
 /// so on the next working day.
-const DAYS_LATER: u64 = 3;
+pub(super) const DAYS_LATER: u64 = 3;
 /// And so many days earlier: no purchase posts before it was made, but the two dates can be of two
 /// time zones.
-const DAYS_EARLIER: u64 = 1;
+pub(super) const DAYS_EARLIER: u64 = 1;
 
 /// Joins rows of unknown ids with pending ones that would be gone. Returns the number of posted rows
 /// that were joined, and of those for which it could not be decided.

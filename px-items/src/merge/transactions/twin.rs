@@ -1,6 +1,9 @@
 //! Rows that come under unknown ids where a stored row was not read.
 
-use super::{DATE_SLACK_DAYS, Fate, KnownTransaction, ReadRow, Stock, Withheld};
+use super::{
+    DATE_SLACK_DAYS, Fate, KnownTransaction, ReadRow, Stock, Withheld, Withholding,
+    join::{DAYS_EARLIER, DAYS_LATER},
+};
 use px_types::{AccountId, Amount, Date, model::transaction::Transaction};
 use std::collections::{HashMap, VecDeque};
 
@@ -42,8 +45,10 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate], wi
 }
 
 /// Withholds rows of unknown ids of which each may be a stored row that this window cannot judge:
-/// of the same account, unit and dates, with the same amount or text; as many as one window of
-/// `longest` days can decide.
+/// of the same account, unit and dates, with the same amount or text. Where rows are carried on,
+/// amount and text may both be others, and a posted one is withheld as well that was made before the
+/// window, while a pending row of its date may be stored. All of them must be such as later windows
+/// decide.
 ///
 /// Taken, such a row would be there twice if the stored one has a new id; if the stored one were
 /// taken for it, a row might be lost.
@@ -51,7 +56,7 @@ pub(super) fn withhold(
     stock: &Stock<'_>,
     rows: &[ReadRow],
     fates: &mut [Fate],
-    longest: u64,
+    (withholding, oldest_pending): (Withholding, Option<Date>),
 ) -> Option<Withheld> {
     let read = stock.were_read(fates);
     let mut undecided = HashMap::<_, Vec<&KnownTransaction>>::new();
@@ -61,7 +66,12 @@ pub(super) fn withhold(
             undecided.entry(Place::of_known(known)).or_default().push(known);
         }
     }
-    if undecided.is_empty() {
+    let starts = stock.window.start();
+    let oldest_pending = oldest_pending.filter(|oldest| {
+        matches!(withholding, Withholding::Carried { .. })
+            && *oldest < starts.plus_days(DATE_SLACK_DAYS)
+    });
+    if undecided.is_empty() && oldest_pending.is_none() {
         return None;
     }
     let mut withheld = None;
@@ -69,27 +79,57 @@ pub(super) fn withhold(
         if *fate != (Fate::New { collides: false }) {
             continue;
         }
-        let Some(candidates) = undecided.get_mut(&Place::of_row(&row.row)) else { continue };
-        let alike = |known: &&KnownTransaction| is_alike(known, &row.row);
-        let Some(at) = candidates.iter().position(alike) else { continue };
-        let Some(with) = with(withheld, candidates[at], longest) else { continue };
+        let alike = undecided.get_mut(&Place::of_row(&row.row)).and_then(|candidates| {
+            let carries = matches!(withholding, Withholding::Carried { .. });
+            let may_be = |known: &&KnownTransaction| carries || is_alike(known, &row.row);
+            let at = candidates.iter().position(may_be)?;
+            Some((candidates, at))
+        });
+        let dates = match &alike {
+            Some((candidates, at)) => candidates[*at].dates(),
+            None => match pending_dates(&row.row, oldest_pending) {
+                Some(dates) => dates,
+                None => continue,
+            },
+        };
+        let Some(with) = with(withheld, dates, (withholding, starts)) else { continue };
         withheld = Some(with);
-        candidates.swap_remove(at);
+        if let Some((candidates, at)) = alike {
+            candidates.swap_remove(at);
+        }
         *fate = Fate::Withheld;
     }
     withheld
 }
 
-/// Adds a row, if one window can decide it together with the others.
-fn with(withheld: Option<Withheld>, known: &KnownTransaction, longest: u64) -> Option<Withheld> {
-    let (first, last) = known.dates();
+/// Returns the dates that must be read to know whether a posted row is a pending one.
+fn pending_dates(row: &Transaction, oldest_pending: Option<Date>) -> Option<(Date, Date)> {
+    let (settled, made) = (row.settled_at?.date(), row.transacted_at.date());
+    let earliest = made.minus_days(DAYS_LATER);
+    oldest_pending
+        .filter(|oldest| *oldest <= made.plus_days(DAYS_EARLIER))
+        .map(|_| (earliest, settled.max(made)))
+}
+
+/// Adds a row, if later windows can decide it together with the others.
+fn with(
+    withheld: Option<Withheld>,
+    (first, last): (Date, Date),
+    (withholding, starts): (Withholding, Date),
+) -> Option<Withheld> {
     let (from, until) = (first.minus_days(DATE_SLACK_DAYS), last.plus_days(DATE_SLACK_DAYS));
     let with = withheld.map_or(Withheld { rows: 1, from, until }, |others| Withheld {
         rows: others.rows + 1,
         from: others.from.min(from),
         until: others.until.max(until),
     });
-    (with.until.days_since(with.from).unsigned_abs() < longest).then_some(with)
+    let fits = match withholding {
+        Withholding::OneWindow(longest) => {
+            with.until.days_since(with.from).unsigned_abs() < longest
+        }
+        Withholding::Carried { history_start } => history_start <= from && from < starts,
+    };
+    fits.then_some(with)
 }
 
 /// What an edit of a row leaves as it is.
