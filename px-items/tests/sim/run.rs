@@ -344,7 +344,9 @@ impl Run {
                     }
                 }
             }
-            self.sleep(TimeDelta::minutes(1)).await;
+            // An account that the first pass found missing is closed by a later one, at least 6 h after it.
+            let pause = if pass == 0 { TimeDelta::hours(7) } else { TimeDelta::minutes(1) };
+            self.sleep(pause).await;
             // What was in question may be found so only now.
             self.accept_ids().await;
         }
