@@ -1,5 +1,5 @@
 //! The metrics that the engine, the stores and the sender of webhooks record, through the
-//! [`metrics`](::metrics) facade.
+//! [`metrics`](https://docs.rs/metrics) facade.
 //!
 //! [`METRICS.md`](https://github.com/px-rs/px/blob/main/METRICS.md) lists those of all crates. The
 //! gauges of the store (`px_items`, `px_items_due`, `px_due_lag_seconds`, `px_webhooks_waiting`,

@@ -1,4 +1,4 @@
-//! The metrics that a server records, through the [`metrics`](::metrics) facade.
+//! The metrics that a server records, through the [`metrics`](https://docs.rs/metrics) facade.
 //!
 //! [`METRICS.md`](https://github.com/px-rs/px/blob/main/METRICS.md) lists those of all crates. No label names a user, a
 //! client or an address.
