@@ -83,14 +83,15 @@ docs:
 features: (_cargo-tool "cargo-hack")
     cargo hack check {{ libraries }} --feature-powerset --depth 2
 
-# Whether the OpenAPI documents and the README's table are up to date.
+# Whether the OpenAPI documents, the README's table and METRICS.md are up to date.
 generated:
     cargo test -p px-types --all-features --test it openapi
     cargo test -p px-items --all-features --test it metrics
 
-# Writes the OpenAPI documents and the README's table anew.
+# Writes the OpenAPI documents, the README's table and METRICS.md.
 generate:
     UPDATE=1 cargo test -p px-types --all-features --test it openapi
+    UPDATE=1 cargo test -p px-items --all-features --test it metrics
 
 # The OpenAPI documents before a validator that is not ours (Python, into the target folder).
 openapi:

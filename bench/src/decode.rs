@@ -37,7 +37,7 @@ pub(crate) fn measure(report: &mut Report, plan: Plan) {
     );
 }
 
-/// A page of which one row in 500 cannot be read strictly, against a good one.
+/// A page in which one row of 500 cannot be read strictly, against a good one.
 pub(crate) fn measure_tolerant(report: &mut Report, plan: Plan) {
     const NAME: &str = "decode a page of 500 with one bad row";
     if !report.wants(NAME) {

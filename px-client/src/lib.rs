@@ -7,7 +7,7 @@
 //! - [`oauth`]: sending the user to the partner and getting tokens; [`RefreshingTokens`] keeps them;
 //! - [`credentials`]: names, passwords and challenges;
 //! - [`ReadMode`]: responses that break the contract are read all the same, and
-//!   `response.faults()` tells what is wrong with them.
+//!   `response.faults()` lists their faults.
 //!
 //! As a partner does, which calls Plaid:
 //!

@@ -99,7 +99,7 @@ impl PartnerClient {
     /// end the whole is counted again. Nothing is fetched before it is polled; dropping the
     /// stream stops it. A window is empty when `start` is later than `end`.
     ///
-    /// Rows that cannot be read are left out; [`Transactions::into_events`] tells of them.
+    /// Rows that cannot be read are left out; [`Transactions::into_events`] reports them.
     ///
     /// # Errors
     /// As [`pages`](Self::pages). What was given out before an error is good, but not all.

@@ -236,7 +236,7 @@ impl PartnerClient {
 
     /// `GET /users/{user_id}`: accounts, holders and securities.
     ///
-    /// What is wrong with the response its [`faults`](UserAccountInfoResponse::faults) tell.
+    /// The response's [`faults`](UserAccountInfoResponse::faults) list what breaks the contract.
     ///
     /// # Errors
     /// As [`send`](Self::send).

@@ -18,8 +18,8 @@ const TOLERANT_READ_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// What can be read is read; what was repaired, ignored or set aside is told by the response's
-    /// `faults()`.
+    /// Readable elements are read; the response's `faults()` lists what was repaired, ignored or set
+    /// aside.
     #[default]
     Tolerant,
     /// Like [`Tolerant`](Self::Tolerant), but a response that lacks an element or a list is an

@@ -223,15 +223,16 @@ impl Inner {
         self.observe(Observed::LeasesLost { item_id, lost_leases, until });
     }
 
-    /// Leave to work on an Item, or why it is put off. Who has no partner goes in, to be
-    /// told so.
+    /// Admits an Item, or returns why it is deferred. Items of an unknown partner are admitted, so that
+    /// they fail with a clear error.
     fn admit(&self, record: &ItemRecord) -> Result<gate::Permit, gate::PutOff> {
         match self.partners.partner(&record.institution_id) {
             Some(partner) => {
                 let is_awaited = record.state.phase() == Some(Phase::Created)
                     || record.notified > record.life.done_for;
                 let settings = &self.settings;
-                let latest = if is_awaited { settings.put_off } else { settings.put_off_routine };
+                let latest =
+                    if is_awaited { settings.max_deferral_awaited } else { settings.max_deferral };
                 self.gates.enter(&record.institution_id, &partner.budget, latest)
             }
             None => Ok(self.gates.enter_anyway(&record.institution_id)),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// A shorter difference is not told from the time that the store's response takes.
+/// A shorter difference may be the time that the store's response takes.
 const MIN_TOLERANCE: TimeDelta = TimeDelta::seconds(1);
 /// How often the log says that the clock is wrong.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);

@@ -2,8 +2,8 @@
 //!
 //! Banks send a description that is cut in the middle of an emoji, `"total": 40.0`, an IBAN
 //! without a BIC, and do not mend it for months. [`decode`] reads such messages; what it had to
-//! repair, to ignore or to set aside it tells as [`Fault`]s. A [strict](crate::decode) reader
-//! refuses whatever this one tells.
+//! repair, to ignore or to set aside it reports as [`Fault`]s. A [strict](crate::decode) reader
+//! refuses every message with a fault.
 //!
 //! A valid message takes the path of the strict reader, at its speed. Only if that fails, the
 //! message is read again, element by element; an *element* is an account, an identity, a security,
@@ -257,7 +257,7 @@ impl<'a, 'l> Members<'a, 'l> {
         };
         let steps = [Step::Key(name.to_owned())];
         let expected = Expected::Id.text();
-        self.guide.tell(&Place::default(), &steps, rule, found, expected, Outcome::Repaired);
+        self.guide.record(&Place::default(), &steps, rule, found, expected, Outcome::Repaired);
         self.members.retain(|(key, _)| key != name);
         self.members.push((Cow::Borrowed(name), Cow::Owned(wire::encode(&text))));
     }
@@ -282,7 +282,7 @@ impl<'a, 'l> Members<'a, 'l> {
         let steps = [Step::Key(name.to_owned())];
         let (found, expected) = ("is a list", Expected::Text.text());
         let (place, rule) = (Place::default(), rule::MALFORMED);
-        self.guide.tell(&place, &steps, rule, found, expected, Outcome::Repaired);
+        self.guide.record(&place, &steps, rule, found, expected, Outcome::Repaired);
     }
 
     /// Reads the message itself.
@@ -315,7 +315,7 @@ trait ReadElement: DeserializeOwned {
     fn take_within(&mut self, _: Self::Within) {}
 }
 
-/// What can be told of an element that may not be readable.
+/// What is known of an element that may not be readable.
 fn element_of(kind: ElementKind, index: usize, node: &Node<'_>, of: Option<&Element>) -> Element {
     let text = |name: &str| match node.member(name)? {
         Node::Text(text) | Node::Number(text) => Some(text.to_string()),

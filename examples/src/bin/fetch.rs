@@ -29,7 +29,7 @@ const MOST_PATIENCE: Duration = Duration::from_secs(300);
 /// Prints NDJSON: one line {"user": …} with the accounts answer, then one line
 /// {"transaction": …} per transaction in the order received. Where the partner breaks the
 /// contract, what can be read is read, and a line {"fault": …} names the place and the rule; it
-/// is told on standard error too. Progress goes to standard error.
+/// is printed on standard error too. Progress goes to standard error.
 #[derive(Parser)]
 #[command(
     name = "fetch",
@@ -314,7 +314,7 @@ struct Faults {
     count: u64,
 }
 
-/// Maximum number of faults that are told on standard error.
+/// Maximum number of faults that are printed on standard error.
 const MAX_FAULTS_TOLD: u64 = 20;
 
 impl Faults {

@@ -345,7 +345,7 @@ impl Site {
     }
 }
 
-/// What the form says, as the complete statement that the portal takes.
+/// The complete scopes that the form states.
 fn statement(scopes: &Scopes) -> AppScopes {
     let products = scopes.product_access.clone().unwrap_or_else(ProductAccess::new);
     let is_true = |said: Option<bool>| said == Some(true);

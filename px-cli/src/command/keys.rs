@@ -55,7 +55,7 @@ impl<'a> UsageLine<'a> {
     }
 }
 
-/// What became of sealing again, as JSON.
+/// The result of sealing again, as JSON.
 #[derive(Serialize)]
 struct ResealLine<'a> {
     key_id: &'a str,

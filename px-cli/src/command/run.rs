@@ -106,7 +106,7 @@ fn engine(
     if options.until_idle {
         // Whoever waits for the end waits for each of these.
         settings.poll = settings.poll.min(options.lease / 2);
-        settings.put_off = idle::PUT_OFF;
+        settings.max_deferral_awaited = idle::PUT_OFF;
         // Nor does it wait for Items that a stopped program held again and again.
         settings.max_lost_leases = u32::MAX;
     }

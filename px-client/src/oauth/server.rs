@@ -142,7 +142,7 @@ impl ServerEndpoints {
     }
 }
 
-/// What a partner publishes of its authorization server (RFC 8414).
+/// The metadata of an authorization server (RFC 8414).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerMetadata {

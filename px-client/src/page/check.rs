@@ -158,7 +158,7 @@ impl Check {
             if let Row::Read(_) = rows.remove(0) {
                 page.transactions.remove(0);
             }
-            // Its faults were told with the page before.
+            // Its faults were reported with the page before.
             page.faults.retain(|fault| {
                 let element = fault.element();
                 !element.is_some_and(|e| e.kind == ElementKind::Transaction && e.index == Some(0))

@@ -91,7 +91,7 @@ impl Stream for HistoryEvents {
     }
 }
 
-/// What happens while a history is read.
+/// An event of reading a history.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum HistoryEvent {

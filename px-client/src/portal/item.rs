@@ -136,7 +136,7 @@ impl Portal {
             let request = ListApplications::new(token.clone());
             match self.client().list_applications(request).await {
                 Ok(listed) if !listed.applications.is_empty() => return Ok(()),
-                // What is left began later, such as to connect an application, which needs the
+                // The grants that are left began later, such as to connect an application, which needs the
                 // Item. The kept token may be of an Item whose tokens have ended, so it is not
                 // used again: the next import repairs the Item.
                 Ok(_) if self.end_tokens(user, up_to).await? == Left::Later => {

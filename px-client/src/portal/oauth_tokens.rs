@@ -129,7 +129,7 @@ impl OAuthTokens {
 impl MintToken for OAuthTokens {
     async fn mint(&self, user: &UserId, reason: MintReason) -> Result<Option<AccessToken>, Source> {
         let consents = self.oauth.consents(&self.client, user).await?;
-        // What waits for the user's consent is none.
+        // A pending grant is no consent yet.
         let consent = consents.iter().find(|consent| consent.pending_until.is_none());
         let Some(consent) = consent else {
             let agreed = locked(&self.agreed).get(user).map(|accounts| (**accounts).clone());

@@ -44,7 +44,7 @@ pub struct AppScopes {
 pub struct AppProducts {
     /// Statements.
     pub statements: bool,
-    /// Who holds the accounts.
+    /// Holders of the accounts.
     pub identity: bool,
     /// Account and routing numbers.
     pub auth: bool,

@@ -71,7 +71,7 @@ pub trait MintToken: Send + Sync + fmt::Debug {
     }
 }
 
-/// What is left of a user's tokens and consents after [`MintToken::end`].
+/// The remainder of a user's tokens and consents after [`MintToken::end`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Left {

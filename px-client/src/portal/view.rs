@@ -116,7 +116,7 @@ pub enum DataKind {
     AccountsAndBalances,
     /// Account and routing numbers.
     AccountNumbers,
-    /// Who holds the accounts.
+    /// Holders of the accounts.
     ContactDetails,
     /// Transactions.
     Transactions,

@@ -287,7 +287,7 @@ async fn opaque_access_tokens() {
     let reader = reader_of(&verifier);
     let tokens = authorize(&reader).await;
     assert!(!tokens.access_token.expose().contains('.'));
-    // What is no access token is in doubt until one was seen.
+    // Other tokens are in doubt until an access token was seen.
     let refresh_token = tokens.refresh_token.clone().unwrap();
     let as_access = AccessToken::new(refresh_token.expose());
     assert_eq!(verdict(&*verifier, &as_access).await, "misconfigured");

@@ -180,7 +180,7 @@ async fn after_the_last_disconnect_no_token_lives_and_nothing_imports_again() {
         assert_eq!(refused.kind(), PortalErrorKind::NotShared);
     }
     assert!(bank.world.with(|state| state.items.is_empty()));
-    // A new consent begins anew.
+    // After a new consent the user is imported again.
     sleep(Duration::from_secs(1)).await;
     bank.consent().await;
     bank.portal.import(&bank.ann).await.unwrap();

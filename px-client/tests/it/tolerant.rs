@@ -85,7 +85,7 @@ async fn three_modes() {
     assert_eq!(rows.unwrap()[0].description.as_deref(), Some("5"));
 }
 
-/// Serves so many rows, some of which cannot be read, by offset or by cursor.
+/// Serves rows by offset or by cursor; some of them cannot be read.
 fn serve(count: usize, bad: &'static [usize], cursors: bool) -> BadServer {
     BadServer::start(move |seen| {
         let number = |name: &str| seen.query(name).and_then(|text| text.parse::<usize>().ok());
@@ -140,7 +140,7 @@ async fn rows_that_cannot_be_read_count() {
 
 #[tokio::test]
 async fn a_long_history_with_bad_rows_in_every_window_is_whole() {
-    // 12 rows a day, one of which is bad.
+    // 12 rows a day; one of them is bad.
     let server = BadServer::start(|seen| {
         let date = |name| seen.query(name).unwrap().parse::<Date>().unwrap();
         let (start, end) = (date("start_date"), date("end_date"));
@@ -166,7 +166,7 @@ async fn a_long_history_with_bad_rows_in_every_window_is_whole() {
             _ => faults += 1,
         }
     }
-    // A row on the seam of two pages is told once.
+    // The fault of a row on the seam of two pages is reported once.
     assert_eq!((rows, faults), (500 * 11, 500));
 }
 

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-/// How late an Item is put off at least that its partner has no room for now.
+/// Minimum delay of an Item that is deferred because its partner is at its limit.
 const SOONEST: TimeDelta = TimeDelta::seconds(1);
 /// How long work on an Item is thought to take before any ended.
 const UNKNOWN: TimeDelta = TimeDelta::seconds(1);
@@ -83,7 +83,7 @@ struct Gate {
     next_request: Duration,
     /// How long work on an Item takes.
     took: Option<TimeDelta>,
-    /// The end of the queue of those that are put off for want of room.
+    /// The end of the queue of Items that were deferred because the partner is at its limit.
     queued_until: DateTime<Utc>,
 }
 
@@ -305,7 +305,7 @@ impl Gates {
         changed
     }
 
-    /// Asks for leave to work on an Item. For want of room it is put off by `latest` at most.
+    /// Admits an Item, or defers it by `latest` at most if the partner is at its limit.
     ///
     /// # Errors
     /// When to come again instead.
@@ -584,7 +584,7 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
     }
 
-    /// When so many come again that are put off at once, in milliseconds.
+    /// Returns the delays of Items that are deferred at the same time, in milliseconds.
     fn queue(gate: &mut Gate, count: usize, now: DateTime<Utc>) -> Vec<i64> {
         let random = SeededRandom::new(1);
         let budget = Budget::default();

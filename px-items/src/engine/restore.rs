@@ -67,7 +67,7 @@ impl Restore {
             queue.next = elapsed + self.interval;
             return Ok(());
         }
-        // Twice as dense as refreshes are: whoever comes a moment too late must leave none out.
+        // Twice as dense as refreshes are, so that an Item that comes late leaves no refresh unused.
         queue.end = queue.end.max(queue.next) + self.interval / 2;
         let wait = TimeDelta::from_std(queue.end - elapsed).unwrap_or(TimeDelta::MAX);
         Err(self.clock.now() + wait)

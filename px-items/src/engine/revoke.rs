@@ -97,7 +97,8 @@ impl Inner {
         let mut tries = 0;
         let permit = loop {
             self.gates.prepare(institution, &partner.budget, 1).await;
-            match self.gates.enter(institution, &partner.budget, self.settings.put_off) {
+            match self.gates.enter(institution, &partner.budget, self.settings.max_deferral_awaited)
+            {
                 Ok(permit) => break permit,
                 // Another one may have taken the permit that was leased for this one.
                 Err(PutOff::Crowded(_)) if tries < AT_ONCE => tries += 1,

@@ -36,7 +36,7 @@ const BREATH: Duration = Duration::from_millis(100);
 const PERMITS_EVERY: Duration = Duration::from_secs(1);
 /// The most refreshes that are repeated at once.
 const MAX_REFRESHES: usize = 64;
-/// The most that is claimed to get past Items that are put off.
+/// Maximum number of Items that are claimed to get past deferred ones.
 const FARTHEST: usize = 1000;
 
 /// Delay before the first purge of a process.
@@ -57,7 +57,7 @@ struct Claimed {
     count: usize,
     /// Those that may be worked on, with leave to.
     admitted: Vec<(ItemRecord, Permit)>,
-    /// Until when Items were put off because their partners have no room.
+    /// Time until which Items were deferred because their partners are at their limits.
     crowded_until: Option<DateTime<Utc>>,
 }
 
@@ -107,7 +107,7 @@ impl Inner {
         let mut signal = self.store.signals().items.listen();
         // Whether more may be due than was claimed.
         let mut hungry = true;
-        // How much more is claimed than there are workers, to get past Items that are put off.
+        // The number of Items that are claimed beyond the workers, to get past deferred ones.
         let mut reach = 1;
         let mut crowded_until = None;
         loop {
@@ -146,7 +146,7 @@ impl Inner {
                 hungry = claimed.more;
                 crowded_until = crowded_until.max(claimed.crowded_until);
                 if hungry && claimed.admitted.is_empty() {
-                    // All that was claimed was put off: others wait behind it.
+                    // Every claimed Item was deferred, and others wait behind them.
                     reach = reach.saturating_mul(4);
                     pause = Some(BREATH);
                 } else {
@@ -164,7 +164,7 @@ impl Inner {
                 () = &mut stop => break,
                 _ = at_work.join_next(), if !at_work.is_empty() => {
                     while at_work.try_join_next().is_some() {}
-                    // There may be room again for one of those that were put off.
+                    // A partner may take one of the deferred Items again.
                     hungry |= crowded_until.is_some_and(|until| self.clock.now() < until);
                 }
                 _ = refreshing.join_next(), if !refreshing.is_empty() => {}

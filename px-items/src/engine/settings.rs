@@ -33,14 +33,14 @@ pub struct Settings {
     pub schedule: ScheduleSettings,
     /// When a partner that fails is left alone.
     pub circuit: CircuitSettings,
-    /// How long an Item is put off at most for which its partner has no room and that someone waits
-    /// for: one that was never fetched, or that a notification named. Default: 10 minutes.
-    pub put_off: TimeDelta,
-    /// How long other Items are put off at most for which their partner has no room. Default: 2 hours.
+    /// Maximum deferral of an awaited Item while its partner is at its limit. An Item is awaited if it
+    /// was never fetched or a notification named it. Default: 10 minutes.
+    pub max_deferral_awaited: TimeDelta,
+    /// Maximum deferral of other Items while their partner is at its limit. Default: 2 hours.
     ///
-    /// A crowd comes back as fast as the partner has room for it. One that needs longer than this
-    /// comes back too early, and every return of an Item that finds no room costs two writes.
-    pub put_off_routine: TimeDelta,
+    /// Deferred Items come back as fast as the partner takes them. If that takes longer than this, they
+    /// come back too early, and each early return costs two writes.
+    pub max_deferral: TimeDelta,
     /// How Items are worked on after a restore of the database. Default: `None`, as usual.
     pub after_restore: Option<RestoreSettings>,
     /// How many transactions are read at once; a window with more is split. Default: 5000.
@@ -67,8 +67,8 @@ impl Default for Settings {
             plan: PlanSettings::default(),
             schedule: ScheduleSettings::default(),
             circuit: CircuitSettings::default(),
-            put_off: TimeDelta::minutes(10),
-            put_off_routine: TimeDelta::hours(2),
+            max_deferral_awaited: TimeDelta::minutes(10),
+            max_deferral: TimeDelta::hours(2),
             after_restore: None,
             rows_at_once: 5000,
             count_every: Some(Duration::from_secs(300)),

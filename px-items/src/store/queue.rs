@@ -42,8 +42,8 @@ impl QueuedWebhook {
         Self { id, item_id, application_id, to, body, created_at, attempt }
     }
 
-    /// Returns the id by which its receiver tells it from every other one. It is the same on
-    /// every attempt.
+    /// Returns the id by which its receiver distinguishes it from others. It is the same on every
+    /// attempt.
     #[must_use]
     pub fn signature_id(&self) -> String {
         let entry =

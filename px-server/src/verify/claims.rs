@@ -16,7 +16,7 @@ pub(super) type Claims = Map<String, Value>;
 const MAX_SHOWN_AUDIENCES: usize = 5;
 /// The values of `typ` that say in a header that a JWT is an access token (RFC 9068).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
-/// Values of type claims that say that a token is none for this API, whoever gave it.
+/// Values of type claims that no access token has, at any provider.
 const OTHER_TYPES: [&str; 6] = ["id", "id_token", "refresh", "refresh_token", "offline", "logout"];
 /// The claims that ID tokens have and access tokens do not (OpenID Connect Core).
 const ID_TOKEN_CLAIMS: [&str; 2] = ["nonce", "at_hash"];

@@ -126,7 +126,7 @@ impl<'a> Scanner<'a> {
         self.bytes.get(start..self.at - 1).ok_or(Malformed)
     }
 
-    /// Takes a string and reads it. What cannot be read is replaced by U+FFFD and told as a flaw.
+    /// Takes a string and reads it. What cannot be read is replaced by U+FFFD and reported as a flaw.
     pub(crate) fn string(&mut self) -> Result<(Cow<'a, str>, Option<Flaw>), Malformed> {
         Ok(unescape(self.raw_string()?))
     }

@@ -57,8 +57,8 @@ pub(super) struct Guide<'l> {
     out_of_time: &'l dyn Fn() -> bool,
 }
 
-/// A fault that was told; `None` if there was no memory for it.
-type Told = Option<usize>;
+/// The index of a recorded fault; `None` if there was no memory for it.
+type FaultIndex = Option<usize>;
 
 impl<'l> Guide<'l> {
     pub(super) fn new(memory: usize, out_of_time: &'l dyn Fn() -> bool) -> Self {
@@ -76,7 +76,7 @@ impl<'l> Guide<'l> {
             path: format!("{}[{index}]", E::KIND.list()),
             element: Some(element_of(E::KIND, index, node, None)),
         };
-        let told = self.faults.len();
+        let before = self.faults.len();
         let node = match (self.out_of_time)() {
             true => Err(Unheld::TooLarge),
             false => Node::parse(raw, Memory::new(self.memory)),
@@ -85,10 +85,10 @@ impl<'l> Guide<'l> {
             Ok(mut node) => {
                 let place = place(&node);
                 let element = self.read(&mut node, &place);
-                if self.faults.len() == told && element.is_some() {
+                if self.faults.len() == before && element.is_some() {
                     // It can be read as it is, and still a strict reader refuses it.
                     let found = "is not written as JSON is";
-                    self.tell(&place, &[], rule::NOT_JSON, found, "JSON", Outcome::Repaired);
+                    self.record(&place, &[], rule::NOT_JSON, found, "JSON", Outcome::Repaired);
                 }
                 element
             }
@@ -100,8 +100,8 @@ impl<'l> Guide<'l> {
                     }
                 };
                 let place = place(&Node::Null);
-                let told = self.tell(&place, &[], rule, found, expected, Outcome::SetAside);
-                self.set_aside(&place, told);
+                let fault = self.record(&place, &[], rule, found, expected, Outcome::SetAside);
+                self.set_aside(&place, fault);
                 None
             }
         }
@@ -136,15 +136,21 @@ impl<'l> Guide<'l> {
         members.retain(|(key, _)| key != name);
         members.push((name.into(), Node::List(Vec::new())));
         let steps = [Step::Key(name.to_owned())];
-        self.tell(of, &steps, rule, found, Expected::List.text(), Outcome::ListUnread);
+        self.record(of, &steps, rule, found, Expected::List.text(), Outcome::ListUnread);
     }
 
     fn read<E: ReadElement>(&mut self, node: &mut Node<'_>, place: &Place) -> Option<E> {
         if !matches!(node, Node::Object(_)) {
             let expected = Expected::Object.text();
-            let told =
-                self.tell(place, &[], rule::ELEMENT_FORM, found(node), expected, Outcome::SetAside);
-            self.set_aside(place, told);
+            let fault = self.record(
+                place,
+                &[],
+                rule::ELEMENT_FORM,
+                found(node),
+                expected,
+                Outcome::SetAside,
+            );
+            self.set_aside(place, fault);
             return None;
         }
         let within = E::read_within(node, self, place);
@@ -171,12 +177,12 @@ impl<'l> Guide<'l> {
             };
             let spent = attempt == MAX_ATTEMPTS || attempt > 0 && (self.out_of_time)();
             let followed = match spent {
-                true => Err(self.tell_spent(place)),
+                true => Err(self.record_limit(place)),
                 false => self.follow(node, place, &error, &mut changes),
             };
-            if let Err(told) = followed {
-                self.set_aside(place, told);
-                return Err(self.as_error(told, place, error));
+            if let Err(fault) = followed {
+                self.set_aside(place, fault);
+                return Err(self.as_error(fault, place, error));
             }
             attempt += 1;
         }
@@ -190,7 +196,7 @@ impl<'l> Guide<'l> {
         place: &Place,
         error: &DecodeError,
         changes: &mut Changes,
-    ) -> Result<(), Told> {
+    ) -> Result<(), FaultIndex> {
         let (steps, trouble) = understand(node, error);
         let name = match steps.last() {
             Some(Step::Key(name)) => name.as_str(),
@@ -198,15 +204,15 @@ impl<'l> Guide<'l> {
         };
         match trouble {
             Trouble::Missing(rule) => {
-                let told = match changes.removed(&steps) {
-                    Some(told) => told,
+                let fault = match changes.removed(&steps) {
+                    Some(fault) => fault,
                     None => {
                         self.count(place, changes)?;
                         let outcome = match NULL_IF_MISSING.contains(&name) {
                             true => Outcome::Repaired,
                             false => Outcome::SetAside,
                         };
-                        self.tell(place, &steps, rule, "is missing", "a value", outcome)
+                        self.record(place, &steps, rule, "is missing", "a value", outcome)
                     }
                 };
                 if NULL_IF_MISSING.contains(&name)
@@ -215,7 +221,7 @@ impl<'l> Guide<'l> {
                     members.push((name.to_owned().into(), Node::Null));
                     return Ok(());
                 }
-                self.remove(node, parent(&steps).to_vec(), told, changes)
+                self.remove(node, parent(&steps).to_vec(), fault, changes)
             }
             Trouble::Repeated => self.follow_repeated(node, place, steps, changes),
             // Which of them the decoder could not read is not known.
@@ -223,13 +229,13 @@ impl<'l> Guide<'l> {
                 self.follow_repeated(node, place, steps, changes)
             }
             Trouble::Unreadable(expected) => {
-                let told = match changes.repaired(&steps) {
+                let fault = match changes.repaired(&steps) {
                     // The repair did not help: the text is not one in any form.
-                    Some(told) => told,
+                    Some(fault) => fault,
                     None => {
                         self.count(place, changes)?;
                         let Some(value) = find(node, &steps) else {
-                            return Err(self.tell_unknown(place, &steps));
+                            return Err(self.record_unknown(place, &steps));
                         };
                         if let Some(expected) = expected
                             && let Some((read, rule)) = repair(expected, name, value)
@@ -243,18 +249,18 @@ impl<'l> Guide<'l> {
                                 _ => Outcome::Repaired,
                             };
                             *value = read;
-                            let told =
-                                self.tell(place, &steps, rule, found, expected.text(), outcome);
-                            changes.repaired.push((steps, told));
+                            let fault =
+                                self.record(place, &steps, rule, found, expected.text(), outcome);
+                            changes.repaired.push((steps, fault));
                             return Ok(());
                         }
                         let rule = rule_for(value, name, error.reason());
                         let found = found_for(value, error.reason());
                         let expected = expected.map_or("another value", Expected::text);
-                        self.tell(place, &steps, rule, found, expected, Outcome::MemberIgnored)
+                        self.record(place, &steps, rule, found, expected, Outcome::MemberIgnored)
                     }
                 };
-                self.remove(node, steps, told, changes)
+                self.remove(node, steps, fault, changes)
             }
         }
     }
@@ -266,12 +272,12 @@ impl<'l> Guide<'l> {
         place: &Place,
         steps: Vec<Step>,
         changes: &mut Changes,
-    ) -> Result<(), Told> {
+    ) -> Result<(), FaultIndex> {
         self.count(place, changes)?;
         let (Some(Step::Key(name)), Some(Node::Object(members))) =
             (steps.last(), find(node, parent(&steps)))
         else {
-            return Err(self.tell_unknown(place, &steps));
+            return Err(self.record_unknown(place, &steps));
         };
         let mut values = members.iter().filter(|(key, _)| key == name).map(|(_, v)| v);
         let first = values.next();
@@ -279,13 +285,13 @@ impl<'l> Guide<'l> {
             let mut seen = false;
             members.retain(|(key, _)| key != name || !std::mem::replace(&mut seen, true));
             let (found, outcome) = ("is given more than once", Outcome::Repaired);
-            self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
+            self.record(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
             return Ok(());
         }
         let found = "is given more than once, with different values";
         let outcome = Outcome::MemberIgnored;
-        let told = self.tell(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
-        self.remove(node, steps, told, changes)
+        let fault = self.record(place, &steps, rule::REPEATED_MEMBER, found, "one", outcome);
+        self.remove(node, steps, fault, changes)
     }
 
     /// Removes what cannot be read, or what cannot be without it.
@@ -293,12 +299,12 @@ impl<'l> Guide<'l> {
         &mut self,
         node: &mut Node<'_>,
         mut steps: Vec<Step>,
-        told: Told,
+        fault: FaultIndex,
         changes: &mut Changes,
-    ) -> Result<(), Told> {
+    ) -> Result<(), FaultIndex> {
         loop {
             let outcome = match steps.last() {
-                None => return Err(told),
+                None => return Err(fault),
                 Some(Step::Key(name)) if NEVER_ABSENT.contains(&name.as_str()) => {
                     steps.pop();
                     continue;
@@ -312,25 +318,25 @@ impl<'l> Guide<'l> {
                         members.retain(|(key, _)| key != name);
                         outcome
                     }
-                    _ => return Err(told),
+                    _ => return Err(fault),
                 },
                 Some(Step::Index(index)) => match find(node, parent(&steps)) {
                     Some(Node::List(entries)) if *index < entries.len() => {
                         entries[*index] = Node::Gone;
                         Outcome::EntryIgnored
                     }
-                    _ => return Err(told),
+                    _ => return Err(fault),
                 },
             };
-            if let Some(fault) = told.and_then(|told| self.faults.get_mut(told)) {
+            if let Some(fault) = fault.and_then(|index| self.faults.get_mut(index)) {
                 fault.outcome = outcome;
             }
-            changes.removed.push((steps, told));
+            changes.removed.push((steps, fault));
             return Ok(());
         }
     }
 
-    /// Tells what JSON does not have and nobody read.
+    /// Records literals that JSON does not have, in members that are not read.
     fn leftovers(
         &mut self,
         node: &Node<'_>,
@@ -342,7 +348,7 @@ impl<'l> Guide<'l> {
             Node::Word(_) | Node::FlawedText(..) if changes.faults < MAX_FAULTS => {
                 changes.faults += 1;
                 let rule = rule_for(node, "", "");
-                self.tell(place, steps, rule, found(node), "JSON", Outcome::Repaired);
+                self.record(place, steps, rule, found(node), "JSON", Outcome::Repaired);
             }
             Node::List(entries) => {
                 for (index, entry) in entries.iter().enumerate() {
@@ -363,7 +369,7 @@ impl<'l> Guide<'l> {
     }
 
     /// Notes a fault.
-    pub(super) fn tell(
+    pub(super) fn record(
         &mut self,
         place: &Place,
         steps: &[Step],
@@ -371,7 +377,7 @@ impl<'l> Guide<'l> {
         found: &'static str,
         expected: &'static str,
         outcome: Outcome,
-    ) -> Told {
+    ) -> FaultIndex {
         let path = place.below(steps).into_boxed_str();
         let mut element = place.element.clone();
         if let (Outcome::ListUnread, Some(Step::Key(name))) = (outcome, steps.last())
@@ -389,27 +395,27 @@ impl<'l> Guide<'l> {
     }
 
     /// Counts a fault of an element. An error is the fault that there are too many.
-    fn count(&mut self, place: &Place, changes: &mut Changes) -> Result<(), Told> {
+    fn count(&mut self, place: &Place, changes: &mut Changes) -> Result<(), FaultIndex> {
         if changes.faults == MAX_FAULTS {
-            return Err(self.tell_spent(place));
+            return Err(self.record_limit(place));
         }
         changes.faults += 1;
         Ok(())
     }
 
-    fn tell_spent(&mut self, place: &Place) -> Told {
+    fn record_limit(&mut self, place: &Place) -> FaultIndex {
         let (found, expected) = ("has more faults than are repaired", "fewer faults");
-        self.tell(place, &[], rule::READER_LIMITS, found, expected, Outcome::SetAside)
+        self.record(place, &[], rule::READER_LIMITS, found, expected, Outcome::SetAside)
     }
 
-    fn tell_unknown(&mut self, place: &Place, steps: &[Step]) -> Told {
+    fn record_unknown(&mut self, place: &Place, steps: &[Step]) -> FaultIndex {
         let found = "cannot be read";
-        self.tell(place, steps, rule::MALFORMED, found, "another value", Outcome::SetAside)
+        self.record(place, steps, rule::MALFORMED, found, "another value", Outcome::SetAside)
     }
 
-    /// Counts an element as set aside, for the fault that was told.
-    fn set_aside(&mut self, place: &Place, told: Told) {
-        if let Some(fault) = told.and_then(|told| self.faults.get_mut(told)) {
+    /// Counts an element as set aside because of a recorded fault.
+    fn set_aside(&mut self, place: &Place, fault: FaultIndex) {
+        if let Some(fault) = fault.and_then(|index| self.faults.get_mut(index)) {
             fault.outcome = Outcome::SetAside;
         }
         if let Some(element) = &place.element {
@@ -418,8 +424,8 @@ impl<'l> Guide<'l> {
     }
 
     /// The error for a message that cannot be read, from its fault.
-    fn as_error(&mut self, told: Told, place: &Place, error: DecodeError) -> DecodeError {
-        match told.and_then(|told| self.faults.get_mut(told)) {
+    fn as_error(&mut self, fault: FaultIndex, place: &Place, error: DecodeError) -> DecodeError {
+        match fault.and_then(|index| self.faults.get_mut(index)) {
             Some(fault) if place.element.is_none() => {
                 let reason = match fault.rule {
                     rule::MISSING_FIELD => "missing, and required".to_owned(),
@@ -436,17 +442,17 @@ impl<'l> Guide<'l> {
 #[derive(Default)]
 struct Changes {
     faults: usize,
-    repaired: Vec<(Vec<Step>, Told)>,
-    removed: Vec<(Vec<Step>, Told)>,
+    repaired: Vec<(Vec<Step>, FaultIndex)>,
+    removed: Vec<(Vec<Step>, FaultIndex)>,
 }
 
 impl Changes {
-    fn repaired(&self, steps: &[Step]) -> Option<Told> {
-        self.repaired.iter().find(|(known, _)| known == steps).map(|(_, told)| *told)
+    fn repaired(&self, steps: &[Step]) -> Option<FaultIndex> {
+        self.repaired.iter().find(|(known, _)| known == steps).map(|(_, fault)| *fault)
     }
 
-    fn removed(&self, steps: &[Step]) -> Option<Told> {
-        self.removed.iter().find(|(known, _)| known == steps).map(|(_, told)| *told)
+    fn removed(&self, steps: &[Step]) -> Option<FaultIndex> {
+        self.removed.iter().find(|(known, _)| known == steps).map(|(_, fault)| *fault)
     }
 }
 

@@ -142,7 +142,7 @@ fn named(faults: &[Fault], pointer: &str, bytes: &[u8]) {
             path.strip_prefix(place)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        // An element that is broken as JSON is told as a whole.
+        // An element that is no JSON is one fault.
         let told = one_currency(fault.path());
         let right = lies_in(&told, &damage) || lies_in(&damage, &told);
         assert!(right, "{fault} does not name {damage}: {}", context());

@@ -188,7 +188,7 @@ impl Plaid {
         Ok(self.store.item(item).await?.map(|record| record.state))
     }
 
-    /// Has the workers look for Items that became due by a jump of the clock, which no commit tells.
+    /// Wakes the workers after a jump of the clock, which raises no signal by itself.
     pub(crate) fn wake(&self) {
         self.store.signals().items.raise();
     }

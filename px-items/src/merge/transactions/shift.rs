@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// their own id came with something else.
 ///
 /// They keep the Item's own id, whatever the partner's is now; what has their id now is not
-/// written over them. Rows with the same contents are told apart by nothing, so any of them
+/// written over them. Nothing distinguishes rows with the same contents, so any of them
 /// will do.
 pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
     let displaced = displaced(stock, rows, fates);

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// Follows stored rows that would be gone to rows of unknown ids with the same contents.
 ///
-/// Rows with the same contents are told apart by nothing, so any of them will do, and there stay as
+/// Nothing distinguishes rows with the same contents, so any of them will do, and there stay as
 /// many as the partner has. Where rows that the window cannot judge are not
 /// [withheld](withhold), pending ones among them are followed too: their ids may change with every
 /// response.
@@ -44,7 +44,7 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate], wi
     }
 }
 
-/// Withholds rows of unknown ids of which each may be a stored row that this window cannot judge:
+/// Withholds rows of unknown ids if each may be a stored row that this window cannot judge:
 /// of the same account, unit and dates, with the same amount or text. Where rows are carried on,
 /// amount and text may both be others, and a posted one is withheld as well that was made before the
 /// window, while a pending row of its date may be stored. All of them must be such as later windows

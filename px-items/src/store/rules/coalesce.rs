@@ -76,7 +76,7 @@ fn unite(unsent: &[Unsent], item: &ItemId, new: &Waiting) -> Result<Option<(usiz
     Ok(None)
 }
 
-/// The one event in place of two of the same code, or `None` if both must be told.
+/// Returns the one event in place of two of the same code, or `None` if both must be sent.
 fn united(earlier: &WebhookEvent, new: &WebhookEvent) -> Option<WebhookEvent> {
     use WebhookEvent as E;
     Some(match (earlier, new) {

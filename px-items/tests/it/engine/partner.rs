@@ -535,7 +535,7 @@ async fn a_crowd_that_needs_long_comes_back_seldom() {
     let mut narrow = Budget::default();
     (narrow.per_second, narrow.at_once) = (1, 1);
     let mut settings = Settings::default();
-    settings.put_off = TimeDelta::minutes(1);
+    settings.max_deferral_awaited = TimeDelta::minutes(1);
     let world = World::with(settings, narrow);
     for number in 0..1_000 {
         let (user, tokens) = (format!("u-{number}"), world.bank.tokens(false));

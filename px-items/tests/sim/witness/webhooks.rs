@@ -11,7 +11,7 @@ use px_types::{
 };
 use std::collections::BTreeSet;
 
-/// Who is told what, word for word.
+/// A webhook: its Item, its application and its body.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Told {
     pub(super) item: ItemId,
@@ -30,7 +30,7 @@ pub(super) struct Delivery {
     settled: u64,
 }
 
-/// Who is told things of one kind: an Item, an application, a code.
+/// The subject of webhooks: an Item, an application and a code.
 pub(super) type Subject = (ItemId, ApplicationId, String);
 
 /// What an application must learn of one kind, however many webhooks tell it: those that wait are
