@@ -73,14 +73,17 @@ use row::Failure;
 use shared::Line;
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool, Transaction,
+    error::DatabaseError,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     collections::BTreeMap,
+    error::Error as _,
     fmt,
     path::Path,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 use tokio::sync::OnceCell;
 
@@ -100,6 +103,9 @@ const READER_CACHE: u32 = 2 * 1024;
 /// Pages of the log after which it is brought into the file. Each update changes pages all over
 /// the file; the longer the log, the more of them are the same ones again.
 const LOG_PAGES: &str = "4000";
+
+/// Between two attempts to open a file that another program is making.
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a transaction begins that is on the disk before it is answered.
 const LASTING: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
@@ -133,7 +139,7 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let writer = pool(connect.clone(), 1, WRITER_CACHE, &options).await?;
+        let writer = limited!(options, options.call_timeout, first(connect.clone(), &options))?;
         limited!(options, options.bulk_timeout, migrate(&writer, &options.environment))?;
         if options.shared_clock.is_none() {
             limited!(
@@ -176,6 +182,26 @@ impl SqliteStore {
     async fn begin_passing(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
         Ok(self.writer.begin_with(PASSING).await?)
     }
+}
+
+/// The first connection of a process to a file, which makes the file if there is none.
+///
+/// SQLite does not wait for another program when it changes a new file to a write-ahead log: of two
+/// programs that make a file at once, one is refused, and tries again here.
+async fn first(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<SqlitePool> {
+    loop {
+        match pool(connect.clone(), 1, WRITER_CACHE, options).await {
+            Err(error) if is_locked(&error) => options.clock.sleep(LOCKED_PAUSE).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether another program has the file for itself at this moment (`SQLITE_BUSY`).
+fn is_locked(error: &StoreError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<sqlx::Error>());
+    let code = source.and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
+    code.is_some_and(|code| code == "5")
 }
 
 async fn pool(

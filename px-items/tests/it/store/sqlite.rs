@@ -19,8 +19,11 @@ use px_types::{
     AccessToken, ApplicationId, InstitutionId, ItemId, RefreshToken, UserId,
     model::product::Product, webhook::Environment,
 };
-use sqlx::{AssertSqlSafe, Executor as _, Row as _, SqlitePool};
-use std::{any::Any, collections::BTreeSet, path::Path, sync::Arc};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
+use std::{any::Any, collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 fn with_keys(keys: FileKeys) -> StoreOptions {
     StoreOptions::new(Environment::Sandbox, Arc::new(keys))
@@ -196,6 +199,39 @@ async fn a_file_is_opened_again() {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("there is no key \"k\""), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn programs_that_make_a_file_at_once_all_open_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options();
+    for round in 0..10 {
+        let file = folder.path().join(format!("{round}.sqlite"));
+        let opening = (0..8).map(|_| {
+            let (file, options) = (file.clone(), options.clone());
+            tokio::spawn(async move { SqliteStore::open(&file, options).await })
+        });
+        for opened in futures_util::future::join_all(opening).await {
+            opened.unwrap().unwrap().close().await;
+        }
+    }
+}
+
+/// SQLite refuses at once, without waiting, to give a file its log while another program is about to
+/// write to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_file_that_another_program_writes_is_opened_when_it_has_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("items.sqlite");
+    let connect = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let mut other = connect.journal_mode(SqliteJournalMode::Delete).connect().await.unwrap();
+    other.execute("CREATE TABLE other (id INTEGER); BEGIN IMMEDIATE").await.unwrap();
+
+    let opening = tokio::spawn(async move { SqliteStore::open(&file, options()).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!opening.is_finished(), "it waits");
+    other.execute("COMMIT").await.unwrap();
+    opening.await.unwrap().unwrap().close().await;
 }
 
 /// Two programs on one file are two stores.
