@@ -25,6 +25,7 @@ pub mod seed;
 pub mod sign_in;
 pub mod signal;
 mod site;
+pub mod text;
 pub mod town;
 mod transport_security;
 

@@ -15,6 +15,7 @@ use crate::{
     ledger::Ledger,
     plaid_side::Outward,
     sign_in::steps::{self, Refusal},
+    text::safe_page,
 };
 use async_trait::async_trait;
 use axum::{
@@ -120,7 +121,7 @@ impl Pages {
     }
 
     fn page(&self, status: StatusCode, body: Markup, target: Option<&str>) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from(body.into_string()));
+        let mut response = Response::new(Bytes::from(safe_page(body.into_string())));
         *response.status_mut() = status;
         // Browsers hold the redirect that follows a form to `form-action` too.
         let target = target.and_then(origin).map(|origin| format!(" {origin}")).unwrap_or_default();

@@ -22,6 +22,7 @@ use crate::{
     pages::{Form, LONGEST_FORM, redirect, with_request_id},
     plaid_side::Outward,
     sign_in::steps,
+    text::safe_page,
 };
 use axum::{
     Router,
@@ -138,7 +139,7 @@ impl Site {
     }
 
     fn page(&self, status: StatusCode, body: Markup) -> Html {
-        let mut response = Response::new(Bytes::from(body.into_string()));
+        let mut response = Response::new(Bytes::from(safe_page(body.into_string())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, self.0.policy.clone());

@@ -4,6 +4,8 @@ use crate::failure::{Failure, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::MultiProgress;
+use px_core::text;
+pub(crate) use px_core::text::printable;
 use serde::Serialize;
 use std::{
     fmt,
@@ -22,19 +24,35 @@ pub(crate) fn print_above(bars: &MultiProgress) {
 
 /// A line on standard output.
 pub(crate) fn print(line: impl fmt::Display) -> Result<()> {
+    let line = line.to_string();
+    let line = text::lines(&line);
     aside(|| writeln!(io::stdout(), "{line}")).map_err(|e| Failure::writing(&e))
+}
+
+/// A table on standard output.
+pub(crate) fn print_table(table: &Table) -> Result<()> {
+    let table = safe_table(table);
+    aside(|| writeln!(io::stdout(), "{table}")).map_err(|e| Failure::writing(&e))
+}
+
+/// A table as text. Its cells have no escape character: it writes colors with that itself.
+pub(crate) fn safe_table(table: &Table) -> String {
+    let rest = |c: char| matches!(c, '\n' | '\u{1b}') || !text::is_unsafe(c);
+    table.to_string().chars().filter(|c| rest(*c)).collect()
 }
 
 /// A value as one line of JSON on standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    let mut line = serde_json::to_vec(value).map_err(|e| Failure::because("cannot print", &e))?;
-    line.push(b'\n');
-    let write = || io::stdout().write_all(&line).and_then(|()| io::stdout().flush());
+    let line = serde_json::to_string(value).map_err(|e| Failure::because("cannot print", &e))?;
+    let line = text::escape_json(&line);
+    let write = || writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
     aside(write).map_err(|e| Failure::writing(&e))
 }
 
 /// A line on standard error, for people. Where that is closed there is nobody to tell.
 pub(crate) fn say(line: impl fmt::Display) {
+    let line = line.to_string();
+    let line = text::lines(&line);
     let _ = aside(|| writeln!(io::stderr(), "{line}"));
 }
 
@@ -56,19 +74,12 @@ pub(crate) struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        aside(|| io::stderr().write_all(bytes)).map(|()| bytes.len())
+        aside(|| text::LogWriter(io::stderr()).write_all(bytes)).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
-}
-
-/// Another's text, without what could move the cursor, cut to a length.
-pub(crate) fn printable(text: &str, most: usize) -> String {
-    let mut letters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let cut: String = letters.by_ref().take(most).collect();
-    if letters.next().is_some() { format!("{cut}…") } else { cut }
 }
 
 /// A table with a header.
@@ -139,9 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_printable_moves_the_cursor() {
-        assert_eq!(printable("a\u{1b}[2Jb\n", 100), "a [2Jb ");
-        assert_eq!(printable("abcdef", 3), "abc…");
-        assert_eq!(printable("abc", 3), "abc");
+    fn a_table_keeps_its_lines_and_nothing_that_reorders_them() {
+        let mut rows = table(&["Account"]);
+        rows.add_row(["a\u{202e}b\u{9b}c"]);
+        let text = safe_table(&rows);
+        assert!(text.contains("abc") && text.lines().count() > 3, "{text}");
     }
 }

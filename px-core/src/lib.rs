@@ -12,7 +12,7 @@
 //! | an HTTP response | [`HttpTransport`] | `ReqwestTransport` (feature `reqwest`), [`InProcessTransport`] |
 //!
 //! [`digest`] holds SHA-256 digests and the comparison in constant time, [`metrics`] the description
-//! of a metric.
+//! of a metric, [`text`] what makes others' text safe to show.
 //!
 //! ```
 //! use px_core::{Clock as _, ManualClock, SeededRandom, random};
@@ -30,7 +30,7 @@
 //! # Features
 //!
 //! - `clock`, `random` and `http` (all three by default): the ports of the same name. Without
-//!   them only [`digest`] and [`metrics`] remain, which need no runtime.
+//!   them only [`digest`], [`metrics`] and [`text`] remain, which need no runtime.
 //! - `reqwest`: a transport over the network, with rustls.
 //!
 //! # What this crate does not do
@@ -46,6 +46,7 @@ pub mod http;
 pub mod metrics;
 #[cfg(feature = "random")]
 pub mod random;
+pub mod text;
 
 #[cfg(feature = "clock")]
 pub use clock::{Clock, LocalClock, ManualClock, SharedClock, SharedClockError, SystemClock};

@@ -11,9 +11,10 @@ use demo_bank::{
     plaid_side::{Offer, PlaidSide},
     scenario::{Factor, QUESTIONS, SCENARIOS, TOTP_SECRET},
     signal,
+    text::log_writer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use px_core::{Clock as _, ReqwestTransport, SystemClock};
+use px_core::{Clock as _, ReqwestTransport, SystemClock, text::printable};
 use px_server::{clients::MIN_SECRET_BYTES, hyper::Server};
 use px_types::{
     ApplicationId, ClientId, ClientSecret, Date, InstitutionId, TargetApplicationToken,
@@ -207,7 +208,7 @@ fn days(text: &str) -> Result<i64, String> {
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer).init();
     let done = match Cli::parse().command {
         Command::Serve(options) => serve(*options).await,
         Command::Import { file, database, start_date } => {
@@ -218,7 +219,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", printable(&error.to_string(), usize::MAX));
             ExitCode::FAILURE
         }
     }

@@ -9,7 +9,9 @@ use demo_bank::{
         ops::Figures,
     },
     signal,
+    text::log_writer,
 };
+use px_core::text::printable;
 use px_server::hyper::{Server, Tls as ServerTls};
 use serde_json::json;
 use std::{error::Error, io::Write as _, path::PathBuf, process::ExitCode};
@@ -86,7 +88,7 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer).init();
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(*settings).await,
         Command::Config(ConfigCommand::Check(settings)) => check(*settings),
@@ -99,12 +101,12 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(what)) => {
             for line in what.lines() {
-                eprintln!("error: {line}");
+                eprintln!("error: {}", printable(line, usize::MAX));
             }
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", printable(&error.to_string(), usize::MAX));
             ExitCode::FAILURE
         }
     }

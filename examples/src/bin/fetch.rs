@@ -4,7 +4,7 @@ use clap::{ArgGroup, Parser};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use px_client::{HistoryEvent, PartnerClient, credentials::SignInStep};
-use px_core::{Clock as _, ReqwestTransport, SystemClock};
+use px_core::{Clock as _, ReqwestTransport, SystemClock, text};
 use px_types::{
     AccessToken, ClientId, ClientSecret, Date, Fault, KbaAnswer, OneTimeCode, Password, UserId,
     Username,
@@ -294,9 +294,9 @@ fn read_secret(file: &Path) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-/// A partner's text, without what could move the cursor.
+/// A partner's text, without what could move the cursor or reorder the line.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    text::printable(text, 300)
 }
 
 /// A line of the output.
@@ -342,9 +342,8 @@ impl Output {
     }
 
     fn write(&mut self, line: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.0, line)
-            .map_err(io::Error::from)
-            .and_then(|()| self.0.write_all(b"\n"))
+        let json = serde_json::to_string(line).map_err(io::Error::from);
+        json.and_then(|json| writeln!(self.0, "{}", text::escape_json(&json)))
             .map_err(|e| Failure::writing(&e))
     }
 
@@ -439,12 +438,12 @@ impl From<px_client::Error> for Failure {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    let line: String = failure.line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    say(format_args!("{line}"));
+    say(format_args!("{}", failure.line));
     ExitCode::FAILURE
 }
 
 /// A line on standard error. Where that is closed there is nobody to tell.
 fn say(line: fmt::Arguments<'_>) {
+    let line = text::printable(&line.to_string(), usize::MAX);
     let _ = writeln!(io::stderr(), "fetch: {line}");
 }

@@ -7,6 +7,7 @@ use crate::{
         steps::Refusal,
         view::{self as sign_in_forms, Forms, alert},
     },
+    text::isolated,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use px_server::oauth::AuthorizationRequest;
@@ -95,8 +96,8 @@ fn hidden(visit: &Visit) -> Markup {
 }
 
 /// Who asks, as the user knows it.
-fn asker(request: &AuthorizationRequest) -> &str {
-    request.application_name.as_deref().unwrap_or(&request.client_name)
+fn asker(request: &AuthorizationRequest) -> String {
+    isolated(request.application_name.as_deref().unwrap_or(&request.client_name))
 }
 
 /// The page to sign in on.
@@ -120,7 +121,7 @@ pub(super) fn sign_in(
                 p class="note" {
                     "You are signing in at Larkfield Bank. "
                     @if request.application_name.is_some() {
-                        (app) " connects through " (request.client_name) ". "
+                        (app) " connects through " (isolated(&request.client_name)) ". "
                     }
                     "Your username and password are never shared."
                 }
@@ -169,7 +170,7 @@ pub(super) fn consent(
                     p class="signed" { "Signed in as " strong { (user.username) } }
                     h1 { (app) " would like to see your accounts" }
                     @if through {
-                        p class="lead" { "The connection runs through " strong { (visit.request.client_name) } "." }
+                        p class="lead" { "The connection runs through " strong { (isolated(&visit.request.client_name)) } "." }
                     }
                     (alert(message.map(Message::text)))
                 }

@@ -1,5 +1,6 @@
 //! What all pages of this service share: headers that guard them, cookies, forms, redirects.
 
+use crate::text::safe_page;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -29,7 +30,7 @@ pub(super) fn page<'t>(
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{targets}; \
          frame-ancestors 'none'; base-uri 'none'"
     );
-    let mut response = answer(status, "text/html; charset=utf-8", body.into_string());
+    let mut response = answer(status, "text/html; charset=utf-8", safe_page(body.into_string()));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }

@@ -11,6 +11,7 @@ use super::session::{Said, Session};
 use crate::{
     PLAID_NAME,
     pages::{LOGO, WARNING},
+    text::isolated,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -86,12 +87,15 @@ impl Frame<'_> {
     fn said(&self) -> Markup {
         let text = match &self.said {
             None => return html! {},
-            Some(Said::Changed(name)) => format!("What {name} can see has been changed."),
+            Some(Said::Changed(name)) => {
+                format!("What {} can see has been changed.", isolated(name))
+            }
             Some(Said::Disconnected(name)) => {
-                format!("{name} is disconnected. It cannot see your accounts any more.")
+                format!("{} is disconnected. It cannot see your accounts any more.", isolated(name))
             }
             Some(Said::Disconnecting(name)) => format!(
-                "{name} is being disconnected. We could not reach {PLAID_NAME} just now and keep trying until it is done."
+                "{} is being disconnected. We could not reach {PLAID_NAME} just now and keep trying until it is done.",
+                isolated(name)
             ),
             Some(Said::Back { connected: true }) => {
                 "Welcome back. A new connection shows up here within moments.".to_owned()

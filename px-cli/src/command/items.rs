@@ -3,7 +3,7 @@
 use crate::{
     context::Context,
     failure::Result,
-    output::{count, print, print_json, say, table},
+    output::{count, print_json, print_table, say, table},
     view::{HEADER, ItemView, row, unreadable},
 };
 use px_items::store::ListedItem;
@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context) -> Result<()> {
         say("no Items yet; `px link` makes one");
         return Ok(());
     }
-    print(rows)?;
+    print_table(&rows)?;
     say(count(u64::try_from(shown).unwrap_or_default(), "Item"));
     Ok(())
 }

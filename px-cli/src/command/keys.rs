@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     database::{self, Make},
     failure::{Failure, Result},
-    output::{count, print, print_json, say, table},
+    output::{count, print_json, print_table, say, table},
     webhook_key,
 };
 use px_core::{Clock as _, SystemClock};
@@ -92,7 +92,7 @@ async fn usage(common: &Common) -> Result<()> {
             print_json(line)?;
         }
     } else {
-        print(usage_table(&lines))?;
+        print_table(&usage_table(&lines))?;
     }
     let lost: Vec<_> = lines.iter().filter(|line| !line.in_file).map(|line| line.key_id).collect();
     if lost.is_empty() {

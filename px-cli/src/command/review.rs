@@ -4,7 +4,7 @@ use crate::{
     cli::{Account, Decide, Review as Options, Scope},
     context::Context,
     failure::{Failure, Result},
-    output::{age, count, print, print_json, say, table},
+    output::{age, count, print, print_json, print_table, say, table},
 };
 use px_items::{
     items::{Items, ItemsError, ItemsErrorKind, ReviewOutcome, ReviewScope},
@@ -84,7 +84,7 @@ pub(crate) async fn review(context: &Context, options: &Options) -> Result<()> {
         say("nothing waits for a decision");
         return Ok(());
     }
-    print(rows)?;
+    print_table(&rows)?;
     say("`px accept`: it is what it seems, new data. `px remap`: it is what the Item has, under \
          other ids. `px review --undo`: take the last decision back");
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::{
     events::{Event, walked},
-    output::{age, count, print_above, printable, table},
+    output::{age, count, print_above, printable, safe_table, table},
     view::{self, HEADER},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -176,7 +176,7 @@ impl Live {
         }
         let mut text = self.headline(now);
         if !records.is_empty() {
-            text += &format!("\n{rows}");
+            text += &format!("\n{}", safe_table(&rows));
         }
         let all: u64 = self.overview.states.values().sum();
         let shown = u64::try_from(records.len().min(ROWS)).unwrap_or_default();

@@ -34,6 +34,9 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
+/// What moves a cursor, rings a bell and reverses a line.
+pub(crate) const HOSTILE: &str = "A\u{1b}[2J\u{9b}31m\u{7}\u{202e}B\u{2066}\u{7f}";
+
 /// The days of history that every user has.
 const DAYS: u64 = 725;
 
@@ -74,6 +77,8 @@ pub(crate) enum Trouble {
     Revoked,
     /// 500.
     Broken,
+    /// The data, with escape sequences and bidirectional controls in every text.
+    Hostile,
 }
 
 /// A call that the bank saw.
@@ -304,18 +309,26 @@ impl Bank {
 #[async_trait]
 impl Partner for Bank {
     async fn user(&self, caller: &Caller, _: GetUser) -> Result<UserAccountInfoResponse, Error> {
-        self.of(caller)?;
+        let hostile = matches!(self.of(caller)?.trouble, Some(Trouble::Hostile));
         let holder = IdentityId::new("holder").unwrap();
         let accounts = ["checking", "savings"].map(|name| {
-            Account::new(
+            let mut account = Account::new(
                 account_id(caller.principal().as_str(), name),
-                name,
+                if hostile { HOSTILE } else { name },
                 AccountStatus::Active,
                 vec![holder.clone()],
                 "41.50".parse::<Amount>().unwrap(),
                 Unit::iso("USD").unwrap(),
-                AccountKind::Other(Other::new(OtherSubtype::Other)),
-            )
+                AccountKind::Other(Other::new(match hostile {
+                    true => OtherSubtype::from(HOSTILE),
+                    false => OtherSubtype::Other,
+                })),
+            );
+            if hostile {
+                account.display_mask = Some("\u{1b}c\u{202e}".to_owned());
+                account.unit = Unit::NonIso("\u{9b}2J\u{202e}pts".into());
+            }
+            account
         });
         let identity = Identity::new(holder.clone(), "Ann Example");
         Ok(UserAccountInfoResponse::new(holder, vec![identity], vec![], accounts.to_vec()))
@@ -326,9 +339,13 @@ impl Partner for Bank {
         caller: &Caller,
         request: ListTransactions,
     ) -> Result<TransactionsResponse, Error> {
-        let rows = self.of(caller)?.rows;
+        let User { rows, trouble } = self.of(caller)?;
         let window = request.query.start_date..=request.query.end_date;
-        let rows = rows.iter().filter(|row| window.contains(&row.date())).cloned().collect();
+        let mut rows: Vec<_> =
+            rows.iter().filter(|row| window.contains(&row.date())).cloned().collect();
+        if matches!(trouble, Some(Trouble::Hostile)) {
+            rows.iter_mut().for_each(|row| row.description = Some(HOSTILE.to_owned()));
+        }
         request.query.page_of(rows).ok_or_else(Error::cursor_expired)
     }
 

@@ -4,6 +4,7 @@
 
 mod bank;
 mod hook;
+mod hostile;
 mod keys;
 mod kill;
 mod link;

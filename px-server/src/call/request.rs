@@ -49,10 +49,11 @@ pub(crate) fn one_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str
     only.to_str().ok()
 }
 
-/// A JSON body must say so, be in UTF-8 and not be compressed.
+/// A JSON body must say so, be in UTF-8 and not be compressed. Clients spell that in several ways:
+/// `charset=utf8`, `Content-Encoding: identity`.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let refuse = || Refusal::MediaType;
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(px_core::is_unpacked) {
         return Err(refuse());
     }
     let mut all = headers.get_all(header::CONTENT_TYPE).iter();
@@ -64,7 +65,8 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
     let utf8 = parts.all(|parameter| match parameter.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            let charset = value.trim().trim_matches('"');
+            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
         }
         _ => true,
     });
@@ -121,6 +123,23 @@ mod tests {
         assert!(
             !ok("text/json") && !ok("application/json; charset=latin1") && !ok("application/jsonp")
         );
+        assert!(ok("application/json;charset=utf8") && ok("application/json; charset=\"UTF8\""));
+        assert!(!ok("application/json; charset=utf-16"));
         assert!(require_json(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_body_that_is_not_encoded_may_say_so() {
+        let encoded = |values: &[&'static str]| {
+            let mut all = headers(&[("content-type", "application/json")]);
+            for value in values {
+                all.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            require_json(&all).is_ok()
+        };
+        assert!(encoded(&["identity"]) && encoded(&["Identity"]) && encoded(&[""]));
+        assert!(encoded(&["identity", "identity"]) && encoded(&[]));
+        assert!(!encoded(&["gzip"]) && !encoded(&["identity", "gzip"]));
+        assert!(!encoded(&["identity, gzip"]));
     }
 }

@@ -64,7 +64,8 @@ async fn main() -> ExitCode {
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "demo: {error}");
+            let line = px_core::text::printable(&error.to_string(), usize::MAX);
+            let _ = writeln!(std::io::stderr(), "demo: {line}");
             ExitCode::FAILURE
         }
     }

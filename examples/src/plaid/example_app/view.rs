@@ -4,6 +4,7 @@ use super::{super::config::Application, Shown};
 use crate::{
     PLAID_NAME,
     pages::{readable, subtype},
+    text::isolated,
 };
 use maud::{DOCTYPE, Markup, html};
 use px_types::{
@@ -21,16 +22,16 @@ fn layout(app: &Application, path: &str, link: &str, again: bool, content: &Mark
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 @if again { meta http-equiv="refresh" content="2"; }
-                title { (app.name) }
+                title { (isolated(&app.name)) }
                 link rel="stylesheet" href={ (path) "/style.css" };
             }
             body class={ "app-" (app.id) } {
                 header {
-                    span class="brand" { (app.name) }
+                    span class="brand" { (isolated(&app.name)) }
                     span class="tag" { (app.use_case.as_deref().unwrap_or_default()) }
                 }
                 main { (content) }
-                footer { p { (app.name) " is an example of an application that connects through " a href=(link) { (PLAID_NAME) } "." } }
+                footer { p { (isolated(&app.name)) " is an example of an application that connects through " a href=(link) { (PLAID_NAME) } "." } }
             }
         }
     }

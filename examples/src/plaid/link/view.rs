@@ -10,7 +10,7 @@ pub(super) use self::{
 
 use self::words::products;
 use super::super::config::{Application, Institution, SignInMode};
-use crate::PLAID_NAME as NAME;
+use crate::{PLAID_NAME as NAME, text::isolated};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use px_types::model::account::Account;
 
@@ -132,7 +132,7 @@ fn pair(app: &Application, bank: Option<&Institution>) -> Markup {
 fn sees(app: &Application, asked: &[String]) -> Markup {
     html! {
         section class="sees" aria-labelledby="sees" {
-            h2 id="sees" { (app.name) " asks to see" }
+            h2 id="sees" { (isolated(&app.name)) " asks to see" }
             ul {
                 @for words in products(asked) {
                     li { (PreEscaped(CHECK)) span { (words) } }
@@ -150,16 +150,16 @@ pub(super) fn welcome(frame: &Frame<'_>) -> Markup {
     };
     page(
         frame,
-        &format!("Connect to {}", app.name),
+        &format!("Connect to {}", isolated(&app.name)),
         1,
         &html! {
             (pair(app, None))
-            h1 class="center" { (app.name) " uses " (NAME) " to connect your accounts" }
+            h1 class="center" { (isolated(&app.name)) " uses " (NAME) " to connect your accounts" }
             @if let Some(reason) = &app.reason { p class="lead center" { (reason) } }
             (alert(frame.message))
             ul class="promises" {
-                (promise(PICK, "You choose what is shared", &html! { (app.name) " sees the accounts that you pick and nothing else." }))
-                (promise(LOCK, "Your sign-in stays yours", &html! { (app.name) " never gets your username or password." }))
+                (promise(PICK, "You choose what is shared", &html! { (isolated(&app.name)) " sees the accounts that you pick and nothing else." }))
+                (promise(LOCK, "Your sign-in stays yours", &html! { (isolated(&app.name)) " never gets your username or password." }))
                 (promise(DOOR, "You can end it at any time", &html! { "Your bank shows you every connected app and lets you disconnect it." }))
             }
             (sees(app, frame.asked))
@@ -176,7 +176,7 @@ pub(super) fn choose(frame: &Frame<'_>, banks: &[Institution]) -> Markup {
         2,
         &html! {
             h1 { "Select your bank" }
-            p class="lead" { "Where are the accounts that " (frame.app.name) " is to see?" }
+            p class="lead" { "Where are the accounts that " (isolated(&frame.app.name)) " is to see?" }
             (alert(frame.message))
             (form(frame, "bank", &html! {
                 ul class="banks" {
@@ -185,7 +185,7 @@ pub(super) fn choose(frame: &Frame<'_>, banks: &[Institution]) -> Markup {
                             button type="submit" name="institution_id" value=(bank.id) class="bank" {
                                 (bank_logo(bank))
                                 span class="name" {
-                                    strong { (bank.name) }
+                                    strong { (isolated(&bank.name)) }
                                     small {
                                         @match bank.mode {
                                             SignInMode::Oauth => { "You sign in on the bank’s own site" }
@@ -208,16 +208,16 @@ pub(super) fn choose(frame: &Frame<'_>, banks: &[Institution]) -> Markup {
 pub(super) fn at_bank(frame: &Frame<'_>, bank: &Institution) -> Markup {
     page(
         frame,
-        &format!("Continue at {}", bank.name),
+        &format!("Continue at {}", isolated(&bank.name)),
         3,
         &html! {
             (pair(frame.app, Some(bank)))
-            h1 class="center" { "Continue at " (bank.name) }
+            h1 class="center" { "Continue at " (isolated(&bank.name)) }
             p class="lead center" { "You sign in on the bank’s own site and choose there which accounts to share. Then you come back here." }
             (alert(frame.message))
             (form(frame, "bank", &html! {
                 input type="hidden" name="institution_id" value=(bank.id);
-                button type="submit" class="primary" { "Go to " (bank.name) }
+                button type="submit" class="primary" { "Go to " (isolated(&bank.name)) }
             }))
             (form(frame, "back", &html! { button type="submit" class="quiet" { "Select another bank" } }))
         },
@@ -229,23 +229,23 @@ pub(super) fn consent(frame: &Frame<'_>, bank: &Institution, accounts: &[Account
     let app = frame.app;
     page(
         frame,
-        &format!("Connect {}", app.name),
+        &format!("Connect {}", isolated(&app.name)),
         3,
         &html! {
             (pair(app, Some(bank)))
-            h1 class="center" { "Connect " (app.name) " to " (bank.name) "?" }
-            p class="lead center" { "You come from " (bank.name) ", where you are signed in, so you need not sign in again." }
+            h1 class="center" { "Connect " (isolated(&app.name)) " to " (isolated(&bank.name)) "?" }
+            p class="lead center" { "You come from " (isolated(&bank.name)) ", where you are signed in, so you need not sign in again." }
             @if let Some(reason) = &app.reason { p class="quote" { "“" (reason) "”" span { (app.company.as_deref().unwrap_or(&app.name)) } } }
             (alert(frame.message))
             (form(frame, "consent", &html! {
                 (bank::picker(accounts, true, "Only the accounts that you leave selected, and none that you open later."))
                 (sees(app, frame.asked))
                 div class="actions" {
-                    button type="submit" name="decision" value="allow" class="primary" { "Connect " (app.name) }
+                    button type="submit" name="decision" value="allow" class="primary" { "Connect " (isolated(&app.name)) }
                     button type="submit" name="decision" value="deny" class="secondary" { "Not now" }
                 }
             }))
-            p class="fine" { (app.name) " cannot move your money. You can end this at any time under “Connected apps” at " (bank.name) "." }
+            p class="fine" { (isolated(&app.name)) " cannot move your money. You can end this at any time under “Connected apps” at " (isolated(&bank.name)) "." }
         },
     )
 }
@@ -255,7 +255,7 @@ pub(super) fn wait(frame: &Frame<'_>, bank: &Institution) -> Markup {
     let content = html! {
         (pair(frame.app, Some(bank)))
         h1 class="center" { "Getting your accounts" }
-        p class="lead center" role="status" { (bank.name) " is asked for your accounts. This page goes on by itself." }
+        p class="lead center" role="status" { (isolated(&bank.name)) " is asked for your accounts. This page goes on by itself." }
         p class="center" { a href={ "/link/visit/" (frame.visit) } { "Look again" } }
     };
     layout("Getting your accounts", Some(2), &html! {}, &content, true)
@@ -271,8 +271,8 @@ pub(super) fn done(
     let app = frame.app;
     let content = html! {
         div class="center" { (PreEscaped(DONE)) }
-        h1 class="center" { (app.name) " is connected" }
-        p class="lead center" { (app.name) " can see these accounts at " (bank.name) " from now on." }
+        h1 class="center" { (isolated(&app.name)) " is connected" }
+        p class="lead center" { (isolated(&app.name)) " can see these accounts at " (isolated(&bank.name)) " from now on." }
         @if accounts.is_empty() {
             p class="center" { "All accounts that you shared." }
         }
@@ -289,8 +289,8 @@ pub(super) fn done(
         }
         p class="fine" {
             @match bank.mode {
-                SignInMode::Oauth => { "To change or end this, open “Connected apps” at " (bank.name) "." }
-                SignInMode::Credentials => { "To end this, disconnect " (bank.name) " in " (app.name) "." }
+                SignInMode::Oauth => { "To change or end this, open “Connected apps” at " (isolated(&bank.name)) "." }
+                SignInMode::Credentials => { "To end this, disconnect " (isolated(&bank.name)) " in " (isolated(&app.name)) "." }
             }
         }
     };

@@ -6,7 +6,7 @@ use super::{
     trouble,
     words::{account_line, data, moment},
 };
-use crate::PLAID_NAME;
+use crate::{PLAID_NAME, text::isolated};
 use maud::{Markup, html};
 use px_client::portal::{ActivityEntry, ActivityPage, Notice, NoticeKind};
 use px_types::{
@@ -86,7 +86,7 @@ fn who(entry: &ActivityEntry) -> Option<&str> {
 }
 
 fn what(entry: &ActivityEntry) -> String {
-    let app = entry.application_name.as_deref().unwrap_or("An app");
+    let app = isolated(entry.application_name.as_deref().unwrap_or("An app"));
     match &entry.activity {
         ActivityType::ItemCreate => format!("{app} was connected"),
         ActivityType::ItemImport => {
@@ -160,7 +160,7 @@ pub(in super::super) fn messages(
 }
 
 fn message(notice: &Notice, username: &str, accounts: &[Account]) -> Markup {
-    let name = notice.name();
+    let name = isolated(&notice.name());
     let shared: Vec<_> =
         accounts.iter().filter(|account| notice.account_ids.contains(&account.id)).collect();
     html! {

@@ -4,7 +4,7 @@ use super::{
     Frame, trouble,
     words::{accounts, data, day, on, since},
 };
-use crate::{PLAID_NAME, plaid_side::Offer};
+use crate::{PLAID_NAME, plaid_side::Offer, text::isolated};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use px_client::portal::{AppState, Applications, ConnectedApp, Notice, NoticeKind};
@@ -123,9 +123,13 @@ pub(in super::super) fn list(frame: &Frame<'_>, list: &List<'_>) -> Markup {
 /// What a notice says in one line.
 pub(super) fn subject(notice: &Notice) -> String {
     match notice.kind {
-        NoticeKind::Linked => format!("{} was connected to your accounts", notice.name()),
-        NoticeKind::Unlinked => format!("{} was disconnected from your accounts", notice.name()),
-        _ => format!("News of {}", notice.name()),
+        NoticeKind::Linked => {
+            format!("{} was connected to your accounts", isolated(&notice.name()))
+        }
+        NoticeKind::Unlinked => {
+            format!("{} was disconnected from your accounts", isolated(&notice.name()))
+        }
+        _ => format!("News of {}", isolated(&notice.name())),
     }
 }
 
@@ -176,7 +180,7 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
             div class="who" {
                 (logo(app, list.pictures))
                 div {
-                    h2 id={ "app-" (id) } { (app.name) }
+                    h2 id={ "app-" (id) } { (isolated(&app.name)) }
                     p class="soft" { "Connected since " (on(app.since.date())) }
                     @if let AppState::Disconnecting { since: begun } = app.state {
                         p class="chip" { "Disconnecting" span class="unseen" { ", since " (since(begun, list.now)) } }
@@ -205,8 +209,8 @@ fn card(app: &ConnectedApp, list: &List<'_>) -> Markup {
                     p class="soft wait" { "We could not reach " (PLAID_NAME) " yet and keep trying until it is done. You need do nothing." }
                 }
                 _ => div class="doing" {
-                    a class="button secondary" id={ "change-" (id) } href=(path) { "Change" span class="unseen" { " what " (app.name) " can see" } }
-                    a class="button danger-text" id={ "end-" (id) } href={ (path) "/disconnect" } { "Disconnect" span class="unseen" { " " (app.name) } }
+                    a class="button secondary" id={ "change-" (id) } href=(path) { "Change" span class="unseen" { " what " (isolated(&app.name)) " can see" } }
+                    a class="button danger-text" id={ "end-" (id) } href={ (path) "/disconnect" } { "Disconnect" span class="unseen" { " " (isolated(&app.name)) } }
                 }
             }
         }
@@ -225,11 +229,11 @@ fn offers(frame: &Frame<'_>, list: &List<'_>) -> Markup {
                     @for (n, offer) in open {
                         li class="panel offer" {
                             (letter(&offer.name))
-                            strong { (offer.name) }
+                            strong { (isolated(&offer.name)) }
                             form method="post" action="/apps/connect" {
                                 (frame.csrf())
                                 input type="hidden" name="offer" value=(n);
-                                button type="submit" class="secondary" id={ "connect-" (n) } { "Connect to " (offer.name) }
+                                button type="submit" class="secondary" id={ "connect-" (n) } { "Connect to " (isolated(&offer.name)) }
                             }
                         }
                     }

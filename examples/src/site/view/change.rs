@@ -10,6 +10,7 @@ use crate::{
     PLAID_NAME,
     pages::{CHECK, details},
     plaid_side::Offer,
+    text::isolated,
 };
 use maud::{Markup, PreEscaped, html};
 use px_client::portal::ConnectedApp;
@@ -46,14 +47,14 @@ pub(in super::super) fn change(
     let described = if none_picked { "message hint" } else { "hint" };
     let error = if refused.is_some() { "Error: " } else { "" };
     frame.page(
-        &format!("{error}What {} can see", app.name),
+        &format!("{error}What {} can see", isolated(&app.name)),
         false,
         &html! {
             p class="crumb" { a href="/apps" { "Connected apps" } }
             div class="heading with-logo" {
                 (logo(app, pictures))
                 div {
-                    h1 { "What " (app.name) " can see" }
+                    h1 { "What " (isolated(&app.name)) " can see" }
                     p class="lead" { "Connected since " (on(app.since.date())) }
                 }
             }
@@ -89,7 +90,7 @@ pub(in super::super) fn change(
                                 @if n > 0 { ", " }
                                 (account_line(account))
                             }
-                            ". To share one of them, connect " (app.name) " again and select it."
+                            ". To share one of them, connect " (isolated(&app.name)) " again and select it."
                         }
                     }
                 }
@@ -116,7 +117,7 @@ pub(in super::super) fn change(
                         a class="button secondary" href="/apps" { "Cancel" }
                     }
                     p class="note" {
-                        a class="danger-text" href={ (path(&app.application_id)) "/disconnect" } { "Disconnect " (app.name) }
+                        a class="danger-text" href={ (path(&app.application_id)) "/disconnect" } { "Disconnect " (isolated(&app.name)) }
                     }
                 }
             }
@@ -136,15 +137,15 @@ pub(in super::super) fn share(
     let described = if why.is_some() { "message hint" } else { "hint" };
     let error = if why.is_some() { "Error: " } else { "" };
     frame.page(
-        &format!("{error}Share your accounts with {}", offer.name),
+        &format!("{error}Share your accounts with {}", isolated(&offer.name)),
         false,
         &html! {
             p class="crumb" { a href="/apps" { "Connected apps" } }
             div class="heading" {
-                h1 { "Share your accounts with " (offer.name) }
+                h1 { "Share your accounts with " (isolated(&offer.name)) }
                 p class="lead" {
                     "The connection runs through " strong { (PLAID_NAME) } ". On the next page you choose what "
-                    (offer.name) " may see of the accounts that you share here."
+                    (isolated(&offer.name)) " may see of the accounts that you share here."
                 }
             }
             @if let Some(why) = why { (trouble(why.text())) }
@@ -195,20 +196,20 @@ pub(in super::super) fn confirm(
     pictures: &[String],
 ) -> Markup {
     frame.page(
-        &format!("Disconnect {}?", app.name),
+        &format!("Disconnect {}?", isolated(&app.name)),
         false,
         &html! {
             section class="card question" {
                 (logo(app, pictures))
-                h1 { "Disconnect " (app.name) "?" }
+                h1 { "Disconnect " (isolated(&app.name)) "?" }
                 ul class="plain" {
-                    li { (app.name) " can no longer see your accounts, from this moment on." }
-                    li { "What it has already seen may stay with it. Ask " (app.name) " to delete it." }
+                    li { (isolated(&app.name)) " can no longer see your accounts, from this moment on." }
+                    li { "What it has already seen may stay with it. Ask " (isolated(&app.name)) " to delete it." }
                     li { "Your other apps stay connected." }
                 }
                 form method="post" action={ (path(&app.application_id)) "/disconnect" } class="actions" {
                     (frame.csrf())
-                    button type="submit" class="danger" { "Disconnect " (app.name) }
+                    button type="submit" class="danger" { "Disconnect " (isolated(&app.name)) }
                     a class="button secondary" href="/apps" { "Keep it connected" }
                 }
             }

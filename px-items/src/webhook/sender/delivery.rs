@@ -16,7 +16,7 @@ use std::fmt;
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Answered 200.
+    /// Answered with a 2xx status.
     Delivered,
     /// Anything else, with what the endpoint asked for.
     Failed { reason: Reason, asked: Option<DateTime<Utc>> },
@@ -84,7 +84,7 @@ async fn to_application(inner: &Inner, webhook: &QueuedWebhook, url: &str) -> Ou
         }
     };
     match answer {
-        Ok(answer) if answer.status() == StatusCode::OK => Outcome::Delivered,
+        Ok(answer) if answer.status().is_success() => Outcome::Delivered,
         Ok(answer) => {
             let asked = (answer.status() == StatusCode::TOO_MANY_REQUESTS)
                 .then(|| asked(answer.headers(), clock.now()))

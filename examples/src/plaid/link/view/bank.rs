@@ -1,7 +1,7 @@
 //! The pages of banks whose users sign in here: name and password, codes, questions, accounts.
 
 use super::{Frame, alert, bank_logo, form, page, sees};
-use crate::{pages::readable, plaid::config::Institution};
+use crate::{pages::readable, plaid::config::Institution, text::isolated};
 use maud::{Markup, html};
 use px_types::model::{
     account::{Account, AccountType},
@@ -23,10 +23,10 @@ pub(in super::super) fn sign_in(frame: &Frame<'_>, bank: &Institution, username:
     let described = wrong.then_some("message");
     page(
         frame,
-        &format!("Sign in at {}", bank.name),
+        &format!("Sign in at {}", isolated(&bank.name)),
         3,
         &html! {
-            (heading(bank, &format!("Sign in at {}", bank.name), "With the name and the password of your online banking."))
+            (heading(bank, &format!("Sign in at {}", isolated(&bank.name)), "With the name and the password of your online banking."))
             (alert(frame.message))
             (form(frame, "sign-in", &html! {
                 div class="field" {
@@ -43,7 +43,7 @@ pub(in super::super) fn sign_in(frame: &Frame<'_>, bank: &Institution, username:
                 button type="submit" class="primary" { "Sign in" }
             }))
             (form(frame, "back", &html! { button type="submit" class="quiet" { "Select another bank" } }))
-            p class="fine" { "Your username and password go to " (bank.name) " and are kept by nobody else." }
+            p class="fine" { "Your username and password go to " (isolated(&bank.name)) " and are kept by nobody else." }
         },
     )
 }
@@ -59,7 +59,7 @@ pub(in super::super) fn delivery(
         "Get a code",
         3,
         &html! {
-            (heading(bank, "How do you want to get your code?", &format!("{} sends you a code to make sure that it is you.", bank.name)))
+            (heading(bank, "How do you want to get your code?", &format!("{} sends you a code to make sure that it is you.", isolated(&bank.name))))
             (alert(frame.message))
             (form(frame, "delivery", &html! {
                 fieldset class="choices" {
@@ -90,7 +90,7 @@ fn method(method: &DeliveryMethod) -> &str {
 pub(in super::super) fn code(frame: &Frame<'_>, bank: &Institution, sent: Option<&str>) -> Markup {
     let wrong = frame.message.is_some();
     let lead = match sent {
-        Some(mask) => format!("{} has sent it to {mask}.", bank.name),
+        Some(mask) => format!("{} has sent it to {mask}.", isolated(&bank.name)),
         None => "Open your authenticator app and type the code that it shows.".to_owned(),
     };
     page(
@@ -127,7 +127,7 @@ pub(in super::super) fn answers(
         "Security questions",
         3,
         &html! {
-            (heading(bank, "Answer your security questions", &format!("{} asks, to make sure that it is you.", bank.name)))
+            (heading(bank, "Answer your security questions", &format!("{} asks, to make sure that it is you.", isolated(&bank.name))))
             (alert(frame.message))
             (form(frame, "answers", &html! {
                 @for (n, question) in questions.iter().enumerate() {
@@ -163,7 +163,7 @@ pub(in super::super) fn accounts(frame: &Frame<'_>, bank: &Institution, all: &[A
         "Select accounts",
         3,
         &html! {
-            (heading(bank, "Select accounts", &format!("Which accounts is {} to see?", frame.app.name)))
+            (heading(bank, "Select accounts", &format!("Which accounts is {} to see?", isolated(&frame.app.name))))
             (alert(frame.message))
             (form(frame, "accounts", &html! {
                 (picker(all, false, "Only the accounts that you select, and none that you open later."))
