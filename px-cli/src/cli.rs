@@ -126,7 +126,7 @@ Examples:
 
 #[derive(Args, Debug)]
 #[command(after_help = LINK_EXAMPLES)]
-#[command(group(ArgGroup::new("authorization").required(true).args(["redirect_uri", "tokens"])))]
+#[command(group(ArgGroup::new("authorization").required(true).args(["redirect_uri", "tokens", "resume"])))]
 pub(crate) struct Link {
     /// The institution, as the partners file names it
     #[arg(long, value_name = "ID")]
@@ -155,6 +155,9 @@ pub(crate) struct Link {
     /// A file with the user's tokens; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+    /// Go on with tokens that a link got before it failed; it said this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) resume: Option<String>,
     /// The user, if the tokens do not say; the institution is asked if neither does
     #[arg(long, value_name = "ID")]
     pub(crate) user_id: Option<UserId>,

@@ -80,6 +80,7 @@ pub(crate) struct ReportLine<'a> {
     joined: u64,
     ambiguous: u64,
     collisions: u64,
+    faults: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +133,7 @@ impl<'a> From<&'a Report> for ReportLine<'a> {
             joined: counts.joined,
             ambiguous: counts.ambiguous,
             collisions: counts.collisions,
+            faults: counts.faults,
             error: report.failure.as_ref().map(|note| note.what.as_str()),
             suspicion: report.suspicion,
             due_at: report.due_at,
@@ -175,6 +177,10 @@ pub(crate) fn changes(report: &Report) -> String {
     };
     if counts.accounts_changed > 0 {
         text += &format!(", {} changed", count(counts.accounts_changed, "account"));
+    }
+    if counts.faults > 0 {
+        let faults = count(counts.faults, "fault");
+        text += &format!(", {faults} in the institution's responses (`px item` names them)");
     }
     text
 }

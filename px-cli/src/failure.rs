@@ -52,6 +52,11 @@ impl Failure {
         Self { line: format!("{}; {next}", self.line), exit: Exit::Usage, ..self }
     }
 
+    /// The same, with what to do next.
+    pub(crate) fn and(self, next: impl fmt::Display) -> Self {
+        Self { line: format!("{}; {next}", self.line), ..self }
+    }
+
     /// Says what failed, then each cause below it once.
     pub(crate) fn because(what: impl fmt::Display, cause: &dyn StdError) -> Self {
         let mut line = format!("{what}: {cause}");

@@ -198,7 +198,10 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
             format!("{} too few or too many for the institution's total", counted("row"))
         }
         HealthIssueKind::FaultyElements => {
-            format!("{} of responses repaired or set aside", counted("element"))
+            format!("{} in the institution's responses", counted("fault"))
+        }
+        HealthIssueKind::TokensApart => {
+            "the institution gave tokens that are not this user's; they are not used".to_owned()
         }
         HealthIssueKind::TransactionIdsChanged => {
             "transactions came under other ids: `px review`".to_owned()
@@ -213,6 +216,22 @@ fn described(record: &ItemRecord, issue: &HealthIssue) -> String {
     };
     let paths: Vec<_> = issue.paths.iter().map(|path| path.path.as_str()).collect();
     if paths.is_empty() { text } else { format!("{text} ({})", paths.join(", ")) }
+}
+
+/// What is wrong with an institution's responses, in words for its engineers: one fault of each
+/// place.
+pub(crate) fn faults(record: &ItemRecord) -> Vec<String> {
+    let health = health::of(record);
+    let paths = health.issues.into_iter().flat_map(|issue| issue.paths);
+    let lines = paths.filter_map(|path| {
+        let text = path.text?;
+        let rule = path.rule.map(|rule| format!(" [{rule}]")).unwrap_or_default();
+        Some(match path.count {
+            0 | 1 => format!("{text}{rule}"),
+            several => format!("{text}{rule}, {several} times"),
+        })
+    });
+    lines.collect()
 }
 
 /// How much of the history's dates is in, in percent; `None` when it is not being fetched.

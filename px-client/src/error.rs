@@ -4,6 +4,7 @@
 //! says of itself (the id and the messages of its error body) is cut to a short printable text
 //! in which nothing is left of what the call sent.
 
+use crate::oauth::TokenDefect;
 use chrono::{DateTime, SecondsFormat, Utc};
 use px_types::model::plaid_error::PlaidErrorType;
 use std::{error::Error as StdError, fmt};
@@ -51,6 +52,7 @@ struct Inner {
     ends_token: bool,
     attempts: u32,
     paging: Option<PagingFault>,
+    token_defect: Option<TokenDefect>,
     error_type: Option<PlaidErrorType>,
     display_message: Option<String>,
     entry: Option<usize>,
@@ -86,6 +88,7 @@ impl Error {
             ends_token: false,
             attempts: 0,
             paging: None,
+            token_defect: None,
             error_type: None,
             display_message: None,
             entry: None,
@@ -140,6 +143,11 @@ impl Error {
         self.0.error_type = error_type;
         self.0.display_message = display_message;
         self.0.entry = entry;
+        self
+    }
+
+    pub(crate) fn token_defect_is(mut self, defect: TokenDefect) -> Self {
+        self.0.token_defect = Some(defect);
         self
     }
 
@@ -263,6 +271,19 @@ impl Error {
         self.0.attempts
     }
 
+    /// What was wrong with the message or the pages, for [`Kind::Decode`] and [`Kind::Paging`]: a
+    /// place and what was expected there, and no value but an id.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        matches!(self.0.kind, Kind::Decode | Kind::Paging).then_some(&self.0.what)
+    }
+
+    /// Why tokens that the partner gave are not used.
+    #[must_use]
+    pub fn token_defect(&self) -> Option<TokenDefect> {
+        self.0.token_defect
+    }
+
     /// How pages did not fit together, for [`Kind::Paging`].
     #[must_use]
     pub fn paging_fault(&self) -> Option<PagingFault> {
@@ -310,10 +331,7 @@ impl StdError for Error {
 
 /// A foreign text, cut to printable characters of one line.
 pub(crate) fn printable(text: &str, at_most: usize) -> String {
-    let good = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
+    let good = |c: &char| !px_core::text::is_unsafe(*c);
     let mut kept: String = text.chars().filter(good).take(at_most + 1).collect();
     if kept.chars().count() > at_most {
         kept.pop();

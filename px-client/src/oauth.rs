@@ -27,6 +27,7 @@ use px_types::{
     },
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use url::Url;
 
 /// What an authorization is asked for.
@@ -106,6 +107,33 @@ pub struct TokenSet {
     /// The principal, where the partner says it.
     #[serde(default)]
     pub user_id: Option<UserId>,
+    /// The type of the access token if it is not `Bearer`. Such tokens can be stored and are never
+    /// used; see [`defect`](Self::defect).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<String>,
+}
+
+/// Why tokens that a partner gave must not be used.
+///
+/// A pair that is thrown away is lost, with the authorization that it replaces. So such tokens are
+/// stored apart, see [`TokenStore::keep_apart`](crate::TokenStore::keep_apart), and are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TokenDefect {
+    /// They name another user than the one that they were requested for.
+    AnotherUser,
+    /// They are no bearer tokens (RFC 6750).
+    NotBearer,
+}
+
+impl fmt::Display for TokenDefect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnotherUser => "the partner gave tokens of another user",
+            Self::NotBearer => "the partner gave tokens that are no bearer tokens",
+        })
+    }
 }
 
 impl TokenSet {
@@ -119,14 +147,22 @@ impl TokenSet {
             expires_at: None,
             scope: None,
             user_id: None,
+            token_type: None,
         }
     }
 
-    fn from_response(response: TokenResponse, asked_at: DateTime<Utc>) -> Result<Self, Error> {
-        if !response.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(Error::new(Kind::Decode, "token", "the token is not a bearer token")
-                .advice("this is a fault of the partner; tell them"));
+    /// Returns why these tokens must not be used for a user, if they must not. Tokens that name no
+    /// user may be anyone's.
+    #[must_use]
+    pub fn defect(&self, user: Option<&UserId>) -> Option<TokenDefect> {
+        let another = |named: &UserId| user.is_some_and(|user| user != named);
+        match &self.user_id {
+            Some(named) if another(named) => Some(TokenDefect::AnotherUser),
+            _ => self.token_type.as_ref().map(|_| TokenDefect::NotBearer),
         }
+    }
+
+    fn from_response(response: TokenResponse, asked_at: DateTime<Utc>) -> Self {
         let mut tokens = Self::new(response.access_token, asked_at);
         tokens.expires_at = response.expires_in.and_then(|seconds| {
             let life = TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?;
@@ -135,7 +171,9 @@ impl TokenSet {
         tokens.refresh_token = response.refresh_token;
         tokens.scope = response.scope.and_then(|scope| scope.parse().ok());
         tokens.user_id = response.user_id;
-        Ok(tokens)
+        let is_bearer = response.token_type.eq_ignore_ascii_case("bearer");
+        tokens.token_type = (!is_bearer).then(|| printable(&response.token_type, 64));
+        tokens
     }
 }
 
@@ -192,6 +230,9 @@ impl PartnerClient {
 
     /// Exchanges the code of a checked callback for tokens.
     ///
+    /// Store them before anything else, then look at their [`defect`](TokenSet::defect): the code
+    /// serves once, and tokens that are thrown away are lost.
+    ///
     /// # Errors
     /// As [`send`](Self::send). A code serves once: after an error begin a new authorization.
     pub async fn exchange_code(&self, callback: AcceptedCallback) -> Result<TokenSet, Error> {
@@ -205,7 +246,8 @@ impl PartnerClient {
 
     /// Exchanges a refresh token for a new pair, once.
     ///
-    /// [`RefreshingTokens`](crate::RefreshingTokens) does it when it is time, one at a time.
+    /// [`RefreshingTokens`](crate::RefreshingTokens) does it when it is time, one at a time. Else
+    /// store the new pair before anything else, then look at its [`defect`](TokenSet::defect).
     ///
     /// # Errors
     /// As [`send`](Self::send); [`error_id`](Error::error_id) `invalid_grant` ends the token.
@@ -231,7 +273,7 @@ impl PartnerClient {
     async fn tokens_for(&self, grant: Grant) -> Result<TokenSet, Error> {
         let asked_at = self.clock().now();
         let response = self.token(TokenRequest::new(grant)).await?;
-        TokenSet::from_response(response, asked_at)
+        Ok(TokenSet::from_response(response, asked_at))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Kind, Source},
-    oauth::TokenSet,
+    oauth::{TokenDefect, TokenSet},
     partner::PartnerClient,
 };
 use async_trait::async_trait;
@@ -115,6 +115,16 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     async fn refresh_failed(&self) -> Result<(), Source> {
         Ok(())
     }
+
+    /// Stores tokens that a refresh gave and that must not be used, apart from those that
+    /// [`load`](Self::load) returns. They are secrets, perhaps of another user. Drops them by
+    /// default.
+    ///
+    /// # Errors
+    /// If the store is out of reach. It is tried again before the next refresh.
+    async fn keep_apart(&self, _: &TokenSet, _: TokenDefect) -> Result<(), Source> {
+        Ok(())
+    }
 }
 
 /// A store in memory: for tests and for programs that forget.
@@ -145,7 +155,8 @@ impl TokenStore for MemoryTokenStore {
 ///
 /// One refresh runs at a time; whoever asks meanwhile waits for it. A new pair is saved
 /// **before** it is used. A refresh whose answer was lost is repeated once, because a
-/// partner answers a second use within 30 s with another pair. While a token is still good, a
+/// partner answers a second use within 30 s with another pair. A pair that names another user, or
+/// is no bearer token, is stored [apart](TokenStore::keep_apart) and never used. While a token is still good, a
 /// refresh that failed is not tried again with every call. On `invalid_grant` the store
 /// is read once more, for another process may have refreshed; then the source has ended.
 /// Contract: `px.md` section 4, refresh.
@@ -165,6 +176,8 @@ struct State {
     tokens: Option<TokenSet>,
     /// The partner gave these, the store does not have them yet.
     unsaved: Option<TokenSet>,
+    /// The same, of tokens that must not be used.
+    unsaved_apart: Option<(TokenSet, TokenDefect)>,
     /// The refresh token is dead.
     over: bool,
     /// The last refresh failed, and when. Whoever waited for it does not try again in turn.
@@ -244,6 +257,9 @@ impl Refresher {
         if let Some(tokens) = state.unsaved.clone() {
             self.save(state, tokens).await?;
         }
+        if let Some((tokens, defect)) = state.unsaved_apart.clone() {
+            self.keep_apart(state, tokens, defect).await?;
+        }
         if state.tokens.is_none() {
             state.tokens = self.load().await?;
         }
@@ -252,6 +268,9 @@ impl Refresher {
                 .advice("get an authorization of the user")
                 .sent(false));
         };
+        if let Some(defect) = tokens.defect(None) {
+            return Err(not_usable(defect));
+        }
         let refused = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if state.over || refused.is_some_and(|refused| refused == tokens.access_token) {
             return Err(over());
@@ -265,7 +284,11 @@ impl Refresher {
 
     async fn refresh(&self, state: &mut State, old: TokenSet) -> Result<AccessToken, Error> {
         let error = match self.ask(&old).await {
-            Ok(new) => return self.save(state, new).await,
+            Ok(new) => match self.take(state, &old, new).await {
+                Ok(token) => return Ok(token),
+                Err(error) if state.unsaved.is_some() => return Err(error),
+                Err(error) => error,
+            },
             Err(error) => error,
         };
         if error.error_id() != Some("invalid_grant") {
@@ -285,7 +308,7 @@ impl Refresher {
                 return Ok(stored.access_token);
             }
             match self.ask(&stored).await {
-                Ok(new) => return self.save(state, new).await,
+                Ok(new) => return self.take(state, &stored, new).await,
                 Err(e) if e.error_id() != Some("invalid_grant") => return Err(e),
                 Err(_) => {}
             }
@@ -346,6 +369,40 @@ impl Refresher {
         }
     }
 
+    /// Stores a new pair. Only then it is judged whether it may be used.
+    async fn take(
+        &self,
+        state: &mut State,
+        old: &TokenSet,
+        new: TokenSet,
+    ) -> Result<AccessToken, Error> {
+        match new.defect(old.user_id.as_ref()) {
+            None => self.save(state, new).await,
+            Some(defect) => {
+                self.keep_apart(state, new, defect).await?;
+                // The outcome is known. If that cannot be recorded, the refresh is repeated once more.
+                let _ = self.store.refresh_failed().await;
+                Err(not_usable(defect))
+            }
+        }
+    }
+
+    async fn keep_apart(
+        &self,
+        state: &mut State,
+        new: TokenSet,
+        defect: TokenDefect,
+    ) -> Result<(), Error> {
+        state.unsaved_apart = Some((new.clone(), defect));
+        self.store.keep_apart(&new, defect).await.map_err(|e| {
+            Error::build("token", "tokens that are not to be used cannot be saved")
+                .advice("see that the token store is in reach")
+                .caused_by(e)
+        })?;
+        state.unsaved_apart = None;
+        Ok(())
+    }
+
     async fn save(&self, state: &mut State, new: TokenSet) -> Result<AccessToken, Error> {
         state.unsaved = Some(new.clone());
         self.store.save(&new).await.map_err(|e| {
@@ -384,6 +441,12 @@ impl Refresher {
     fn clock(&self) -> &dyn Clock {
         &**self.client.clock()
     }
+}
+
+fn not_usable(defect: TokenDefect) -> Error {
+    Error::new(Kind::Auth, "token", format!("{defect}; they are not used"))
+        .advice("this is a fault of the partner; tell them")
+        .token_defect_is(defect)
 }
 
 fn over() -> Error {

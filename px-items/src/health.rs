@@ -41,7 +41,21 @@ pub struct Issue {
     pub accounts: BTreeSet<AccountId>,
     /// Places in the partner's responses without indices, with the number of faults there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub paths: BTreeMap<String, u64>,
+    pub paths: BTreeMap<String, IssuePath>,
+}
+
+/// A place in the partner's responses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct IssuePath {
+    /// Number of faults there.
+    pub count: u64,
+    /// The rule that is broken, `PX-AGG-014`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// One of the faults in words, without a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 impl Issue {
@@ -70,7 +84,7 @@ impl Issue {
     pub fn path(mut self, path: impl Into<String>, count: u64) -> Self {
         let path = path.into();
         if self.paths.len() < MAX_ISSUE_PATHS || self.paths.contains_key(&path) {
-            *self.paths.entry(path).or_default() += count;
+            self.paths.entry(path).or_default().count += count;
         }
         self
     }
@@ -139,10 +153,18 @@ pub fn seen_by(
     stall_notice_after: TimeDelta,
 ) -> ItemHealth {
     let seen = issues(record).filter_map(|mut issue| {
+        // What operators and the partner have to mend, and nothing that is read.
+        if issue.kind == HealthIssueKind::TokensApart {
+            return None;
+        }
         let of_transactions = matches!(
             issue.kind,
             HealthIssueKind::TransactionIdsChanged | HealthIssueKind::RowsLacking
         );
+        let of_transactions = of_transactions
+            || (issue.kind == HealthIssueKind::FaultyElements
+                && !issue.paths.is_empty()
+                && issue.paths.iter().all(|path| path.path.starts_with("transactions")));
         if of_transactions && !connection.needs_transactions() {
             return None;
         }
@@ -205,8 +227,12 @@ fn shown(kind: &HealthIssueKind, issue: &Issue) -> HealthIssue {
     shown.since = Some(issue.since.into());
     shown.count = issue.count;
     shown.account_ids = issue.accounts.iter().cloned().collect();
-    let paths = issue.paths.iter().take(MAX_ISSUE_PATHS);
-    shown.paths = paths.map(|(path, count)| HealthPath::new(path.as_str(), *count)).collect();
+    let paths = issue.paths.iter().take(MAX_ISSUE_PATHS).map(|(name, path)| {
+        let mut shown = HealthPath::new(name.as_str(), path.count);
+        (shown.rule, shown.text) = (path.rule.clone(), path.text.clone());
+        shown
+    });
+    shown.paths = paths.collect();
     shown
 }
 
@@ -238,7 +264,7 @@ mod tests {
             issue = issue.path(format!("accounts[].f{number}"), 1).path("accounts[].f0", 1);
         }
         assert_eq!(issue.paths.len(), MAX_ISSUE_PATHS);
-        assert_eq!(issue.paths["accounts[].f0"], 101);
+        assert_eq!(issue.paths["accounts[].f0"].count, 101);
     }
 
     /// A worker of an older version stores an Item that a newer one reported on.

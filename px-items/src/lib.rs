@@ -88,6 +88,7 @@
 pub mod applications;
 pub mod connection;
 pub mod engine;
+pub mod faults;
 pub mod health;
 pub mod item;
 pub mod items;

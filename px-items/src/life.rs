@@ -4,6 +4,7 @@
 //! connections) is not here: it has columns of its own, see [`crate::store`].
 
 use crate::{
+    faults::ItemFaults,
     health::Issues,
     merge::{DATE_SLACK_DAYS, MergedTransactions},
     review::ItemReview,
@@ -34,6 +35,10 @@ pub struct Life {
     pub failures: u32,
     /// How the last one failed; `None` once one succeeded.
     pub last_failure: Option<FailureNote>,
+    /// Refreshes of its tokens that the partner refused though their refresh token may be good.
+    pub refused_refresh: Option<RefusedRefresh>,
+    /// The faults of the partner's responses that the data come from.
+    pub faults: ItemFaults,
     /// The issues that the Item's [health](crate::health) reports.
     pub issues: Issues,
     /// What is wrong with the partner's data, kept until it is right again.
@@ -143,6 +148,11 @@ pub struct WalkNotes {
     pub read_from: Option<Date>,
     /// The start of the last window that lacked rows by the partner's `total`.
     pub lacking_from: Option<Date>,
+    /// The start of the last window with a row that was set aside and of which neither the id nor
+    /// the account could be read.
+    pub any_unread_from: Option<Date>,
+    /// The same for rows of each account of which the id could not be read.
+    pub unread_from: BTreeMap<AccountId, Date>,
 }
 
 impl WalkNotes {
@@ -156,6 +166,12 @@ impl WalkNotes {
             Some(self.read_from.map_or(window.start(), |from| from.min(window.start())));
         if merged.lacks_rows {
             self.lacking_from = Some(window.start());
+        }
+        if merged.unread.any {
+            self.any_unread_from = Some(window.start());
+        }
+        for account in &merged.unread.accounts {
+            self.unread_from.insert(account.clone(), window.start());
         }
         self.absent.extend(merged.absent.iter().cloned());
         self.absent.retain(|_, reaches| *reaches < window.start());
@@ -232,13 +248,70 @@ pub struct FailureNote {
     pub kind: FailureKind,
     /// One line for people.
     pub what: String,
+    /// What was wrong with its tokens, if the token endpoint was the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenTrouble>,
 }
 
 impl FailureNote {
     /// Notes a failure.
     #[must_use]
     pub fn new(at: DateTime<Utc>, kind: FailureKind, what: impl Into<String>) -> Self {
-        Self { at, kind, what: what.into() }
+        Self { at, kind, what: what.into(), tokens: None }
+    }
+
+    /// Sets what was wrong with the tokens.
+    #[must_use]
+    pub fn tokens(mut self, trouble: Option<TokenTrouble>) -> Self {
+        self.tokens = trouble;
+        self
+    }
+}
+
+/// Why the token endpoint gave no tokens that can be used, though it was in reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TokenTrouble {
+    /// It refused the refresh with another error than `invalid_grant`.
+    Refused,
+    /// It gave tokens of another user, or no bearer tokens. They are kept apart.
+    KeptApart,
+    /// A reason of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Refreshes that the partner refused with another error than `invalid_grant`, or answered with
+/// tokens that must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RefusedRefresh {
+    /// The time of the first one.
+    pub since: DateTime<Utc>,
+    /// Number of attempts.
+    pub attempts: u32,
+}
+
+/// Number of refused refreshes after which the user is asked to authorize again.
+const REFUSED_REFRESHES: u32 = 5;
+/// Time over which they are spread at least. Also the time within which another Item of the partner
+/// must have been refreshed.
+const REFUSED_REFRESH_TIME: TimeDelta = TimeDelta::hours(24);
+
+impl RefusedRefresh {
+    pub(crate) fn one_more(before: Option<Self>, now: DateTime<Utc>) -> Self {
+        let before = before.unwrap_or(Self { since: now, attempts: 0 });
+        Self { attempts: before.attempts.saturating_add(1), ..before }
+    }
+
+    /// Returns whether these tokens are of no use any more: after enough attempts over a day, while
+    /// other Items of the partner are refreshed well. `others_at` is the latest time of that.
+    #[must_use]
+    pub fn is_for_good(&self, others_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+        let others_do =
+            others_at.is_some_and(|at| at > self.since && now - at <= REFUSED_REFRESH_TIME);
+        self.attempts >= REFUSED_REFRESHES && now - self.since >= REFUSED_REFRESH_TIME && others_do
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod transactions;
+mod unread;
 
 pub use accounts::{
     Absences, AccountIds, AccountStanding, AccountWrite, KnownAccount, MergedAccounts, RemapError,
@@ -18,6 +19,7 @@ pub use transactions::{
     Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule, TransactionWrite,
     Withheld, Withholding, merge_transactions,
 };
+pub use unread::{UnreadRows, UnreadUser};
 
 use px_types::MAX_ID_BYTES;
 use serde::Serialize;

@@ -17,7 +17,7 @@ use crate::{
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::metrics::{Metric, MetricKind};
-use px_types::InstitutionId;
+use px_types::{Fault, FaultSeverity, InstitutionId};
 
 /// The metrics of this crate.
 pub const METRICS: &[Metric] = &[
@@ -30,6 +30,8 @@ pub const METRICS: &[Metric] = &[
         .labels(&["institution", "kind"]),
     Metric::counter("px_rows_total", "Transactions that were `read`, and `added`, `modified` or `removed` by it.")
         .labels(&["change"]),
+    Metric::counter("px_faults_total", "Deviations of partners' responses from the contract: `repaired`, `ignored` or `set_aside`.")
+        .labels(&["institution", "rule", "severity"]),
     Metric::counter("px_suspicions_total", "Responses whose ids changed, or that may be another customer's.")
         .labels(&["institution", "kind"]),
     Metric::counter(
@@ -37,6 +39,8 @@ pub const METRICS: &[Metric] = &[
         "Posted transactions that were `joined` with a pending one by likeness or were `ambiguous`, and `collision`s of ids.",
     )
     .labels(&["how"]),
+    Metric::counter("px_tokens_apart_total", "Pairs of tokens that name another user or are no bearer tokens; they are kept and not used.")
+        .labels(&["institution"]),
     Metric::gauge("px_partner_circuit", "1 while the circuit of an institution is open, else 0.")
         .labels(&["institution"]),
     Metric::gauge("px_clock_skew_seconds", "How far the clock of this machine is ahead of the store's."),
@@ -106,6 +110,27 @@ pub(crate) fn ended(report: &Report) {
         ::metrics::counter!("px_suspicions_total", "institution" => institution(), "kind" => kind)
             .increment(1);
     }
+}
+
+/// A response was read that deviates from the contract.
+pub(crate) fn faults(institution: &InstitutionId, faults: &[Fault]) {
+    for fault in faults {
+        let severity = match fault.severity() {
+            FaultSeverity::SetAside => "set_aside",
+            FaultSeverity::Ignored => "ignored",
+            _ => "repaired",
+        };
+        let institution = institution.as_str().to_owned();
+        ::metrics::counter!("px_faults_total", "institution" => institution,
+            "rule" => fault.rule().id(), "severity" => severity)
+        .increment(1);
+    }
+}
+
+/// Tokens of a partner are kept apart because they must not be used.
+pub(crate) fn tokens_apart(institution: &InstitutionId) {
+    ::metrics::counter!("px_tokens_apart_total", "institution" => institution.as_str().to_owned())
+        .increment(1);
 }
 
 /// A circuit opened or closed.

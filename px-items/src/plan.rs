@@ -31,6 +31,9 @@ pub struct PlanSettings {
     pub window_days: u64,
     /// The time between deep resyncs.
     pub deep_every: TimeDelta,
+    /// The same while rows of the history could not be read: what the partner mends is read then.
+    /// Default: 7 days.
+    pub deep_every_with_faults: TimeDelta,
     /// The time after which an account on hold that is alike by name only is released, if what it
     /// resembles is closed and none of its rows was there.
     pub release_after: TimeDelta,
@@ -56,6 +59,7 @@ impl Default for PlanSettings {
             pending_days: 30,
             window_days: 90,
             deep_every: TimeDelta::days(30),
+            deep_every_with_faults: TimeDelta::days(7),
             release_after: TimeDelta::days(7),
             alone_after: TimeDelta::hours(24),
             close_confirmed_after: TimeDelta::hours(6),

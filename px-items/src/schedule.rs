@@ -27,6 +27,9 @@ pub struct ScheduleSettings {
     pub longest_asked: TimeDelta,
     /// How soon a notification may cause another attempt after a failure. Default: 1 minute.
     pub notified_wait: TimeDelta,
+    /// The same after a failure to refresh the tokens, whose attempts over a day are bounded. Default:
+    /// 1 hour.
+    pub notified_wait_for_tokens: TimeDelta,
     /// The shortest time between updates that notifications cause one after the other, once three of
     /// them followed each other at once. Default: 1 minute.
     pub notified_interval_min: TimeDelta,
@@ -46,6 +49,7 @@ impl Default for ScheduleSettings {
             longest_slow_wait: TimeDelta::hours(12),
             longest_asked: TimeDelta::hours(24),
             notified_wait: TimeDelta::minutes(1),
+            notified_wait_for_tokens: TimeDelta::hours(1),
             notified_interval_min: TimeDelta::minutes(1),
             unused_timeout: TimeDelta::days(30),
         }
@@ -107,7 +111,11 @@ pub fn retry(
         }
         None => {
             let due_at = now + wait;
-            Retry { due_at, not_before: due_at.min(now + settings.notified_wait), wait_secs }
+            let notified_wait = match kind {
+                FailureKind::Tokens => settings.notified_wait_for_tokens,
+                _ => settings.notified_wait,
+            };
+            Retry { due_at, not_before: due_at.min(now + notified_wait), wait_secs }
         }
     }
 }

@@ -59,7 +59,10 @@ pub(crate) use rules::connected;
 pub use signals::{Listener, Signal, Signals};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
-pub use ticket::{NewPublicToken, PublicGrant, Ticket, TicketDigest, TicketKind, Whose};
+pub use ticket::{
+    KEPT_TOKENS_RETENTION, KeptTokens, NewPublicToken, PublicGrant, Ticket, TicketDigest,
+    TicketKind, Whose,
+};
 pub use trail::{Act, DataKind, DataRead, Leave, Notice, Trail};
 pub use work::{
     AccountsWrite, Commit, Fence, ItemRecord, ListedItem, NotifyAsk, NotifyBatch, NotifyOutcome,

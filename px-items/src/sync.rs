@@ -17,14 +17,18 @@ pub use gathered::Counts;
 pub use lengths::{Lengths, PartnerLengths};
 
 use crate::{
+    faults::FaultTally,
     health::{HealthIssueKind, Issue},
     item::{Event, Impossible, State, step},
     items,
-    life::{FailureNote, Freshness, History, Life, Miscount, Suspicion, Walk, WalkNotes},
+    life::{
+        FailureKind, FailureNote, Freshness, History, Life, Miscount, RefusedRefresh, Suspicion,
+        TokenTrouble, Walk, WalkNotes,
+    },
     merge::{
-        Absences, AccountIds, AccountStanding, AccountWrite, Digest, KnownAccount,
-        KnownTransaction, Question, ReadWindow, Resemblance, RowRule, Withheld, Withholding,
-        merge_accounts_on_hold, merge_transactions, updated,
+        Absences, AccountIds, AccountStanding, AccountWrite, DATE_SLACK_DAYS, Digest, KnownAccount,
+        KnownTransaction, Question, ReadWindow, Resemblance, RowRule, UnreadRows, UnreadUser,
+        Withheld, Withholding, merge_accounts_on_hold, merge_transactions, updated,
     },
     news::Milestone,
     plan::{self, PlanSettings},
@@ -38,6 +42,7 @@ use px_client::Window;
 use px_types::{
     AccountId, Date, TransactionId,
     model::{
+        identity::Identity,
         plaid_error::{PlaidError, PlaidErrorType},
         security::Security,
         transaction::Transaction,
@@ -51,6 +56,9 @@ const LONG_UNFINISHED: TimeDelta = TimeDelta::hours(24);
 
 /// How old accounts may be when only the history is fetched for an application that joins.
 const CURRENT: TimeDelta = TimeDelta::hours(24);
+
+/// A window that fails may be too heavy at once if it is longer than this; an update's is not.
+const LONG_WINDOW_DAYS: u64 = 14;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +117,16 @@ pub struct Run {
     ahead_rows: Option<(Vec<Transaction>, Vec<Security>)>,
     /// Rows of an update that its older windows decide.
     carried: Vec<Transaction>,
+    /// Rows of these dates that were set aside.
+    ahead_unread: UnreadRows,
+    /// The faults of an update's windows, and the start of the earliest one with rows that were
+    /// set aside.
+    recent_faults: FaultTally,
+    recent_rows_since: Option<Date>,
+    /// The identities as stored, if some of the response could not be read.
+    stored_identities: Vec<Identity>,
+    /// Whether an update had no fault for the first time, while the history has some.
+    is_mended: bool,
     /// A window that is read in shorter ones because it lacks rows.
     split: Option<Split>,
     /// Number of rows that the update lacked so far, and whether any window of the run was
@@ -133,6 +151,8 @@ pub struct Run {
     is_final: bool,
     /// Decisions of the program that are to be stored.
     decided: Vec<Decision>,
+    /// Whether the tokens were refreshed well.
+    refreshed: bool,
 }
 
 /// Where the work is.
@@ -193,6 +213,11 @@ impl Run {
             ahead: None,
             ahead_rows: None,
             carried: Vec::new(),
+            ahead_unread: UnreadRows::default(),
+            recent_faults: FaultTally::default(),
+            recent_rows_since: None,
+            stored_identities: Vec::new(),
+            is_mended: false,
             split: None,
             update_lacks: 0,
             miscounted: false,
@@ -204,6 +229,7 @@ impl Run {
             moved: Vec::new(),
             is_final: false,
             decided: Vec::new(),
+            refreshed: false,
         };
         if run.user_is_current(now) {
             if run.life.history == History::Missing {
@@ -231,6 +257,12 @@ impl Run {
         }
     }
 
+    /// Sets the identities as stored. They are needed if identities of the response were set aside
+    /// ([`UnreadUser::lacks_identities`]), before it is taken in.
+    pub fn keep_identities(&mut self, stored: Vec<Identity>) {
+        self.stored_identities = stored;
+    }
+
     /// Takes in the answer about the user.
     pub fn user_read(&mut self, answer: UserAccountInfoResponse, began_at: DateTime<Utc>) {
         // An answer without any account is an answer: what comes after it is new.
@@ -245,7 +277,12 @@ impl Run {
             began_at,
             self.plan.close_confirmed_after,
         );
-        let merged = merge_accounts_on_hold(&self.accounts, &on_hold, answer, &absences);
+        let faults = answer.faults.clone();
+        let mut merged = merge_accounts_on_hold(&self.accounts, &on_hold, answer, &absences);
+        let unread = UnreadUser::of(&faults);
+        merged.identities = unread.with_stored(merged.identities, &self.stored_identities);
+        self.life.faults.user = FaultTally::of(faults.iter());
+        self.counts.faults += self.life.faults.user.count;
         self.user_accepted(&merged.user_identity_id);
         self.hold_accounts(&merged.on_hold, began_at);
         let mut write = AccountsWrite { first, ..AccountsWrite::default() };
@@ -290,11 +327,13 @@ impl Run {
         let review = &self.life.review;
         let known = review.user_identity_id.as_ref();
         let other = known.is_some_and(|known| *known != answer.user_identity_id);
-        let ids: HashSet<_> = answer.accounts.iter().map(|account| &account.id).collect();
+        let unread = UnreadUser::of(&answer.faults);
+        let read = answer.accounts.iter().map(|account| &account.id);
+        let ids: HashSet<_> = read.chain(&unread.accounts).collect();
         let mut present = self.accounts.iter().filter(|known| known.is_present()).peekable();
         let had_some = present.peek().is_some();
         let none_came = present.all(|known| !ids.contains(&known.partner_id));
-        other && !review.trusts_next && had_some && none_came
+        other && !review.trusts_next && had_some && none_came && !unread.any_account
     }
 
     /// The response is the customer's.
@@ -456,7 +495,7 @@ impl Run {
         known: &[KnownTransaction],
         total: u64,
     ) {
-        let lacks = total.saturating_sub(read.rows.len() as u64);
+        let lacks = total.saturating_sub(read.rows_sent);
         self.miscounted = true;
         match self.stage {
             Stage::Recent(..) => self.update_lacks += lacks,
@@ -486,8 +525,11 @@ impl Run {
             let ids: BTreeSet<_> = read.rows.iter().map(|row| row.id.clone()).collect();
             read.rows.extend(rows.into_iter().filter(|row| !ids.contains(&row.id)));
             securities.extend(more);
+            read.unread.extend(std::mem::take(&mut self.ahead_unread));
         }
+        self.note_faults(&read);
         let ids = AccountIds::of(&self.accounts);
+        read.unread = read.unread.translated(&ids);
         self.compare_held(&read, known);
         read.rows = ids.translate(read.rows);
         if let Some(walk) = self.walk() {
@@ -537,6 +579,45 @@ impl Run {
         self.advance(window, next, began_at);
     }
 
+    /// Notes the faults of a window.
+    fn note_faults(&mut self, read: &ReadWindow) {
+        self.counts.faults += read.faults.count;
+        // The next update begins that much earlier, with this window.
+        let since = read.window.start().plus_days(DATE_SLACK_DAYS);
+        let since = Some(since).filter(|_| !read.unread.is_empty());
+        let (tally, first) = match self.stage {
+            Stage::Recent(..) => (&mut self.recent_faults, &mut self.recent_rows_since),
+            _ => (&mut self.life.faults.walk, &mut self.life.faults.walk_rows_since),
+        };
+        tally.merge(read.faults.clone());
+        *first = [*first, since].into_iter().flatten().min();
+    }
+
+    /// An update was read whole back to a date: its faults replace those of the last one.
+    fn recent_faults_read(&mut self, start: Date) {
+        let faults = &mut self.life.faults;
+        let recent = std::mem::replace(&mut faults.recent, std::mem::take(&mut self.recent_faults));
+        // What the partner mended is right in the history, too.
+        self.is_mended =
+            !recent.is_empty() && faults.recent.is_empty() && !faults.history.is_empty();
+        let before = faults.rows_since.filter(|since| *since < start);
+        faults.rows_since = [before, self.recent_rows_since.take()].into_iter().flatten().min();
+    }
+
+    /// The whole history was read: the faults of its walk replace those of the last one.
+    fn history_faults_read(&mut self) {
+        let faults = &mut self.life.faults;
+        faults.history = std::mem::take(&mut faults.walk);
+        faults.rows_since = faults.walk_rows_since.take();
+    }
+
+    /// The first date that updates look at again because rows could not be read, as far back as one
+    /// looks for pending rows. What is older waits for the deep resync.
+    fn unread_since(&self, now: DateTime<Utc>) -> Option<Date> {
+        let reach = plan::today(now).0.minus_days(self.plan.pending_days);
+        self.life.faults.rows_since.filter(|since| *since >= reach)
+    }
+
     /// What the store has to be asked for before a window is merged: stored rows of these dates,
     /// and those that have one of these ids.
     #[must_use]
@@ -547,6 +628,8 @@ impl Run {
     ) -> (Window, Vec<TransactionId>) {
         let ahead = self.ahead_rows.iter().flat_map(|(rows, _)| rows);
         let ids = rows.iter().chain(ahead).chain(&self.carried).map(|row| row.id.clone());
+        let unread = self.ahead_unread.ids.iter().cloned();
+        let ids = ids.chain(unread);
         let absent = self.notes().absent.keys().cloned();
         (ReadWindow::reach(window), ids.chain(absent).collect())
     }
@@ -602,6 +685,11 @@ impl Run {
         self.ahead_rows = Some((rows, securities));
     }
 
+    /// Takes in rows of the dates after today that were set aside.
+    pub fn ahead_unread(&mut self, unread: UnreadRows) {
+        self.ahead_unread = unread;
+    }
+
     /// The partner refuses the dates after today, or failed. That is remembered for a day.
     pub fn ahead_failed(&mut self, now: DateTime<Utc>) {
         self.ahead = None;
@@ -647,6 +735,25 @@ impl Run {
         self.lengths.too_many(window, total, at_most);
     }
 
+    /// Returns whether a window that failed may be too heavy: a long one, one that is as short as it is
+    /// because of that, or one of an Item that failed at a window before. A failure alone is no sign
+    /// of it.
+    #[must_use]
+    pub fn may_be_too_heavy(&self, window: Window) -> bool {
+        let before = self.record.life.last_failure.as_ref();
+        let failed_before = before.is_some_and(|note| {
+            matches!(note.kind, FailureKind::Network | FailureKind::Unavailable)
+                && note.what.starts_with("transactions:")
+        });
+        let is_long = window.days() > LONG_WINDOW_DAYS;
+        window.days() > 1 && (is_long || failed_before || self.lengths.is_shortening())
+    }
+
+    /// The partner fails at the window while it serves what is smaller: a much shorter one is read.
+    pub fn too_heavy(&mut self, window: Window) {
+        self.lengths.too_heavy(window);
+    }
+
     /// The partner refuses the window for its length. `false`: it cannot be split any more.
     #[must_use]
     pub fn too_long(&mut self, window: Window) -> bool {
@@ -670,6 +777,8 @@ impl Run {
         self.life.suspicion = Suspicion::of(&self.life.review);
         self.life.issues.clear(&HealthIssueKind::UpdateFailed);
         self.life.issues.clear(&HealthIssueKind::LoginRequired);
+        self.life.issues.clear(&HealthIssueKind::TokensApart);
+        self.life.refused_refresh = None;
         if halted {
             // It was not read, and the store forgets what it was asked for.
             self.life.owed_since = owed(&self.record);
@@ -678,6 +787,7 @@ impl Run {
             self.finished();
         }
         self.report_lacking(moment.now);
+        self.report_faults(moment.now);
         self.life.failures = 0;
         self.life.wait_secs = 0;
         self.life.last_failure = None;
@@ -734,6 +844,14 @@ impl Run {
         life.issues.set(HealthIssueKind::RowsLacking, issue);
     }
 
+    /// Reports in the Item's health what is wrong with the partner's responses.
+    fn report_faults(&mut self, now: DateTime<Utc>) {
+        let own: HashMap<_, _> =
+            self.accounts.iter().map(|known| (&known.partner_id, &known.account.id)).collect();
+        let issue = self.life.faults.issue(now, |id| own.get(id).map(|id| (*id).clone()));
+        self.life.issues.set(HealthIssueKind::FaultyElements, issue);
+    }
+
     /// What is to be stored if an attempt failed: the accounts, if they were read. Windows that
     /// were read and not stored are lost.
     ///
@@ -745,11 +863,21 @@ impl Run {
         retry: Retry,
         stall_notice_after: TimeDelta,
     ) -> Result<Commit, Impossible> {
+        if self.refreshed {
+            self.record.life.refused_refresh = None;
+        }
         let mut commit = failed(&self.record, note, retry, stall_notice_after)?;
         self.life.miscount.clone_into(&mut commit.life.miscount);
         if self.gathered.accounts.is_none() {
             return Ok(commit);
         }
+        let (faults, now) = (self.life.faults.user.clone(), commit.now);
+        self.life.faults.clone_from(&self.record.life.faults);
+        self.life.faults.user = faults;
+        self.report_faults(now);
+        let issue = self.life.issues.get(&HealthIssueKind::FaultyElements).cloned();
+        commit.life.issues.set(HealthIssueKind::FaultyElements, issue);
+        commit.life.faults = self.life.faults.clone();
         let from = self.life;
         let life = &mut commit.life;
         life.fresh = Freshness { transactions: life.fresh.transactions, ..from.fresh };
@@ -769,6 +897,19 @@ impl Run {
         Ok(commit)
     }
 
+    /// The tokens were refreshed well.
+    pub fn tokens_refreshed(&mut self) {
+        self.refreshed = true;
+    }
+
+    /// Returns whether the user has to authorize again because refreshes are refused for good.
+    /// `others_at` is when another Item of the partner was last refreshed well.
+    #[must_use]
+    pub fn tokens_are_useless(&self, others_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+        let before = self.record.life.refused_refresh.filter(|_| !self.refreshed);
+        RefusedRefresh::one_more(before, now).is_for_good(others_at, now)
+    }
+
     /// What is to be stored when the partner refuses the tokens of that version for good.
     ///
     /// # Errors
@@ -779,7 +920,9 @@ impl Run {
             Then::Release { due_at: None, not_before: None, seen: self.record.life.done_for };
         let mut commit = Commit::new(&self.record, state, now, then);
         commit.life.owed_since = owed(&self.record);
+        commit.life.refused_refresh = None;
         commit.life.issues.clear(&HealthIssueKind::UpdateFailed);
+        commit.life.issues.clear(&HealthIssueKind::TokensApart);
         commit.life.issues.report(HealthIssueKind::LoginRequired, Issue::new(now));
         commit.refused_tokens = version;
         commit.news.fault = Some(login_required());
@@ -917,17 +1060,27 @@ impl Run {
                 self.life.fetched.clear();
                 self.life.walk_notes.clear();
                 self.life.history_lacks = 0;
+                self.life.faults.walk = FaultTally::default();
+                self.life.faults.walk_rows_since = None;
                 self.stage = Stage::History;
             }
             History::Fetching { .. } => self.stage = Stage::History,
             History::Complete => {
-                let due = plan::deep_due(&self.plan, self.life.deep_at, now);
+                let mut plan = self.plan.clone();
+                let faults = &self.life.faults;
+                if faults.rows_since.is_some() || faults.history.set_aside > 0 {
+                    plan.deep_every = plan.deep_every.min(plan.deep_every_with_faults);
+                }
+                let is_mended = std::mem::take(&mut self.is_mended);
+                let due = is_mended || plan::deep_due(&plan, self.life.deep_at, now);
                 if due && self.life.deep.is_none() {
                     self.life.deep = Some(plan::history(&self.plan, now));
                     self.life.walk_notes.clear();
                 }
                 if self.life.deep.is_some_and(|walk| walk.next_end == walk.end) {
                     self.life.history_lacks = 0;
+                    self.life.faults.walk = FaultTally::default();
+                    self.life.faults.walk_rows_since = None;
                 }
                 if self.life.deep.is_some() && self.record.state != State::Created {
                     self.stage = Stage::Deep;
@@ -976,8 +1129,11 @@ impl Run {
                         self.walked_since(window.start());
                         // They are looked at again by each update, until they are decided on.
                         let on_hold = self.life.review.rows.as_ref();
-                        self.life.owed_since =
+                        let on_hold =
                             on_hold.map(|rows| rows.start).filter(|start| *start >= window.start());
+                        self.recent_faults_read(window.start());
+                        let unread = self.unread_since(began_at);
+                        self.life.owed_since = [on_hold, unread].into_iter().flatten().min();
                         self.begin_walk(began_at);
                     }
                 }
@@ -988,6 +1144,7 @@ impl Run {
                 if self.life.deep.is_none() {
                     self.life.walk_notes.clear();
                     self.walked_since(window.start());
+                    self.history_faults_read();
                     self.is_final |= self.life.review.resynced();
                     let holds = self.life.review.accounts.values_mut();
                     holds.for_each(|hold| hold.compared = true);
@@ -1021,6 +1178,7 @@ impl Run {
             self.life.deep_at = Some(began_at);
             self.life.walk_notes.clear();
             self.walked_since(window.start());
+            self.history_faults_read();
             // A deep resync that was asked for meanwhile stays asked for: the account for which it
             // was came after the first windows were read.
             self.stage = Stage::Over;
@@ -1071,6 +1229,14 @@ pub fn failed(
     let issue = Issue::new(note.at).count(life.failures.into());
     life.issues.report(HealthIssueKind::UpdateFailed, issue);
     life.wait_secs = retry.wait_secs;
+    if note.tokens.is_some() {
+        let refused = RefusedRefresh::one_more(life.refused_refresh, note.at);
+        life.refused_refresh = Some(refused);
+        if note.tokens == Some(TokenTrouble::KeptApart) {
+            let issue = Issue::new(note.at).count(refused.attempts.into());
+            life.issues.report(HealthIssueKind::TokensApart, issue);
+        }
+    }
     let since = *life.unfinished_since.get_or_insert(note.at);
     if !note.kind.may_pass() || note.at - since >= LONG_UNFINISHED {
         life.issues.report(HealthIssueKind::CannotFinish, Issue::new(since));

@@ -6,7 +6,7 @@
 
 use crate::{
     items::{ItemsError, ItemsErrorKind, unguessable},
-    store::{PublicGrant, Store, Ticket, TicketDigest, TicketKind},
+    store::{KeptTokens, PublicGrant, Store, Ticket, TicketDigest, TicketKind},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use px_core::{Clock, Digest, Random};
@@ -187,6 +187,40 @@ impl Tickets {
         token: &SessionToken,
     ) -> Result<Option<T>, ItemsError> {
         self.take(TicketKind::Session, token.expose()).await
+    }
+
+    /// Stores a partner's tokens until they are linked, under a token of their own. What the
+    /// partner gave is safe then, whatever comes of the link.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_tokens(
+        &self,
+        kept: &KeptTokens,
+        life: TimeDelta,
+    ) -> Result<Minted<SessionToken>, ItemsError> {
+        let (token, expires_at) = self.mint(TicketKind::Tokens, kept, life).await?;
+        Ok(Minted { token: SessionToken::new(token), expires_at })
+    }
+
+    /// Returns tokens that were stored by [`keep_tokens`](Self::keep_tokens), and leaves them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn peek_tokens(
+        &self,
+        token: &SessionToken,
+    ) -> Result<Option<KeptTokens>, ItemsError> {
+        self.peek(TicketKind::Tokens, token.expose()).await
+    }
+
+    /// Ends what was stored by [`keep_tokens`](Self::keep_tokens): an Item has the tokens by now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_tokens(&self, token: &SessionToken) -> Result<(), ItemsError> {
+        let _: Option<KeptTokens> = self.take(TicketKind::Tokens, token.expose()).await?;
+        Ok(())
     }
 
     async fn mint(

@@ -1,6 +1,10 @@
 //! What a tolerant reader found wrong with a message, and what it did about it.
 
-use crate::{primitive::id::AccountId, rule::Rule};
+use crate::{
+    model::transaction::Transaction,
+    primitive::id::AccountId,
+    rule::{self, Rule},
+};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -40,6 +44,31 @@ impl Fault {
         }
     }
 
+    /// Creates the fault of a transaction whose id another one of the same response has.
+    ///
+    /// `index` is that in its page. If the two are the same row, it is read once; else both are read.
+    #[must_use]
+    pub fn of_repeated_id(index: usize, row: &Transaction, is_same: bool) -> Self {
+        let found = match is_same {
+            true => SAME_ROW,
+            false => "is that of a row of another account",
+        };
+        let element = Element {
+            kind: ElementKind::Transaction,
+            index: Some(index),
+            id: Some(row.id.as_str().into()),
+            account_id: Some(row.account_id.clone()),
+        };
+        Self {
+            path: format!("transactions[{index}].id").into(),
+            rule: rule::UNIQUE_ID,
+            found,
+            expected: "an id of its own",
+            outcome: Outcome::Repaired,
+            element: Some(element),
+        }
+    }
+
     /// Returns the place, `transactions[3].amount`; `.` is the whole message.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -74,6 +103,11 @@ impl Fault {
     #[must_use]
     pub fn element_id(&self) -> Option<&str> {
         self.element.as_ref()?.id.as_deref()
+    }
+
+    /// Returns whether a row was left out because another one is the same.
+    pub(crate) fn is_repeated_row(&self) -> bool {
+        self.rule == rule::UNIQUE_ID && self.found == SAME_ROW
     }
 
     /// Returns the path without indices, `transactions[].amount`, for counts.
@@ -112,6 +146,9 @@ impl Serialize for Fault {
         out.end()
     }
 }
+
+/// What is found where a row came twice.
+const SAME_ROW: &str = "is that of another row with the same contents";
 
 /// How much of a message a fault cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -237,6 +274,16 @@ impl Faults {
     #[must_use]
     pub fn set_aside(&self, kind: ElementKind) -> u64 {
         self.0.as_ref().map_or(0, |found| found.set_aside[kind as usize])
+    }
+
+    /// Returns whether elements of a kind are missing that no fault names: the reader counted them
+    /// alone, or the whole list could not be read.
+    #[must_use]
+    pub fn lacks_unnamed(&self, kind: ElementKind) -> bool {
+        let of_kind = self.iter().filter(|fault| fault.severity() == FaultSeverity::SetAside);
+        let of_kind = of_kind.filter_map(Fault::element).filter(|element| element.kind == kind);
+        let named = of_kind.clone().filter(|element| element.index.is_some()).count() as u64;
+        of_kind.clone().any(|element| element.index.is_none()) || named < self.set_aside(kind)
     }
 
     /// Removes the faults that a condition does not hold for.

@@ -248,8 +248,10 @@ impl<'a, 'l> Members<'a, 'l> {
         let size = self.guide.memory;
         let raw = self.members.iter().find(|(key, _)| key == name).map(|(_, raw)| &**raw);
         let node = raw.map(|raw| Node::parse(raw, Memory::new(size)).unwrap_or(Node::Gone));
-        if let Some(Node::Text(_) | Node::Number(_)) = node {
-            return;
+        match &node {
+            Some(Node::Text(text)) if !text.is_empty() => return,
+            Some(Node::Number(_)) => return,
+            _ => {}
         }
         let (rule, found) = match &node {
             None => (rule::MISSING_FIELD, "is missing"),

@@ -4,7 +4,7 @@ use crate::{
     cli::Show,
     context::Context,
     failure::{Failure, Result},
-    output::{age, count, print, print_json, printable, say, table},
+    output::{age, count, print, print_json, print_table, printable, say, table},
     view::{self, ItemView},
 };
 use chrono::{DateTime, Utc};
@@ -19,7 +19,7 @@ use px_items::{
     store::{ItemRecord, TransactionQuery},
 };
 use px_types::{
-    AccountId,
+    AccountId, Amount, Unit,
     model::{account::Account, transaction::Transaction},
 };
 use serde::Serialize;
@@ -115,6 +115,9 @@ fn about(
     for issue in view::issues(record) {
         line("", printable(&issue, 300))?;
     }
+    for fault in view::faults(record) {
+        line("", printable(&fault, 400))?;
+    }
     line("History", history(record))?;
     line("Accounts", format!("read {}", since(fresh.accounts)))?;
     line("Identities", format!("read {}", since(fresh.identities)))?;
@@ -137,7 +140,7 @@ fn about(
         ]);
     }
     if !connections.is_empty() {
-        print(applications)?;
+        print_table(&applications)?;
     }
     let mut names = table(&["Account", "Name", "Kind", ""]);
     for known in accounts {
@@ -145,7 +148,7 @@ fn about(
         names.add_row([id.as_str(), &printable(name, 60), &kind(&known.account), standing(known)]);
     }
     if !accounts.is_empty() {
-        print(names)?;
+        print_table(&names)?;
     }
     Ok(())
 }
@@ -171,7 +174,8 @@ fn sees(connection: &Connection) -> String {
 }
 
 fn kind(account: &Account) -> String {
-    format!("{} · {}", account.account_type(), account.kind.subtype())
+    let text = format!("{} · {}", account.account_type(), account.kind.subtype());
+    printable(&text, 60)
 }
 
 fn standing(known: &KnownAccount) -> &'static str {
@@ -233,8 +237,12 @@ fn balances(context: &Context, accounts: &[KnownAccount]) -> Result<()> {
         rows.add_row([
             account.id.to_string(),
             printable(&account.name, 60),
-            account.display_mask.as_ref().map(|mask| format!("…{mask}")).unwrap_or_default(),
-            format!("{} {}", account.current_balance, account.unit.as_str()),
+            account
+                .display_mask
+                .as_ref()
+                .map(|mask| format!("…{}", printable(mask, 20)))
+                .unwrap_or_default(),
+            money(account.current_balance, &account.unit),
             account.available_balance.map(|amount| amount.to_string()).unwrap_or_default(),
         ]);
     }
@@ -242,7 +250,7 @@ fn balances(context: &Context, accounts: &[KnownAccount]) -> Result<()> {
         return Ok(());
     }
     right(&mut rows, &[3, 4]);
-    print(rows)
+    print_table(&rows)
 }
 
 async fn transactions(context: &Context, show: &Show, accounts: &[KnownAccount]) -> Result<()> {
@@ -275,7 +283,7 @@ async fn transactions(context: &Context, show: &Show, accounts: &[KnownAccount])
     }
     right(&mut rows, &[3]);
     if total > 0 {
-        print(rows)?;
+        print_table(&rows)?;
     }
     say(format_args!("{} from {start} to {end}", count(total, "transaction")));
     Ok(())
@@ -288,9 +296,13 @@ fn cells(row: &Transaction, accounts: &[KnownAccount]) -> [String; 5] {
         row.date().to_string(),
         printable(account, 40),
         printable(row.description.as_deref().unwrap_or("–"), 50),
-        format!("{} {}", row.amount, row.unit.as_str()),
+        money(row.amount, &row.unit),
         if row.is_pending() { "pending".to_owned() } else { String::new() },
     ]
+}
+
+fn money(amount: Amount, unit: &Unit) -> String {
+    format!("{amount} {}", printable(unit.as_str(), 20))
 }
 
 fn right(table: &mut Table, columns: &[usize]) {

@@ -10,14 +10,23 @@ use crate::{
     output::{print, print_json, say},
     partners::{Institution, Listed},
 };
+use chrono::TimeDelta;
 use px_client::oauth::TokenSet;
-use px_items::{applications::FixedApplications, connection::Connection, items::Items};
+use px_items::{
+    applications::FixedApplications,
+    connection::Connection,
+    items::{Items, LinkedApplication},
+    store::KeptTokens,
+    tickets::{SessionToken, Tickets},
+};
 use px_types::{UserId, model::application_details::Application};
 use serde::Serialize;
 use std::{io::Read as _, path::Path, sync::Arc};
 
 /// The most bytes of a file with tokens.
 const MOST: u64 = 1 << 20;
+/// Time for which tokens of a link that failed are kept.
+const RESUME_LIFE: TimeDelta = TimeDelta::hours(24);
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -33,20 +42,6 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     let given = link.tokens.as_deref().map(read_tokens).transpose()?;
     // Before the user is asked: nobody signs in for a database that does not open.
     let context = Context::open(&cli.common, Make::IfMissing).await?;
-    let tokens = match (given, &link.redirect_uri) {
-        (Some(tokens), _) => tokens,
-        (None, Some(redirect)) => browser::authorize(institution, link, redirect, &context).await?,
-        // clap asks for one of them.
-        (None, None) => return Err(Failure::usage("give --redirect-uri or --tokens")),
-    };
-    let user = user(institution, link, &tokens).await?;
-    let mut connection =
-        Connection::new(link.application.clone(), link.product.iter().cloned(), context.now());
-    connection.webhook.clone_from(&link.webhook);
-    connection.new_accounts = !link.no_new_accounts;
-    if !link.account.is_empty() {
-        connection.accounts = Some(link.account.iter().cloned().collect());
-    }
     let items = Items::builder(context.store.clone())
         .clock(context.clock.clone())
         // Whether private addresses are reached is said where webhooks are sent.
@@ -54,10 +49,39 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
         // With it the institution is told that the application is connected.
         .applications(Arc::new(FixedApplications::new().with(application(link))))
         .build();
-    let linked = items
-        .link(&link.institution, &user, tokens, connection)
-        .await
-        .map_err(|e| Failure::because("cannot link", &e))?;
+    let tickets = items.tickets();
+    let (tokens, kept) = match (given, &link.resume, &link.redirect_uri) {
+        (Some(tokens), ..) => (tokens, None),
+        (None, Some(resume), _) => {
+            let token = SessionToken::new(resume.as_str());
+            (resumed(&tickets, &token, link).await?, Some(token))
+        }
+        (None, None, Some(redirect)) => {
+            let tokens = browser::authorize(institution, link, redirect, &context).await?;
+            // The code served once: what it gave is stored before anything is asked or judged.
+            let kept = KeptTokens::new(link.institution.clone(), tokens.clone(), context.now());
+            let kept = tickets.keep_tokens(&kept, RESUME_LIFE).await;
+            (tokens, Some(kept.map_err(|e| Failure::because("cannot keep the tokens", &e))?.token))
+        }
+        // clap asks for one of them.
+        (None, None, None) => {
+            return Err(Failure::usage("give --redirect-uri, --tokens or --resume"));
+        }
+    };
+    let linked = connect(institution, link, &context, (&items, tokens)).await;
+    let linked = match (linked, kept) {
+        (Ok(linked), Some(kept)) => {
+            // If it stays, it ends by itself.
+            let _ = tickets.end_tokens(&kept).await;
+            linked
+        }
+        (Ok(linked), None) => linked,
+        (Err(failure), Some(kept)) => {
+            let next = "the tokens are kept for 24 hours, go on with the same and --resume";
+            return Err(failure.and(format_args!("{next} {}", kept.expose())));
+        }
+        (Err(failure), None) => return Err(failure),
+    };
     let line = Line {
         item_id: linked.item_id.as_str(),
         access_token: linked.access_token.expose(),
@@ -83,6 +107,35 @@ pub(crate) async fn run(cli: &Cli, link: &Link) -> Result<()> {
     Ok(())
 }
 
+async fn connect(
+    institution: &Institution,
+    link: &Link,
+    context: &Context,
+    (items, tokens): (&Items, TokenSet),
+) -> Result<LinkedApplication> {
+    let user = user(institution, link, &tokens).await?;
+    let mut connection =
+        Connection::new(link.application.clone(), link.product.iter().cloned(), context.now());
+    connection.webhook.clone_from(&link.webhook);
+    connection.new_accounts = !link.no_new_accounts;
+    if !link.account.is_empty() {
+        connection.accounts = Some(link.account.iter().cloned().collect());
+    }
+    let linked = items.link(&link.institution, &user, tokens, connection).await;
+    linked.map_err(|e| Failure::because("cannot link", &e))
+}
+
+/// The tokens that an earlier link got.
+async fn resumed(tickets: &Tickets, token: &SessionToken, link: &Link) -> Result<TokenSet> {
+    let kept = tickets.peek_tokens(token).await;
+    let kept = kept.map_err(|e| Failure::because("cannot read the tokens", &e))?;
+    let kept = kept.filter(|kept| kept.institution_id == link.institution);
+    let kept = kept.ok_or_else(|| {
+        Failure::not_found("no such tokens of the institution are kept; sign the user in again")
+    })?;
+    Ok(kept.tokens)
+}
+
 /// The application as the institution shows it.
 fn application(link: &Link) -> Application {
     let id = &link.application;
@@ -99,6 +152,9 @@ async fn user(institution: &Institution, link: &Link, tokens: &TokenSet) -> Resu
     }
     if let Some(user) = link.user_id.as_ref().or(tokens.user_id.as_ref()) {
         return Ok(user.clone());
+    }
+    if let Some(defect) = tokens.defect(None) {
+        return Err(Failure::new(defect.to_string()));
     }
     let client = institution.partner.client.with_token(tokens.access_token.clone());
     Ok(client.current_user().await?.user_id)

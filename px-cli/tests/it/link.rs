@@ -161,6 +161,33 @@ async fn a_user_who_refuses_links_nothing() {
     assert!(px.items().await.is_empty());
 }
 
+/// A code serves once. A link that fails after it was exchanged goes on with what it gave.
+#[tokio::test]
+async fn a_link_that_failed_goes_on_with_the_tokens_that_it_got() {
+    let bank = Bank::new().with_user("ann", 20);
+    let px = Px::at(&bank.door(0).await);
+    let redirect = format!("http://127.0.0.1:{}/back", free_port().await);
+    let arguments =
+        ["link", "--institution", "bank", "--redirect-uri", &redirect, "--user-id", "bob"];
+    let mut child = px.command(&arguments).spawn().unwrap();
+    let state = parameter(&sent_to(&mut child).await, "state");
+    let back = format!("{redirect}?code=code-ann&state={state}");
+    get(&Url::parse(&back).unwrap()).await;
+    let ended = timeout(SOON, ended(child)).await.unwrap();
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let (_, resume) = ended.stderr.trim_end().rsplit_once("--resume ").unwrap();
+    for file in std::fs::read_dir(&px.folder).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let found = bytes.windows(9).any(|window| window == b"token-ann");
+        assert!(!found, "a secret at rest in the clear");
+    }
+    let go_on = ["link", "--institution", "bank", "--resume", resume, "--json"];
+    let item = px.ok(&go_on).await.json()[0]["item_id"].as_str().unwrap().to_owned();
+    px.ok(&["sync", &item]).await;
+    assert_eq!(px.transactions(&item).await, bank.rows("ann"));
+    px.run(&go_on).await.fails(4, "no such tokens");
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_said() {
     let bank = Bank::new();

@@ -44,7 +44,20 @@ pub(super) fn judge(
     let (parts, body) = answer.into_parts();
     let status = parts.status;
     let mut faults = Vec::new();
-    let form = Form::of(&parts.headers, &body, outgoing.read_mode, &mut faults);
+    let mut form = Form::of(&parts.headers, &body, outgoing.read_mode, &mut faults);
+    // Tokens that are not taken are lost, so the body counts for more than its media type.
+    if outgoing.operation == "token"
+        && outgoing.read_mode.is_tolerant()
+        && !matches!(form, Form::Json | Form::Empty)
+        && is_object(&body)
+    {
+        faults.push(Fault::of_header(
+            header::CONTENT_TYPE.as_str(),
+            rule::CONTENT_TYPE,
+            "application/json",
+        ));
+        form = Form::Json;
+    }
     // What the other side sends back may hold what it was sent in secret.
     let request_id =
         header_text(&parts.headers, "x-request-id").map(|id| printable(&scrub(&id), 64));
@@ -207,6 +220,12 @@ impl Form {
             Self::Other(essence) => format!("a body of {essence}"),
         }
     }
+}
+
+/// Whether a body begins as a JSON object does.
+fn is_object(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.trim_ascii_start().first() == Some(&b'{')
 }
 
 fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -1,12 +1,15 @@
 //! Whether the pages of one walk fit together. Pure.
 
-use crate::error::PagingFault;
+use crate::error::{PagingFault, printable};
+use px_core::Digest;
 use px_types::{
-    ElementKind, FaultSeverity,
+    ElementKind, Fault, FaultSeverity,
+    model::transaction::Transaction,
     partner::{Position, TransactionsResponse},
+    wire,
 };
 use std::{
-    collections::{HashSet, hash_map::RandomState},
+    collections::{HashMap, HashSet, hash_map::RandomState},
     fmt,
     hash::BuildHasher as _,
 };
@@ -20,6 +23,12 @@ pub(super) struct Check {
     limit: u64,
     /// Whether the rows may be more or fewer than `total`.
     any_total: bool,
+    /// Whether ids may be repeated: then the rows so far, by id.
+    repeats: Option<HashMap<u64, Vec<Contents>>>,
+    /// Rows that were left out because another one is the same.
+    left_out: u64,
+    /// The repeated id that broke the walk.
+    repeated: Option<Repeated>,
     total: Option<u64>,
     rows: u64,
     empty_pages: u32,
@@ -33,12 +42,43 @@ pub(super) struct Check {
     hasher: RandomState,
 }
 
+/// Hashes of what tells a row from others of its id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Contents {
+    account: u64,
+    all: u64,
+}
+
+/// An id that came twice.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Repeated {
+    /// The id, if it is that of a row that was read.
+    pub(super) id: Option<Box<str>>,
+    /// Number of the row in the walk, and a digest of its contents: the same if the same row came.
+    place: (u64, [u8; 32]),
+}
+
 /// A row of a page, by a hash of its id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Row {
     Read(u64),
     /// It was set aside; the id, if that could be read.
     SetAside(Option<u64>),
+}
+
+impl Repeated {
+    /// The id in a sentence.
+    pub(super) fn name(&self) -> String {
+        match &self.id {
+            Some(id) => format!("the id {}", printable(id, 100)),
+            None => "an id".to_owned(),
+        }
+    }
+
+    fn of(row: &Transaction, number: u64) -> Self {
+        let digest = *Digest::of(wire::encode(row)).as_bytes();
+        Self { id: Some(row.id.as_str().into()), place: (number, digest) }
+    }
 }
 
 impl Row {
@@ -112,6 +152,9 @@ impl Check {
         Self {
             limit,
             any_total: false,
+            repeats: None,
+            left_out: 0,
+            repeated: None,
             total: None,
             rows: 0,
             empty_pages: 0,
@@ -127,6 +170,18 @@ impl Check {
     pub(super) fn with_any_total(mut self, any_total: bool) -> Self {
         self.any_total = any_total;
         self
+    }
+
+    /// Lets an id come more than once: rows with the same contents count once, and those of different
+    /// accounts are two.
+    pub(super) fn with_repeats(mut self, repeats: bool) -> Self {
+        self.repeats = repeats.then(HashMap::new);
+        self
+    }
+
+    /// The repeated id that broke the walk.
+    pub(super) fn take_repeated(&mut self) -> Option<Repeated> {
+        self.repeated.take()
     }
 
     /// Takes a page in, leaves in it what is new, and says where the walk goes on.
@@ -150,11 +205,13 @@ impl Check {
         if *self.total.get_or_insert(page.total) != page.total {
             return broken(I::TotalMoved);
         }
+        let mut skipped = 0;
         if let Some(last) = self.last.take() {
             match rows.first() {
                 Some(first) if first.can_be(last) => {}
                 _ => return broken(I::Shifted),
             }
+            skipped = 1;
             if let Row::Read(_) = rows.remove(0) {
                 page.transactions.remove(0);
             }
@@ -165,13 +222,23 @@ impl Check {
             });
         }
         let length = rows.len() as u64;
-        for id in rows.iter().filter_map(|row| row.id()) {
-            if !self.ids.insert(id) {
-                return broken(I::RepeatedId);
+        if self.repeats.is_some() {
+            self.take_repeats(page, skipped)?;
+        } else {
+            for (at, row) in rows.iter().enumerate() {
+                if row.id().is_some_and(|id| !self.ids.insert(id)) {
+                    let number = self.rows + at as u64;
+                    self.repeated = Some(self.repeated_row(page, *row, number));
+                    return broken(I::RepeatedId);
+                }
             }
         }
         self.rows += length;
-        if self.rows > page.total && !self.any_total {
+        // The same rows for ever are no rows that the partner has twice.
+        if self.left_out > page.total {
+            return Err(Broken::Hopeless(PagingFault::NoProgress));
+        }
+        if self.rows - self.left_out > page.total && !self.any_total {
             return broken(I::CountOff);
         }
         if length > 0 {
@@ -186,12 +253,17 @@ impl Check {
             self.by_cursor = true;
             return Ok(Next::Page(Position::Cursor(cursor.clone())));
         }
+        // A row that came twice may be two by the partner's `total`, or one.
         if self.rows == page.total {
             return Ok(Next::Done);
         }
         // A cursor walk has ended too soon; an offset walk cannot go on from an empty page, and need
         // not go on from a short one once it has as many rows as there should be.
         let ends = self.by_cursor || length == 0;
+        let is_last = ends || whole < self.limit;
+        if is_last && self.left_out > 0 && self.rows - self.left_out == page.total {
+            return Ok(Next::Done);
+        }
         if self.any_total && (ends || (self.rows > page.total && whole < self.limit)) {
             return Ok(Next::Done);
         }
@@ -204,6 +276,53 @@ impl Check {
         }
         self.last = rows.last().copied();
         Ok(Next::Page(Position::Offset(self.rows - 1)))
+    }
+
+    /// Takes rows in whose ids may have come before, and leaves out those that are the same row.
+    fn take_repeats(
+        &mut self,
+        page: &mut TransactionsResponse,
+        skipped: usize,
+    ) -> Result<(), Broken> {
+        let Some(before) = &mut self.repeats else { return Ok(()) };
+        let mut faults = Vec::new();
+        let mut kept = Vec::with_capacity(page.transactions.len());
+        for (index, row) in std::mem::take(&mut page.transactions).into_iter().enumerate() {
+            let id = self.hasher.hash_one(row.id.as_str());
+            let account = self.hasher.hash_one(row.account_id.as_str());
+            let all = self.hasher.hash_one(wire::encode(&row));
+            let same_id = before.entry(id).or_default();
+            if same_id.iter().any(|other| other.all == all) {
+                faults.push(Fault::of_repeated_id(index + skipped, &row, true));
+                self.left_out += 1;
+                continue;
+            }
+            if same_id.iter().any(|other| other.account == account) {
+                // Two rows of one account under one id: nothing tells which of them it is.
+                self.repeated = Some(Repeated::of(&row, 0));
+                return Err(Broken::Hopeless(PagingFault::NeverSettled));
+            }
+            if !same_id.is_empty() {
+                faults.push(Fault::of_repeated_id(index + skipped, &row, false));
+            }
+            same_id.push(Contents { account, all });
+            kept.push(row);
+        }
+        page.transactions = kept;
+        for fault in faults {
+            page.faults.push(fault);
+        }
+        Ok(())
+    }
+
+    /// The row with a repeated id.
+    fn repeated_row(&self, page: &TransactionsResponse, row: Row, number: u64) -> Repeated {
+        let is_it =
+            |found: &&Transaction| row == Row::Read(self.hasher.hash_one(found.id.as_str()));
+        match page.transactions.iter().rfind(is_it) {
+            Some(found) => Repeated::of(found, number),
+            None => Repeated { id: None, place: (number, [0; 32]) },
+        }
     }
 
     /// The rows of a page as the partner sent them, with those that were set aside.
@@ -330,6 +449,33 @@ mod tests {
         check.accept(&mut page(9, &["a", "b"], None)).unwrap();
         let moved = check.accept(&mut page(8, &["b"], None));
         assert_eq!(moved, inconsistent(Inconsistency::TotalMoved));
+    }
+
+    #[test]
+    fn the_same_row_twice_is_one_and_the_same_rows_for_ever_are_an_error() {
+        let twice = || Check::new(5).with_repeats(true);
+        // By the partner's `total` they are two, or one.
+        for total in [3, 2] {
+            let mut rows = page(total, &["a", "a", "b"], None);
+            assert_eq!(twice().accept(&mut rows), Ok(Next::Done), "{total}");
+            assert_eq!(rows.transactions.len(), 2);
+            assert_eq!((rows.rows_sent(), rows.rows_repeated()), (3, 1));
+        }
+        let mut legs = page(2, &["a", "a"], None);
+        legs.transactions[1].account_id = px_types::AccountId::new("other").unwrap();
+        assert_eq!(twice().accept(&mut legs), Ok(Next::Done));
+        assert_eq!((legs.transactions.len(), legs.faults().len()), (2, 1));
+        let mut other = page(2, &["a", "a"], None);
+        other.transactions[1].description = Some("another".into());
+        let mut check = twice();
+        let hopeless = Err(Broken::Hopeless(PagingFault::NeverSettled));
+        assert_eq!(check.accept(&mut other), hopeless);
+        assert_eq!(check.take_repeated().unwrap().name(), "the id a");
+
+        let mut check = twice();
+        let end = (0..200)
+            .find_map(|i| check.accept(&mut page(9, &["a", "b"], Some(&i.to_string()))).err());
+        assert_eq!(end, Some(Broken::Hopeless(PagingFault::NoProgress)));
     }
 
     #[test]

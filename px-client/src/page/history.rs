@@ -15,7 +15,7 @@ use futures_util::{
     stream::{self, BoxStream, FuturesUnordered},
 };
 use px_types::{
-    ElementKind, Fault, UserId, error_id,
+    Fault, UserId, error_id,
     model::transaction::Transaction,
     partner::{ListTransactions, MAX_LIMIT, TransactionsQuery},
 };
@@ -203,7 +203,7 @@ enum SlotState {
 struct Rows {
     read: Vec<Transaction>,
     faults: Vec<Fault>,
-    /// How many rows were set aside.
+    /// How many rows were set aside, or left out because another one is the same.
     set_aside: u64,
 }
 
@@ -257,7 +257,8 @@ impl History {
                 return Ok(Some(HistoryEvent::Fault(Box::new(fault))));
             }
             for row in self.ready.by_ref() {
-                if self.seen.insert(self.hasher.hash_one(&row.id)) {
+                // Two rows of different accounts can have one id.
+                if self.seen.insert(self.hasher.hash_one((&row.id, &row.account_id))) {
                     self.given += 1;
                     return Ok(Some(HistoryEvent::Transaction(Box::new(row))));
                 }
@@ -448,7 +449,7 @@ async fn read(mut walk: Walk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) ->
                     return Outcome::TooMany(page.total);
                 }
                 first = false;
-                rows.set_aside += page.faults.set_aside(ElementKind::Transaction);
+                rows.set_aside += page.rows_sent() - page.transactions.len() as u64;
                 rows.read.extend(page.transactions);
                 rows.faults.extend(page.faults);
             }

@@ -2,7 +2,7 @@
 
 use super::{
     Window,
-    check::{Broken, Check, Inconsistency, Next},
+    check::{Broken, Check, Inconsistency, Next, Repeated},
 };
 use crate::{
     error::{Error, PagingFault},
@@ -33,6 +33,10 @@ pub(super) struct Walk {
     window: Window,
     limit: u64,
     any_total: bool,
+    /// Whether an id may come more than once, because every reading had the same one twice.
+    repeats: bool,
+    /// The repeated id of the last reading, and how many readings in a row it broke.
+    repeated: Option<(Repeated, u32)>,
     check: Check,
     /// `None` when the walk has ended.
     position: Option<Position>,
@@ -47,6 +51,8 @@ impl Walk {
             window,
             limit,
             any_total: false,
+            repeats: false,
+            repeated: None,
             check: Check::new(limit),
             position: Some(Position::Offset(0)),
             restarts: 0,
@@ -81,6 +87,11 @@ impl Walk {
             Ok(Next::Done) => {}
             Err(Broken::Inconsistent(how)) => return self.restart(how),
             Err(Broken::Hopeless(fault)) => {
+                if let Some(repeated) = self.check.take_repeated() {
+                    let what =
+                        format!("two transactions of one account came under {}", repeated.name());
+                    return Err(Error::paging(fault, format!("{}: {what}", self.window)));
+                }
                 let what = match fault {
                     PagingFault::RepeatedCursor => "a cursor came a second time",
                     _ => "pages without a transaction go on and on",
@@ -92,17 +103,31 @@ impl Walk {
     }
 
     fn restart(&mut self, how: Inconsistency) -> Result<Option<PageEvent>, Error> {
+        let repeated = self.check.take_repeated();
+        self.repeated = repeated.map(|now| match self.repeated.take() {
+            Some((before, readings)) if before == now => (now, readings + 1),
+            _ => (now, 1),
+        });
+        let readings = MOST_RESTARTS + 1;
         if self.restarts == MOST_RESTARTS {
-            let what = format!(
-                "{}: {how}, in {} readings one after the other",
-                self.window,
-                MOST_RESTARTS + 1
-            );
-            return Err(Error::paging(PagingFault::NeverSettled, what));
+            // The window does not change: the partner has an id twice.
+            let has_it_twice = self.repeated.as_ref().is_some_and(|(_, same)| *same == readings);
+            if self.repeats || !has_it_twice {
+                let id = self.repeated.as_ref().map(|(id, _)| format!(" under {}", id.name()));
+                let what = format!(
+                    "{}: {how}{}, in {readings} readings one after the other",
+                    self.window,
+                    id.unwrap_or_default(),
+                );
+                return Err(Error::paging(PagingFault::NeverSettled, what));
+            }
+            self.repeats = true;
+        } else {
+            self.restarts += 1;
         }
         tracing::debug!(%how, "a window changed while it was read; beginning again");
-        self.restarts += 1;
-        self.check = Check::new(self.limit).with_any_total(self.any_total);
+        let check = Check::new(self.limit).with_any_total(self.any_total);
+        self.check = check.with_repeats(self.repeats);
         self.position = Some(Position::Offset(0));
         Ok(Some(PageEvent::Restart))
     }

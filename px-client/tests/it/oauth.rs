@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use px_client::{
     Kind, MemoryTokenStore, PartnerClient, RefreshingTokens, TokenSource as _, TokenStore,
-    oauth::{AuthorizationRequest, TokenSet},
+    oauth::{AuthorizationRequest, TokenDefect, TokenSet},
 };
 use px_core::{Clock as _, ReqwestTransport, SystemClock};
 use px_types::{AccessToken, ClientSecret, RefreshToken, UserId};
@@ -342,5 +342,101 @@ async fn nothing_shows_a_secret_when_it_is_printed() {
         for secret in ["s3cret", "old", "p&ss", &state] {
             assert!(!text.contains(secret), "{text}");
         }
+    }
+}
+
+/// Keeps what must not be used, as a database would.
+#[derive(Debug, Default)]
+struct ApartStore {
+    tokens: MemoryTokenStore,
+    apart: std::sync::Mutex<Vec<(TokenSet, TokenDefect)>>,
+    broken: AtomicBool,
+}
+
+#[async_trait]
+impl TokenStore for ApartStore {
+    async fn load(&self) -> Result<Option<TokenSet>, Box<dyn std::error::Error + Send + Sync>> {
+        self.tokens.load().await
+    }
+
+    async fn save(
+        &self,
+        tokens: &TokenSet,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.tokens.save(tokens).await
+    }
+
+    async fn keep_apart(
+        &self,
+        tokens: &TokenSet,
+        defect: TokenDefect,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err("the disk is full".into());
+        }
+        self.apart.lock().unwrap().push((tokens.clone(), defect));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_pair_that_must_not_be_used_is_kept_apart_and_reads_nothing() {
+    let another =
+        r#"{"access_token":"new","token_type":"Bearer","refresh_token":"r2","user_id":"u-2"}"#;
+    let mac = r#"{"access_token":"new","token_type":"mac","refresh_token":"r2","user_id":"u-1"}"#;
+    for (body, defect) in [(another, TokenDefect::AnotherUser), (mac, TokenDefect::NotBearer)] {
+        let server = BadServer::start(move |_| Script::json(200, body));
+        let mut before = old("r1");
+        before.user_id = Some("u-1".parse().unwrap());
+        let store = Arc::new(ApartStore {
+            tokens: MemoryTokenStore::new(before.clone()),
+            ..ApartStore::default()
+        });
+        store.broken.store(true, Ordering::SeqCst);
+        let tokens = RefreshingTokens::new(client(&server.url()), Arc::clone(&store) as _);
+        let error = tokens.token().await.unwrap_err();
+        assert!(error.to_string().contains("cannot be saved"), "{error}");
+        // It is not requested again before the first pair is stored.
+        tokens.token().await.unwrap_err();
+        assert_eq!(server.requests(), 1);
+
+        store.broken.store(false, Ordering::SeqCst);
+        let error = tokens.token().await.unwrap_err();
+        assert_eq!(error.token_defect(), Some(defect), "{error}");
+        assert!(!error.ends_token() && !error.to_string().contains("new"), "{error}");
+        assert_eq!(store.load().await.unwrap(), Some(before), "what is loaded is as it was");
+        let apart = store.apart.lock().unwrap().clone();
+        assert_eq!((apart[0].0.access_token.expose(), apart[0].1), ("new", defect));
+    }
+}
+
+/// A code serves once. Tokens that it gave are there to be stored, whatever is wrong with them.
+#[tokio::test]
+async fn tokens_of_another_type_are_handed_over_and_never_used() {
+    let mac = r#"{"access_token":"new","token_type":"mac","refresh_token":"r2"}"#;
+    let server = BadServer::start(move |_| Script::json(200, mac));
+    let client = client(&server.url());
+    let tokens = client.refresh(&RefreshToken::new("r1")).await.unwrap();
+    assert_eq!(tokens.defect(None), Some(TokenDefect::NotBearer));
+    let source = RefreshingTokens::new(client, Arc::new(MemoryTokenStore::new(tokens)));
+    let error = source.token().await.unwrap_err();
+    assert_eq!(error.token_defect(), Some(TokenDefect::NotBearer));
+}
+
+/// Some partners serve tokens as a page or as plain text. What can be read is read.
+#[tokio::test]
+async fn tokens_are_taken_whatever_their_media_type() {
+    for headers in [
+        "Content-Type: text/html\r\n",
+        "Content-Type: text/plain\r\n",
+        "",
+        "Content-Type: application/json\r\nContent-Type: text/json\r\n",
+    ] {
+        let body = "\u{feff} {\"access_token\":\"new\",\"refresh_token\":\"r2\"}";
+        let server = BadServer::start(move |_| Script::answer(200, headers, body));
+        let tokens = client(&server.url()).refresh(&RefreshToken::new("r1")).await;
+        let tokens = tokens.unwrap_or_else(|error| panic!("{headers}: {error}"));
+        assert_eq!(tokens.access_token.expose(), "new");
+        assert_eq!(server.requests(), 1);
     }
 }

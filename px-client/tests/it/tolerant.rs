@@ -177,6 +177,7 @@ async fn token_responses_are_taken_if_the_access_token_can_be_read() {
         r#"{"access_token":"acc","token_type":"Bearer","expires_in":"900","refresh_token":"ref"}"#,
         r#"{"access_token":"acc","token_type":"bearer","expires_in":900.0,"refresh_token":"ref","scope":["accounts","transactions"]}"#,
         r#"{"access_token":"acc","expires_in":-1,"refresh_token":"ref","news":{"a":[1]}}"#,
+        r#"{"access_token":"acc","token_type":"","refresh_token":"ref","expires_in":""}"#,
         "\u{feff}{\"access_token\":\"acc\",\"token_type\":null,\"refresh_token\":\"ref\",\"user_id\":42}",
     ] {
         let server = BadServer::start(move |_| Script::json(200, body));

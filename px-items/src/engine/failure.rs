@@ -1,7 +1,7 @@
 //! What a failed call means for an Item and for its partner. Pure.
 
 use crate::{
-    life::{FailureKind, FailureNote},
+    life::{FailureKind, FailureNote, TokenTrouble},
     store::StoreError,
 };
 use chrono::{DateTime, Utc};
@@ -15,11 +15,17 @@ pub(super) struct Failure {
     pub(super) what: String,
     /// Before this the partner asked not to be called.
     pub(super) retry_at: Option<DateTime<Utc>>,
+    /// What is wrong with the tokens.
+    pub(super) tokens: Option<TokenTrouble>,
 }
 
 impl Failure {
+    fn new(kind: FailureKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), retry_at: None, tokens: None }
+    }
+
     pub(super) fn internal(what: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Internal, what: what.into(), retry_at: None }
+        Self::new(FailureKind::Internal, what)
     }
 
     /// The store did not do what was needed.
@@ -29,14 +35,14 @@ impl Failure {
 
     /// The partner refuses the window of a single day.
     pub(super) fn rejected_day() -> Self {
-        let what = "transactions: the partner refuses even a single day as too long".into();
-        Self { kind: FailureKind::Rejected, what, retry_at: None }
+        let what = "transactions: the partner refuses even a single day as too long";
+        Self::new(FailureKind::Rejected, what)
     }
 
     /// The rows of a window are not as many as its `total`, though it did not change.
     pub(super) fn miscounted() -> Self {
-        let what = "transactions: the rows are not as many as the total says".into();
-        Self { kind: FailureKind::Moving, what, retry_at: None }
+        let what = "transactions: the rows are not as many as the total says";
+        Self::new(FailureKind::Moving, what)
     }
 
     /// Whether it says nothing of the partner.
@@ -46,7 +52,8 @@ impl Failure {
 
     /// A call failed, for another reason than a refused token.
     pub(super) fn of(error: &Error) -> Self {
-        Self { kind: kind(error), what: what(error), retry_at: error.retry_at() }
+        let (kind, what, tokens) = (kind(error), what(error), tokens(error));
+        Self { kind, what, retry_at: error.retry_at(), tokens }
     }
 
     /// Whether the partner as a whole seems to be down, and not this Item alone at fault.
@@ -58,8 +65,15 @@ impl Failure {
         }
     }
 
+    /// Whether a window may have failed because the partner cannot serve so much at once. A partner
+    /// that names a time does not mean that.
+    pub(super) fn may_be_too_heavy(&self) -> bool {
+        let kind = matches!(self.kind, FailureKind::Network | FailureKind::Unavailable);
+        kind && self.retry_at.is_none()
+    }
+
     pub(super) fn note(&self, at: DateTime<Utc>) -> FailureNote {
-        FailureNote::new(at, self.kind, self.what.clone())
+        FailureNote::new(at, self.kind, self.what.clone()).tokens(self.tokens)
     }
 }
 
@@ -83,10 +97,29 @@ fn kind(error: &Error) -> FailureKind {
     }
 }
 
+/// What a failed refresh says of the tokens. A refusal with `invalid_grant` is none of these: it ends
+/// them.
+fn tokens(error: &Error) -> Option<TokenTrouble> {
+    if error.token_defect().is_some() {
+        return Some(TokenTrouble::KeptApart);
+    }
+    let is_refusal = error.operation() == "token"
+        && error.error_id() != Some("invalid_grant")
+        && matches!(error.status(), Some(400..=499))
+        && !matches!(error.status(), Some(408 | 429));
+    is_refusal.then_some(TokenTrouble::Refused)
+}
+
 fn what(error: &Error) -> String {
     let operation = error.operation();
+    if let Some(defect) = error.token_defect() {
+        return format!("{operation}: {defect}; they are kept apart and not used");
+    }
     let mut what = match (error.kind(), error.status()) {
-        (Kind::Decode, _) => format!("{operation}: the answer is not what the contract says"),
+        (Kind::Decode, _) => {
+            let detail = error.detail().unwrap_or("the answer is not what the contract says");
+            format!("{operation}: {detail}")
+        }
         (_, Some(status)) => match error.error_id() {
             Some(id) => format!("{operation}: answered {status} {id}"),
             None => format!("{operation}: answered {status}"),
@@ -102,7 +135,11 @@ fn what(error: &Error) -> String {
             Some(PagingFault::NoProgress) => {
                 format!("{operation}: pages without a transaction go on and on")
             }
-            _ => format!("{operation}: the window changed whenever it was read"),
+            _ => {
+                let detail = error.detail().map(|detail| format!(" ({detail})"));
+                let detail = detail.unwrap_or_default();
+                format!("{operation}: the window changed whenever it was read{detail}")
+            }
         },
         _ => format!("{operation}: the request could not be made"),
     };

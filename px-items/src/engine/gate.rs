@@ -426,6 +426,20 @@ impl Gates {
         }
     }
 
+    /// Records that the partner refreshed the tokens of an Item, once an hour.
+    pub(super) async fn refreshed(&self, institution: &InstitutionId) {
+        let now = self.clock.now();
+        let records = |gate: &mut Gate| gate.state.records_refresh(now);
+        if records(self.lock().entry(institution.clone()).or_default()) {
+            self.update(institution, PartnerEvent::Refreshed).await;
+        }
+    }
+
+    /// Returns when the tokens of one of the partner's Items were last refreshed.
+    pub(super) fn refreshed_at(&self, institution: &InstitutionId) -> Option<DateTime<Utc>> {
+        self.lock().entry(institution.clone()).or_default().state.refreshed_at()
+    }
+
     fn permit(self: &Arc<Self>, institution: &InstitutionId, probe: bool) -> Permit {
         let institution = institution.clone();
         let begun = self.clock.now();

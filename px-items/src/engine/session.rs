@@ -9,7 +9,9 @@ use super::{
     tokens::{ItemTokens, Place},
 };
 use crate::{
-    merge::ReadWindow,
+    faults::FaultTally,
+    merge::{ReadWindow, UnreadRows},
+    metrics,
     store::{ItemRecord, StoreError},
 };
 use chrono::{DateTime, Utc};
@@ -19,7 +21,7 @@ use px_client::{
     oauth::TokenSet,
 };
 use px_types::{
-    ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
+    Fault, ItemId, UserId, error_id, model::security::Security, partner::UserAccountInfoResponse,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,6 +31,10 @@ const MOST_CHANGES: u32 = 4;
 /// Number of readings of a window after which it is given up if its rows and its `total` differ in
 /// another way each time.
 const MOST_READINGS: u32 = 4;
+
+/// Maximum number of faults of a page that are counted by their paths. What was set aside counts
+/// anyhow.
+const MAX_FAULTS_HELD: usize = 2000;
 
 /// Why work on an Item does not go on.
 #[derive(Debug)]
@@ -81,7 +87,10 @@ pub(super) struct Session {
     tokens: Arc<ItemTokens>,
     client: PartnerClient,
     changes: u32,
+    /// Whether a refresh was tried because the tokens were refused.
     refreshed: bool,
+    /// Whether earlier tokens of this work were refreshed well.
+    did_refresh: bool,
 }
 
 impl Session {
@@ -98,7 +107,13 @@ impl Session {
             client,
             changes: 0,
             refreshed: false,
+            did_refresh: false,
         }
+    }
+
+    /// Whether the tokens were refreshed well.
+    pub(super) fn has_refreshed(&self) -> bool {
+        self.did_refresh || self.tokens.refreshed()
     }
 
     /// Refreshes the tokens because the partner asked for it. What fails is only noted: the
@@ -137,9 +152,21 @@ impl Session {
             self.gated.request().await;
             let began_at = self.place.clock.now();
             match self.client.user(&self.user).await {
-                Ok(answer) => return Ok((answer, began_at)),
+                Ok(answer) => {
+                    metrics::faults(&self.gated.institution, answer.faults());
+                    return Ok((answer, began_at));
+                }
                 Err(error) => self.after(error).await?,
             }
+        }
+    }
+
+    /// Whether the partner serves the accounts well now.
+    pub(super) async fn serves_accounts(&mut self) -> Result<bool, Stop> {
+        match self.user().await {
+            Ok(_) => Ok(true),
+            Err(Stop::Failed(_)) => Ok(false),
+            Err(stop) => Err(stop),
         }
     }
 
@@ -154,7 +181,7 @@ impl Session {
         loop {
             match self.walk(window, at_most).await {
                 Ok(Read::Miscounted(read, securities, total)) => {
-                    let count = (read.rows.len(), total);
+                    let count = (read.rows_sent, total);
                     if before.replace(count) == Some(count) {
                         return Ok(Read::Miscounted(read, securities, total));
                     }
@@ -176,7 +203,10 @@ impl Session {
         let began_at = self.place.clock.now();
         let mut pages = self.client.pages_with_any_total(&self.user, window);
         let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
+        let (mut faults, mut unread) = (Vec::<Fault>::new(), UnreadRows::default());
         let (mut more, mut total) = (true, 0);
+        // Rows that the partner sent, and those of them of which another one is the same.
+        let (mut sent, mut repeated) = (0, 0);
         loop {
             // The end of a walk is no request.
             if more {
@@ -190,23 +220,33 @@ impl Session {
                         return Ok(Read::TooMany(page.total));
                     }
                     total = page.total;
+                    sent += page.rows_sent();
+                    repeated += page.rows_repeated();
+                    unread.add(&page);
+                    faults.extend(page.faults().iter().take(MAX_FAULTS_HELD).cloned());
                     rows.extend(page.transactions);
                     let new = page.securities.into_iter();
                     securities.extend(new.map(|security| (security.id.clone(), security)));
-                    more = page.next_cursor.is_some() || rows.len() as u64 != page.total;
+                    more = page.next_cursor.is_some() || sent != page.total;
                 }
                 // Begun again; anything else that a later client may tell ends the same way.
                 Some(Ok(_)) => {
                     rows.clear();
                     securities.clear();
+                    faults.clear();
+                    unread = UnreadRows::default();
+                    (sent, repeated) = (0, 0);
                     more = true;
                 }
             }
         }
-        let count = rows.len() as u64;
-        let read = ReadWindow::new(window, rows, began_at);
+        metrics::faults(&self.gated.institution, &faults);
+        let mut read = ReadWindow::new(window, rows, began_at).unread(unread);
+        read.faults = FaultTally::of(&faults);
+        read.rows_sent = sent;
         let securities = securities.into_values().collect();
-        Ok(if count == total {
+        // A row that came twice may be one or two by the partner's `total`.
+        Ok(if sent == total || sent - repeated == total {
             Read::Whole(read, securities)
         } else {
             Read::Miscounted(read, securities, total)
@@ -290,6 +330,7 @@ impl Session {
 
     fn with_tokens(&mut self, expired: Option<u64>) {
         let owner = (self.gated.institution.clone(), self.user.clone());
+        self.did_refresh |= self.tokens.refreshed();
         self.tokens = ItemTokens::new(self.place.clone(), self.item.clone(), owner, expired);
         self.client = calling(&self.gated, &self.tokens);
     }
@@ -297,9 +338,9 @@ impl Session {
 
 /// The partner's client, calling with an Item's tokens.
 ///
-/// A merge takes what a response lacks for gone, so a response that lacks an element is refused.
+/// A merge does not take for gone what a response says was set aside.
 fn calling(gated: &Gated, tokens: &Arc<ItemTokens>) -> PartnerClient {
-    let client = &gated.partner.client.with_read_mode(ReadMode::Complete);
+    let client = &gated.partner.client.with_read_mode(ReadMode::Tolerant);
     let source = RefreshingTokens::new(client.clone(), Arc::clone(tokens) as _);
     client.with_tokens(Arc::new(source))
 }

@@ -1,9 +1,12 @@
 //! An Item's tokens, between the store and the client that refreshes them.
 
 use super::restore::Restore;
-use crate::store::{LostTokens, Store, StoreError, StoreErrorKind};
+use crate::store::{KeptTokens, LostTokens, Store, StoreError, StoreErrorKind};
 use async_trait::async_trait;
-use px_client::{TokenStore, oauth::TokenSet};
+use px_client::{
+    TokenStore,
+    oauth::{TokenDefect, TokenSet},
+};
 use px_core::Clock;
 use px_types::{InstitutionId, ItemId, UserId};
 use std::{
@@ -49,6 +52,8 @@ struct State {
     expired: Option<u64>,
     /// A new pair was not saved, because another one was there.
     lost: bool,
+    /// A new pair was saved.
+    refreshed: bool,
 }
 
 impl ItemTokens {
@@ -65,6 +70,11 @@ impl ItemTokens {
     /// The version of the tokens that were read or saved last.
     pub(super) fn version(&self) -> Option<u64> {
         self.lock().version
+    }
+
+    /// Whether a new pair was saved.
+    pub(super) fn refreshed(&self) -> bool {
+        self.lock().refreshed
     }
 
     /// Whether a new pair was given up for one that someone else had stored.
@@ -104,6 +114,8 @@ impl TokenStore for ItemTokens {
             self.lock().version = None;
             return Ok(None);
         };
+        // A pair that names another user is not this Item's.
+        tokens.user_id.get_or_insert_with(|| self.owner.1.clone());
         let mut state = self.lock();
         state.version = Some(version);
         if state.expired == Some(version) {
@@ -122,16 +134,12 @@ impl TokenStore for ItemTokens {
         loop {
             match self.save_once(version, tokens).await {
                 Ok(Some(version)) => {
-                    self.lock().version = Some(version);
+                    let mut state = self.lock();
+                    (state.version, state.refreshed) = (Some(version), true);
                     return Ok(());
                 }
                 Ok(None) => break,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        StoreErrorKind::Unavailable | StoreErrorKind::TimedOut
-                    ) && tries < MOST_TRIES =>
-                {
+                Err(error) if may_pass(&error) && tries < MOST_TRIES => {
                     tracing::warn!(item = %self.item, %error, "new tokens are not saved yet");
                 }
                 Err(error) => return Err(error.into()),
@@ -155,12 +163,45 @@ impl TokenStore for ItemTokens {
         Err("other tokens were stored meanwhile".into())
     }
 
+    async fn keep_apart(
+        &self,
+        tokens: &TokenSet,
+        defect: TokenDefect,
+    ) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let (institution, user) = self.owner.clone();
+        let mut kept = KeptTokens::new(institution.clone(), tokens.clone(), self.clock.now());
+        (kept.item_id, kept.user_id) = (Some(self.item.clone()), Some(user));
+        kept.defect = Some(defect);
+        let ticket = kept.apart()?;
+        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        while let Err(error) = self.store.put_ticket(&ticket).await {
+            if !may_pass(&error) || tries >= MOST_TRIES {
+                return Err(error.into());
+            }
+            tracing::warn!(item = %self.item, %error, "tokens are not kept apart yet");
+            self.clock.sleep(wait).await;
+            (tries, wait) = (tries + 1, wait * 2);
+        }
+        tracing::error!(
+            item = %self.item,
+            %institution,
+            "{defect}: they are kept apart, sealed, and are not used"
+        );
+        crate::metrics::tokens_apart(&institution);
+        Ok(())
+    }
+
     async fn refresh_failed(&self) -> Result<(), Box<dyn StdError + Send + Sync>> {
         if let Some(version) = self.version() {
             self.store.end_refresh(&self.item, version).await?;
         }
         Ok(())
     }
+}
+
+/// Whether a call to the store may succeed if it is made again.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::TimedOut)
 }
 
 impl fmt::Debug for ItemTokens {

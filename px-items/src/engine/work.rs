@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     item::Impossible,
-    merge::ReadWindow,
+    merge::{ReadWindow, UnreadUser},
     metrics,
     schedule::{self, Retry},
     store::{Commit, ItemRecord, StoreError, StoreErrorKind, Then},
@@ -173,6 +173,19 @@ impl Inner {
             Task::RepeatRefresh => self.repeat_refresh(record, &mut session).await,
         };
         self.gates.learn(&record.institution_id, run.partner_lengths()).await;
+        if session.has_refreshed() {
+            run.tokens_refreshed();
+            self.gates.refreshed(&record.institution_id).await;
+        }
+        let stopped = match stopped {
+            Err(Stop::Failed(failure))
+                if task == Task::Update && self.tokens_are_useless(&run, &failure) =>
+            {
+                let version = self.store.tokens(&record.id).await?.map(|(_, version)| version);
+                Err(Stop::Refused(version))
+            }
+            stopped => stopped,
+        };
         match stopped {
             Ok(end) => Ok(end),
             Err(Stop::Failed(failure)) if task == Task::RepeatRefresh => {
@@ -204,6 +217,13 @@ impl Inner {
                 Err(impossible) => Ok(self.fail(run.record(), fault(impossible)).await),
             },
         }
+    }
+
+    /// Returns whether a refresh was refused often enough while other Items of the partner are
+    /// refreshed well.
+    fn tokens_are_useless(&self, run: &Run, failure: &Failure) -> bool {
+        let others_at = self.gates.refreshed_at(&run.record().institution_id);
+        failure.tokens.is_some() && run.tokens_are_useless(others_at, self.clock.now())
     }
 
     /// Repeats a refresh while the partner still gives the new tokens once more.
@@ -253,13 +273,31 @@ impl Inner {
                 Step::ReadUser => {
                     let (answer, began_at) = session.user().await?;
                     let accounts = answer.accounts.len();
+                    if UnreadUser::of(&answer.faults).lacks_identities()
+                        && let Some((_, stored)) = self.store.identities(&item_id).await?
+                    {
+                        run.keep_identities(stored);
+                    }
                     run.user_read(answer, began_at);
                     self.observe(Observed::UserRead { item_id: item_id.clone(), accounts });
                 }
                 Step::ReadWindow(window) => {
                     // A day cannot be split.
                     let at_most = (window.days() > 1).then_some(self.settings.rows_at_once);
-                    match session.window(window, at_most).await? {
+                    let read = match session.window(window, at_most).await {
+                        Err(Stop::Failed(failure))
+                            if failure.may_be_too_heavy()
+                                && run.may_be_too_heavy(window)
+                                && session.serves_accounts().await? =>
+                        {
+                            // The partner is not down: it cannot serve so much at once.
+                            tracing::info!(why = failure.what, %window, "a window may be too heavy");
+                            run.too_heavy(window);
+                            continue;
+                        }
+                        read => read?,
+                    };
+                    match read {
                         Read::TooMany(total) => {
                             run.too_many(window, total, self.settings.rows_at_once);
                         }
@@ -273,7 +311,7 @@ impl Inner {
                             self.take(run, read, securities, None).await?;
                         }
                         Read::Miscounted(read, securities, total) => {
-                            let rows = read.rows.len() as u64;
+                            let rows = read.rows_sent;
                             match run.miscounted(window, rows, total, self.clock.now()) {
                                 Miscounted::Fail => {
                                     return Err(Stop::Failed(Failure::miscounted()));
@@ -288,7 +326,10 @@ impl Inner {
                 }
                 Step::ReadAhead(window) => {
                     match session.window(window, Some(self.settings.rows_at_once)).await {
-                        Ok(Read::Whole(read, securities)) => run.ahead_read(read.rows, securities),
+                        Ok(Read::Whole(read, securities)) => {
+                            run.ahead_unread(read.unread);
+                            run.ahead_read(read.rows, securities);
+                        }
                         Ok(_) => run.ahead_failed(self.clock.now()),
                         Err(Stop::Failed(failure)) => {
                             tracing::debug!(why = failure.what, "no dates after today");
@@ -335,7 +376,8 @@ impl Inner {
     ) -> Result<(), Stop> {
         let (window, rows) = (read.window, read.rows.len() as u64);
         let item_id = run.record().id.clone();
-        let (dates, ids) = run.known_query(window, &read.rows);
+        let (dates, mut ids) = run.known_query(window, &read.rows);
+        ids.extend(read.unread.ids.iter().cloned());
         let known = self.store.known(&item_id, dates, &ids).await?;
         match total {
             None => run.window_read(read, securities, &known),

@@ -1,15 +1,15 @@
 //! Connecting and disconnecting: links, joins, exchanges, and who leaves.
 
-use super::{Holder, Items, ItemsError, token};
+use super::{Holder, Items, ItemsError, ItemsErrorKind, token};
 use crate::{
     connection::Connection,
     store::{
-        AccessDigest, Act, ChangeTo, Changed, ConnectionChange, Leave, Linked, NewHolder, NewLink,
-        NewPublicToken, Notice, StoreErrorKind, Trail, Unlinked, Whose,
+        AccessDigest, Act, ChangeTo, Changed, ConnectionChange, KeptTokens, Leave, Linked,
+        NewHolder, NewLink, NewPublicToken, Notice, StoreErrorKind, Trail, Unlinked, Whose,
     },
     tickets,
 };
-use px_client::oauth::TokenSet;
+use px_client::oauth::{TokenDefect, TokenSet};
 use px_types::{
     AccountId, ApplicationId, InstitutionId, ItemAccessToken, ItemId, PublicToken, UserId,
     model::{activity::ActivityType, application_details::Application},
@@ -88,7 +88,9 @@ impl Items {
     /// ends.
     ///
     /// # Errors
-    /// When the address for webhooks is not accepted, or the store fails.
+    /// When the address for webhooks is not accepted, or the store fails; and if the tokens name
+    /// another user, or are no bearer tokens: they are kept apart then, sealed
+    /// ([`KeptTokens`]).
     pub async fn link(
         &self,
         institution: &InstitutionId,
@@ -372,6 +374,9 @@ impl Items {
         let item_id = token::id(&*self.random).ok_or_else(ItemsError::no_id)?;
         let key = (institution.clone(), user.clone());
         let (tokens, now) = (authorization.tokens, self.clock.now());
+        if let Some(defect) = tokens.defect(Some(user)) {
+            return Err(self.keep_apart(key, tokens, defect).await?);
+        }
         let mut new = NewLink::new(key, item_id, tokens, holder, access, now);
         new.covers = authorization.accounts;
         new.trail = match new.application() {
@@ -379,6 +384,22 @@ impl Items {
             None => Trail::of(self.act(institution.as_str())?),
         };
         Ok(new)
+    }
+
+    /// Stores tokens that must not be used, and says why nothing is linked.
+    async fn keep_apart(
+        &self,
+        (institution, user): (InstitutionId, UserId),
+        tokens: TokenSet,
+        defect: TokenDefect,
+    ) -> Result<ItemsError, ItemsError> {
+        let mut kept = KeptTokens::new(institution.clone(), tokens, self.clock.now());
+        (kept.user_id, kept.defect) = (Some(user), Some(defect));
+        let unwritten = |_| ItemsError::new(ItemsErrorKind::Internal, "tokens are no JSON");
+        self.store.put_ticket(&kept.apart().map_err(unwritten)?).await?;
+        tracing::error!(%institution, "{defect}: they are kept apart, sealed; nothing is linked");
+        crate::metrics::tokens_apart(&institution);
+        Ok(ItemsError::new(ItemsErrorKind::InvalidField, format!("{defect}; nothing was linked")))
     }
 
     async fn store_link(&self, mut new: NewLink) -> Result<Linked, ItemsError> {

@@ -6,7 +6,10 @@ mod remap;
 
 pub use remap::{RemapError, Remapped, accept, remap};
 
-use super::{Digest, another_id};
+use super::{
+    Digest, another_id,
+    unread::{UnreadUser, keep_within},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_types::{
     AccountId, IdentityId, Unit,
@@ -168,6 +171,8 @@ impl Resemblance {
 ///   its ids. It waits for [`remap`](super::remap) or [`accept`](super::accept), or until the
 ///   other one is listed beside it. The account that it looks like is not closed meanwhile.
 ///   One that is alike by name only does not keep the other from being closed.
+/// - An account that was set aside is listed: it keeps what it has. If the id of one could not be
+///   read, nothing is missing.
 #[must_use]
 pub fn merge_accounts(
     known: &[KnownAccount],
@@ -186,15 +191,22 @@ pub fn merge_accounts_on_hold(
     answer: UserAccountInfoResponse,
     absences: &Absences,
 ) -> MergedAccounts {
-    let mut merge = Merge::new(known, on_hold, &answer.accounts);
+    let unread = UnreadUser::of(&answer.faults);
+    let mut merge = Merge::new(known, on_hold, &answer.accounts, &unread);
     let mut ids = HashSet::with_capacity(answer.accounts.len());
     for account in answer.accounts {
         if ids.insert(account.id.clone()) {
             merge.take(account);
         }
     }
-    let missing = known.iter().filter(|known| !ids.contains(&known.partner_id)).collect();
-    merge.judge_missing(missing, ids.is_empty(), absences);
+    let absent = known.iter().filter(|known| !ids.contains(&known.partner_id));
+    let (unread_ones, missing) =
+        absent.partition::<Vec<_>, _>(|known| unread.accounts.contains(&known.partner_id));
+    merge.keep_unread(&unread_ones);
+    if !unread.any_account {
+        let none_listed = ids.is_empty() && unread_ones.is_empty();
+        merge.judge_missing(missing, none_listed, absences);
+    }
     MergedAccounts {
         writes: merge.writes,
         user_identity_id: answer.user_identity_id,
@@ -267,11 +279,18 @@ struct Merge<'a> {
     claimed: HashSet<Likeness>,
     writes: Vec<AccountWrite>,
     on_hold: Vec<Resemblance>,
+    unread: &'a UnreadUser,
 }
 
 impl<'a> Merge<'a> {
-    fn new(known: &'a [KnownAccount], on_hold: &'a [Resemblance], answer: &[Account]) -> Self {
-        let listed: HashSet<_> = answer.iter().map(|account| &account.id).collect();
+    fn new(
+        known: &'a [KnownAccount],
+        on_hold: &'a [Resemblance],
+        answer: &[Account],
+        unread: &'a UnreadUser,
+    ) -> Self {
+        let read = answer.iter().map(|account| &account.id);
+        let listed: HashSet<_> = read.chain(&unread.accounts).collect();
         let (present, lost): (Vec<_>, Vec<_>) =
             known.iter().partition(|known| listed.contains(&known.partner_id));
         let lost = lost.into_iter();
@@ -286,6 +305,7 @@ impl<'a> Merge<'a> {
             claimed: HashSet::new(),
             writes: Vec::new(),
             on_hold: Vec::new(),
+            unread,
         }
     }
 
@@ -299,6 +319,9 @@ impl<'a> Merge<'a> {
             Some(known) => known.account.id.clone(),
             None => self.new_id(&partner_id),
         };
+        if let Some(known) = before {
+            keep_within(&mut account, &known.account, &partner_id, self.unread);
+        }
         let standing = match self.resembled(&account.id, &likeness).filter(|_| settled.is_none()) {
             Some(resemblance) => {
                 self.on_hold.push(resemblance);
@@ -324,6 +347,15 @@ impl<'a> Merge<'a> {
         let like = self.missing.get(likeness)?;
         let by_name = matches!(likeness.by, By::NameAndOwners(..));
         Some(Resemblance::new(id.clone(), like.clone(), by_name))
+    }
+
+    /// Keeps accounts that were set aside as they are. The partner lists them.
+    fn keep_unread(&mut self, unread: &[&KnownAccount]) {
+        for known in unread.iter().filter(|known| known.standing == AccountStanding::Missing) {
+            let mut after = (*known).clone();
+            after.standing = AccountStanding::Listed;
+            self.writes.push(AccountWrite::new(after, false));
+        }
     }
 
     /// Judges those that the answer has not.
@@ -424,6 +456,11 @@ impl AccountIds {
             ids.own.insert(known.partner_id.clone(), known.account.id.clone());
         }
         ids
+    }
+
+    /// Returns the Item's own id of an account of the partner's.
+    pub(crate) fn own(&self, partner_id: &AccountId) -> Option<&AccountId> {
+        self.own.get(partner_id)
     }
 
     /// Puts the Item's own account ids into rows as the partner gave them.

@@ -9,8 +9,9 @@ mod renumber;
 mod shift;
 mod twin;
 
-use super::{DATE_SLACK_DAYS, Digest, another_id};
+use super::{DATE_SLACK_DAYS, Digest, UnreadRows, another_id};
 use crate::{
+    faults::FaultTally,
     life::{Walk, WalkNotes},
     plan,
 };
@@ -144,6 +145,13 @@ pub struct ReadWindow {
     pub carried: usize,
     /// The date of the oldest pending row, wherever it lies.
     pub oldest_pending: Option<Date>,
+    /// The rows that were set aside. A stored row that may be one of them is not judged.
+    pub unread: UnreadRows,
+    /// Number of rows that the partner sent, with those that are not among `rows`: set aside, or the
+    /// same as another one.
+    pub rows_sent: u64,
+    /// The faults of its pages.
+    pub faults: FaultTally,
 }
 
 /// Who decides on rows that are withheld.
@@ -185,6 +193,7 @@ impl ReadWindow {
     #[must_use]
     pub fn new(window: Window, rows: Vec<Transaction>, began_at: DateTime<Utc>) -> Self {
         Self {
+            rows_sent: rows.len() as u64,
             window,
             rows,
             began_at,
@@ -197,6 +206,8 @@ impl ReadWindow {
             withholding: None,
             carried: 0,
             oldest_pending: None,
+            unread: UnreadRows::default(),
+            faults: FaultTally::default(),
         }
     }
 
@@ -226,6 +237,13 @@ impl ReadWindow {
     #[must_use]
     pub fn lacking(mut self, lacks_rows: bool) -> Self {
         self.lacks_rows = lacks_rows;
+        self
+    }
+
+    /// Sets the rows that were set aside, by the Item's own ids of accounts.
+    #[must_use]
+    pub fn unread(mut self, unread: UnreadRows) -> Self {
+        self.unread = unread;
         self
     }
 
@@ -328,6 +346,8 @@ pub struct MergedTransactions {
     pub withheld_rows: Vec<Transaction>,
     /// Whether rows are lacking by the partner's own `total`.
     pub lacks_rows: bool,
+    /// The rows that were set aside.
+    pub unread: UnreadRows,
     /// Whether stored rows were read.
     pub recognized: bool,
 }
@@ -350,7 +370,8 @@ pub struct Withheld {
 /// `known` has what lies inside [`reach`](ReadWindow::reach), and what has an id of the response, as
 /// the partner's or as the Item's own, tombstones among them. `silent` are accounts whose rows
 /// are not judged; see [`AccountIds`](super::AccountIds), which has also put the Item's own
-/// account ids into what was read.
+/// account ids into what was read. A stored row that may be among those that were
+/// [set aside](ReadWindow::unread) is not judged either: it is not gone, and no other row is it.
 ///
 /// The rules, in the order in which they are applied:
 ///
@@ -387,6 +408,9 @@ pub fn merge_transactions(
         twin::follow(&stock, &rows, &mut fates, withholding.is_some());
     }
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
+    if rule != RowRule::AsGiven {
+        twin::withhold_unread(&stock, &rows, &mut fates);
+    }
     let withheld = withholding.and_then(|withholding| {
         twin::withhold(&stock, &rows, &mut fates, (withholding, oldest_pending))
     });
@@ -398,10 +422,14 @@ pub fn merge_transactions(
         withheld,
         moved: moved.map(|known| (known.id.clone(), known.partner_id.clone())).collect(),
         lacks_rows: stock.lacks_rows,
-        recognized: fates.iter().any(|fate| fate.known().is_some()),
+        unread: stock.unread.clone(),
+        recognized: fates.iter().any(|fate| fate.known().is_some()) || stock.has_unread(),
         ..MergedTransactions::default()
     };
     stock.judge_unread(&fates, &mut merged);
+    // A row that was set aside was there, whatever is in it.
+    merged.read.extend(stock.set_aside().map(|known| (known.id.clone(), known.date())));
+    let mut given = HashSet::new();
     for (row, fate) in rows.into_iter().zip(fates) {
         if fate.collides() {
             merged.collisions += 1;
@@ -411,7 +439,7 @@ pub fn merge_transactions(
             continue;
         }
         let date = row.row.date();
-        let write = stock.write(row, fate);
+        let write = stock.write(row, fate, &mut given);
         let id = match (&write, fate.known()) {
             (Some(write), _) => Some(write.known.id.clone()),
             (None, place) => place.map(|place| stock.known[place].id.clone()),
@@ -429,11 +457,12 @@ struct ReadRow {
 }
 
 impl ReadRow {
-    /// The rows of an answer. A window that was read whole has no id twice; if one has, the
-    /// first row of an id is taken.
+    /// The rows of an answer. A window that was read whole has no id twice in an account; if one has,
+    /// the first row is taken.
     fn of_answer(rows: Vec<Transaction>) -> Vec<Self> {
         let mut ids = HashSet::with_capacity(rows.len());
-        let first = rows.into_iter().filter(|row| ids.insert(row.id.clone()));
+        let first =
+            rows.into_iter().filter(|row| ids.insert((row.id.clone(), row.account_id.clone())));
         first.map(|mut row| Self { digest: content_digest(&mut row), row }).collect()
     }
 }
@@ -451,6 +480,8 @@ enum Fate {
     New { collides: bool },
     /// It may be a stored one under another id; it is not taken.
     Withheld,
+    /// It may be a stored one that was set aside; it is not taken before all rows can be read.
+    Unjudged,
     /// What is stored is younger.
     Stale,
     /// It waits for a decision.
@@ -461,7 +492,7 @@ impl Fate {
     fn known(self) -> Option<usize> {
         match self {
             Self::Same(known) | Self::Changed(known) | Self::Moved { to: known, .. } => Some(known),
-            Self::New { .. } | Self::Withheld | Self::Stale | Self::Held => None,
+            Self::New { .. } | Self::Withheld | Self::Unjudged | Self::Stale | Self::Held => None,
         }
     }
 
@@ -492,6 +523,8 @@ struct Stock<'a> {
     carried: usize,
     /// Stored rows on hold, by the Item's own ids: that they were not read says nothing.
     held: HashSet<TransactionId>,
+    /// Rows that were set aside: a stored row that may be one of them is not judged.
+    unread: UnreadRows,
 }
 
 impl<'a> Stock<'a> {
@@ -519,6 +552,7 @@ impl<'a> Stock<'a> {
             held: HashSet::new(),
             walk: read.walk.clone(),
             lacks_rows: read.lacks_rows,
+            unread: read.unread.clone(),
             filed_by_posting: HashSet::new(),
             silent,
         };
@@ -597,6 +631,40 @@ impl<'a> Stock<'a> {
             && !known.is_younger_than(self.began_at)
             && !self.silent.contains(&known.account_id)
             && !self.held.contains(&known.id)
+            && !self.may_be_unread(known)
+    }
+
+    /// Whether a stored row may be one that was set aside, in this window or in a newer one of the
+    /// same walk.
+    fn may_be_unread(&self, known: &KnownTransaction) -> bool {
+        let unread = &self.unread;
+        let before = self.walk.as_ref().and_then(|(_, notes)| {
+            let of_account = notes.unread_from.get(&known.account_id);
+            of_account.into_iter().chain(&notes.any_unread_from).min()
+        });
+        unread.any
+            || unread.accounts.contains(&known.account_id)
+            || unread.ids.contains(&known.partner_id)
+            || before.is_some_and(|from| known.dates().1.plus_days(DATE_SLACK_DAYS) >= *from)
+    }
+
+    /// Whether there are rows that were set aside and of which the id could not be read.
+    fn lacks_ids(&self) -> bool {
+        let notes = self.walk.as_ref().map(|(_, notes)| notes);
+        let before = notes
+            .is_some_and(|notes| notes.any_unread_from.is_some() || !notes.unread_from.is_empty());
+        self.unread.any || !self.unread.accounts.is_empty() || before
+    }
+
+    /// Whether a row that was set aside has the id of a stored one.
+    fn has_unread(&self) -> bool {
+        self.unread.ids.iter().any(|id| self.by_partner_id.contains_key(id))
+    }
+
+    /// The stored rows that were set aside by their id.
+    fn set_aside(&self) -> impl Iterator<Item = &KnownTransaction> {
+        let unread = |known: &&KnownTransaction| self.unread.ids.contains(&known.partner_id);
+        self.known.iter().filter(|known| known.removed_at.is_none()).filter(unread)
     }
 
     /// Whether a stored row is gone if it was not read.
@@ -699,10 +767,15 @@ impl<'a> Stock<'a> {
     }
 
     /// What is to be stored of a row.
-    fn write(&self, read: ReadRow, fate: Fate) -> Option<TransactionWrite> {
+    fn write(
+        &self,
+        read: ReadRow,
+        fate: Fate,
+        given: &mut HashSet<TransactionId>,
+    ) -> Option<TransactionWrite> {
         let ReadRow { row, digest } = read;
         let (id, change) = match fate {
-            Fate::Same(_) | Fate::Withheld | Fate::Stale | Fate::Held => return None,
+            Fate::Same(_) | Fate::Withheld | Fate::Unjudged | Fate::Stale | Fate::Held => return None,
             Fate::Changed(place) if self.known[place].removed_at.is_some() => {
                 (self.known[place].id.clone(), Change::Added)
             }
@@ -712,14 +785,21 @@ impl<'a> Stock<'a> {
             Fate::Changed(place) | Fate::Moved { to: place, .. } => {
                 (self.known[place].id.clone(), Change::Modified)
             }
-            Fate::New { .. } => (self.new_id(&row.id, digest), Change::Added),
+            Fate::New { .. } => (self.new_id(&row, digest, given), Change::Added),
         };
         Some(TransactionWrite::with_digest(id, row, digest, change, self.began_at))
     }
 
-    /// An id for a row that is new: the partner's, unless the Item has given that one away.
-    fn new_id(&self, partner_id: &TransactionId, digest: Digest) -> TransactionId {
-        if !self.own_ids.contains_key(partner_id) {
+    /// An id for a row that is new: the partner's, unless the Item has given that one away, to
+    /// another row of the same response perhaps.
+    fn new_id(
+        &self,
+        row: &Transaction,
+        digest: Digest,
+        given: &mut HashSet<TransactionId>,
+    ) -> TransactionId {
+        let partner_id = &row.id;
+        if !self.own_ids.contains_key(partner_id) && given.insert(partner_id.clone()) {
             return partner_id.clone();
         }
         let instant = self.began_at.timestamp_micros().to_be_bytes();

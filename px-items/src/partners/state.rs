@@ -21,7 +21,12 @@ pub struct PartnerState {
     lengths: PartnerLengths,
     /// When a window was refused for its length first.
     refused_at: Option<DateTime<Utc>>,
+    /// When the tokens of one of its Items were refreshed, to the hour.
+    refreshed_at: Option<DateTime<Utc>>,
 }
+
+/// Least time between two recorded refreshes of a partner's Items.
+const REFRESH_RECORD_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
 impl PartnerState {
     /// Returns the lengths of windows that it answers. A refusal counts for a week.
@@ -31,6 +36,17 @@ impl PartnerState {
             Some(at) if now - at >= REFUSAL_RETENTION => PartnerLengths::default(),
             _ => self.lengths,
         }
+    }
+
+    /// Returns when the tokens of one of its Items were last refreshed, to the hour.
+    #[must_use]
+    pub fn refreshed_at(&self) -> Option<DateTime<Utc>> {
+        self.refreshed_at
+    }
+
+    /// Returns whether a refresh that succeeded now is worth recording.
+    pub(crate) fn records_refresh(&self, now: DateTime<Utc>) -> bool {
+        self.refreshed_at.is_none_or(|at| now - at >= REFRESH_RECORD_INTERVAL)
     }
 
     /// Changes the state. Returns whether the process may probe the partner, if it asked for that.
@@ -52,6 +68,10 @@ impl PartnerState {
             }
             PartnerEvent::Learned(lengths) => {
                 self.learn(lengths, update.now);
+                false
+            }
+            PartnerEvent::Refreshed => {
+                self.refreshed_at = self.refreshed_at.max(Some(update.now));
                 false
             }
         };
@@ -91,6 +111,8 @@ pub enum PartnerEvent {
     ProbeLost,
     /// Lengths of windows that it answered or refused.
     Learned(PartnerLengths),
+    /// It refreshed the tokens of an Item.
+    Refreshed,
 }
 
 /// A change to what is known of a partner.

@@ -1,7 +1,9 @@
 //! One-time tokens that open a page or are exchanged: what is kept of them.
 
-use chrono::{DateTime, Utc};
-use px_types::{ApplicationId, ItemId, PublicToken};
+use chrono::{DateTime, TimeDelta, Utc};
+use px_client::oauth::{TokenDefect, TokenSet};
+use px_core::Digest;
+use px_types::{ApplicationId, InstitutionId, ItemId, PublicToken, UserId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -25,6 +27,8 @@ pub enum TicketKind {
     Public,
     /// A user's way through Plaid's page.
     Session,
+    /// A partner's tokens that no Item uses: see [`KeptTokens`].
+    Tokens,
 }
 
 impl TicketKind {
@@ -35,6 +39,7 @@ impl TicketKind {
             Self::Link => "link",
             Self::Public => "public",
             Self::Session => "session",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -72,6 +77,53 @@ impl fmt::Debug for Ticket {
             .field("kind", &self.kind)
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
+    }
+}
+
+/// A partner's tokens that no Item uses, sealed as tickets are.
+///
+/// Either a link that needs them has not ended yet, or they must not be used: see
+/// [`defect`](Self::defect). Such tokens are kept for [`KEPT_TOKENS_RETENTION`], under the digest of
+/// their access token, and nothing reads with them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct KeptTokens {
+    /// The partner.
+    pub institution_id: InstitutionId,
+    /// The Item that they were requested for, if it was one.
+    #[serde(default)]
+    pub item_id: Option<ItemId>,
+    /// The user that they were requested for, if that was known.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+    /// The time at which they were stored.
+    pub kept_at: DateTime<Utc>,
+    /// Why they must not be used, if they must not.
+    #[serde(default)]
+    pub defect: Option<TokenDefect>,
+    /// The tokens.
+    pub tokens: TokenSet,
+}
+
+/// Retention of tokens that must not be used.
+pub const KEPT_TOKENS_RETENTION: TimeDelta = TimeDelta::days(92);
+
+impl KeptTokens {
+    /// Tokens of a partner that are stored now.
+    #[must_use]
+    pub fn new(institution_id: InstitutionId, tokens: TokenSet, kept_at: DateTime<Utc>) -> Self {
+        Self { institution_id, item_id: None, user_id: None, kept_at, defect: None, tokens }
+    }
+
+    /// Returns the ticket under which tokens are stored that must not be used.
+    ///
+    /// # Errors
+    /// If they cannot be written as JSON.
+    pub(crate) fn apart(self) -> serde_json::Result<Ticket> {
+        let digest = TicketDigest(*Digest::of(self.tokens.access_token.expose()).as_bytes());
+        let payload = Zeroizing::new(serde_json::to_vec(&self)?);
+        let expires_at = self.kept_at + KEPT_TOKENS_RETENTION;
+        Ok(Ticket::new(digest, TicketKind::Tokens, payload, expires_at))
     }
 }
 

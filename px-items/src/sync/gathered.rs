@@ -34,6 +34,8 @@ pub struct Counts {
     pub ambiguous: u64,
     /// Ids that came back as another transaction.
     pub collisions: u64,
+    /// Faults of the responses: what was repaired, ignored or set aside.
+    pub faults: u64,
 }
 
 impl Counts {

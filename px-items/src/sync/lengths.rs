@@ -52,19 +52,23 @@ pub struct Lengths {
     partner: PartnerLengths,
     /// So many days have as many transactions as are read at once.
     dense: Option<u64>,
+    /// The days of the shortest window that the partner failed at, until a shorter one shows that it
+    /// was too heavy.
+    heavy: Option<u64>,
 }
 
 impl Lengths {
     /// Windows of so many days, or what the partner is known to answer.
     #[must_use]
     pub fn new(planned: u64, partner: PartnerLengths) -> Self {
-        Self { planned: planned.max(1), partner, dense: None }
+        Self { planned: planned.max(1), partner, dense: None, heavy: None }
     }
 
     /// The days of the longest window to ask for.
     #[must_use]
     pub fn longest(&self) -> u64 {
         let longest = self.planned.min(self.partner.longest().unwrap_or(u64::MAX));
+        let longest = longest.min(self.heavy.map_or(u64::MAX, |heavy| heavy / HEAVY_PARTS));
         longest.min(self.dense.unwrap_or(u64::MAX)).max(1)
     }
 
@@ -83,6 +87,10 @@ impl Lengths {
     /// A window was answered, with so many transactions.
     pub(super) fn accepted(&mut self, window: Window, rows: u64) {
         let days = window.days();
+        if let Some(heavy) = self.heavy.take() {
+            // A shorter one is served, so it was the weight: other Items need not find out.
+            self.refused(heavy);
+        }
         self.partner.accepted = self.partner.accepted.max(days);
         // Where there is little, the next window may be longer again.
         if let Some(dense) = self.dense
@@ -121,16 +129,32 @@ impl Lengths {
 
     /// The partner refused a window for its length. `false`: it was one day long.
     pub(super) fn too_long(&mut self, window: Window) -> bool {
-        let days = window.days();
+        self.refused(window.days());
+        window.days() > 1
+    }
+
+    /// The partner failed at a window, though it is not down: the next one is a quarter as long.
+    pub(super) fn too_heavy(&mut self, window: Window) {
+        self.heavy = Some(window.days());
+    }
+
+    /// Whether windows are shortened because longer ones failed.
+    pub(super) fn is_shortening(&self) -> bool {
+        self.heavy.is_some()
+    }
+
+    fn refused(&mut self, days: u64) {
         let partner = &mut self.partner;
         partner.refused = Some(partner.refused.map_or(days, |refused| refused.min(days)));
         if partner.accepted >= days {
             // What it answered before it refuses now.
             partner.accepted = 0;
         }
-        days > 1
     }
 }
+
+/// Into so many parts a window is cut that may be too heavy: few steps lead down to a day.
+const HEAVY_PARTS: u64 = 4;
 
 /// A window with fewer transactions than this did not need to be as short as it was.
 const SPARSE: u64 = 1000;

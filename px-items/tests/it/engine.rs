@@ -2,6 +2,7 @@
 
 pub(crate) mod bank;
 pub(crate) mod clock;
+mod damage;
 mod faults;
 mod initial;
 mod partner;

@@ -61,6 +61,13 @@ message! {
             /// The number of faults.
             count: u64,
         }
+        optional {
+            /// The rule that is broken, `PX-AGG-014`.
+            rule: String,
+            /// One of the faults in words, without a value: `accounts[2].student.loan_status.type is
+            /// null; expected a string; the object was ignored`.
+            text: String,
+        }
     }
 }
 
@@ -90,6 +97,9 @@ open_enum! {
         /// Elements of the partner's responses were repaired or set aside; `count` and `paths` say
         /// how many and where.
         FaultyElements = "faulty_elements",
+        /// The partner gave tokens of another user, or no bearer tokens, when tokens were refreshed.
+        /// They are kept apart and not used; `count` is the number of attempts.
+        TokensApart = "tokens_apart",
         /// Known transactions came under other ids; `count` is the number of rows on hold.
         TransactionIdsChanged = "transaction_ids_changed",
         /// Accounts are on hold because they resemble accounts that are no longer listed; `count`
@@ -114,9 +124,11 @@ impl HealthIssueKind {
             }
             Self::CannotFinish => HealthState::Stalled,
             Self::LoginRequired => HealthState::LoginRequired,
-            Self::UpdateFailed | Self::RowsLacking | Self::FaultyElements | Self::_Unknown(_) => {
-                HealthState::Degraded
-            }
+            Self::UpdateFailed
+            | Self::RowsLacking
+            | Self::FaultyElements
+            | Self::TokensApart
+            | Self::_Unknown(_) => HealthState::Degraded,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
         codec::{Empty, json_replies},
         parameters::{Pairs, PairsOut, ParameterError, Parameters},
     },
-    fault::{Fault, Faults},
+    fault::{ElementKind, Fault, Faults},
     message::message,
     model::{security::Security, transaction::Transaction},
     primitive::{date::Date, id::UserId},
@@ -161,6 +161,21 @@ message! {
 }
 
 impl TransactionsResponse {
+    /// Returns how many rows the page has as the partner sent it: those that were set aside, and
+    /// those of which another one is the same row, among them.
+    #[must_use]
+    pub fn rows_sent(&self) -> u64 {
+        let set_aside = self.faults.set_aside(ElementKind::Transaction);
+        self.transactions.len() as u64 + set_aside + self.rows_repeated()
+    }
+
+    /// Returns how many rows were left out because another one is the same row. See
+    /// [`Fault::of_repeated_id`].
+    #[must_use]
+    pub fn rows_repeated(&self) -> u64 {
+        self.faults.iter().filter(|fault| fault.is_repeated_row()).count() as u64
+    }
+
     /// Returns what a [tolerant](crate::tolerant) reader repaired, ignored or set aside.
     ///
     /// Empty for a response that was built, or that conforms.

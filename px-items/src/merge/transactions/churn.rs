@@ -172,7 +172,7 @@ fn tally<'a>(
             Fate::New { collides: false } if read.row.settled_at.is_some() => {
                 unknown.entry(read.digest).or_default().push_back(index);
             }
-            Fate::New { .. } | Fate::Withheld | Fate::Held => {}
+            Fate::New { .. } | Fate::Withheld | Fate::Unjudged | Fate::Held => {}
             Fate::Same(_) | Fate::Changed(_) | Fate::Moved { .. } | Fate::Stale => {
                 tallies.entry(&read.row.account_id).or_default().kept += 1;
             }

@@ -27,6 +27,7 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
             | Fate::Same(_)
             | Fate::Moved { .. }
             | Fate::Withheld
+            | Fate::Unjudged
             | Fate::Stale
             | Fate::Held => {
                 continue;
@@ -59,6 +60,7 @@ fn displaced(stock: &Stock<'_>, rows: &[ReadRow], fates: &[Fate]) -> HashSet<usi
             | Fate::Same(_)
             | Fate::Moved { .. }
             | Fate::Withheld
+            | Fate::Unjudged
             | Fate::Stale
             | Fate::Held => {}
         }

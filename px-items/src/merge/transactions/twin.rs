@@ -102,6 +102,31 @@ pub(super) fn withhold(
     withheld
 }
 
+/// Withholds rows of unknown ids with the contents of a stored row that may have been set aside.
+///
+/// It most likely is that row under another id. Nothing is judged before all rows can be read.
+pub(super) fn withhold_unread(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
+    if !stock.lacks_ids() {
+        return;
+    }
+    let read = stock.were_read(fates);
+    let mut stored = HashMap::<_, usize>::new();
+    for (place, known) in stock.known.iter().enumerate() {
+        if !read[place] && known.removed_at.is_none() && stock.may_be_unread(known) {
+            *stored.entry(known.digest).or_default() += 1;
+        }
+    }
+    for (row, fate) in rows.iter().zip(fates) {
+        if *fate == (Fate::New { collides: false })
+            && let Some(left) = stored.get_mut(&row.digest)
+            && *left > 0
+        {
+            *left -= 1;
+            *fate = Fate::Unjudged;
+        }
+    }
+}
+
 /// Returns the dates that must be read to know whether a posted row is a pending one.
 fn pending_dates(row: &Transaction, oldest_pending: Option<Date>) -> Option<(Date, Date)> {
     let (settled, made) = (row.settled_at?.date(), row.transacted_at.date());

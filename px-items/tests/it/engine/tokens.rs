@@ -577,3 +577,120 @@ async fn after_a_restore_access_tokens_come_first_and_refreshes_slowly() {
         }
     }
 }
+
+/// A response of the token endpoint with tokens of its own.
+fn pair_of(access: &str, more: &serde_json::Value) -> super::bank::Reply {
+    let mut body = serde_json::json!({
+        "access_token": access, "refresh_token": format!("refresh-of-{access}"),
+        "token_type": "Bearer", "expires_in": 900,
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    ok(&body)
+}
+
+/// Tokens of another user, or of another type, are stored and read nothing.
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_is_not_the_users_is_kept_apart_and_reads_nothing() {
+    use px_items::{
+        health::{self, HealthIssueKind},
+        store::{KeptTokens, TicketDigest, TicketKind},
+    };
+    for (more, defect) in [
+        (serde_json::json!({ "user_id": "u-2" }), "another_user"),
+        (serde_json::json!({ "token_type": "mac", "user_id": "u-1" }), "not_bearer"),
+    ] {
+        let (world, item) = idle().await;
+        world.pass(TimeDelta::minutes(20)).await;
+        let before = world.store.inner.tokens(&item).await.unwrap();
+        world.bank.script(move |call, _| (call.what == "token").then(|| pair_of("strange", &more)));
+        // The store is away for a moment, and nothing is lost by that.
+        let mut times = 0;
+        world.store.fails(move |what| {
+            times += usize::from(what == "put_ticket");
+            (what == "put_ticket" && times < 3).then_some(StoreErrorKind::Unavailable)
+        });
+        let report = world.engine.update(&item).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Failed);
+        let note = report.failure.unwrap();
+        assert!(note.what.contains("kept apart") && note.kind == FailureKind::Tokens, "{note:?}");
+        assert_eq!(world.store.inner.tokens(&item).await.unwrap(), before);
+        let calls = world.bank.data().calls.clone();
+        assert!(calls.iter().all(|call| call.token != "strange"), "{calls:?}");
+
+        let digest = TicketDigest(*px_core::Digest::of("strange").as_bytes());
+        let later = world.now() + TimeDelta::days(80);
+        let ticket = world.store.inner.ticket(&digest, TicketKind::Tokens, later).await.unwrap();
+        let kept: KeptTokens = serde_json::from_slice(&ticket.unwrap().payload).unwrap();
+        assert_eq!(kept.tokens.refresh_token.unwrap().expose(), "refresh-of-strange");
+        assert_eq!((kept.item_id.as_ref(), kept.user_id.unwrap().as_str()), (Some(&item), "u-1"));
+        assert_eq!(serde_json::to_value(kept.defect).unwrap(), defect);
+        let health = health::of(&world.record(&item).await);
+        assert_eq!(health.issue(&HealthIssueKind::TokensApart).unwrap().count, Some(1));
+
+        // Once the partner gives the user's own tokens, nothing of it is left.
+        world.bank.behaves();
+        let due = world.record(&item).await.due_at.unwrap();
+        world.pass(due - world.now()).await;
+        assert_eq!(world.engine.work_off().await, 1);
+        let record = world.record(&item).await;
+        assert!(health::of(&record).issues.is_empty(), "{:?}", health::of(&record));
+        assert_eq!(record.life.refused_refresh, None);
+    }
+}
+
+/// A refresh that is refused for another reason than the grant asks nobody to sign in, unless other
+/// Items of the partner are refreshed well for a day.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_only_one_item_is_refused_asks_the_user_after_a_day() {
+    for (status, id) in [(400, "invalid_request"), (401, "invalid_client"), (403, "forbidden")] {
+        for others_do in [true, false] {
+            let (world, item) = idle().await;
+            world.bank.script(move |call, data| match (call.what, &*call.token) {
+                ("token", "refresh-0") => Some(refusal(status, id)),
+                ("token", _) => {
+                    let (access, refresh) = data.next_pair();
+                    Some(ok(&serde_json::json!({
+                        "access_token": access, "refresh_token": refresh,
+                        "token_type": "Bearer", "expires_in": 900,
+                    })))
+                }
+                _ => None,
+            });
+            let mut other = None;
+            if others_do {
+                world.bank.data().next_pair();
+                let tokens = world.bank.tokens(true);
+                let products = [Product::Identity];
+                other = Some(world.link_as(("bank", "u-2"), "app-1", &products, tokens).await);
+                world.engine.work_off().await;
+            }
+            let begun = world.now();
+            let mut asked_after = None;
+            for _ in 0..60 {
+                world.pass(TimeDelta::hours(1)).await;
+                world.notify(NotifyAsk::Update { since: None }).await;
+                if let Some(other) = &other {
+                    world.engine.update(other).await.unwrap();
+                    assert_eq!(world.record(other).await.state, State::Idle);
+                }
+                world.engine.work_off().await;
+                let record = world.record(&item).await;
+                if record.state.login_required() {
+                    asked_after = Some(world.now() - begun);
+                    break;
+                }
+            }
+            let calls = world.bank.data().calls.clone();
+            let tries = calls.iter().filter(|call| call.token == "refresh-0").count();
+            assert!(tries <= 2 * 60, "{tries} tries");
+            match asked_after {
+                Some(after) => {
+                    assert!(others_do, "{status}: nobody is asked while nobody is refreshed");
+                    assert!(after >= TimeDelta::hours(24) && after <= TimeDelta::hours(30));
+                    assert!(world.told().await.contains(&"app-1 ERROR".to_owned()));
+                }
+                None => assert!(!others_do, "{status}: the user was never asked"),
+            }
+        }
+    }
+}
