@@ -18,7 +18,7 @@ Usage: cargo test -p px-items --all-features --test sim -- [OPTIONS]
   --habit HABIT    every bank has this habit, as well as others; see tests/sim/bank/habit.rs
   --crowd          every seed has a crowded bank
   --sabotage WHAT  break something on purpose, and expect that a seed finds it:
-                   merge, fencing, outbox, revocation
+                   merge, fencing, outbox, revocation, set-aside
   --help           print this
 
 Exit codes:

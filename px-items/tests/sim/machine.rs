@@ -3,6 +3,7 @@
 
 use crate::{
     bank,
+    damage::Damage,
     dice::{Dice, SharedDice},
     life::Life,
     network::{Network, Rates},
@@ -30,6 +31,7 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Badness {
     pub(crate) network: Rates,
+    pub(crate) damage: Damage,
     pub(crate) store: StoreRates,
     /// How often of a thousand starts end by a kill.
     pub(crate) kills: u64,
@@ -220,6 +222,7 @@ impl Machine {
                 service: InProcessTransport::new(bank.service(self.world.seed)),
                 life: life.clone(),
                 rates: self.badness.network,
+                damage: self.badness.damage,
                 bad: self.world.bad.clone(),
                 dice: SharedDice::new(self.world.seed, &name),
                 clock: self.world.clock,

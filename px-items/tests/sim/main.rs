@@ -15,6 +15,7 @@ mod arguments;
 mod backend;
 mod bank;
 mod check;
+mod damage;
 mod dice;
 mod life;
 mod machine;

@@ -6,6 +6,7 @@
 
 use crate::{
     bank::Bank,
+    damage::Damage,
     dice::{Dice, SharedDice},
     life::Life,
     time::SimClock,
@@ -76,6 +77,7 @@ pub(crate) struct Network {
     pub(crate) service: InProcessTransport<PartnerService>,
     pub(crate) life: Arc<Life>,
     pub(crate) rates: Rates,
+    pub(crate) damage: Damage,
     /// Whether it is bad at all; all networks of a run share it.
     pub(crate) bad: Arc<AtomicBool>,
     pub(crate) dice: SharedDice,
@@ -277,7 +279,15 @@ impl Network {
             Some(family) => self.bank.grant_of_any(&family).await,
             None => None,
         };
-        let Some(grant) = refreshed else { return self.service.send(request, limits).await };
+        let Some(grant) = refreshed else {
+            let path = request.uri().path().to_owned();
+            let answer = self.service.send(request, limits).await?;
+            let is_damaged = self.bad.load(Ordering::Relaxed);
+            return Ok(match is_damaged {
+                true => self.damage.apply(&path, self.clock.now(), answer),
+                false => answer,
+            });
+        };
         let lived = self.bank.is_alive(&grant).await;
         let answer = self.service.send(request, limits).await;
         if lived && !self.bank.is_alive(&grant).await {

@@ -6,11 +6,13 @@ use crate::{
     backend::{Backend, StoreKind},
     bank::{Bank, NewBank},
     check,
+    damage::Damage,
     dice::{Dice, SharedDice},
     life::Life,
     machine::{Badness, Machine, StopSignal},
     network::Rates,
     receiver::Applications,
+    sabotage::Sabotage,
     store::StoreRates,
     time::SimClock,
     town::{self, Customer},
@@ -124,6 +126,7 @@ impl Run {
         let settings = settings(crowded, &mut dice);
         let mut badness = Badness {
             network: Rates::random(&mut dice),
+            damage: Damage::random(seed, arguments.sabotage == Some(Sabotage::SetAside)),
             store: StoreRates::random(&mut dice),
             kills: dice.below(1001),
             stalls: dice.below(800),
@@ -134,6 +137,7 @@ impl Run {
         if crowded {
             // A crowd is bad enough, and a worker that is killed in it worse.
             (badness.network, badness.store) = Default::default();
+            badness.damage = Damage::default();
             badness.kills = 1000;
         }
         trace.note("world", format_args!("seed {seed}: {badness:?}"));

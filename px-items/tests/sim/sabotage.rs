@@ -29,11 +29,14 @@ pub(crate) enum Sabotage {
     Outbox,
     /// A link does not take back the revocation of the token that it brings.
     Revocation,
+    /// Elements that cannot be read are taken for gone: see [`Damage`](crate::damage::Damage).
+    SetAside,
 }
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Merge, Self::Fencing, Self::Outbox, Self::Revocation];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Merge, Self::Fencing, Self::Outbox, Self::Revocation, Self::SetAside];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -41,6 +44,7 @@ impl Sabotage {
             Self::Fencing => "fencing",
             Self::Outbox => "outbox",
             Self::Revocation => "revocation",
+            Self::SetAside => "set-aside",
         }
     }
 }
