@@ -70,8 +70,7 @@ sim-replay seed *arguments:
 sabotage seeds="60" store="memory":
     #!/usr/bin/env bash
     set -euo pipefail
-    # Not `revocation`: it is found only with the habit `reuses-tokens`, which is not switched on yet.
-    for what in merge fencing outbox set-aside; do
+    for what in merge fencing outbox unreadable refresh edges filing clock revocation set-aside; do
         cargo test --release -p px-items --all-features --test sim -- --sabotage "$what" --seeds {{ seeds }} --store {{ store }} --twice 0
     done
 

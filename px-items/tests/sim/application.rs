@@ -12,6 +12,7 @@ use px_items::{
     connection::Connection,
     items::{ItemsError, ItemsErrorKind, LinkedApplication, TransactionsRequest},
     store::{Unlinked, Whose},
+    tickets::LINK_LIFE,
 };
 use px_types::{
     AccountId, ApplicationId, ItemAccessToken, ItemId, TransactionId, UserId,
@@ -167,6 +168,9 @@ impl User {
 
     /// The user authorizes at the bank and shares some or all accounts.
     pub(crate) async fn connect(&mut self) {
+        if self.dice.throw(|dice| dice.chance(200)) && !self.may_open_page().await {
+            return;
+        }
         let tokens = self.world.authorize(&self.bank, &self.user, &self.dice).await;
         self.wait(0, 20).await;
         let connection = self.connection();
@@ -175,6 +179,30 @@ impl User {
             false => self.world.items.link(&self.bank.id, &self.user, tokens, connection).await,
         };
         self.connected(result);
+    }
+
+    /// The application mints a link token, and the user opens the page with it, sometimes twice.
+    /// Returns whether the page opened: of two who take the token, one gets it.
+    async fn may_open_page(&self) -> bool {
+        let tickets = self.world.items.tickets();
+        let text = format!("{} {}", self.application, self.user);
+        let Ok(minted) = tickets.mint_link(&text, LINK_LIFE).await else { return false };
+        self.wait(0, 300).await;
+        let twice = self.dice.throw(|dice| dice.chance(400));
+        let first = tickets.take_link::<String>(&minted.token);
+        let second = async {
+            match twice {
+                true => Some(tickets.take_link::<String>(&minted.token).await),
+                false => None,
+            }
+        };
+        let (first, second) = tokio::join!(biased; first, second);
+        let opened = [Some(first), second].into_iter().flatten().filter_map(Result::ok);
+        let opened: Vec<_> = opened.collect();
+        if opened.len() > 1 || opened.iter().any(|opened| *opened != text) {
+            self.world.trace.wrong(format!("a link token of {text} opened {opened:?}"));
+        }
+        !opened.is_empty()
     }
 
     /// The user signs in at the bank again. Unlike a join, this always brings the new tokens.

@@ -18,7 +18,8 @@ Usage: cargo test -p px-items --all-features --test sim -- [OPTIONS]
   --habit HABIT    every bank has this habit, as well as others; see tests/sim/bank/habit.rs
   --crowd          every seed has a crowded bank
   --sabotage WHAT  break something on purpose, and expect that a seed finds it:
-                   merge, fencing, outbox, revocation, set-aside
+                   merge, fencing, outbox, unreadable, refresh, edges, filing, clock,
+                   revocation, set-aside
   --help           print this
 
 Exit codes:

@@ -6,10 +6,10 @@
 
 use crate::{
     sabotage::{Sabotage, Saboteur},
-    time::SimClock,
+    time::{MachineClock, SimClock},
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use px_client::{Window, oauth::TokenSet};
 use px_core::{LocalClock, SharedClock, SystemRandom};
 use px_items::{
@@ -33,7 +33,11 @@ use px_types::{
     model::{activity::Activity, identity::Identity, security::Security},
     webhook::Environment,
 };
-use std::sync::{Arc, mpsc};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, SqlitePool};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+};
 
 /// Connections of a run to PostgreSQL; all of its machines share them.
 const CONNECTIONS: u32 = 6;
@@ -49,8 +53,21 @@ pub(crate) enum StoreKind {
 /// The store of a run, and what must outlive it.
 pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
+    base: Arc<BaseStore>,
+    sql: Sql,
     end: End,
 }
+
+/// A second way into the database.
+enum Sql {
+    /// The store in memory has no rows that could not be read.
+    Nothing,
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// How long an Item that cannot be read is deferred by the store in memory.
+const DEFERRED_FOR: TimeDelta = TimeDelta::hours(1);
 
 enum End {
     Nothing,
@@ -67,38 +84,70 @@ impl Backend {
     ) -> Option<Self> {
         let environment = Environment::Sandbox;
         let _hold = Hold::begin();
-        let shared = || Arc::new(LocalClock::new(Arc::new(clock))) as Arc<dyn SharedClock>;
+        // A store whose time is years ahead caps nothing.
+        let ahead = match sabotage {
+            Some(Sabotage::Clock) => TimeDelta::days(3000),
+            _ => TimeDelta::zero(),
+        };
+        let of_the_store = Arc::new(MachineClock::new(clock, ahead));
+        let shared = || Arc::new(LocalClock::new(of_the_store.clone())) as Arc<dyn SharedClock>;
         let options = || {
             let keys = FileKeys::generate("simulation", Arc::new(SystemRandom)).unwrap();
             let mut options = StoreOptions::new(environment.clone(), Arc::new(keys));
             options.shared_clock = Some(shared());
             options
         };
-        let (inner, end): (Arc<dyn Store>, _) = match kind {
+        let (inner, sql, end): (Arc<dyn Store>, _, _) = match kind {
             StoreKind::Memory => {
                 let store = MemoryStore::new(environment.clone());
-                (Arc::new(store.shared_clock(shared(), Arc::new(clock))), End::Nothing)
+                let store = store.shared_clock(shared(), Arc::new(clock));
+                (Arc::new(store), Sql::Nothing, End::Nothing)
             }
             StoreKind::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
-                let store = SqliteStore::open(folder.path().join("items.sqlite"), options());
-                let store = store.await.unwrap();
-                (Arc::new(store.clone()), End::Sqlite(store, folder))
+                let file = folder.path().join("items.sqlite");
+                let store = SqliteStore::open(&file, options()).await.unwrap();
+                let sql = SqlitePool::connect_lazy(&format!("sqlite:{}", file.display())).unwrap();
+                (Arc::new(store.clone()), Sql::Sqlite(sql), End::Sqlite(store, folder))
             }
             StoreKind::Postgres => {
                 let url = postgres::database().await?;
                 let store = PostgresStore::connect(&url, CONNECTIONS, options()).await.unwrap();
-                (Arc::new(store.clone()), End::Postgres(store))
+                let sql = PgPool::connect_lazy(url.as_str()).unwrap();
+                (Arc::new(store.clone()), Sql::Postgres(sql), End::Postgres(store))
             }
         };
         let saboteur = sabotage.map(Saboteur::new);
         let holds = kind != StoreKind::Memory;
-        Some(Self { store: Arc::new(BaseStore { inner, holds, saboteur }), end })
+        let unreadable = Mutex::default();
+        let base = Arc::new(BaseStore { inner, holds, saboteur, unreadable });
+        Some(Self { store: base.clone(), base, sql, end })
+    }
+
+    /// Makes Items unreadable, as those are that a later version of the program stored.
+    pub(crate) async fn spoil(&self, items: &[ItemId]) {
+        let _hold = Hold::begin();
+        for item in items {
+            let sql = format!(
+                r#"UPDATE items SET life = '{{"history":"quantum"}}' WHERE item_id = '{item}'"#
+            );
+            match &self.sql {
+                Sql::Nothing => {}
+                Sql::Sqlite(pool) => drop(pool.execute(AssertSqlSafe(sql)).await.unwrap()),
+                Sql::Postgres(pool) => drop(pool.execute(AssertSqlSafe(sql)).await.unwrap()),
+            }
+        }
+        self.base.unreadable().extend(items.iter().cloned());
     }
 
     /// Ends all connections.
     pub(crate) async fn close(self) {
         let _hold = Hold::begin();
+        match self.sql {
+            Sql::Nothing => {}
+            Sql::Sqlite(pool) => pool.close().await,
+            Sql::Postgres(pool) => pool.close().await,
+        }
         match self.end {
             End::Nothing => {}
             End::Sqlite(store, _folder) => store.close().await,
@@ -128,11 +177,44 @@ struct BaseStore {
     inner: Arc<dyn Store>,
     holds: bool,
     saboteur: Option<Saboteur>,
+    /// Items that cannot be read. The databases know it by themselves.
+    unreadable: Mutex<BTreeSet<ItemId>>,
 }
 
 impl BaseStore {
     fn hold(&self) -> Option<Hold> {
         self.holds.then(Hold::begin)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, BTreeSet<ItemId>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims from the store in memory as the others do: Items that cannot be read are deferred, and
+    /// those after them are claimed.
+    async fn claim_readable(
+        &self,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>> {
+        let mut claimed = Vec::new();
+        loop {
+            let wanted = limit - claimed.len();
+            let records = self.inner.claim(now, lease_until, wanted).await?;
+            let is_all = records.len() < wanted;
+            let unreadable = self.unreadable().clone();
+            let (spoilt, good): (Vec<_>, Vec<_>) =
+                records.into_iter().partition(|record| unreadable.contains(&record.id));
+            claimed.extend(good);
+            let again_at = now + DEFERRED_FOR;
+            let back = spoilt.iter().map(|record| (record.id.clone(), record.fence, again_at));
+            self.inner.hand_back(&back.collect::<Vec<_>>()).await?;
+            if spoilt.is_empty() || is_all {
+                break;
+            }
+        }
+        Ok(claimed)
     }
 }
 
@@ -182,10 +264,6 @@ store! {
     fn securities(item: &ItemId) -> Vec<Security>;
     fn transactions(item: &ItemId, query: &TransactionQuery) -> TransactionPage;
     fn changes(item: &ItemId, query: &ChangeQuery) -> ChangePage;
-    fn claim(now: DateTime<Utc>, lease_until: DateTime<Utc>, limit: usize) -> Vec<ItemRecord>;
-    fn claim_refreshes(
-        now: DateTime<Utc>, lease_until: DateTime<Utc>, limit: usize,
-    ) -> Vec<ItemRecord>;
     fn claim_one(
         item: &ItemId, now: DateTime<Utc>, lease_until: DateTime<Utc>,
     ) -> Option<ItemRecord>;
@@ -197,7 +275,6 @@ store! {
     fn save_tokens(item: &ItemId, version: u64, tokens: &TokenSet) -> bool;
     fn begin_refresh(item: &ItemId, version: u64, now: DateTime<Utc>) -> bool;
     fn end_refresh(item: &ItemId, version: u64) -> ();
-    fn begin_revocation(start: RevocationStart<'_>) -> MayRevoke;
     fn revoke_lost(lost: &LostTokens) -> bool;
     fn settle_revocation(revocation: &Revocation, again_at: Option<DateTime<Utc>>) -> ();
     fn notify(batch: &NotifyBatch) -> NotifyOutcome;
@@ -246,7 +323,7 @@ store! {
             let _hold = self.hold();
             let known = self.inner.known(item, window, ids).await?;
             Ok(match &self.saboteur {
-                Some(saboteur) => saboteur.known(known, ids),
+                Some(saboteur) => saboteur.known(known, window, ids),
                 None => known,
             })
         }
@@ -259,6 +336,44 @@ store! {
             self.inner.commit(commit).await
         }
 
+        async fn claim(
+            &self,
+            now: DateTime<Utc>,
+            lease_until: DateTime<Utc>,
+            limit: usize,
+        ) -> Result<Vec<ItemRecord>> {
+            let _hold = self.hold();
+            if let Some(saboteur) = &self.saboteur {
+                saboteur.claim(!self.unreadable().is_empty())?;
+            }
+            match self.holds {
+                true => self.inner.claim(now, lease_until, limit).await,
+                false => self.claim_readable(now, lease_until, limit).await,
+            }
+        }
+
+        async fn claim_refreshes(
+            &self,
+            now: DateTime<Utc>,
+            lease_until: DateTime<Utc>,
+            limit: usize,
+        ) -> Result<Vec<ItemRecord>> {
+            let _hold = self.hold();
+            if self.saboteur.as_ref().is_some_and(|saboteur| !saboteur.claims_refreshes()) {
+                return Ok(Vec::new());
+            }
+            self.inner.claim_refreshes(now, lease_until, limit).await
+        }
+
+        async fn begin_revocation(&self, start: RevocationStart<'_>) -> Result<MayRevoke> {
+            let _hold = self.hold();
+            let saboteur = self.saboteur.as_ref();
+            if saboteur.is_some_and(|saboteur| saboteur.revokes_blindly(start.revocation)) {
+                return Ok(MayRevoke::Yes);
+            }
+            self.inner.begin_revocation(start).await
+        }
+
         async fn claim_revocations(
             &self,
             now: DateTime<Utc>,
@@ -268,7 +383,7 @@ store! {
             let _hold = self.hold();
             let mut claimed = self.inner.claim_revocations(now, lease_until, limit).await?;
             if let Some(saboteur) = &self.saboteur {
-                saboteur.revocations(&mut claimed);
+                saboteur.claim_revocations(&mut claimed);
             }
             Ok(claimed)
         }

@@ -8,6 +8,7 @@ use crate::{
     life::Life,
     network::{Network, Rates},
     receiver::{Applications, Receivers},
+    sabotage::Sabotage,
     store::{StoreRates, WatchedStore},
     time::MachineClock,
     world::{Phase, World},
@@ -43,12 +44,30 @@ pub(crate) struct Badness {
     pub(crate) skew: i64,
     /// How often of a thousand looks a clock is set.
     pub(crate) steps: u64,
+    /// How often of a thousand looks a clock is set to minutes or days off, for a while.
+    pub(crate) wrong_clocks: u64,
 }
+
+/// The shortest time by which a clock is wrong: beyond a quarter of the longest lease.
+const WRONG_CLOCK_MIN: Duration = Duration::from_secs(20);
+/// The longest one.
+const WRONG_CLOCK_MAX: Duration = Duration::from_secs(4 * 86_400);
 
 impl Badness {
     fn ahead(&self, dice: &mut Dice) -> TimeDelta {
         let span = self.skew.unsigned_abs() * 2;
         TimeDelta::milliseconds(dice.between(0, span).cast_signed() - self.skew)
+    }
+
+    /// A time by which no machine's clock may be off that works.
+    fn far_ahead(dice: &mut Dice) -> TimeDelta {
+        let longest = match dice.below(3) {
+            0 => Duration::from_secs(600),
+            1 => Duration::from_secs(86_400),
+            _ => WRONG_CLOCK_MAX,
+        };
+        let seconds = dice.between(WRONG_CLOCK_MIN.as_secs(), longest.as_secs()).cast_signed();
+        TimeDelta::seconds(if dice.chance(700) { seconds } else { -seconds })
     }
 }
 
@@ -112,6 +131,9 @@ impl Machine {
     ) {
         let end = self.end();
         self.world.trace.note(&life.name, format_args!("starts"));
+        if !self.world.is_busy() {
+            self.set_right(life);
+        }
         let stop = StopSignal {
             busy: self.world.is_busy(),
             world: self.world.clone(),
@@ -134,6 +156,7 @@ impl Machine {
         let spared = async {
             self.world.until_calm().await;
             life.spare();
+            self.set_right(life);
             std::future::pending::<()>().await;
         };
         let over = tokio::select! {
@@ -175,15 +198,19 @@ impl Machine {
         loop {
             let wait = self.dice.throw(|dice| dice.between(10, 20_000));
             self.world.sleep_while_busy(Duration::from_secs(wait)).await;
+            if self.clock.is_far_off() {
+                self.set_right(life);
+            } else if self.dice.throw(|dice| dice.chance(self.badness.wrong_clocks)) {
+                self.set_clock(life, self.dice.throw(Badness::far_ahead));
+                continue;
+            }
             let (stall, which, gate, time) = self.dice.throw(|dice| {
                 let stall = dice.chance(self.badness.stalls);
                 (stall, dice.chance(600), dice.below(40), dice.between(1, 300))
             });
             let time = Duration::from_secs(time);
             if self.dice.throw(|dice| dice.chance(self.badness.steps)) {
-                let ahead = self.dice.throw(|dice| self.badness.ahead(dice));
-                self.world.trace.note(&life.name, format_args!("sets its clock {ahead} ahead"));
-                self.clock.set_ahead(ahead);
+                self.set_clock(life, self.dice.throw(|dice| self.badness.ahead(dice)));
             }
             match which {
                 _ if !stall => {}
@@ -194,6 +221,18 @@ impl Machine {
                     life.cut_off(time);
                 }
             }
+        }
+    }
+
+    fn set_clock(&self, life: &Life, ahead: TimeDelta) {
+        self.world.trace.note(&life.name, format_args!("sets its clock {ahead} ahead"));
+        self.clock.set_ahead(ahead);
+    }
+
+    /// The clock is as right again as clocks are.
+    fn set_right(&self, life: &Life) {
+        if self.clock.is_far_off() {
+            self.set_clock(life, self.dice.throw(|dice| self.badness.ahead(dice)));
         }
     }
 
@@ -209,6 +248,8 @@ impl Machine {
             clock: self.world.clock,
             trace: self.world.trace.clone(),
             spare_next_save: AtomicBool::new(false),
+            machine: Some(self.clock.clone()),
+            compares_with_itself: self.world.sabotage == Some(Sabotage::Clock),
         })
     }
 

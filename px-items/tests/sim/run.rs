@@ -22,14 +22,19 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
+use px_client::oauth::TokenSet;
 use px_core::Clock as _;
 use px_items::{
+    connection::Connection,
     engine::{Outcome as Ended, Settings},
     items::ReviewScope,
     life::Suspicion,
+    store::{AccessDigest, NewHolder, NewLink},
     testing::postgres,
 };
-use px_types::{InstitutionId, UserId};
+use px_types::{
+    AccessToken, ApplicationId, InstitutionId, ItemId, UserId, model::product::Product,
+};
 use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
@@ -89,7 +94,8 @@ pub(crate) fn seed(seed: u64, arguments: &Arguments, keep: Keep) -> Outcome {
         let trace = Arc::new(Trace::new(clock, keep));
         let run = AssertUnwindSafe(async {
             let backend = Backend::open(arguments.store, arguments.sabotage, clock).await.unwrap();
-            let run = Run::new(seed, arguments, &backend, (clock, trace.clone()));
+            let mut run = Run::new(seed, arguments, &backend, (clock, trace.clone()));
+            run.add_unreadable(&backend).await;
             let stats = run.play().await;
             backend.close().await;
             stats
@@ -133,6 +139,7 @@ impl Run {
             receivers: dice.below(400),
             skew: skew(&settings, &mut dice),
             steps: dice.below(300),
+            wrong_clocks: if dice.chance(300) { dice.below(400) } else { 0 },
         };
         if crowded {
             // A crowd is bad enough, and a worker that is killed in it worse.
@@ -154,9 +161,38 @@ impl Run {
             })
             .collect();
         let store = backend.store.clone();
-        let world = World::new(seed, (clock, trace), store, banks, &badness);
+        let of = (seed, arguments.sabotage);
+        let world = World::new(of, (clock, trace), store, banks, &badness);
         let world = Arc::new(world);
         Self { world, dice, badness, settings }
+    }
+
+    /// Some stores have Items that a later version stored, and that are the first that are due.
+    async fn add_unreadable(&mut self, backend: &Backend) {
+        if !self.dice.chance(200) {
+            return;
+        }
+        let Some(bank) = self.world.banks.first() else { return };
+        let now = self.world.clock.now();
+        let mut items = Vec::new();
+        for number in 1..=self.dice.between(1, 3) {
+            let name = format!("later{number}");
+            let application = ApplicationId::new("later").unwrap();
+            let connection = Connection::new(application, [Product::Transactions], now);
+            let item = ItemId::new(name.clone()).unwrap();
+            let new = NewLink::new(
+                (bank.id.clone(), UserId::new(name.clone()).unwrap()),
+                item.clone(),
+                TokenSet::new(AccessToken::new(name), now),
+                NewHolder::Application(connection),
+                AccessDigest([u8::try_from(number).unwrap_or_default(); 32]),
+                now,
+            );
+            self.world.store.link(new).await.unwrap();
+            items.push(item);
+        }
+        self.world.trace.note("world", format_args!("{items:?} cannot be read"));
+        backend.spoil(&items).await;
     }
 
     async fn play(mut self) -> Stats {

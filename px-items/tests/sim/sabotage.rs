@@ -1,14 +1,15 @@
 //! What is broken on purpose, to see that the simulation finds it. All of it is done from outside,
 //! between the store and its callers: the program that is tested has no part in it.
 
+use px_client::Window;
 use px_items::{
-    merge::KnownTransaction,
+    merge::{DATE_SLACK_DAYS, KnownTransaction},
     news::News,
-    store::{Commit, NewLink, Result, Revocation, Store},
+    store::{Commit, NewLink, Result, Revocation, Store, StoreError, StoreErrorKind},
 };
-use px_types::TransactionId;
+use px_types::{AccountId, Date, TransactionId};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +28,18 @@ pub(crate) enum Sabotage {
     Fencing,
     /// The webhooks of some commits are lost.
     Outbox,
-    /// A link does not take back the revocation of the token that it brings.
+    /// An Item that cannot be read stops all claims.
+    Unreadable,
+    /// Refreshes that were cut off are not claimed before other work.
+    Refresh,
+    /// Rows near the edges of a window count as inside.
+    Edges,
+    /// An account that is filed by the date of posting decides for all of its Item.
+    Filing,
+    /// A machine's clock is compared with itself, and the store caps no times by its own.
+    Clock,
+    /// A link does not take back the revocation of the token that it brings, nor is it looked for
+    /// in use when it is sent.
     Revocation,
     /// Elements that cannot be read are taken for gone: see [`Damage`](crate::damage::Damage).
     SetAside,
@@ -35,14 +47,29 @@ pub(crate) enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Merge, Self::Fencing, Self::Outbox, Self::Revocation, Self::SetAside];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Merge,
+        Self::Fencing,
+        Self::Outbox,
+        Self::Unreadable,
+        Self::Refresh,
+        Self::Edges,
+        Self::Filing,
+        Self::Clock,
+        Self::Revocation,
+        Self::SetAside,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Merge => "merge",
             Self::Fencing => "fencing",
             Self::Outbox => "outbox",
+            Self::Unreadable => "unreadable",
+            Self::Refresh => "refresh",
+            Self::Edges => "edges",
+            Self::Filing => "filing",
+            Self::Clock => "clock",
             Self::Revocation => "revocation",
             Self::SetAside => "set-aside",
         }
@@ -54,7 +81,14 @@ impl Sabotage {
 pub(crate) struct Saboteur {
     what: Sabotage,
     commits: AtomicU64,
-    revocations: Mutex<Vec<Revocation>>,
+    revocations: Mutex<Revocations>,
+}
+
+/// Revocations that links do not find.
+#[derive(Debug, Default)]
+struct Revocations {
+    waiting: Vec<Revocation>,
+    ids: BTreeSet<i64>,
 }
 
 impl Saboteur {
@@ -62,15 +96,21 @@ impl Saboteur {
         Self { what, commits: AtomicU64::new(0), revocations: Mutex::default() }
     }
 
-    /// Rows that were not read are unknown, so that nobody misses them.
     pub(crate) fn known(
         &self,
         mut known: Vec<KnownTransaction>,
+        window: Window,
         ids: &[TransactionId],
     ) -> Vec<KnownTransaction> {
-        if self.what == Sabotage::Merge {
-            let read: HashSet<_> = ids.iter().collect();
-            known.retain(|known| read.contains(&known.partner_id));
+        match self.what {
+            Sabotage::Merge => {
+                // Rows that were not read are unknown, so that nobody misses them.
+                let read: HashSet<_> = ids.iter().collect();
+                known.retain(|known| read.contains(&known.partner_id));
+            }
+            Sabotage::Edges => known.iter_mut().for_each(|row| move_inside(row, window)),
+            Sabotage::Filing => file_by_posting(&mut known, window, ids),
+            _ => {}
         }
         known
     }
@@ -93,23 +133,79 @@ impl Saboteur {
         Ok(())
     }
 
+    /// Whether Items are claimed at all, where some cannot be read.
+    pub(crate) fn claim(&self, has_unreadable: bool) -> Result<()> {
+        if self.what == Sabotage::Unreadable && has_unreadable {
+            return Err(StoreError::new(StoreErrorKind::Corrupt, "an Item cannot be read"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn claims_refreshes(&self) -> bool {
+        self.what != Sabotage::Refresh
+    }
+
     /// Takes what waits to be revoked, so that the link does not find it; it is sent all the same.
     pub(crate) async fn before_link(&self, store: &dyn Store, new: &NewLink) -> Result<()> {
         if self.what == Sabotage::Revocation && new.tokens.is_some() {
             // No revocation is due later than that, and none comes back before it.
             let (late, later) =
                 (new.now + chrono::TimeDelta::days(60), new.now + chrono::TimeDelta::days(90));
-            let waiting = store.claim_revocations(late, later, 100).await?;
-            self.waiting().extend(waiting);
+            let claimed = store.claim_revocations(late, later, 100).await?;
+            let mut revocations = self.revocations();
+            revocations.ids.extend(claimed.iter().map(|one| one.id));
+            revocations.waiting.extend(claimed);
         }
         Ok(())
     }
 
-    pub(crate) fn revocations(&self, claimed: &mut Vec<Revocation>) {
-        claimed.append(&mut self.waiting());
+    pub(crate) fn claim_revocations(&self, claimed: &mut Vec<Revocation>) {
+        claimed.append(&mut self.revocations().waiting);
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Revocation>> {
+    /// Whether a revocation is sent without a look whether an Item uses its tokens.
+    pub(crate) fn revokes_blindly(&self, revocation: &Revocation) -> bool {
+        self.revocations().ids.contains(&revocation.id)
+    }
+
+    fn revocations(&self) -> std::sync::MutexGuard<'_, Revocations> {
         self.revocations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Moves a stored row off the edge of a window, so that the window can judge it. `reach` is the
+/// window with the dates near it.
+fn move_inside(row: &mut KnownTransaction, reach: Window) {
+    let last = row.settled.map_or(row.transacted, |settled| settled.max(row.transacted));
+    let first = row.settled.map_or(row.transacted, |settled| settled.min(row.transacted));
+    let starts = reach.start().plus_days(DATE_SLACK_DAYS);
+    let ends = reach.end().minus_days(DATE_SLACK_DAYS);
+    if (starts..starts.plus_days(DATE_SLACK_DAYS)).contains(&first) {
+        row.transacted = row.transacted.plus_days(DATE_SLACK_DAYS);
+        row.settled = row.settled.map(|settled| settled.plus_days(DATE_SLACK_DAYS));
+    } else if ends.minus_days(DATE_SLACK_DAYS) < last && last <= ends {
+        row.transacted = row.transacted.minus_days(DATE_SLACK_DAYS);
+        row.settled = row.settled.map(|settled| settled.minus_days(DATE_SLACK_DAYS));
+    }
+}
+
+/// Lets the date of posting count alone for all rows, once one was read that can only be filed by
+/// it.
+fn file_by_posting(known: &mut [KnownTransaction], reach: Window, ids: &[TransactionId]) {
+    let read: HashSet<_> = ids.iter().collect();
+    let starts = reach.start().plus_days(DATE_SLACK_DAYS);
+    let inside = |date: Date| starts <= date && date <= reach.end().minus_days(DATE_SLACK_DAYS);
+    let is_evidence = |row: &&KnownTransaction| {
+        row.transacted < reach.start()
+            && row.settled.is_some_and(inside)
+            && read.contains(&row.partner_id)
+    };
+    let accounts: HashSet<AccountId> =
+        known.iter().filter(is_evidence).map(|row| row.account_id.clone()).collect();
+    if accounts.is_empty() {
+        return;
+    }
+    for row in known.iter_mut().filter(|row| !accounts.contains(&row.account_id)) {
+        row.transacted = row.settled.filter(|date| inside(*date)).unwrap_or(row.transacted);
     }
 }

@@ -8,7 +8,7 @@
 use crate::{
     dice::{Dice, SharedDice},
     life::Life,
-    time::SimClock,
+    time::{MachineClock, SimClock},
     trace::Trace,
     witness::Witness,
 };
@@ -84,7 +84,14 @@ pub(crate) struct WatchedStore {
     /// The last saving of tokens failed: the next one must not, for tokens that nobody keeps end
     /// the user's authorization, and no program can help that.
     pub(crate) spare_next_save: AtomicBool,
+    /// The clock of the machine, if it has one of its own.
+    pub(crate) machine: Option<MachineClock>,
+    /// Whether a sabotage gives the machine its own time for the store's.
+    pub(crate) compares_with_itself: bool,
 }
+
+/// How long a machine may work on after its clock was set, for it may not have noticed.
+const UNNOTICED: Duration = Duration::from_secs(900);
 
 impl std::fmt::Debug for WatchedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -156,6 +163,15 @@ impl WatchedStore {
         result
     }
 
+    /// Notes that a machine works by a clock that has been wrong for long.
+    fn check_clock(&self, what: &str) {
+        let Some(machine) = &self.machine else { return };
+        if machine.is_far_off_for(UNNOTICED) {
+            let (name, ahead) = (&self.life.name, machine.ahead());
+            self.trace.wrong(format!("{name} works by a clock that is {ahead} ahead: {what}"));
+        }
+    }
+
     fn may_fail(&self, what: &str) -> bool {
         what != "save_tokens" || !self.spare_next_save.swap(true, Ordering::Relaxed)
     }
@@ -177,7 +193,10 @@ impl Store for WatchedStore {
     }
 
     async fn time(&self) -> Result<Option<DateTime<Utc>>> {
-        self.inner.time().await
+        match &self.machine {
+            Some(machine) if self.compares_with_itself => Ok(Some(machine.now())),
+            _ => self.inner.time().await,
+        }
     }
 
     async fn link(&self, new: NewLink) -> Result<Linked> {
@@ -365,6 +384,7 @@ impl Store for WatchedStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let (store, witness, life) = self.watch();
+        self.check_clock("claim");
         self.step("claim", async move {
             let records = store.claim(now, lease_until, limit).await?;
             witness.claim_made(&life, &records);
@@ -383,6 +403,7 @@ impl Store for WatchedStore {
         limit: usize,
     ) -> Result<Vec<ItemRecord>> {
         let (store, witness, life) = self.watch();
+        self.check_clock("claim_refreshes");
         self.step("claim_refreshes", async move {
             let records = store.claim_refreshes(now, lease_until, limit).await?;
             for record in &records {
@@ -459,6 +480,7 @@ impl Store for WatchedStore {
 
     async fn commit(&self, commit: Commit) -> Result<()> {
         let (store, witness, life) = self.watch();
+        self.check_clock("commit");
         self.step("commit", async move {
             let before = witness.before_commit(&*store, &commit).await;
             store.commit(commit.clone()).await?;
@@ -509,6 +531,7 @@ impl Store for WatchedStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<Revocation>> {
+        self.check_clock("claim_revocations");
         self.before("claim_revocations").await?;
         let result = self.inner.claim_revocations(now, lease_until, limit).await;
         self.after("claim_revocations", result).await
@@ -548,6 +571,7 @@ impl Store for WatchedStore {
         lease_until: DateTime<Utc>,
         limit: usize,
     ) -> Result<Vec<QueuedWebhook>> {
+        self.check_clock("claim_webhooks");
         self.before("claim_webhooks").await?;
         let result = self.inner.claim_webhooks(now, lease_until, limit).await;
         self.after("claim_webhooks", result).await

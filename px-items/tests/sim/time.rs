@@ -6,7 +6,7 @@ use px_core::{Clock, SystemClock};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,11 +42,17 @@ impl Clock for SimClock {
 pub(crate) struct MachineClock {
     run: SimClock,
     ahead_millis: Arc<AtomicI64>,
+    /// When it was set, by the run's elapsed time.
+    set_at_millis: Arc<AtomicU64>,
 }
+
+/// A clock that is further off than this is wrong: no machine may work by it.
+const FAR_OFF: TimeDelta = TimeDelta::seconds(16);
 
 impl MachineClock {
     pub(crate) fn new(run: SimClock, ahead: TimeDelta) -> Self {
-        Self { run, ahead_millis: Arc::new(AtomicI64::new(ahead.num_milliseconds())) }
+        let ahead_millis = Arc::new(AtomicI64::new(ahead.num_milliseconds()));
+        Self { run, ahead_millis, set_at_millis: Arc::default() }
     }
 
     pub(crate) fn ahead(&self) -> TimeDelta {
@@ -56,6 +62,19 @@ impl MachineClock {
     /// Sets the calendar; time goes on as before.
     pub(crate) fn set_ahead(&self, ahead: TimeDelta) {
         self.ahead_millis.store(ahead.num_milliseconds(), Ordering::Relaxed);
+        let now = u64::try_from(self.run.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.set_at_millis.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether it is wrong.
+    pub(crate) fn is_far_off(&self) -> bool {
+        self.ahead().abs() > FAR_OFF
+    }
+
+    /// Whether it is wrong, and was for so long already.
+    pub(crate) fn is_far_off_for(&self, time: Duration) -> bool {
+        let set_at = Duration::from_millis(self.set_at_millis.load(Ordering::Relaxed));
+        self.is_far_off() && self.run.elapsed() > set_at + time
     }
 }
 

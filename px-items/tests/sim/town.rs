@@ -65,7 +65,8 @@ impl Customer {
             0..=14 => self.end_consent().await,
             15..=24 => self.tell_of_tokens(TokenAction::Cycle).await,
             25..=44 => self.manage_applications().await,
-            45..=59 if self.bank.style.has(Habit::ReusesTokens) => self.link_again().await,
+            45..=49 => self.link_again().await,
+            50..=64 if self.bank.style.has(Habit::ReusesTokens) => self.link_again().await,
             _ => {
                 let mut happened = false;
                 for _ in 0..self.dice.throw(|dice| dice.between(1, 4)) {
@@ -159,7 +160,8 @@ impl Customer {
         Ok(())
     }
 
-    /// The bank ends its own link and makes another one with the same token soon after.
+    /// The bank ends its own link and makes another one soon after, at some banks with the same
+    /// token.
     async fn link_again(&mut self) {
         let Some(token) = self.token.take() else { return };
         match self.world.items.unlink(&token).await {

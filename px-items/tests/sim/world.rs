@@ -5,6 +5,7 @@ use crate::{
     dice::SharedDice,
     life::Life,
     machine::Badness,
+    sabotage::Sabotage,
     store::WatchedStore,
     time::SimClock,
     trace::Trace,
@@ -41,6 +42,7 @@ pub(crate) struct World {
     /// The same without faults, for the end.
     pub(crate) good_items: Items,
     pub(crate) banks: Vec<Arc<Bank>>,
+    pub(crate) sabotage: Option<Sabotage>,
     /// Whether anything is bad: network, store, receivers, machines.
     pub(crate) bad: Arc<AtomicBool>,
     /// The last token of each user that was given out, where a bank gives it out again.
@@ -65,7 +67,7 @@ pub(crate) enum Phase {
 impl World {
     /// A world in which things go wrong; the service reaches its store that well.
     pub(crate) fn new(
-        seed: u64,
+        (seed, sabotage): (u64, Option<Sabotage>),
         (clock, trace): (SimClock, Arc<Trace>),
         store: Arc<dyn Store>,
         banks: Vec<Arc<Bank>>,
@@ -86,6 +88,8 @@ impl World {
                 clock,
                 trace: trace.clone(),
                 spare_next_save: AtomicBool::new(false),
+                machine: None,
+                compares_with_itself: false,
             };
             Items::builder(Arc::new(reached))
                 .clock(Arc::new(clock))
@@ -103,6 +107,7 @@ impl World {
             items,
             good_items,
             banks,
+            sabotage,
             bad,
             given: Mutex::default(),
             names: Mutex::default(),

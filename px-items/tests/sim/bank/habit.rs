@@ -32,21 +32,6 @@ pub(crate) enum Habit {
     Wide,
 }
 
-/// Habits that find faults which are not fixed yet, so that no seed has them unless it is asked to
-/// (`--habit`). A habit leaves this list with the fix of what it finds.
-pub(crate) const NOT_YET: &[Habit] = &[
-    Habit::DatesInUtc,
-    Habit::DatesByPurchase,
-    Habit::DatesPerAccount,
-    Habit::UnstablePendingIds,
-    Habit::Renumbers,
-    Habit::RenumbersWithEdits,
-    Habit::MissesAccounts,
-    Habit::WrongTotal,
-    Habit::NoTransactions,
-    Habit::ReusesTokens,
-];
-
 impl Habit {
     /// All of them.
     pub(crate) const ALL: [Self; 12] = [
@@ -78,11 +63,10 @@ impl Habit {
 
     /// The habits of a bank: none, one or a few. `wanted` is had in any case.
     pub(crate) fn random(wanted: Option<Self>, dice: &mut Dice) -> BTreeSet<Self> {
-        let ready: Vec<_> = Self::ALL.into_iter().filter(|one| !NOT_YET.contains(one)).collect();
         let count = dice.pick(&[0, 0, 1, 1, 1, 2, 2, 3]).copied().unwrap_or_default();
         let mut habits = BTreeSet::new();
         for _ in 0..count {
-            habits.extend(dice.pick(&ready).copied());
+            habits.extend(dice.pick(&Self::ALL).copied());
         }
         habits.extend(wanted);
         habits
