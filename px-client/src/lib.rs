@@ -117,7 +117,9 @@ pub mod retry;
 mod token;
 
 pub use error::{Error, Kind, PagingFault};
-pub use page::{HistoryEvent, HistoryEvents, HistoryOptions, PageEvent, Transactions, Window};
+pub use page::{
+    HistoryEvent, HistoryEvents, HistoryOptions, PageEvent, PageWalk, Transactions, Window,
+};
 pub use partner::{PartnerClient, PartnerClientBuilder, SignBody};
 pub use plaid::{PlaidClient, PlaidClientBuilder, is_repeated};
 pub use read_mode::ReadMode;

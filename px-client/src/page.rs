@@ -13,13 +13,12 @@ mod plan;
 mod walk;
 
 pub use history::{HistoryEvent, HistoryEvents, HistoryOptions, Transactions};
-pub use walk::PageEvent;
+pub use walk::{PageEvent, PageWalk};
 
 use crate::{error::Error, partner::PartnerClient};
 use futures_util::{Stream, stream};
 use px_types::{Date, UserId, partner::MAX_LIMIT};
 use std::fmt;
-use walk::Walk;
 
 /// A window of dates, both inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,21 +74,23 @@ impl PartnerClient {
         user_id: &UserId,
         window: Window,
     ) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
-        walked(Walk::new(self.clone(), user_id.clone(), window, MAX_LIMIT))
+        walked(PageWalk::new(self.clone(), user_id.clone(), window, MAX_LIMIT))
     }
 
     /// Like [`pages`](Self::pages), but ends without an error if the rows are more or fewer than
     /// `total`, as long as that is the same on every page. The caller compares the two.
     ///
-    /// # Errors
-    /// As [`pages`](Self::pages).
+    /// By offset, one more page is requested where a page is full just at the `total`, and with
+    /// `beyond_total` after every last page: a `total` that is too small would hide the rows after it.
+    #[must_use]
     pub fn pages_with_any_total(
         &self,
         user_id: &UserId,
         window: Window,
-    ) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
-        let walk = Walk::new(self.clone(), user_id.clone(), window, MAX_LIMIT);
-        walked(walk.with_any_total())
+        beyond_total: bool,
+    ) -> PageWalk {
+        let walk = PageWalk::new(self.clone(), user_id.clone(), window, MAX_LIMIT);
+        walk.with_any_total(beyond_total)
     }
 
     /// Reads a user's transactions of a long time, newest first.
@@ -119,7 +120,7 @@ impl PartnerClient {
     }
 }
 
-fn walked(walk: Walk) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
+fn walked(walk: PageWalk) -> impl Stream<Item = Result<PageEvent, Error>> + Send + Unpin + use<> {
     Box::pin(stream::try_unfold(walk, |mut walk| async move {
         Ok(walk.next().await?.map(|event| (event, walk)))
     }))

@@ -730,6 +730,12 @@ impl Run {
         Miscounted::Split
     }
 
+    /// Whether the partner was found to give a `total` that is smaller than the number of rows.
+    #[must_use]
+    pub fn total_is_too_small(&self) -> bool {
+        self.life.miscount.as_ref().is_some_and(|found| !found.rows_lack)
+    }
+
     /// The window has more transactions than are read at once: it is split.
     pub fn too_many(&mut self, window: Window, total: u64, at_most: u64) {
         self.lengths.too_many(window, total, at_most);

@@ -23,12 +23,16 @@ pub(super) struct Check {
     limit: u64,
     /// Whether the rows may be more or fewer than `total`.
     any_total: bool,
+    /// Whether an offset walk goes on beyond `total` until nothing more comes.
+    beyond_total: bool,
     /// Whether ids may be repeated: then the rows so far, by id.
     repeats: Option<HashMap<u64, Vec<Contents>>>,
     /// Rows that were left out because another one is the same.
     left_out: u64,
     /// The repeated id that broke the walk.
     repeated: Option<Repeated>,
+    /// The longest page so far.
+    longest: u64,
     total: Option<u64>,
     rows: u64,
     empty_pages: u32,
@@ -152,9 +156,11 @@ impl Check {
         Self {
             limit,
             any_total: false,
+            beyond_total: false,
             repeats: None,
             left_out: 0,
             repeated: None,
+            longest: 0,
             total: None,
             rows: 0,
             empty_pages: 0,
@@ -182,6 +188,12 @@ impl Check {
     /// The repeated id that broke the walk.
     pub(super) fn take_repeated(&mut self) -> Option<Repeated> {
         self.repeated.take()
+    }
+
+    /// Goes on beyond `total`, where pages are by offset.
+    pub(super) fn with_rows_beyond_total(mut self, beyond_total: bool) -> Self {
+        self.beyond_total = beyond_total;
+        self
     }
 
     /// Takes a page in, leaves in it what is new, and says where the walk goes on.
@@ -234,6 +246,8 @@ impl Check {
             }
         }
         self.rows += length;
+        let is_full = whole >= self.limit || (self.longest > 0 && whole >= self.longest);
+        self.longest = self.longest.max(whole);
         // The same rows for ever are no rows that the partner has twice.
         if self.left_out > page.total {
             return Err(Broken::Hopeless(PagingFault::NoProgress));
@@ -253,18 +267,18 @@ impl Check {
             self.by_cursor = true;
             return Ok(Next::Page(Position::Cursor(cursor.clone())));
         }
+        let ends = self.by_cursor || length == 0;
         // A row that came twice may be two by the partner's `total`, or one.
-        if self.rows == page.total {
+        if self.rows == page.total && (ends || !self.looks_beyond_total(is_full)) {
             return Ok(Next::Done);
         }
         // A cursor walk has ended too soon; an offset walk cannot go on from an empty page, and need
-        // not go on from a short one once it has as many rows as there should be.
-        let ends = self.by_cursor || length == 0;
+        // not go on from a page that is not full once it has as many rows as there should be.
         let is_last = ends || whole < self.limit;
         if is_last && self.left_out > 0 && self.rows - self.left_out == page.total {
             return Ok(Next::Done);
         }
-        if self.any_total && (ends || (self.rows > page.total && whole < self.limit)) {
+        if self.any_total && (ends || (self.rows > page.total && !self.looks_beyond_total(is_full))) {
             return Ok(Next::Done);
         }
         if ends {
@@ -276,6 +290,12 @@ impl Check {
         }
         self.last = rows.last().copied();
         Ok(Next::Page(Position::Offset(self.rows - 1)))
+    }
+
+    /// Whether there may be rows that `total` does not count: it is known to be too small, or a page is
+    /// full just where it ends.
+    fn looks_beyond_total(&self, is_full: bool) -> bool {
+        self.beyond_total || (self.any_total && is_full)
     }
 
     /// Takes rows in whose ids may have come before, and leaves out those that are the same row.
@@ -368,6 +388,43 @@ mod tests {
         assert_eq!(check.accept(&mut last), Ok(Next::Done));
         assert_eq!(last.transactions, page(3, &["c"], None).transactions, "each row once");
         assert_eq!(Check::new(2).accept(&mut page(0, &[], None)), Ok(Next::Done));
+    }
+
+    /// The page is full just where a `total` that is one too small ends.
+    #[test]
+    fn beyond_a_total_where_a_page_is_full_there_may_be_more() {
+        let mut check = Check::new(2).with_any_total(true);
+        let next = check.accept(&mut page(2, &["a", "b"], None));
+        assert_eq!(next, Ok(Next::Page(Position::Offset(1))));
+        let mut more = page(2, &["b", "c"], None);
+        assert_eq!(check.accept(&mut more), Ok(Next::Page(Position::Offset(2))));
+        assert_eq!(more.transactions, page(2, &["c"], None).transactions);
+        assert_eq!(check.accept(&mut page(2, &["c"], None)), Ok(Next::Done));
+        let mut check = Check::new(2).with_any_total(true);
+        check.accept(&mut page(2, &["a", "b"], None)).unwrap();
+        assert_eq!(check.accept(&mut page(2, &["b"], None)), Ok(Next::Done), "there was not");
+    }
+
+    /// A partner may have shorter pages than the limit: the second one tells.
+    #[test]
+    fn a_page_as_long_as_the_one_before_is_full() {
+        let mut check = Check::new(500).with_any_total(true);
+        let next = check.accept(&mut page(3, &["a", "b"], None));
+        assert_eq!(next, Ok(Next::Page(Position::Offset(1))));
+        let next = check.accept(&mut page(3, &["b", "c"], None));
+        assert_eq!(next, Ok(Next::Page(Position::Offset(2))), "full, at the total");
+        assert_eq!(check.accept(&mut page(3, &["c", "d"], None)), Ok(Next::Page(Position::Offset(3))));
+        assert_eq!(check.accept(&mut page(3, &["d"], None)), Ok(Next::Done));
+    }
+
+    #[test]
+    fn a_total_that_is_known_to_be_too_small_ends_no_window() {
+        let mut check = Check::new(500).with_any_total(true);
+        assert_eq!(check.accept(&mut page(2, &["a", "b"], None)), Ok(Next::Done), "a short page");
+        let mut check = Check::new(500).with_any_total(true).with_rows_beyond_total(true);
+        let next = check.accept(&mut page(2, &["a", "b"], None));
+        assert_eq!(next, Ok(Next::Page(Position::Offset(1))));
+        assert_eq!(check.accept(&mut page(2, &["b"], None)), Ok(Next::Done));
     }
 
     #[test]

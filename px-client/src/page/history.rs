@@ -3,7 +3,7 @@
 use super::{
     Window,
     plan::cut,
-    walk::{PageEvent, Walk},
+    walk::{PageEvent, PageWalk},
 };
 use crate::{
     error::{Error, Kind, PagingFault},
@@ -289,7 +289,7 @@ impl History {
             if matches!(slot.state, SlotState::Waiting) {
                 slot.state = SlotState::Running;
                 let cap = cap.filter(|_| slot.window.days() > 1);
-                let walk = Walk::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
+                let walk = PageWalk::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
                 let (key, total) = (slot.key, (!self.in_parts).then(|| Arc::clone(&self.total)));
                 self.running.push(Box::pin(async move { (key, read(walk, cap, total).await) }));
             }
@@ -436,7 +436,7 @@ impl History {
 }
 
 /// Reads one window whole.
-async fn read(mut walk: Walk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) -> Outcome {
+async fn read(mut walk: PageWalk, cap: Option<u64>, told: Option<Arc<AtomicU64>>) -> Outcome {
     let mut rows = Rows::default();
     let mut first = true;
     loop {

@@ -26,13 +26,14 @@ pub enum PageEvent {
     Restart,
 }
 
-/// A walk through one window.
-pub(super) struct Walk {
+/// A walk through one window, page after page. Nothing is fetched before it is polled.
+pub struct PageWalk {
     client: PartnerClient,
     user_id: UserId,
     window: Window,
     limit: u64,
     any_total: bool,
+    beyond_total: bool,
     /// Whether an id may come more than once, because every reading had the same one twice.
     repeats: bool,
     /// The repeated id of the last reading, and how many readings in a row it broke.
@@ -43,7 +44,7 @@ pub(super) struct Walk {
     restarts: u32,
 }
 
-impl Walk {
+impl PageWalk {
     pub(super) fn new(client: PartnerClient, user_id: UserId, window: Window, limit: u64) -> Self {
         Self {
             client,
@@ -51,6 +52,7 @@ impl Walk {
             window,
             limit,
             any_total: false,
+            beyond_total: false,
             repeats: false,
             repeated: None,
             check: Check::new(limit),
@@ -59,15 +61,29 @@ impl Walk {
         }
     }
 
-    /// Lets the rows be more or fewer than `total`.
-    pub(super) fn with_any_total(mut self) -> Self {
-        self.any_total = true;
-        self.check = Check::new(self.limit).with_any_total(true);
+    /// Lets the rows be more or fewer than `total`, and looks for more of them if so wanted.
+    pub(super) fn with_any_total(mut self, beyond_total: bool) -> Self {
+        (self.any_total, self.beyond_total) = (true, beyond_total);
+        self.check = self.new_check();
         self
     }
 
+    fn new_check(&self) -> Check {
+        let check = Check::new(self.limit).with_any_total(self.any_total);
+        check.with_rows_beyond_total(self.beyond_total).with_repeats(self.repeats)
+    }
+
+    /// Whether [`next`](Self::next) makes a request: the window was not read whole yet.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// The next event; `None` when the window was read whole.
-    pub(super) async fn next(&mut self) -> Result<Option<PageEvent>, Error> {
+    ///
+    /// # Errors
+    /// As [`PartnerClient::pages`]. An error ends the walk.
+    pub async fn next(&mut self) -> Result<Option<PageEvent>, Error> {
         let Some(position) = self.position.take() else {
             return Ok(None);
         };
@@ -126,8 +142,7 @@ impl Walk {
             self.restarts += 1;
         }
         tracing::debug!(%how, "a window changed while it was read; beginning again");
-        let check = Check::new(self.limit).with_any_total(self.any_total);
-        self.check = check.with_repeats(self.repeats);
+        self.check = self.new_check();
         self.position = Some(Position::Offset(0));
         Ok(Some(PageEvent::Restart))
     }

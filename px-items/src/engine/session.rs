@@ -170,16 +170,18 @@ impl Session {
         }
     }
 
-    /// Reads a window, if it has at most that many transactions.
+    /// Reads a window, if it has at most that many transactions; `beyond_total` if the partner's
+    /// `total` is known to be too small.
     pub(super) async fn window(
         &mut self,
         window: Window,
         at_most: Option<u64>,
+        beyond_total: bool,
     ) -> Result<Read, Stop> {
         let mut before = None;
         let mut readings = 0;
         loop {
-            match self.walk(window, at_most).await {
+            match self.walk(window, at_most, beyond_total).await {
                 Ok(Read::Miscounted(read, securities, total)) => {
                     let count = (read.rows_sent, total);
                     if before.replace(count) == Some(count) {
@@ -199,23 +201,24 @@ impl Session {
         }
     }
 
-    async fn walk(&self, window: Window, at_most: Option<u64>) -> Result<Read, Error> {
+    async fn walk(
+        &self,
+        window: Window,
+        at_most: Option<u64>,
+        beyond_total: bool,
+    ) -> Result<Read, Error> {
         let began_at = self.place.clock.now();
-        let mut pages = self.client.pages_with_any_total(&self.user, window);
+        let mut pages = self.client.pages_with_any_total(&self.user, window, beyond_total);
         let (mut rows, mut securities) = (Vec::new(), BTreeMap::new());
         let (mut faults, mut unread) = (Vec::<Fault>::new(), UnreadRows::default());
-        let (mut more, mut total) = (true, 0);
+        let mut total = 0;
         // Rows that the partner sent, and those of them of which another one is the same.
         let (mut sent, mut repeated) = (0, 0);
-        loop {
-            // The end of a walk is no request.
-            if more {
-                self.gated.request().await;
-            }
-            match pages.next().await {
+        while pages.has_more() {
+            self.gated.request().await;
+            match pages.next().await? {
                 None => break,
-                Some(Err(error)) => return Err(error),
-                Some(Ok(PageEvent::Page(page))) => {
+                Some(PageEvent::Page(page)) => {
                     if at_most.is_some_and(|at_most| page.total > at_most) {
                         return Ok(Read::TooMany(page.total));
                     }
@@ -227,16 +230,14 @@ impl Session {
                     rows.extend(page.transactions);
                     let new = page.securities.into_iter();
                     securities.extend(new.map(|security| (security.id.clone(), security)));
-                    more = page.next_cursor.is_some() || sent != page.total;
                 }
                 // Begun again; anything else that a later client may tell ends the same way.
-                Some(Ok(_)) => {
+                Some(_) => {
                     rows.clear();
                     securities.clear();
                     faults.clear();
                     unread = UnreadRows::default();
                     (sent, repeated) = (0, 0);
-                    more = true;
                 }
             }
         }

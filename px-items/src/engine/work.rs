@@ -284,7 +284,8 @@ impl Inner {
                 Step::ReadWindow(window) => {
                     // A day cannot be split.
                     let at_most = (window.days() > 1).then_some(self.settings.rows_at_once);
-                    let read = match session.window(window, at_most).await {
+                    let beyond_total = run.total_is_too_small();
+                    let read = match session.window(window, at_most, beyond_total).await {
                         Err(Stop::Failed(failure))
                             if failure.may_be_too_heavy()
                                 && run.may_be_too_heavy(window)
@@ -325,7 +326,8 @@ impl Inner {
                     }
                 }
                 Step::ReadAhead(window) => {
-                    match session.window(window, Some(self.settings.rows_at_once)).await {
+                    let at_most = Some(self.settings.rows_at_once);
+                    match session.window(window, at_most, run.total_is_too_small()).await {
                         Ok(Read::Whole(read, securities)) => {
                             run.ahead_unread(read.unread);
                             run.ahead_read(read.rows, securities);
