@@ -329,26 +329,9 @@ impl StdError for Error {
     }
 }
 
-/// A foreign text, cut to printable characters of one line.
-pub(crate) fn printable(text: &str, at_most: usize) -> String {
-    let good = |c: &char| !px_core::text::is_unsafe(*c);
-    let mut kept: String = text.chars().filter(good).take(at_most + 1).collect();
-    if kept.chars().count() > at_most {
-        kept.pop();
-        kept.push('…');
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn foreign_texts_are_one_short_line() {
-        assert_eq!(printable("a\r\nb\u{1b}[31m\u{202e}c", 99), "ab[31mc");
-        assert_eq!(printable(&"x".repeat(300), 5), "xxxxx…");
-    }
 
     #[test]
     fn one_line_says_what_and_what_next() {

@@ -11,12 +11,9 @@ pub(crate) use server::Server;
 pub use callback::{AcceptedCallback, CallbackError, CallbackErrorKind};
 pub use server::{AuthorizationServer, ClientAuthentication, ServerEndpoints, ServerMetadata};
 
-use crate::{
-    error::{Error, Kind},
-    partner::PartnerClient,
-};
+use crate::{error::Error, partner::PartnerClient};
 use chrono::{DateTime, TimeDelta, Utc};
-use px_core::{Digest, random};
+use px_core::{Digest, random, text::printable};
 use px_types::{
     AccessToken, AnyToken, ApplicationId, AuthorizationState, CodeVerifier, RefreshToken, ScopeSet,
     Timestamp, UserId,

@@ -3,12 +3,12 @@
 use super::{Core, Dialect, Failed, Outgoing, dialect::Said};
 use crate::read_mode::{ReadMode, Unread};
 use crate::{
-    error::{Error, Kind, printable},
+    error::{Error, Kind},
     retry::{Failure, retry_after},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
-use px_core::is_unpacked;
+use px_core::{is_unpacked, text::printable};
 use px_types::{Fault, endpoint::codec::ReplyKind, model::plaid_error::PlaidErrorType, rule, wire};
 
 /// An answer that is what was asked for, as far as HTTP tells.

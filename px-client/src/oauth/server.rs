@@ -1,12 +1,13 @@
 //! The authorization server of a partner: its own, or that of its identity provider.
 
 use crate::{
-    error::{Error, Kind, printable},
+    error::{Error, Kind},
     exchange::{Address, Outgoing},
     partner::PartnerClient,
     read_mode::Unread,
 };
 use http::Request;
+use px_core::text::printable;
 use px_types::{
     Auth,
     endpoint::{Endpoint as _, codec::ReplyKind},

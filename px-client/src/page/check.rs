@@ -1,7 +1,7 @@
 //! Whether the pages of one walk fit together. Pure.
 
-use crate::error::{PagingFault, printable};
-use px_core::Digest;
+use crate::error::PagingFault;
+use px_core::{Digest, text::printable};
 use px_types::{
     ElementKind, Fault, FaultSeverity,
     model::transaction::Transaction,
@@ -278,7 +278,8 @@ impl Check {
         if is_last && self.left_out > 0 && self.rows - self.left_out == page.total {
             return Ok(Next::Done);
         }
-        if self.any_total && (ends || (self.rows > page.total && !self.looks_beyond_total(is_full))) {
+        if self.any_total && (ends || (self.rows > page.total && !self.looks_beyond_total(is_full)))
+        {
             return Ok(Next::Done);
         }
         if ends {
@@ -413,7 +414,10 @@ mod tests {
         assert_eq!(next, Ok(Next::Page(Position::Offset(1))));
         let next = check.accept(&mut page(3, &["b", "c"], None));
         assert_eq!(next, Ok(Next::Page(Position::Offset(2))), "full, at the total");
-        assert_eq!(check.accept(&mut page(3, &["c", "d"], None)), Ok(Next::Page(Position::Offset(3))));
+        assert_eq!(
+            check.accept(&mut page(3, &["c", "d"], None)),
+            Ok(Next::Page(Position::Offset(3)))
+        );
         assert_eq!(check.accept(&mut page(3, &["d"], None)), Ok(Next::Done));
     }
 

@@ -289,7 +289,8 @@ impl History {
             if matches!(slot.state, SlotState::Waiting) {
                 slot.state = SlotState::Running;
                 let cap = cap.filter(|_| slot.window.days() > 1);
-                let walk = PageWalk::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
+                let walk =
+                    PageWalk::new(self.client.clone(), self.user_id.clone(), slot.window, limit);
                 let (key, total) = (slot.key, (!self.in_parts).then(|| Arc::clone(&self.total)));
                 self.running.push(Box::pin(async move { (key, read(walk, cap, total).await) }));
             }

@@ -12,6 +12,7 @@ use px_types::{
     UserId, error_id,
     partner::{ListTransactions, Position, TransactionsQuery, TransactionsResponse},
 };
+use std::fmt;
 
 /// How often a window is begun again.
 const MOST_RESTARTS: u32 = 3;
@@ -42,6 +43,14 @@ pub struct PageWalk {
     /// `None` when the walk has ended.
     position: Option<Position>,
     restarts: u32,
+}
+
+impl fmt::Debug for PageWalk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (window, has_more) = (self.window, self.has_more());
+        let mut it = f.debug_struct("PageWalk");
+        it.field("window", &window).field("has_more", &has_more).finish_non_exhaustive()
+    }
 }
 
 impl PageWalk {

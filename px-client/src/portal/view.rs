@@ -5,7 +5,7 @@
 //! The page must escape them all the same.
 
 use super::store::{Disconnection, DisconnectionState};
-use crate::error::printable;
+use px_core::text::printable;
 use px_types::{
     AccountId, ActivityId, ApplicationId, Timestamp,
     model::{

@@ -15,7 +15,6 @@ use crate::{
     store::{ItemRecord, StoreError},
 };
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
 use px_client::{
     Error, PageEvent, PartnerClient, ReadMode, RefreshingTokens, TokenSource as _, Window,
     oauth::TokenSet,

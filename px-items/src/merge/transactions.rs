@@ -775,7 +775,9 @@ impl<'a> Stock<'a> {
     ) -> Option<TransactionWrite> {
         let ReadRow { row, digest } = read;
         let (id, change) = match fate {
-            Fate::Same(_) | Fate::Withheld | Fate::Unjudged | Fate::Stale | Fate::Held => return None,
+            Fate::Same(_) | Fate::Withheld | Fate::Unjudged | Fate::Stale | Fate::Held => {
+                return None;
+            }
             Fate::Changed(place) if self.known[place].removed_at.is_some() => {
                 (self.known[place].id.clone(), Change::Added)
             }
