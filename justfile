@@ -9,7 +9,7 @@ default:
     @just --list --unsorted
 
 # All of CI, one after the other.
-ci: fmt lint floats test sim-ci sabotage ledger docs features generated openapi package deps wasm fuzz browser
+ci: fmt lint floats test sim-ci sabotage ledger docs features openapi package deps wasm
 
 # The demo: a bank and a reader of it, at work.
 demo *arguments:
@@ -60,7 +60,7 @@ sim-nightly seeds="20000" from="1000000":
 # The ledger of a real bank, where it lies beside the checkout: all its users are linked, and every
 # Item ends idle and equal to the bank. The tests take every tenth user.
 ledger:
-    PX_LEDGER_EVERY=1 cargo test -p px-examples --test ledger -- --nocapture
+    PX_LEDGER_EVERY=1 cargo test --workspace --all-features --test ledger -- --nocapture
 
 # What happened in one seed of the simulation, line by line.
 sim-replay seed *arguments:
@@ -84,13 +84,11 @@ features: (_cargo-tool "cargo-hack")
 
 # Whether the OpenAPI documents, the README's table and METRICS.md are up to date.
 generated:
-    cargo test -p px-types --all-features --test it openapi
-    cargo test -p px-items --all-features --test it metrics
+    cargo test --workspace --all-features --test it -- openapi:: metrics::
 
 # Writes the OpenAPI documents, the README's table and METRICS.md.
 generate:
-    UPDATE=1 cargo test -p px-types --all-features --test it openapi
-    UPDATE=1 cargo test -p px-items --all-features --test it metrics
+    UPDATE=1 cargo test --workspace --all-features --test it -- openapi:: metrics::
 
 # The OpenAPI documents before a validator that is not ours (Python, into the target folder).
 openapi:
@@ -143,7 +141,7 @@ wasm:
 fuzz seconds="10":
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo test -p px-types --test it smoke
+    cargo test --workspace --all-features --test it -- smoke::
     if [ -n "${CI:-}" ]; then
         echo "in CI the fixed seed alone: what CI says must not hang on chance"
         exit 0

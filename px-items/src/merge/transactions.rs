@@ -393,8 +393,11 @@ pub fn merge_transactions(
 ) -> MergedTransactions {
     let mut stock = Stock::new(known, &read, silent);
     let rule = read.rule;
-    let withholds = !read.lacks_rows && rule != RowRule::AsGiven;
-    let withholding = read.withholding.filter(|_| withholds);
+    // Where rows lack, no later window decides for certain; an update looks at its others all the same.
+    let withholding = read.withholding.filter(|withholding| {
+        let carries = matches!(withholding, Withholding::Carried { .. });
+        rule != RowRule::AsGiven && (carries || !read.lacks_rows)
+    });
     let oldest_pending = read.oldest_pending;
     let rows = ReadRow::of_answer(read.rows);
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();

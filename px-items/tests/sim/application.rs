@@ -148,6 +148,8 @@ impl User {
             | ItemsErrorKind::SyncMutated => {}
             // The user said so; maybe in a call of which the answer was lost.
             ItemsErrorKind::ConsentRequired if !self.may_use_transactions() => {}
+            // For 72 hours already.
+            ItemsErrorKind::CannotFinish if !self.bank.has_transactions() => {}
             _ => self
                 .world
                 .trace
@@ -492,8 +494,10 @@ impl User {
                     }
                 }
                 Err(error)
-                    if error.kind() == ItemsErrorKind::ProductNotReady
-                        && !self.bank.has_transactions() =>
+                    if matches!(
+                        error.kind(),
+                        ItemsErrorKind::ProductNotReady | ItemsErrorKind::CannotFinish
+                    ) && !self.bank.has_transactions() =>
                 {
                     return None;
                 }

@@ -8,7 +8,7 @@ The simulation: banks, workers, applications and faults from a seed.
 
 Usage: cargo test -p px-items --all-features --test sim -- [OPTIONS]
 
-  --seeds N        run N seeds (default 12)
+  --seeds N        run N seeds (default 4)
   --from S         the first of them (default 1)
   --seed S         run this one alone
   --trace          print what happens, line by line
@@ -54,7 +54,7 @@ pub(crate) fn read(given: impl Iterator<Item = String>) -> Result<Wanted, String
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = Arguments {
         first: 1,
-        seeds: 12,
+        seeds: 4,
         trace: false,
         threads: processors,
         twice: 25,

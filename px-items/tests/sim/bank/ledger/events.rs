@@ -35,7 +35,7 @@ impl Ledger {
                 format!("{id} is new")
             }
             28..=52 => self.post(today, now, style, dice)?,
-            53..=57 => self.change_pending(dice)?,
+            53..=57 => self.change_pending(now, style, dice)?,
             58..=62 => self.change_posted(dice)?,
             63..=69 => self.delete(dice.chance(700), now, dice)?,
             70..=72 => self.restore(now)?,
@@ -174,8 +174,17 @@ impl Ledger {
         Some(format!("{id} posts{how}"))
     }
 
-    fn change_pending(&mut self, dice: &mut Dice) -> Option<String> {
+    /// Where its id changes with every response, nothing tells that it is still the same.
+    fn change_pending(
+        &mut self,
+        now: DateTime<Utc>,
+        style: &Style,
+        dice: &mut Dice,
+    ) -> Option<String> {
         let id = self.some_row(dice, Transaction::is_pending)?;
+        if style.has(Habit::UnstablePendingIds) {
+            self.moved.insert(id.clone(), now);
+        }
         self.rows.get_mut(&id)?.amount = amount(dice.between(100, 20_000));
         Some(format!("{id} is pending with another amount"))
     }
