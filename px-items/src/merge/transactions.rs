@@ -393,11 +393,7 @@ pub fn merge_transactions(
 ) -> MergedTransactions {
     let mut stock = Stock::new(known, &read, silent);
     let rule = read.rule;
-    // Where rows lack, no later window decides for certain; an update looks at its others all the same.
-    let withholding = read.withholding.filter(|withholding| {
-        let carries = matches!(withholding, Withholding::Carried { .. });
-        rule != RowRule::AsGiven && (carries || !read.lacks_rows)
-    });
+    let withholding = read.withholding.filter(|_| rule != RowRule::AsGiven);
     let oldest_pending = read.oldest_pending;
     let rows = ReadRow::of_answer(read.rows);
     let mut fates: Vec<Fate> = rows.iter().map(|row| stock.fate(row)).collect();
@@ -573,14 +569,15 @@ impl<'a> Stock<'a> {
         for row in rows {
             ids.insert(&row.id);
             let settled = row.settled_at.map(|at| at.date());
-            if row.transacted_at.date() < made_before && settled.is_some_and(|on| self.holds(on)) {
+            let inside = settled.is_some_and(|on| self.holds(on) && self.is_clear(on));
+            if row.transacted_at.date() < made_before && inside {
                 *read.entry(&row.account_id).or_default() += 1;
             }
         }
         let mut lacking = HashMap::<_, usize>::new();
         for known in self.known.iter().filter(|known| self.is_judged(known)) {
-            let posted_inside = known.settled.is_some_and(|on| self.holds(on));
-            if known.transacted < made_before && posted_inside && !ids.contains(&known.partner_id) {
+            let inside = known.settled.is_some_and(|on| self.holds(on) && self.is_clear(on));
+            if known.transacted < made_before && inside && !ids.contains(&known.partner_id) {
                 *lacking.entry(&known.account_id).or_default() += 1;
             }
         }
@@ -670,9 +667,11 @@ impl<'a> Stock<'a> {
         self.known.iter().filter(|known| known.removed_at.is_none()).filter(unread)
     }
 
-    /// Whether a stored row is gone if it was not read.
+    /// Whether a stored row is gone if it was not read: nothing is where rows lack.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
-        !self.lacks_rows && self.is_expected(known)
+        let (first, last) = known.dates();
+        let is_clear = || self.is_clear(last) || (self.lacked_before(known) && self.is_clear(first));
+        !self.lacks_rows && self.is_expected(known) && is_clear()
     }
 
     /// Whether a response that lacks nothing has a stored row, whichever of its dates the bank
@@ -695,10 +694,13 @@ impl<'a> Stock<'a> {
     /// Whether the windows that were read so far cover all dates under which a row may be filed.
     fn is_covered(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
-        let lacked_before =
-            || self.walk.as_ref().is_some_and(|(_, notes)| notes.absent.contains_key(&known.id));
         first.minus_days(DATE_SLACK_DAYS) >= self.window.start()
-            && (self.ends_after(last) || (lacked_before() && self.is_clear(first)))
+            && (self.ends_after(last) || self.lacked_before(known))
+    }
+
+    /// Whether a newer window of the same walk had a date of a row, and not the row.
+    fn lacked_before(&self, known: &KnownTransaction) -> bool {
+        self.walk.as_ref().is_some_and(|(_, notes)| notes.absent.contains_key(&known.id))
     }
 
     /// Whether a posted row belongs into the window by the way in which its account is filed.
@@ -718,7 +720,7 @@ impl<'a> Stock<'a> {
         let end = self.window.end();
         let goes_on = self.walk.as_ref().is_some_and(|(walk, _)| walk.next_end < walk.end);
         if goes_on || end >= plan::today(self.began_at).1 {
-            return date <= end && self.is_clear(date);
+            return date <= end;
         }
         date.plus_days(DATE_SLACK_DAYS) <= end
     }
@@ -761,6 +763,7 @@ impl<'a> Stock<'a> {
                 && !self.was_read_before(known)
                 && self.is_in_window(known.date())
                 && self.ends_after(known.date())
+                && self.is_clear(known.date())
                 && reaches < self.window.start()
             {
                 merged.absent.push((known.id.clone(), reaches));
