@@ -142,6 +142,9 @@ pub struct WalkNotes {
     /// Rows that were not read though they have a date in the windows so far, with the date back
     /// to which the walk must have read before they are gone.
     pub absent: BTreeMap<TransactionId, Date>,
+    /// The same of windows that lacked rows: such a row may be followed to another id, and is never
+    /// gone.
+    pub absent_where_lacking: BTreeMap<TransactionId, Date>,
     /// Rows that were read and that a later window may lack by their date, with that date.
     pub seen: BTreeMap<TransactionId, Date>,
     /// The first date that was read.
@@ -159,7 +162,7 @@ impl WalkNotes {
     /// Adds a window that was merged. `next_end` is the end of the next one, if there is one.
     pub fn add(&mut self, merged: &MergedTransactions, window: Window, next_end: Option<Date>) {
         for (id, date) in &merged.read {
-            self.absent.remove(id);
+            self.found(id);
             self.seen.insert(id.clone(), *date);
         }
         self.read_from =
@@ -174,7 +177,10 @@ impl WalkNotes {
             self.unread_from.insert(account.clone(), window.start());
         }
         self.absent.extend(merged.absent.iter().cloned());
-        self.absent.retain(|_, reaches| *reaches < window.start());
+        self.absent_where_lacking.extend(merged.absent_where_lacking.iter().cloned());
+        for absent in [&mut self.absent, &mut self.absent_where_lacking] {
+            absent.retain(|_, reaches| *reaches < window.start());
+        }
         // A window looks at stored rows of the dates near it as well.
         let reach = next_end.map(|end| end.plus_days(DATE_SLACK_DAYS));
         self.seen.retain(|_, date| reach.is_some_and(|reach| *date <= reach));
@@ -183,6 +189,7 @@ impl WalkNotes {
     /// A row was read with another date by another walk.
     pub(crate) fn found(&mut self, id: &TransactionId) {
         self.absent.remove(id);
+        self.absent_where_lacking.remove(id);
     }
 
     /// Forgets everything, for a walk that begins.

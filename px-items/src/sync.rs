@@ -49,7 +49,7 @@ use px_types::{
     },
     partner::UserAccountInfoResponse,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Time after which an Item whose failures may pass by themselves counts as one that cannot finish.
 const LONG_UNFINISHED: TimeDelta = TimeDelta::hours(24);
@@ -115,8 +115,10 @@ pub struct Run {
     /// window.
     ahead: Option<Window>,
     ahead_rows: Option<(Vec<Transaction>, Vec<Security>)>,
-    /// Rows of an update that its older windows decide.
+    /// Rows that older windows of the walk decide, and by their ids the ends of the windows that had
+    /// them.
     carried: Vec<Transaction>,
+    carried_from: BTreeMap<TransactionId, Date>,
     /// Rows of these dates that were set aside.
     ahead_unread: UnreadRows,
     /// The faults of an update's windows, and the start of the earliest one with rows that were
@@ -213,6 +215,7 @@ impl Run {
             ahead: None,
             ahead_rows: None,
             carried: Vec::new(),
+            carried_from: BTreeMap::new(),
             ahead_unread: UnreadRows::default(),
             recent_faults: FaultTally::default(),
             recent_rows_since: None,
@@ -559,8 +562,10 @@ impl Run {
         let next = self.next_walk(window, merged.withheld);
         let next_end = next.map(|walk| walk.next_end);
         self.notes_mut().add(&merged, window, next_end);
+        if matches!(self.stage, Stage::Recent(..) | Stage::Deep) {
+            self.carry(std::mem::take(&mut merged.withheld_rows), window);
+        }
         if matches!(self.stage, Stage::Recent(..)) {
-            self.carried = std::mem::take(&mut merged.withheld_rows);
             // A row that has another date by now is not absent, whichever walk lacked it.
             merged.read.iter().for_each(|(id, _)| self.life.walk_notes.found(id));
         }
@@ -577,6 +582,26 @@ impl Run {
         }
         self.gathered.take(merged, securities);
         self.advance(window, next, began_at);
+    }
+
+    /// Keeps rows for the next windows of the walk.
+    fn carry(&mut self, rows: Vec<Transaction>, window: Window) {
+        let before = std::mem::take(&mut self.carried_from);
+        let from = |row: &Transaction| before.get(&row.id).copied().unwrap_or(window.end());
+        self.carried_from = rows.iter().map(|row| (row.id.clone(), from(row))).collect();
+        self.carried = rows;
+    }
+
+    /// Where another worker would go on with a deep resync: rows that are carried are only here, so
+    /// the windows that had them are read again.
+    fn resumable_deep(&self) -> Option<Walk> {
+        let walk = self.life.deep?;
+        let carried_from = self.carried_from.values().copied().filter(|_| self.is_deep());
+        Some(Walk { next_end: carried_from.fold(walk.next_end, Date::max), ..walk })
+    }
+
+    fn is_deep(&self) -> bool {
+        matches!(self.stage, Stage::Deep)
     }
 
     /// Notes the faults of a window.
@@ -630,7 +655,8 @@ impl Run {
         let ids = rows.iter().chain(ahead).chain(&self.carried).map(|row| row.id.clone());
         let unread = self.ahead_unread.ids.iter().cloned();
         let ids = ids.chain(unread);
-        let absent = self.notes().absent.keys().cloned();
+        let notes = self.notes();
+        let absent = notes.absent.keys().chain(notes.absent_where_lacking.keys()).cloned();
         (ReadWindow::reach(window), ids.chain(absent).collect())
     }
 
@@ -648,9 +674,10 @@ impl Run {
         }
     }
 
-    /// Who decides on rows that this window cannot decide on. An update is walked in one go, so it
-    /// carries them on; what waits after it waits for the deep resync. No window decides on rows of
-    /// the first dates of the history: what is stored of them stays as it is.
+    /// Who decides on rows that this window cannot decide on. Updates and deep resyncs carry them on;
+    /// what waits after an update waits for the deep resync. While the history is fetched, one later
+    /// window decides. No window decides on rows of the first dates of the history: what is stored of
+    /// them stays as it is.
     fn withholding(&self, window: Window) -> Withholding {
         let is_last = self.walk().is_none_or(|walk| window.start() <= walk.start);
         match self.stage {
@@ -659,6 +686,10 @@ impl Run {
                 Withholding::Carried { history_start }
             }
             _ if is_last => Withholding::OneWindow(u64::MAX),
+            Stage::Deep => {
+                let history_start = self.walk().map_or(window.start(), |walk| walk.start);
+                Withholding::Carried { history_start }
+            }
             _ => Withholding::OneWindow(self.lengths.longest()),
         }
     }
@@ -672,7 +703,7 @@ impl Run {
                 // Further back once, for rows at the start that wait to be decided.
                 plan::after(Walk { start: withheld.from.min(walk.start), ..walk }, window)
             }
-            Stage::Recent(..) => plan::after(walk, window),
+            Stage::Recent(..) | Stage::Deep => plan::after(walk, window),
             _ => plan::after_with_overlap(walk, window, withheld),
         }
     }
@@ -813,6 +844,7 @@ impl Run {
         };
         let mut commit = Commit::new(&self.record, state, moment.now, then);
         commit.life = self.life.clone();
+        commit.life.deep = self.resumable_deep();
         std::mem::take(&mut self.gathered).put(&mut commit, &self.life.history);
         if self.life.review != self.record.life.review {
             commit.reviews = Some(entries(&self.record, &self.life.review));
@@ -822,7 +854,7 @@ impl Run {
             commit.moves = Moves::Forget;
         }
         self.stored.clone_from(&self.accounts);
-        self.record.life = self.life.clone();
+        self.record.life = commit.life.clone();
         self.record.state = state;
         self.store = false;
         if over {
@@ -884,13 +916,14 @@ impl Run {
         let issue = self.life.issues.get(&HealthIssueKind::FaultyElements).cloned();
         commit.life.issues.set(HealthIssueKind::FaultyElements, issue);
         commit.life.faults = self.life.faults.clone();
+        let deep = self.resumable_deep();
         let from = self.life;
         let life = &mut commit.life;
         life.fresh = Freshness { transactions: life.fresh.transactions, ..from.fresh };
         life.identities_digest = from.identities_digest;
         life.securities_digest = from.securities_digest;
         life.missing_since = from.missing_since;
-        life.deep = from.deep;
+        life.deep = deep;
         life.walk_notes = from.walk_notes;
         life.review = from.review;
         life.review.report(&mut life.issues);
@@ -1119,6 +1152,9 @@ impl Run {
 
     /// A window was read: where the work is then. `next` is the rest of the walk.
     fn advance(&mut self, window: Window, next: Option<Walk>, began_at: DateTime<Utc>) {
+        if next.is_none() {
+            self.carry(Vec::new(), window);
+        }
         match self.stage {
             Stage::Recent(recent) => {
                 let newest = recent.newest.unwrap_or(began_at);

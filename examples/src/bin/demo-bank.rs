@@ -14,7 +14,7 @@ use demo_bank::{
     text::log_writer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use px_core::{Clock as _, ReqwestTransport, SystemClock, text::printable};
+use px_core::{Clock as _, ReqwestTransport, SystemClock, text};
 use px_server::{clients::MIN_SECRET_BYTES, hyper::Server};
 use px_types::{
     ApplicationId, ClientId, ClientSecret, Date, InstitutionId, TargetApplicationToken,
@@ -219,7 +219,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", printable(&error.to_string(), usize::MAX));
+            eprintln!("error: {}", text::lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -315,7 +315,7 @@ mod tests {
             hostile.logo_url = Some(address.into());
             hostile.application_url = Some(address.into());
             let app = connected_app(&hostile, None, &[]);
-            assert_eq!(app.name, "a<script>");
+            assert_eq!(app.name, "a  <script>");
             assert_eq!((app.logo_url.as_deref(), app.website.as_deref()), (shown, shown));
         }
         hostile.name = "\n".into();

@@ -506,7 +506,7 @@ async fn a_notification_is_one_notice_however_often_it_comes() {
     let notices = portal.notices(&ann, 10).await.unwrap();
     assert_eq!(notices.len(), 1);
     assert_eq!((notices[0].kind, notices[0].read), (NoticeKind::Linked, false));
-    assert_eq!(notices[0].name(), "Aname");
+    assert_eq!(notices[0].name(), "A name");
     // The bank's own record has it from then on.
     assert_eq!(names(&portal, &ann).await, ["new"]);
     portal.mark_notices_read(&ann).await.unwrap();

@@ -338,6 +338,8 @@ pub struct MergedTransactions {
     /// Stored rows that were not read though they have a date in the window, but that may be filed
     /// under an earlier one: with the date back to which the walk must read before they are gone.
     pub absent: Vec<(TransactionId, Date)>,
+    /// The same where rows lack.
+    pub absent_where_lacking: Vec<(TransactionId, Date)>,
     /// The rows that were read, by the Item's own ids, with their dates.
     pub read: Vec<(TransactionId, Date)>,
     /// Rows that were not taken because each may be a stored row under another id.
@@ -670,7 +672,10 @@ impl<'a> Stock<'a> {
     /// Whether a stored row is gone if it was not read: nothing is where rows lack.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
-        let is_clear = || self.is_clear(last) || (self.lacked_before(known) && self.is_clear(first));
+        let is_clear = || {
+            let absent = |(_, notes): &(_, WalkNotes)| notes.absent.contains_key(&known.id);
+            self.is_clear(last) || (self.walk.as_ref().is_some_and(absent) && self.is_clear(first))
+        };
         !self.lacks_rows && self.is_expected(known) && is_clear()
     }
 
@@ -695,12 +700,15 @@ impl<'a> Stock<'a> {
     fn is_covered(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
         first.minus_days(DATE_SLACK_DAYS) >= self.window.start()
-            && (self.ends_after(last) || self.lacked_before(known))
+            && (self.ends_after(last) || self.was_absent_before(known))
     }
 
     /// Whether a newer window of the same walk had a date of a row, and not the row.
-    fn lacked_before(&self, known: &KnownTransaction) -> bool {
-        self.walk.as_ref().is_some_and(|(_, notes)| notes.absent.contains_key(&known.id))
+    fn was_absent_before(&self, known: &KnownTransaction) -> bool {
+        self.walk.as_ref().is_some_and(|(_, notes)| {
+            notes.absent.contains_key(&known.id)
+                || notes.absent_where_lacking.contains_key(&known.id)
+        })
     }
 
     /// Whether a posted row belongs into the window by the way in which its account is filed.
@@ -759,14 +767,15 @@ impl<'a> Stock<'a> {
             let reaches = known.dates().0.minus_days(DATE_SLACK_DAYS);
             if self.must_be_read(known) {
                 merged.removed.push((known.account_id.clone(), known.id.clone()));
-            } else if !self.lacks_rows
-                && !self.was_read_before(known)
+            } else if !self.was_read_before(known)
                 && self.is_in_window(known.date())
                 && self.ends_after(known.date())
-                && self.is_clear(known.date())
                 && reaches < self.window.start()
             {
-                merged.absent.push((known.id.clone(), reaches));
+                let lacks = self.lacks_rows || !self.is_clear(known.date());
+                let absent =
+                    if lacks { &mut merged.absent_where_lacking } else { &mut merged.absent };
+                absent.push((known.id.clone(), reaches));
             }
         }
         merged.removed.sort_by(|(_, a), (_, b)| a.cmp(b));

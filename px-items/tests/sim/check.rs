@@ -171,7 +171,17 @@ fn same_rows(
         if !listed.contains(&known.account_id) {
             continue;
         }
-        if stored.insert(stable(&known.partner_id), row).is_some() {
+        let id = stable(&known.partner_id);
+        // What a pending row became may be uncertain, and nothing is judged gone by windows of which
+        // the total is wrong.
+        let is_left_over = ledger
+            .rows
+            .get(&id)
+            .is_some_and(|now| now.is_pending() != row.is_pending() || now.amount != row.amount);
+        if row.is_pending() && is_left_over && bank.style.has(Habit::WrongTotal) {
+            continue;
+        }
+        if stored.insert(id, row).is_some() {
             world.trace.wrong(format!("{user}: {} is there twice", known.partner_id));
         }
     }
