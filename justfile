@@ -67,7 +67,7 @@ sim-replay seed *arguments:
     cargo test --release -p px-items --all-features --test sim -- --seed {{ seed }} --trace {{ arguments }}
 
 # Checks that the simulation finds faults: it is broken on purpose, in one way at a time, and a seed must notice.
-sabotage seeds="60" store="memory":
+sabotage seeds="100" store="memory":
     #!/usr/bin/env bash
     set -euo pipefail
     for what in merge fencing outbox unreadable refresh edges filing clock revocation set-aside; do

@@ -11,6 +11,9 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// The name of what reads everything once more when nothing goes wrong any more.
+pub(crate) const THE_END: &str = "the end";
+
 /// One start of a machine, up to its end.
 pub(crate) struct Life {
     /// Its name, with the number of the start.

@@ -8,7 +8,7 @@ use crate::{
     check,
     damage::Damage,
     dice::{Dice, SharedDice},
-    life::Life,
+    life::{Life, THE_END},
     machine::{Badness, Machine, StopSignal},
     network::Rates,
     receiver::Applications,
@@ -295,7 +295,7 @@ impl Run {
                 Some(user) => user.authorize_again().await,
                 None => {
                     let Some(bank) = self.world.witness.bank(&institution) else { continue };
-                    let dice = SharedDice::new(self.world.seed, "the end");
+                    let dice = SharedDice::new(self.world.seed, THE_END);
                     let tokens = self.world.authorize(&bank, &name, &dice).await;
                     let linked = self.world.good_items.import(&institution, &name, tokens).await;
                     if let Err(error) = linked {
@@ -346,7 +346,7 @@ impl Run {
 
     /// Senders that stopped gave back what they held, or it was taken from them by now.
     async fn deliver_everything(&self, applications: &Applications) {
-        let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
+        let machine = Machine::new(&self.world, THE_END.to_owned(), self.badness);
         let life = Arc::new(Life::new(
             "the last sender".to_owned(),
             self.world.clock,
@@ -358,9 +358,9 @@ impl Run {
     /// A deep resync of everything, three times: what is missing is gone with the second one that
     /// lacks it, and ids that are found to have changed are accepted in between.
     async fn read_everything(&self) {
-        let machine = Machine::new(&self.world, "the end".to_owned(), self.badness);
+        let machine = Machine::new(&self.world, THE_END.to_owned(), self.badness);
         let life =
-            Arc::new(Life::new("the end".to_owned(), self.world.clock, self.world.trace.clone()));
+            Arc::new(Life::new(THE_END.to_owned(), self.world.clock, self.world.trace.clone()));
         let mut settings = self.settings.clone();
         settings.plan.deep_every = TimeDelta::zero();
         let engine = machine.engine(&life, settings);
@@ -373,6 +373,9 @@ impl Run {
                     Ok(report) if report.outcome == Ended::Finished => {}
                     Ok(report) if report.suspicion.is_some() && pass < before + 2 => {}
                     Ok(report) if report.outcome == Ended::Failed && pass < before => {}
+                    Ok(report)
+                        if report.outcome == Ended::LoginRequired
+                            && !self.world.witness.has(&item) => {}
                     // Its transactions cannot be read.
                     Ok(report)
                         if report.outcome == Ended::Failed

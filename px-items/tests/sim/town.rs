@@ -88,9 +88,12 @@ impl Customer {
     async fn import(&mut self) {
         let found = self.world.store.find(&self.bank.id, &self.user).await;
         let waits = !self.bank.style.crowded && self.dice.throw(|dice| dice.chance(900));
-        if !matches!(found, Ok(Some(_))) && waits {
-            return;
+        if matches!(found, Ok(Some(_))) || !waits {
+            self.import_now().await;
         }
+    }
+
+    async fn import_now(&mut self) {
         let tokens = self.world.authorize(&self.bank, &self.user, &self.dice).await;
         match self.world.items.import(&self.bank.id, &self.user, tokens).await {
             Ok(linked) => {
@@ -168,9 +171,13 @@ impl Customer {
             Ok(unlinked) => self.say(format_args!("unlinks: {unlinked:?}")),
             Err(error) => return self.refused(&error),
         }
-        let wait = self.dice.throw(|dice| dice.between(0, 600));
-        self.world.clock.sleep(Duration::from_secs(wait)).await;
-        self.import().await;
+        // Often while the revocation of the old one is on its way.
+        let at_once = self.dice.throw(|dice| dice.chance(500));
+        if !at_once {
+            let wait = self.dice.throw(|dice| dice.between(0, 600));
+            self.world.clock.sleep(Duration::from_secs(wait)).await;
+        }
+        self.import_now().await;
     }
 
     /// The user takes the consent back; the bank says so at once, late or never.

@@ -211,6 +211,11 @@ impl Witness {
         live.map(|(id, item)| (id.clone(), item.institution.clone(), item.user.clone())).collect()
     }
 
+    /// Whether an Item is still there.
+    pub(crate) fn has(&self, item: &ItemId) -> bool {
+        self.facts().items.get(item).is_some_and(|item| !item.gone)
+    }
+
     /// Every grant that an Item of a user was ever given.
     pub(crate) fn grants_of(&self, institution: &InstitutionId, user: &UserId) -> BTreeSet<String> {
         let facts = self.facts();

@@ -1,7 +1,10 @@
 //! Authorizations: which tokens a bank gave, which are stored, and which losses are excused.
 
 use super::{Facts, LEASE, Witness};
-use crate::{bank::Bank, life::Life};
+use crate::{
+    bank::Bank,
+    life::{Life, THE_END},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use px_client::oauth::TokenSet;
 use px_core::Clock as _;
@@ -42,6 +45,12 @@ impl Witness {
         };
         if excuse {
             self.count(|stats| stats.excused += 1);
+            if life.name == THE_END
+                && let Some(item) = self.facts().items.get_mut(id)
+            {
+                // Nobody signs in again.
+                item.gone = true;
+            }
             let what = "a machine stopped between a refresh and its storing";
             return self.trace.note(&life.name, format_args!("{id} is lost, excused: {what}"));
         }
