@@ -6,7 +6,7 @@
 use crate::{
     faults::ItemFaults,
     health::Issues,
-    merge::{DATE_SLACK_DAYS, MergedTransactions},
+    merge::{ByState, DATE_SLACK_DAYS, MergedTransactions},
     review::ItemReview,
     store::carried::{Carried, Carries},
 };
@@ -154,6 +154,8 @@ pub struct WalkNotes {
     /// The start of the last window with a row that was set aside and of which neither the id nor
     /// the account could be read.
     pub any_unread_from: Option<Date>,
+    /// The same for rows that may be stored ones under other ids.
+    pub unread_under_other_ids_from: ByState<Option<Date>>,
     /// The same for rows of each account of which the id could not be read.
     pub unread_from: BTreeMap<AccountId, Date>,
 }
@@ -173,6 +175,9 @@ impl WalkNotes {
         if merged.unread.any {
             self.any_unread_from = Some(window.start());
         }
+        let (from, now) = (&mut self.unread_under_other_ids_from, merged.unread_under_other_ids);
+        from.pending = now.pending.then_some(window.start()).or(from.pending);
+        from.posted = now.posted.then_some(window.start()).or(from.posted);
         for account in &merged.unread.accounts {
             self.unread_from.insert(account.clone(), window.start());
         }

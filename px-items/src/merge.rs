@@ -16,8 +16,8 @@ pub use accounts::{
     Remapped, Resemblance, accept, merge_accounts, merge_accounts_on_hold, remap, updated,
 };
 pub use transactions::{
-    Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule, TransactionWrite,
-    Withheld, Withholding, merge_transactions,
+    ByState, Change, KnownTransaction, MergedTransactions, Question, ReadWindow, RowRule,
+    TransactionWrite, Withheld, Withholding, merge_transactions,
 };
 pub use unread::{UnreadRows, UnreadUser};
 

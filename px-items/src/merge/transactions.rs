@@ -350,8 +350,29 @@ pub struct MergedTransactions {
     pub lacks_rows: bool,
     /// The rows that were set aside.
     pub unread: UnreadRows,
+    /// Whether one of them may be a stored pending row, or a posted one, under another id.
+    pub unread_under_other_ids: ByState<bool>,
     /// Whether stored rows were read.
     pub recognized: bool,
+}
+
+/// Something of pending rows, and of posted ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByState<T> {
+    /// Of pending rows.
+    pub pending: T,
+    /// Of posted rows.
+    pub posted: T,
+}
+
+impl<T> ByState<T> {
+    fn of(&self, known: &KnownTransaction) -> &T {
+        if known.settled.is_none() { &self.pending } else { &self.posted }
+    }
+
+    fn of_mut(&mut self, known: &KnownTransaction) -> &mut T {
+        if known.settled.is_none() { &mut self.pending } else { &mut self.posted }
+    }
 }
 
 /// Rows that were not taken: each may be a stored row that the window cannot judge under another id
@@ -759,11 +780,33 @@ impl<'a> Stock<'a> {
         read
     }
 
+    /// Whether a row that was set aside may be a stored one under another id: its id is unknown, and
+    /// no stored row came under the id that it had.
+    fn unread_under_other_ids(&self, fates: &[Fate]) -> ByState<bool> {
+        let mut ids = self.unread.ids.iter();
+        let has_unknown = ids.any(|id| !self.by_partner_id.contains_key(id));
+        let mut may_be = ByState { pending: has_unknown, posted: has_unknown };
+        for fate in fates {
+            if let Fate::Same(place) | Fate::Changed(place) = fate {
+                *may_be.of_mut(&self.known[*place]) = false;
+            }
+        }
+        may_be
+    }
+
     /// Finds what is gone, and what older windows have to show before it is.
     fn judge_unread(&self, fates: &[Fate], merged: &mut MergedTransactions) {
         let read = self.were_read(fates);
+        let here = self.unread_under_other_ids(fates);
+        merged.unread_under_other_ids = here;
+        let before = self.walk.as_ref().map(|(_, notes)| notes.unread_under_other_ids_from);
+        let may_be_unread = |known: &KnownTransaction| {
+            let from = before.and_then(|before| *before.of(known));
+            let latest = known.dates().1.plus_days(DATE_SLACK_DAYS);
+            *here.of(known) || from.is_some_and(|from| latest >= from)
+        };
         let unread = self.known.iter().zip(read).filter(|(_, read)| !read).map(|(known, _)| known);
-        for known in unread.filter(|known| self.is_judged(known)) {
+        for known in unread.filter(|known| self.is_judged(known) && !may_be_unread(known)) {
             let reaches = known.dates().0.minus_days(DATE_SLACK_DAYS);
             if self.must_be_read(known) {
                 merged.removed.push((known.account_id.clone(), known.id.clone()));

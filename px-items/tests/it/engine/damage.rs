@@ -1,7 +1,7 @@
 //! A bank whose responses cannot be read whole: nothing is lost by that, and all can see it.
 
 use super::{
-    bank::{Call, Data, Reply, account, ok, refusal, row},
+    bank::{Call, Data, Reply, account, ok, pending, refusal, row},
     world::World,
 };
 use chrono::TimeDelta;
@@ -104,6 +104,48 @@ async fn a_row_that_was_set_aside_is_kept_and_the_others_go_on() {
     next_update(&world, &item).await;
     world.assert_equal(&item).await;
     assert_eq!(health_of(&world, &item).await, ItemHealth::new(HealthState::Healthy));
+}
+
+/// A row that was set aside under an unknown id may be a stored one, where ids change.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_got_another_id_and_cannot_be_read_is_not_gone() {
+    for is_pending in [true, false] {
+        let world = World::new();
+        let put = |number: u32| {
+            world.bank.data().rows.clear();
+            for at in 0..4 {
+                let (id, amount) = (format!("t-{number}-{at}"), format!("{at}.00"));
+                let made = world.days_ago(0);
+                world.bank.put(if is_pending {
+                    pending(&id, &amount, made)
+                } else {
+                    row(&id, &amount, made)
+                });
+            }
+        };
+        put(0);
+        let item = world.link().await;
+        world.engine.work_off().await;
+        let before: Vec<_> = world.stored(&item).await.into_keys().collect();
+        assert_eq!(before.len(), 4);
+        world.told().await;
+        put(1);
+        world.bank.script(|call, data| {
+            damaged("transactions", call, data, |body| {
+                if let Some(row) = entry(body, "transactions", "t-1-2") {
+                    row["amount"] = json!([]);
+                }
+            })
+        });
+        world.engine.update(&item).await.unwrap();
+        let now: Vec<_> = world.stored(&item).await.into_keys().collect();
+        assert_eq!(now, before, "pending: {is_pending}");
+        world.bank.behaves();
+        world.engine.update(&item).await.unwrap();
+        let now: Vec<_> = world.stored(&item).await.into_keys().collect();
+        assert_eq!(now, before, "pending: {is_pending}");
+        assert_eq!(world.told().await, [] as [&str; 0]);
+    }
 }
 
 /// Without its id, a row that was set aside may be any row of its account; without the account, any
