@@ -62,6 +62,11 @@ sim-nightly seeds="20000" from="1000000":
 ledger:
     PX_LEDGER_EVERY=1 cargo test --workspace --all-features --test ledger -- --nocapture
 
+# Property tests with other cases than those of every run; the seed says how to replay a failure.
+properties seed=`date +%s`:
+    @echo "PROPTEST_RNG_SEED={{ seed }}"
+    PROPTEST_RNG_SEED={{ seed }} cargo test --workspace --all-features --test it
+
 # What happened in one seed of the simulation, line by line.
 sim-replay seed *arguments:
     cargo test --release -p px-items --all-features --test sim -- --seed {{ seed }} --trace {{ arguments }}

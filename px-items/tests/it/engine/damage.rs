@@ -116,11 +116,10 @@ async fn a_row_that_got_another_id_and_cannot_be_read_is_not_gone() {
             for at in 0..4 {
                 let (id, amount) = (format!("t-{number}-{at}"), format!("{at}.00"));
                 let made = world.days_ago(0);
-                world.bank.put(if is_pending {
-                    pending(&id, &amount, made)
-                } else {
-                    row(&id, &amount, made)
-                });
+                let put = if is_pending { pending } else { row };
+                let mut row = put(&id, &amount, made);
+                row.description = Some("shop".to_owned());
+                world.bank.put(row);
             }
         };
         put(0);
