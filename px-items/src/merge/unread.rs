@@ -23,8 +23,8 @@ use std::collections::BTreeSet;
 pub struct UnreadRows {
     /// Their ids, as the partner gives them, where these could be read.
     pub ids: BTreeSet<TransactionId>,
-    /// The accounts of which a row has no readable id: the partner's ids until they are
-    /// [translated](Self::translated), the Item's own then.
+    /// The accounts of which a row has no readable id: the partner's ids, or the Item's own once they
+    /// are translated for a merge.
     pub accounts: BTreeSet<AccountId>,
     /// Whether there is a row of which neither can be read.
     pub any: bool,
