@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use px_client::oauth::TokenSet;
-use px_core::{ManualClock, SystemRandom};
+use px_core::{Clock as _, ManualClock, SystemClock, SystemRandom};
 use px_items::{
     connection::Connection,
     item::State,
@@ -228,7 +228,7 @@ async fn a_new_file_that_another_program_writes_is_opened_when_it_has_written() 
     other.execute("CREATE TABLE other (id INTEGER); BEGIN IMMEDIATE").await.unwrap();
 
     let opening = tokio::spawn(async move { SqliteStore::open(&file, options()).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    SystemClock::new().sleep(Duration::from_millis(100)).await;
     assert!(!opening.is_finished(), "it waits");
     other.execute("COMMIT").await.unwrap();
     opening.await.unwrap().unwrap().close().await;
