@@ -596,12 +596,9 @@ impl Run {
     /// the windows that had them are read again.
     fn resumable_deep(&self) -> Option<Walk> {
         let walk = self.life.deep?;
-        let carried_from = self.carried_from.values().copied().filter(|_| self.is_deep());
+        let is_deep = matches!(self.stage, Stage::Deep);
+        let carried_from = self.carried_from.values().copied().filter(|_| is_deep);
         Some(Walk { next_end: carried_from.fold(walk.next_end, Date::max), ..walk })
-    }
-
-    fn is_deep(&self) -> bool {
-        matches!(self.stage, Stage::Deep)
     }
 
     /// Notes the faults of a window.

@@ -27,7 +27,7 @@ pub enum PageEvent {
     Restart,
 }
 
-/// A walk through one window, page after page. Nothing is fetched before it is polled.
+/// A walk through one window, page after page. [`next`](Self::next) makes the requests.
 pub struct PageWalk {
     client: PartnerClient,
     user_id: UserId,

@@ -356,7 +356,7 @@ pub struct MergedTransactions {
     pub recognized: bool,
 }
 
-/// Something of pending rows, and of posted ones.
+/// A value for pending rows and one for posted rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByState<T> {
     /// Of pending rows.
@@ -431,7 +431,7 @@ pub fn merge_transactions(
     }
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
     if rule != RowRule::AsGiven {
-        twin::withhold_unread(&stock, &rows, &mut fates);
+        twin::leave_unjudged(&stock, &rows, &mut fates);
     }
     let withheld = withholding.and_then(|withholding| {
         twin::withhold(&stock, &rows, &mut fates, (withholding, oldest_pending))
@@ -610,6 +610,11 @@ impl<'a> Stock<'a> {
         read.into_iter().filter(enough).map(|(account, _)| account.clone()).collect()
     }
 
+    /// What the walk remembers of its newer windows.
+    fn notes(&self) -> Option<&WalkNotes> {
+        self.walk.as_ref().map(|(_, notes)| notes)
+    }
+
     /// Everything that was ever stored under an id of the partner's.
     fn under(&self, partner_id: &TransactionId) -> impl Iterator<Item = usize> {
         self.by_partner_id.get(partner_id).into_iter().flatten().copied()
@@ -661,7 +666,7 @@ impl<'a> Stock<'a> {
     /// same walk.
     fn may_be_unread(&self, known: &KnownTransaction) -> bool {
         let unread = &self.unread;
-        let before = self.walk.as_ref().and_then(|(_, notes)| {
+        let before = self.notes().and_then(|notes| {
             let of_account = notes.unread_from.get(&known.account_id);
             of_account.into_iter().chain(&notes.any_unread_from).min()
         });
@@ -673,8 +678,8 @@ impl<'a> Stock<'a> {
 
     /// Whether there are rows that were set aside and of which the id could not be read.
     fn lacks_ids(&self) -> bool {
-        let notes = self.walk.as_ref().map(|(_, notes)| notes);
-        let before = notes
+        let before = self
+            .notes()
             .is_some_and(|notes| notes.any_unread_from.is_some() || !notes.unread_from.is_empty());
         self.unread.any || !self.unread.accounts.is_empty() || before
     }
@@ -693,10 +698,8 @@ impl<'a> Stock<'a> {
     /// Whether a stored row is gone if it was not read: nothing is where rows lack.
     fn must_be_read(&self, known: &KnownTransaction) -> bool {
         let (first, last) = known.dates();
-        let is_clear = || {
-            let absent = |(_, notes): &(_, WalkNotes)| notes.absent.contains_key(&known.id);
-            self.is_clear(last) || (self.walk.as_ref().is_some_and(absent) && self.is_clear(first))
-        };
+        let absent = || self.notes().is_some_and(|notes| notes.absent.contains_key(&known.id));
+        let is_clear = || self.is_clear(last) || (absent() && self.is_clear(first));
         !self.lacks_rows && self.is_expected(known) && is_clear()
     }
 
@@ -711,7 +714,7 @@ impl<'a> Stock<'a> {
     /// Whether a row of an unknown id with the same contents can only be this one: it is expected, or
     /// was read under another id by a window of the same walk that this one overlaps.
     fn is_followed(&self, known: &KnownTransaction) -> bool {
-        let read_from = self.walk.as_ref().and_then(|(_, notes)| notes.read_from);
+        let read_from = self.notes().and_then(|notes| notes.read_from);
         let overlaps = read_from.is_some_and(|from| from <= self.window.end());
         let again = overlaps && self.is_judged(known) && self.was_read_before(known);
         again || self.is_expected(known)
@@ -726,7 +729,7 @@ impl<'a> Stock<'a> {
 
     /// Whether a newer window of the same walk had a date of a row, and not the row.
     fn was_absent_before(&self, known: &KnownTransaction) -> bool {
-        self.walk.as_ref().is_some_and(|(_, notes)| {
+        self.notes().is_some_and(|notes| {
             notes.absent.contains_key(&known.id)
                 || notes.absent_where_lacking.contains_key(&known.id)
         })
@@ -756,7 +759,7 @@ impl<'a> Stock<'a> {
 
     /// Whether no newer window in which a row of a date may be filed lacked rows.
     fn is_clear(&self, date: Date) -> bool {
-        let lacking_from = self.walk.as_ref().and_then(|(_, notes)| notes.lacking_from);
+        let lacking_from = self.notes().and_then(|notes| notes.lacking_from);
         lacking_from.is_none_or(|from| date.plus_days(DATE_SLACK_DAYS) < from)
     }
 
@@ -799,7 +802,7 @@ impl<'a> Stock<'a> {
         let read = self.were_read(fates);
         let here = self.unread_under_other_ids(fates);
         merged.unread_under_other_ids = here;
-        let before = self.walk.as_ref().map(|(_, notes)| notes.unread_under_other_ids_from);
+        let before = self.notes().map(|notes| notes.unread_under_other_ids_from);
         let may_be_unread = |known: &KnownTransaction| {
             let from = before.and_then(|before| *before.of(known));
             let latest = known.dates().1.plus_days(DATE_SLACK_DAYS);

@@ -102,10 +102,11 @@ pub(super) fn withhold(
     withheld
 }
 
-/// Withholds rows of unknown ids with the contents of a stored row that may have been set aside.
+/// Leaves rows of unknown ids unjudged that have the contents of a stored row that may have been set
+/// aside.
 ///
 /// It most likely is that row under another id. Nothing is judged before all rows can be read.
-pub(super) fn withhold_unread(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
+pub(super) fn leave_unjudged(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate]) {
     if !stock.lacks_ids() {
         return;
     }
