@@ -8,6 +8,19 @@
   let busy = false;
   let again = false;
 
+  // Between pressing and releasing, what is pressed stays where it is: if it were replaced, the click
+  // would be lost, and if it moved, the click would meet something else.
+  let pressed = false;
+  let released = () => {};
+  addEventListener("pointerdown", () => { pressed = true; }, true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    addEventListener(end, () => {
+      pressed = false;
+      // The click itself comes after this event.
+      setTimeout(released);
+    }, true);
+  }
+
   async function refresh() {
     if (busy) {
       again = true;
@@ -24,6 +37,7 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById("live");
       if (!fresh || fresh.innerHTML === live.innerHTML) return;
+      if (pressed) await new Promise((resolve) => { released = resolve; });
       const news = fresh.dataset.state !== live.dataset.state;
       live.dataset.state = fresh.dataset.state;
       const focused = document.activeElement && live.contains(document.activeElement)

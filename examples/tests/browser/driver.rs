@@ -134,9 +134,47 @@ impl Driver {
         self.post(&format!("element/{element}/clear"), json!({})).await;
     }
 
+    /// Clicks on an element once it rests and nothing covers it: a page that is being brought up to date
+    /// moves what is on it, and a click would meet something else.
     pub(crate) async fn click(&self, selector: &str) {
-        let element = self.wait_for(selector).await;
-        self.post(&format!("element/{element}/click"), json!({})).await;
+        let rests = "const [element, done] = arguments; \
+            element.scrollIntoView({ block: 'center', behavior: 'instant' }); \
+            const place = () => JSON.stringify(element.getBoundingClientRect()); \
+            const before = place(); \
+            requestAnimationFrame(() => requestAnimationFrame(() => done( \
+                element.isConnected && place() === before)))";
+        let clicked = async {
+            loop {
+                let element = self.wait_for(selector).await;
+                let arguments = json!({ "script": rests, "args": [{ ELEMENT: element }] });
+                // An error is an element or a page that was replaced since.
+                if self.try_post("execute/async", arguments).await == Ok(json!(true))
+                    && self.try_post(&format!("element/{element}/click"), json!({})).await.is_ok()
+                {
+                    return;
+                }
+            }
+        };
+        let clicked = tokio::time::timeout(WAIT, clicked).await;
+        clicked.unwrap_or_else(|_| panic!("`{selector}` does not rest"));
+    }
+
+    /// Clicks on what leads to another page, and waits until this one is gone: an element of the new page
+    /// that the old one has too would be found in the old one.
+    pub(crate) async fn follow(&self, selector: &str) {
+        self.script("window.left = false").await;
+        self.click(selector).await;
+        let left = async {
+            while self
+                .try_post("execute/sync", json!({ "script": "return window.left", "args": [] }))
+                .await
+                == Ok(json!(false))
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        let left = tokio::time::timeout(WAIT, left).await;
+        left.unwrap_or_else(|_| panic!("`{selector}` leads nowhere"));
     }
 
     /// Presses one key, wherever the focus is.

@@ -199,12 +199,12 @@ async fn walk(tour: &Tour<'_>) {
     assert_eq!(driver.count("article.app").await, 2);
     let told = driver.script("return document.getElementById('said').textContent").await;
     assert_eq!(told, "Tax App was connected to your accounts");
-    driver.click("#read").await;
+    driver.follow("#read").await;
     driver.wait_for("#change-tax-app").await;
     assert!(driver.text("article.app").await.contains("if it asks: investments"));
     tour.look("09-connected-apps").await;
 
-    driver.click("#change-budget-app").await;
+    driver.follow("#change-budget-app").await;
     driver.wait_for("form button.primary").await;
     tour.look("10-change").await;
     driver.click("form button.primary").await;
