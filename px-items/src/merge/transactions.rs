@@ -406,7 +406,8 @@ pub struct Withheld {
 ///    are, [`RowRule`] says so. Where nothing came of what must be there, nothing is taken.
 /// 3. Posted rows whose ids shifted among them keep the Item's own ids by their contents.
 /// 4. A row of an unknown id is the stored one of the same contents that was not read.
-/// 5. A row of an unknown id is the pending one that vanished, if only these two fit.
+/// 5. A posted row of an unknown id that is like a stored one that this window cannot judge is
+///    withheld; another row of an unknown id is the pending one that vanished, if only these two fit.
 /// 6. What is left is new; what should have been read and was not is gone.
 #[must_use]
 pub fn merge_transactions(
@@ -429,13 +430,17 @@ pub fn merge_transactions(
     if rule != RowRule::AsGiven {
         twin::follow(&stock, &rows, &mut fates, withholding.is_some());
     }
+    let mut withholder = withholding
+        .map(|withholding| twin::Withholder::new(&stock, &fates, withholding, oldest_pending));
+    if let Some(withholder) = &mut withholder {
+        withholder.withhold_posted(&rows, &mut fates);
+    }
     let (joined, ambiguous) = join::join(&stock, &rows, &mut fates);
     if rule != RowRule::AsGiven {
         twin::leave_unjudged(&stock, &rows, &mut fates);
     }
-    let withheld = withholding.and_then(|withholding| {
-        twin::withhold(&stock, &rows, &mut fates, (withholding, oldest_pending))
-    });
+    let withheld =
+        withholder.and_then(|withholder| withholder.withhold_others(&stock, &rows, &mut fates));
     let moved = followed.into_iter().map(|place| &stock.known[place]);
     let mut merged = MergedTransactions {
         joined,

@@ -183,7 +183,7 @@ impl Kept {
         }
     }
 
-    fn store(&mut self, merged: &MergedTransactions, now: i64) {
+    pub(crate) fn store(&mut self, merged: &MergedTransactions, now: i64) {
         for (account, id) in &merged.removed {
             let (known, _) = self.rows.get_mut(id).expect("only what is stored is removed");
             assert_eq!(known.account_id, *account);

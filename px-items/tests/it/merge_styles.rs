@@ -29,6 +29,10 @@ const ACCOUNTS: u8 = 3;
 /// Days at each edge of a window on which nothing needs to be judged.
 const SLACK: u64 = 2;
 const HISTORY_DAYS: u64 = 120;
+/// Number of rows under new ids from which on rows may be put on hold.
+const MANY_RENUMBERED: usize = 3;
+/// Days after which a deep resync has seen every row under its new id.
+const RENUMBERED_DAYS: i64 = 14;
 
 /// How a bank treats the rows of one account.
 #[derive(Clone, Copy, Debug)]
@@ -273,6 +277,19 @@ struct World {
     plan: PlanSettings,
     now: DateTime<Utc>,
     bank: Bank,
+    /// The times at which rows got other ids.
+    renumbered: Vec<DateTime<Utc>>,
+}
+
+/// The outcome of one piece of work on an Item.
+enum Work {
+    Finished {
+        counts: Counts,
+        /// Whether it completed a scan of the whole history.
+        deep: bool,
+    },
+    /// Enough rows came under new ids that they are on hold, until an operator decides.
+    OnHold,
 }
 
 impl World {
@@ -308,12 +325,24 @@ impl World {
             let posted = (made + TimeDelta::hours(*posts_after)).min(now);
             bank.add(*account, *kind, made, Some(posted));
         }
-        Self { store, item, plan, now, bank }
+        Self { store, item, plan, now, bank, renumbered: Vec::new() }
     }
 
-    /// One piece of work on the Item, as an engine does it. Returns what it changed, and whether
-    /// a walk over the whole history was completed in it.
-    fn work(&mut self) -> (Counts, bool) {
+    fn act(&mut self, deed: &Deed) {
+        if matches!(deed, Deed::Renumber { .. }) {
+            self.renumbered.push(self.now);
+        }
+        self.bank.does(deed, self.now);
+    }
+
+    /// Whether so many rows got other ids lately that they may be on hold.
+    fn renumbered_many(&self) -> bool {
+        let since = self.now - TimeDelta::days(RENUMBERED_DAYS);
+        self.renumbered.iter().filter(|at| **at >= since).count() >= MANY_RENUMBERED
+    }
+
+    /// One piece of work on the Item, as an engine does it.
+    fn work(&mut self) -> Work {
         let lease_until = self.now + TimeDelta::minutes(1);
         let record = self.store.claim_one(&self.item, self.now, lease_until);
         let record = record.now_or_never().unwrap().unwrap().unwrap();
@@ -344,9 +373,12 @@ impl World {
                     self.store.commit(commit).now_or_never().unwrap().unwrap();
                 }
                 Step::Done => {
+                    if run.suspicion().is_some() && self.renumbered_many() {
+                        return Work::OnHold;
+                    }
                     assert_eq!(run.suspicion(), None);
                     let deep = run.record().life.deep_at != deep_at;
-                    return (run.counts(), deep);
+                    return Work::Finished { counts: run.counts(), deep };
                 }
             }
         }
@@ -407,10 +439,10 @@ fn play(script: &Script) -> Result<(), TestCaseError> {
         let before: BTreeMap<_, _> =
             world.bank.rows.iter().map(|row| (row.truth, world.bank.written(row))).collect();
         for deed in &day.deeds {
-            world.bank.does(deed, world.now);
+            world.act(deed);
         }
         let now = world.now;
-        let (counts, deep) = world.work();
+        let Work::Finished { counts, deep } = world.work() else { return Ok(()) };
         let alive: BTreeSet<_> = world.bank.rows.iter().map(|row| row.truth).collect();
         for (truth, (first, last)) in before {
             if !alive.contains(&truth) {

@@ -8,6 +8,7 @@ use crate::dice::Dice;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::Response;
+use px_types::{AccountId, TransactionId};
 use serde_json::{Value, json};
 
 /// The time for which the same elements are damaged in the same way, in seconds.
@@ -61,6 +62,23 @@ impl Damage {
         Response::from_parts(parts, Bytes::from(body.to_string()))
     }
 
+    /// Whether a transaction and its account can be read from what the bank serves at a time.
+    pub(crate) fn serves(
+        &self,
+        at: DateTime<Utc>,
+        id: &TransactionId,
+        account: &AccountId,
+    ) -> bool {
+        let spell = at.timestamp() / SPELL;
+        let is_damaged = |list: &str, id: &str| self.dice(spell, list, id).chance(self.elements);
+        !is_damaged("transactions", id.as_str()) && !is_damaged("accounts", account.as_str())
+    }
+
+    /// Decides what becomes of an element.
+    fn dice(&self, spell: i64, list: &str, id: &str) -> Dice {
+        Dice::new(self.seed, &format!("{spell} {list} {id}"))
+    }
+
     fn damage_list(&self, list: &str, spell: i64, body: &mut Value) {
         let Some(entries) = body[list].as_array_mut() else { return };
         let mut dropped = 0;
@@ -68,7 +86,7 @@ impl Damage {
             let id = entry["id"].as_str().unwrap_or_default();
             // Some banks change the id of a pending row with every response.
             let id = id.split('~').next().unwrap_or_default();
-            let mut dice = Dice::new(self.seed, &format!("{spell} {list} {id}"));
+            let mut dice = self.dice(spell, list, id);
             if !dice.chance(self.elements) {
                 return true;
             }

@@ -49,7 +49,7 @@ pub(crate) struct Badness {
 }
 
 /// The shortest time by which a clock is wrong: beyond a quarter of the longest lease.
-const WRONG_CLOCK_MIN: Duration = Duration::from_secs(20);
+const WRONG_CLOCK_MIN: Duration = Duration::from_secs(40);
 /// The longest one.
 const WRONG_CLOCK_MAX: Duration = Duration::from_secs(4 * 86_400);
 

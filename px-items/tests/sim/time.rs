@@ -46,8 +46,9 @@ pub(crate) struct MachineClock {
     set_at_millis: Arc<AtomicU64>,
 }
 
-/// A clock that is further off than this is wrong: no machine may work by it.
-const FAR_OFF: TimeDelta = TimeDelta::seconds(16);
+/// A clock that is further off than this is wrong: no machine may work by it. A quarter of the
+/// longest lease, which is that of the webhook sender.
+const FAR_OFF: TimeDelta = TimeDelta::seconds(30);
 
 impl MachineClock {
     pub(crate) fn new(run: SimClock, ahead: TimeDelta) -> Self {

@@ -6,11 +6,12 @@
 
 mod connections;
 pub(crate) mod rows;
+mod shown;
 pub(crate) mod tokens;
 mod webhooks;
 mod work;
 
-use crate::{bank::Bank, life::Life, time::SimClock, trace::Trace};
+use crate::{bank::Bank, damage::Damage, life::Life, time::SimClock, trace::Trace};
 use chrono::{DateTime, TimeDelta, Utc};
 use connections::Choice;
 use px_items::store::Fence;
@@ -34,6 +35,8 @@ pub(crate) struct Witness {
     trace: Arc<Trace>,
     /// How far the clocks of two machines are apart at most.
     skew: TimeDelta,
+    /// The damage of what the banks serve.
+    damage: Damage,
     /// Held for as long as a call takes that it sees.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     facts: Mutex<Facts>,
@@ -53,6 +56,7 @@ struct Facts {
     reused: BTreeMap<String, Arc<Life>>,
     /// The latest claims.
     claims: VecDeque<ClaimMade>,
+    observed: shown::Observed,
     stats: Stats,
 }
 
@@ -122,10 +126,10 @@ impl Witness {
         banks: &[Arc<Bank>],
         clock: SimClock,
         trace: Arc<Trace>,
-        skew: TimeDelta,
+        (skew, damage): (TimeDelta, Damage),
     ) -> Self {
         let banks = banks.iter().map(|bank| (bank.id.clone(), bank.clone())).collect();
-        Self { banks, clock, trace, skew, turn: Arc::default(), facts: Mutex::default() }
+        Self { banks, clock, trace, skew, damage, turn: Arc::default(), facts: Mutex::default() }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

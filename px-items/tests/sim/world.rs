@@ -75,7 +75,7 @@ impl World {
     ) -> Self {
         let rates = badness.store;
         let skew = TimeDelta::milliseconds(badness.skew * 2);
-        let witness = Arc::new(Witness::new(&banks, clock, trace.clone(), skew));
+        let witness = Arc::new(Witness::new(&banks, clock, trace.clone(), (skew, badness.damage)));
         let bad = Arc::new(AtomicBool::new(true));
         let items = |name: &str, bad: Arc<AtomicBool>| {
             let reached = WatchedStore {

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 ///
 /// Nothing distinguishes rows with the same contents, so any of them will do, and there stay as
 /// many as the partner has. Where rows that the window cannot judge are not
-/// [withheld](withhold), pending ones among them are followed too: their ids may change with every
+/// [withheld](Withholder), pending ones among them are followed too: their ids may change with every
 /// response.
 pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate], withholds: bool) {
     let read = stock.were_read(fates);
@@ -44,62 +44,111 @@ pub(super) fn follow(stock: &Stock<'_>, rows: &[ReadRow], fates: &mut [Fate], wi
     }
 }
 
-/// Withholds rows of unknown ids if each may be a stored row that this window cannot judge:
-/// of the same account, unit and dates, with the same amount or text. Where rows are carried on,
-/// amount and text may both be others, and a posted one is withheld as well that was made before the
-/// window, while a pending row of its date may be stored. All of them must be such as later windows
-/// decide.
+/// Withholds rows of unknown ids if each may be a stored row that this window cannot judge.
 ///
-/// Taken, such a row would be there twice if the stored one has a new id; if the stored one were
-/// taken for it, a row might be lost.
-pub(super) fn withhold(
-    stock: &Stock<'_>,
-    rows: &[ReadRow],
-    fates: &mut [Fate],
-    (withholding, oldest_pending): (Withholding, Option<Date>),
-) -> Option<Withheld> {
-    let read = stock.were_read(fates);
-    let mut undecided = HashMap::<_, Vec<&KnownTransaction>>::new();
-    for (place, known) in stock.known.iter().enumerate() {
-        let open = !read[place] && stock.is_judged(known) && !stock.was_read_before(known);
-        if open && !stock.is_expected(known) {
-            undecided.entry(Place::of_known(known)).or_default().push(known);
+/// If such a row were taken, it would be there twice if the stored one has a new id. If the stored
+/// row were followed to it, a row might be lost.
+pub(super) struct Withholder<'a> {
+    /// Stored rows that were not read and that this window cannot judge, by what an edit of a row
+    /// leaves as it is.
+    undecided: HashMap<Place<'a>, Vec<(usize, &'a KnownTransaction)>>,
+    withholding: Withholding,
+    /// The date of the oldest pending row, if posted rows may be pending ones of older windows.
+    oldest_pending: Option<Date>,
+    starts: Date,
+    withheld: Option<Withheld>,
+}
+
+impl<'a> Withholder<'a> {
+    pub(super) fn new(
+        stock: &Stock<'a>,
+        fates: &[Fate],
+        withholding: Withholding,
+        oldest_pending: Option<Date>,
+    ) -> Self {
+        let read = stock.were_read(fates);
+        let mut undecided = HashMap::<_, Vec<_>>::new();
+        for (place, known) in stock.known.iter().enumerate() {
+            let open = !read[place] && stock.is_judged(known) && !stock.was_read_before(known);
+            if open && !stock.is_expected(known) {
+                undecided.entry(Place::of_known(known)).or_default().push((place, known));
+            }
         }
-    }
-    let starts = stock.window.start();
-    let oldest_pending = oldest_pending.filter(|oldest| {
-        matches!(withholding, Withholding::Carried { .. })
-            && *oldest < starts.plus_days(DATE_SLACK_DAYS)
-    });
-    if undecided.is_empty() && oldest_pending.is_none() {
-        return None;
-    }
-    let mut withheld = None;
-    for (row, fate) in rows.iter().zip(fates) {
-        if *fate != (Fate::New { collides: false }) {
-            continue;
-        }
-        let alike = undecided.get_mut(&Place::of_row(&row.row)).and_then(|candidates| {
-            let carries = matches!(withholding, Withholding::Carried { .. });
-            let may_be = |known: &&KnownTransaction| carries || is_alike(known, &row.row);
-            let at = candidates.iter().position(may_be)?;
-            Some((candidates, at))
+        let starts = stock.window.start();
+        let oldest_pending = oldest_pending.filter(|oldest| {
+            matches!(withholding, Withholding::Carried { .. })
+                && *oldest < starts.plus_days(DATE_SLACK_DAYS)
         });
+        Self { undecided, withholding, oldest_pending, starts, withheld: None }
+    }
+
+    /// Withholds posted rows of the account, unit and dates of an undecided row, with the same amount
+    /// or text.
+    ///
+    /// This comes before rows are joined with pending ones: such a row is more likely the undecided
+    /// row under another id than a pending one that posted.
+    pub(super) fn withhold_posted(&mut self, rows: &'a [ReadRow], fates: &mut [Fate]) {
+        let posted = |row: &ReadRow| row.row.settled_at.is_some();
+        for (row, fate) in rows.iter().zip(fates).filter(|(row, _)| posted(row)) {
+            if *fate == (Fate::New { collides: false })
+                && let Some(at) = self.find(row, |known| is_alike(known, &row.row))
+                && self.take(row, Some(at))
+            {
+                *fate = Fate::Withheld;
+            }
+        }
+    }
+
+    /// Withholds the other rows that may be an undecided row, pending ones by the same rule. Where rows
+    /// are carried on, amount and text may both be others, and a posted row is withheld as well that
+    /// was made before the window, while a pending row of its date may be stored. All of them must be
+    /// such as later windows decide.
+    pub(super) fn withhold_others(
+        mut self,
+        stock: &Stock<'_>,
+        rows: &'a [ReadRow],
+        fates: &mut [Fate],
+    ) -> Option<Withheld> {
+        let read = stock.were_read(fates);
+        self.undecided.values_mut().for_each(|rows| rows.retain(|(place, _)| !read[*place]));
+        let carries = matches!(self.withholding, Withholding::Carried { .. });
+        for (row, fate) in rows.iter().zip(fates) {
+            if *fate == (Fate::New { collides: false }) {
+                let at = self.find(row, |known| carries || is_alike(known, &row.row));
+                if self.take(row, at) {
+                    *fate = Fate::Withheld;
+                }
+            }
+        }
+        self.withheld
+    }
+
+    /// Finds an undecided row at the place of a row that was read.
+    fn find(&self, row: &'a ReadRow, may_be: impl Fn(&KnownTransaction) -> bool) -> Option<usize> {
+        let candidates = self.undecided.get(&Place::of_row(&row.row))?;
+        candidates.iter().position(|(_, known)| may_be(known))
+    }
+
+    /// Counts a row as withheld for an undecided row, or else for a pending one. Returns `false` if
+    /// there is none, or if no later window decides it together with the others.
+    fn take(&mut self, row: &'a ReadRow, at: Option<usize>) -> bool {
+        let candidates = self.undecided.get_mut(&Place::of_row(&row.row));
+        let alike = candidates.zip(at);
         let dates = match &alike {
-            Some((candidates, at)) => candidates[*at].dates(),
-            None => match pending_dates(&row.row, oldest_pending) {
-                Some(dates) => dates,
-                None => continue,
-            },
+            Some((candidates, at)) => Some(candidates[*at].1.dates()),
+            None => pending_dates(&row.row, self.oldest_pending),
         };
-        let Some(with) = with(withheld, dates, (withholding, starts)) else { continue };
-        withheld = Some(with);
+        let together =
+            dates.and_then(|dates| with(self.withheld, dates, (self.withholding, self.starts)));
+        if together.is_none() {
+            return false;
+        }
+        self.withheld = together;
         if let Some((candidates, at)) = alike {
             candidates.swap_remove(at);
         }
-        *fate = Fate::Withheld;
+        true
     }
-    withheld
 }
 
 /// Leaves rows of unknown ids unjudged that have the contents of a stored row that may have been set

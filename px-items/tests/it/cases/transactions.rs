@@ -1,8 +1,8 @@
 //! Cases 1–8, 10–13 and 21: transactions that change their ids, their amounts, or their minds.
 
-use crate::kept::{Kept, Row as _, account, days, id, pending, posted};
+use crate::kept::{Kept, Row as _, account, days, hour, id, pending, posted};
 use proptest::prelude::*;
-use px_items::merge::{Change, ReadWindow, merge_transactions};
+use px_items::merge::{Change, ReadWindow, Withholding, merge_transactions};
 use px_types::{MAX_ID_BYTES, model::transaction::Transaction};
 use std::collections::BTreeSet;
 
@@ -269,6 +269,32 @@ fn case_07_a_few_rows_under_new_ids_go_on_and_are_never_doubled() {
     // was made before.
     let merged = kept.read(days(8, 15), [posted("fourth1", "1.00", "bus")], 40);
     assert_eq!((merged.removed.len(), merged.absent.len()), (0, 1));
+}
+
+/// A row near the window's edge came under another id, and a pending one like it did too: the posted
+/// row is not the pending one.
+#[test]
+fn case_07_a_row_of_the_edge_under_a_new_id_is_not_joined_with_a_pending_one() {
+    let at_the_edge = |id: &str| posted(id, "5.00", "shop").made(9).posts(9);
+    let edited = posted("a2", "5.00", "shop!").made(9).posts(9);
+    for posted in [at_the_edge("a2"), edited] {
+        let mut kept = Kept::with([at_the_edge("a1"), pending("b1", "5.00", "cake")]);
+        let rows = vec![posted, pending("b2", "5.00", "cake")];
+        // Day 10 is judged in this window, and day 9 is not.
+        let window = days(8, 30);
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        let read = ReadWindow::new(window, rows.clone(), hour(10));
+        let read = read.withholding(Some(Withholding::OneWindow(31)));
+        let known = kept.known(ReadWindow::reach(window), &ids);
+        let merged = merge_transactions(&known, read, &BTreeSet::new());
+        assert_eq!((merged.joined, merged.withheld_rows.len(), merged.removed.len()), (0, 1, 0));
+        kept.store(&merged, 11);
+        assert_eq!(kept.seen(), ["a1 5.00 shop posted", "b1 5.00 cake pending"]);
+        // The window that decides has both of them in its middle.
+        kept.read(days(0, 30), rows, 20);
+        assert_eq!(kept.seen().len(), 2);
+        assert!(kept.seen().contains(&"b1 5.00 cake pending".to_owned()));
+    }
 }
 
 /// A person said that they are the same: then they are, and what else there is counts as it does.

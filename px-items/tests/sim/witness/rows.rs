@@ -45,7 +45,7 @@ impl Witness {
         wrong.into_iter().for_each(|what| self.trace.wrong(what));
     }
 
-    fn bank_of(&self, commit: &Commit) -> Option<(Arc<Bank>, UserId)> {
+    pub(super) fn bank_of(&self, commit: &Commit) -> Option<(Arc<Bank>, UserId)> {
         let facts = self.facts();
         let item = facts.items.get(&commit.item_id)?;
         Some((self.bank(&item.institution)?, item.user.clone()))

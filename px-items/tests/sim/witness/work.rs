@@ -97,6 +97,7 @@ impl Witness {
         wrong.into_iter().for_each(|what| self.trace.wrong(what));
         self.check_losses(life, commit);
         self.facts().note_partner_ids(commit);
+        self.check_shown(store, life, commit).await;
         if let Some(tokens) = tokens {
             self.lost(life, commit, &tokens).await;
         }
