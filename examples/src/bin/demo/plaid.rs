@@ -86,7 +86,9 @@ impl Plaid {
             .build()?;
         let key = FileKeys::generate("demo", Arc::new(SystemRandom))?;
         let mut options = StoreOptions::new(Environment::Sandbox, Arc::new(key));
-        // The store follows the demo through its days.
+        // The store follows the demo through its days, and at once: by a clock that does not move, it
+        // would go on with the time that it read last.
+        options.clock = clock.clone();
         options.shared_clock = Some(Arc::new(LocalClock::new(clock.clone())));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(options).await?);
         let institution = InstitutionId::new(INSTITUTION)?;
