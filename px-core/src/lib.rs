@@ -38,6 +38,8 @@
 //! It repeats no request, follows no redirect and interprets no response. Retries, tokens and
 //! messages are in `px-client`.
 
+#[cfg(feature = "random")]
+pub mod backoff;
 #[cfg(feature = "clock")]
 pub mod clock;
 pub mod digest;
